@@ -1,0 +1,111 @@
+/**
+ * Typed errors. Every failure that input can cause is one of these, and its facts are fields, so that a program can act on them
+ * and a person can read them: `FILE: PLACE: RULE: detail`, one line, names from the input quoted and cut.
+ */
+
+/** The facts of a failure. */
+export interface ErrorFacts {
+  /** The file, URL or picture that the error is about, as the caller named it. */
+  readonly file?: string | undefined;
+  /** Where in it: a dotted path (`vision_config.patch_size`), a tensor name, a chunk or a line. */
+  readonly place?: string | undefined;
+  /** Byte offset in the file, where one makes sense. */
+  readonly offset?: number | undefined;
+  /** Stable, kebab-case code of the broken rule, for programs (`offsets-overlap`). */
+  readonly rule: string;
+  /** What was expected, what was found, what to do: one clause for people. */
+  readonly detail: string;
+  /** The input is legal, but outside what this project does. */
+  readonly unsupported?: boolean | undefined;
+  readonly cause?: unknown;
+}
+
+const MESSAGE_LIMIT = 300;
+
+/** Quotes a name that came from a file: control characters escaped, at most 60 characters. */
+export function quote(name: string): string {
+  const cut = name.length > 60 ? `${name.slice(0, 57)}...` : name;
+  return JSON.stringify(cut).replace(
+    /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+function oneLine(text: string): string {
+  return text.replace(
+    /[\u0000-\u001f\u007f-\u009f\u2028-\u202e]+/g, // a message from a file must not be able to forge a second line
+    ' ',
+  );
+}
+
+function compose(facts: ErrorFacts): string {
+  const parts: string[] = [];
+  if (facts.file !== undefined) parts.push(oneLine(facts.file));
+  if (facts.place !== undefined) parts.push(oneLine(facts.place));
+  if (facts.offset !== undefined) parts.push(`offset ${facts.offset}`);
+  parts.push(facts.rule, oneLine(facts.detail));
+  const message = parts.join(': ');
+  return message.length > MESSAGE_LIMIT ? `${message.slice(0, MESSAGE_LIMIT - 3)}...` : message;
+}
+
+/** Base of all errors that this library throws on purpose (an aborted call throws the signal's own reason instead). */
+export class Image2TextError extends Error {
+  readonly file: string | undefined;
+  readonly place: string | undefined;
+  readonly offset: number | undefined;
+  readonly rule: string;
+  readonly detail: string;
+  readonly unsupported: boolean;
+
+  constructor(facts: ErrorFacts) {
+    super(compose(facts), facts.cause === undefined ? undefined : { cause: facts.cause });
+    this.name = new.target.name;
+    this.file = facts.file;
+    this.place = facts.place;
+    this.offset = facts.offset;
+    this.rule = facts.rule;
+    this.detail = facts.detail;
+    this.unsupported = facts.unsupported ?? false;
+  }
+}
+
+/** config.json, preprocessor_config.json, generation_config.json or any other JSON of a checkpoint breaks a rule. */
+export class ConfigError extends Image2TextError {}
+/** A safetensors file or its shard index breaks a rule of the format. */
+export class SafetensorsError extends Image2TextError {}
+/** A PyTorch file (zip or legacy container, pickle) breaks a rule, or asks for what we never run. */
+export class TorchFileError extends Image2TextError {}
+/** vocab.txt or tokenizer.json breaks a rule, or an id is not in the vocabulary. */
+export class TokenizerError extends Image2TextError {}
+/** A picture cannot be decoded, or is larger than the limit. */
+export class ImageError extends Image2TextError {}
+/** A download, its address, its cache or its checks failed. */
+export class HubError extends Image2TextError {}
+/** An option or argument of a call is wrong (names the option). */
+export class OptionError extends Image2TextError {}
+/** A model, session or picture was used after `dispose()`. */
+export class DisposedError extends Image2TextError {}
+/** A backend is missing, cannot start, or lacks something; or a computation gave NaN or infinity. */
+export class BackendError extends Image2TextError {}
+
+/** One tensor that does not fit. */
+export interface WeightFault {
+  readonly kind: 'missing' | 'unexpected' | 'misshapen';
+  readonly name: string;
+  /** Shape that the configuration asks for (missing, misshapen). */
+  readonly expected?: readonly number[];
+  /** Shape in the file (unexpected, misshapen). */
+  readonly found?: readonly number[];
+}
+
+/** The tensors of a checkpoint do not fit its configuration. `faults` lists all; `report` is the same as text, a line each. */
+export class WeightError extends Image2TextError {
+  readonly faults: readonly WeightFault[];
+  readonly report: string;
+
+  constructor(facts: ErrorFacts & { readonly faults?: readonly WeightFault[]; readonly report?: string }) {
+    super(facts);
+    this.faults = facts.faults ?? [];
+    this.report = facts.report ?? this.message;
+  }
+}
