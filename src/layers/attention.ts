@@ -1,0 +1,106 @@
+import type { Tensor, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
+import { add, concat, expandDims, matMul, mul, reshape, slice, softmax, tidy, transpose } from '@tensorflow/tfjs-core';
+import { runFused } from './fused-kernel.js';
+
+/** Keys and values of one layer, heads apart: both float32 [rows, H, S, K]. */
+export interface KeyValue {
+  readonly key: Tensor4D;
+  readonly value: Tensor4D;
+}
+
+/** What a query may attend to: columns of the picture, shared by consecutive rows, and columns of the row's own text. */
+export interface AttentionColumns {
+  /** [N, H, I, K]; with R query rows, row r looks at picture floor(r·N/R). Every row sees all of it. */
+  readonly image?: KeyValue | undefined;
+  /** [R, H, S, K] */
+  readonly text?: KeyValue | undefined;
+  /** Added to the text scores: [T, S] or [R, T, S]. */
+  readonly textMask?: Tensor | undefined;
+}
+
+/** [B, T, D] → [B, H, T, K] with D = H·K. */
+export function splitHeads(x: Tensor3D, heads: number): Tensor4D {
+  return tidy((): Tensor4D => {
+    const [batch, tokens, features] = x.shape;
+    if (tokens === 1) return reshape(x, [batch, heads, 1, features / heads]); // nothing to move
+    return transpose<Tensor4D>(reshape(x, [batch, tokens, heads, features / heads]), [0, 2, 1, 3]);
+  });
+}
+
+/** [B, H, T, K] → [B, T, H·K]. */
+export function mergeHeads(x: Tensor4D): Tensor3D {
+  return tidy(() => {
+    const [batch, heads, tokens, width] = x.shape;
+    return reshape(tokens === 1 ? x : transpose(x, [0, 2, 1, 3]), [batch, tokens, heads * width]);
+  });
+}
+
+/**
+ * softmax(q·kᵀ/√K + mask)·v over picture and text columns together (Vaswani et al., arXiv 1706.03762), heads merged.
+ * q: float32 [R, H, T, K] → [R, T, D]. The picture's keys and values are not copied for the rows that share them.
+ *
+ * @param probabilities receives the attention weights, [R, H, T, I + S], picture columns first; asking for them takes the composed path.
+ */
+export function attend(q: Tensor4D, columns: AttentionColumns, probabilities?: (p: Tensor4D) => void): Tensor3D {
+  return tidy(() => {
+    const { image, text, textMask } = columns;
+    const inputs = {
+      q,
+      key: text?.key,
+      value: text?.value,
+      imageKey: image?.key,
+      imageValue: image?.value,
+      mask: textMask,
+    };
+    const inOne = probabilities === undefined ? runFused<Tensor3D>('GitAttention', inputs) : undefined;
+    return inOne ?? mergeHeads(composedAttention(q, columns, probabilities));
+  });
+}
+
+function composedAttention(q: Tensor4D, columns: AttentionColumns, probabilities?: (p: Tensor4D) => void): Tensor4D {
+  const { image, text, textMask } = columns;
+  const scaled: Tensor4D = mul(q, 1 / Math.sqrt(q.shape[3]));
+  const scores: Tensor4D[] = [];
+  if (image !== undefined) {
+    const folded: Tensor4D = matMul(foldRows(scaled, image.key.shape[0]), image.key, false, true); // [N, H, (R/N)·T, I]
+    scores.push(unfoldRows(folded, q.shape[0]));
+  }
+  if (text !== undefined) scores.push(addMask(matMul(scaled, text.key, false, true), textMask)); // [R, H, T, S]
+  const weights = softmax(scores.length === 1 ? scores[0]! : concat(scores, 3)); // [R, H, T, I + S]
+  probabilities?.(weights);
+  const [rows, heads, tokens, all] = weights.shape;
+  const imageTokens = image?.key.shape[2] ?? 0;
+  const contexts: Tensor4D[] = [];
+  if (image !== undefined) {
+    const part = text === undefined ? weights : slice(weights, 0, [rows, heads, tokens, imageTokens]);
+    contexts.push(unfoldRows(matMul(foldRows(part, image.value.shape[0]), image.value), rows)); // [R, H, T, K]
+  }
+  if (text !== undefined) {
+    const part =
+      image === undefined ? weights : slice(weights, [0, 0, 0, imageTokens], [rows, heads, tokens, all - imageTokens]);
+    contexts.push(matMul(part, text.value)); // [R, H, T, K]
+  }
+  return contexts.length === 1 ? contexts[0]! : add(contexts[0]!, contexts[1]!);
+}
+
+function addMask(scores: Tensor4D, mask?: Tensor): Tensor4D {
+  if (mask === undefined) return scores;
+  return add(scores, mask.rank === 3 ? expandDims(mask, 1) : mask); // [R, 1, T, S] or [T, S]
+}
+
+/** Rows that share a picture become further queries of it: [R, H, T, X] → [N, H, (R/N)·T, X]. */
+function foldRows(x: Tensor4D, pictures: number): Tensor4D {
+  const [rows, heads, tokens, last] = x.shape;
+  if (rows === pictures) return x;
+  const apart = reshape(x, [pictures, rows / pictures, heads, tokens, last]);
+  return reshape(transpose(apart, [0, 2, 1, 3, 4]), [pictures, heads, (rows / pictures) * tokens, last]);
+}
+
+/** The inverse of `foldRows`: [N, H, (R/N)·T, X] → [R, H, T, X]. */
+function unfoldRows(x: Tensor4D, rows: number): Tensor4D {
+  const [pictures, heads, queries, last] = x.shape;
+  if (rows === pictures) return x;
+  const tokens = (queries * pictures) / rows;
+  const apart = reshape(x, [pictures, heads, rows / pictures, tokens, last]);
+  return reshape(transpose(apart, [0, 2, 1, 3, 4]), [rows, heads, tokens, last]);
+}

@@ -1,0 +1,36 @@
+import type { Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
+import { fused, reshape, tidy } from '@tensorflow/tfjs-core';
+import type { Activation } from './activation.js';
+import { activate } from './activation.js';
+import { runFused } from './fused-kernel.js';
+import type { ParamsOf } from './param-spec.js';
+import { tensorSpec } from './param-spec.js';
+
+/** torch.nn.Linear: `weight` [out, in] in the checkpoint, [in, out] once loaded; `bias` [out]. */
+export const linearSpec = (inFeatures: number, outFeatures: number) => ({
+  weight: tensorSpec([outFeatures, inFeatures], 'linear'),
+  bias: tensorSpec([outFeatures]),
+});
+export type Linear = ParamsOf<ReturnType<typeof linearSpec>>;
+
+/**
+ * x · W + b over the last axis, then the activation if one is named. x: float32 [B, T, in] → [B, T, out].
+ *
+ * Always one 2-D product with an untransposed weight: the wasm backend's fused bias is wrong for `transposeB` or a batch
+ * (test/layers/wasm-traps.test.ts pins it), and `transposeB` is 13 times slower there.
+ */
+export function linear(p: Linear, x: Tensor3D, activation?: Activation): Tensor3D {
+  return tidy(() => {
+    const [batch, tokens, inFeatures] = x.shape;
+    const rows: Tensor2D = reshape(x, [batch * tokens, inFeatures]); // [B·T, in]
+    return reshape(linear2d(p, rows, activation), [batch, tokens, p.bias.size]); // [B, T, out]
+  });
+}
+
+function linear2d(p: Linear, x: Tensor2D, activation?: Activation): Tensor2D {
+  const weight = p.weight as Tensor2D;
+  const inOne = runFused<Tensor2D>('GitLinear', { x, weight, bias: p.bias }, { activation: activation ?? 'none' });
+  if (inOne !== undefined) return inOne;
+  const product = fused.matMul({ a: x, b: weight, bias: p.bias }) as Tensor2D;
+  return activation === undefined ? product : activate(activation, product);
+}

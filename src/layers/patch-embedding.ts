@@ -1,0 +1,30 @@
+import type { Tensor2D, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
+import { matMul, reshape, slice, tidy, transpose } from '@tensorflow/tfjs-core';
+import { runFused } from './fused-kernel.js';
+import type { ParamsOf } from './param-spec.js';
+import { tensorSpec } from './param-spec.js';
+
+/** torch.nn.Conv2d with stride = kernel and no bias: `weight` [D, 3, P, P] in the checkpoint, [P, P, 3, D] once loaded. */
+export const patchEmbeddingSpec = (features: number, patch: number) => ({
+  weight: tensorSpec([features, 3, patch, patch], 'conv2d'),
+});
+export type PatchEmbedding = ParamsOf<ReturnType<typeof patchEmbeddingSpec>>;
+
+/**
+ * Cuts the picture into P × P patches, row by row, and projects each: float32 [B, height, width, 3] → [B, rows·columns, D].
+ * Patches do not overlap, so the convolution is one matrix product. Pixels right and below the last whole patch are not seen, as in a convolution.
+ */
+export function patchEmbedding(p: PatchEmbedding, pixels: Tensor4D): Tensor3D {
+  return tidy(() => {
+    const [patch, , channels, features] = p.weight.shape as [number, number, number, number];
+    const [batch, height, width] = pixels.shape;
+    const [rows, columns] = [Math.floor(height / patch), Math.floor(width / patch)];
+    const whole = slice(pixels, 0, [batch, rows * patch, columns * patch, channels]);
+    const cut = reshape(whole, [batch, rows, patch, columns, patch * channels]);
+    const patches = reshape(transpose(cut, [0, 1, 3, 2, 4]), [batch * rows * columns, patch * patch * channels]); // [B·I, P·P·3]
+    const weight = reshape(p.weight, [patch * patch * channels, features]) as Tensor2D;
+    const product =
+      runFused<Tensor2D>('GitLinear', { x: patches, weight }, { activation: 'none' }) ?? matMul(patches, weight);
+    return reshape(product, [batch, rows * columns, features]); // [B, I-1, D]
+  });
+}

@@ -1,0 +1,152 @@
+import type { Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
+import { gather, reshape, tensor1d, tidy } from '@tensorflow/tfjs-core';
+import { DisposedError, OptionError } from '../errors.js';
+import type { DecoderSession } from '../generation/types.js';
+import { textMask } from '../layers/mask.js';
+import { tidyTree } from '../layers/tidy-tree.js';
+import type { Git } from './git.js';
+import { decodeText, vocabularyLogits } from './git.js';
+import type { ImageCache, TextCache } from './kv-cache.js';
+import { disposeCache, gatherCache, imageCacheShape, textLength } from './kv-cache.js';
+import type { Trace } from './trace.js';
+
+/** What one row is: which picture it looks at, and which of its cache columns hold real tokens (1) or padding (0). */
+interface Row {
+  readonly picture: number;
+  readonly columns: readonly number[];
+  readonly length: number;
+}
+
+/**
+ * A decoding session over pictures that are already in the cache: one empty row per picture at first. It borrows `image`
+ * (never disposes it) and owns what it makes; `dispose()` is due whatever happens. One step at a time.
+ *
+ * @param trace hears the decoder's intermediates of every step.
+ * @throws OptionError for an id outside the vocabulary or a row longer than `maxLength`; DisposedError after `dispose()`.
+ */
+export function startSession(git: Git, image: ImageCache, trace?: Trace): DecoderSession {
+  const { pictures } = imageCacheShape(image);
+  let rows: readonly Row[] = Array.from({ length: pictures }, (_, picture) => ({ picture, columns: [], length: 0 }));
+  let text: TextCache = [];
+  let view = viewOf(image, rows); // the picture part in the order of the rows, shared where rows are beams of a picture
+  let disposed = false;
+
+  const guard = (): void => {
+    if (disposed) throw new DisposedError({ rule: 'session-disposed', detail: 'this decoding session was disposed' });
+  };
+
+  return {
+    get rows() {
+      return rows.length;
+    },
+    maxLength: git.config.maxPositionEmbeddings,
+
+    async step(ids) {
+      guard();
+      checkIds(git, rows, ids);
+      const width = Math.max(...ids.map((row) => row.length));
+      const padded = ids.map((row) => [...row, ...new Array<number>(width - row.length).fill(git.config.padTokenId)]);
+      const next = rows.map((row, r) => appended(row, ids[r]!.length, width));
+      const { logits, longer } = tidyTree(() => {
+        const mask = textMask(
+          width,
+          textLength(text),
+          next.map((row) => row.columns),
+        );
+        const positions = padded.map((row, r) =>
+          row.map((_, t) => Math.min(rows[r]!.length + t, git.config.maxPositionEmbeddings - 1)),
+        );
+        const step = decodeText(git, { ids: padded, positions, mask }, view.image, text, trace);
+        const last = lastTokens(step.hidden, ids);
+        return { logits: vocabularyLogits(git, last), longer: step.text }; // [R, 1, V]
+      });
+      disposeCache(text);
+      text = longer;
+      rows = next;
+      const values = (await logits.data()) as Float32Array;
+      logits.dispose();
+      return next.map((_, r) => values.subarray(r * git.config.vocabSize, (r + 1) * git.config.vocabSize));
+    },
+
+    reorder(order) {
+      guard();
+      if (order.length === rows.length && order.every((row, r) => row === r)) return;
+      rows = order.map((row) => rows[row]!);
+      const gathered = text.length === 0 ? text : gatherCache(text, order);
+      disposeCache(text);
+      text = gathered;
+      const old = view;
+      view = viewOf(image, rows, old);
+      if (old !== view) old.dispose();
+    },
+
+    dispose() {
+      if (disposed) return;
+      disposed = true;
+      disposeCache(text);
+      view.dispose();
+    },
+  };
+}
+
+/** Row `row` with `added` real tokens in `width` new columns. */
+function appended(row: Row, added: number, width: number): Row {
+  const fresh = Array.from({ length: width }, (_, t) => (t < added ? 1 : 0));
+  return { picture: row.picture, columns: [...row.columns, ...fresh], length: row.length + added };
+}
+
+/** Hidden states of each row's last real token: [R, T, D] → [R, 1, D]. */
+function lastTokens(hidden: Tensor3D, ids: readonly (readonly number[])[]): Tensor3D {
+  return tidy(() => {
+    const [rows, tokens, features] = hidden.shape;
+    if (tokens === 1) return hidden.clone();
+    const flat: Tensor2D = reshape(hidden, [rows * tokens, features]);
+    const index = tensor1d(
+      ids.map((row, r) => r * tokens + row.length - 1),
+      'int32',
+    );
+    return reshape(gather(flat, index), [rows, 1, features]);
+  });
+}
+
+/** The picture part of the cache as the rows need it. */
+interface ImageView {
+  readonly image: ImageCache;
+  readonly key: string;
+  dispose(): void;
+}
+
+/**
+ * Attention shares a picture among consecutive rows if every picture has the same number of them; then only the order of the
+ * pictures matters, and nothing is copied while it is the cache's own. Otherwise each row gets its own copy.
+ */
+function viewOf(image: ImageCache, rows: readonly Row[], current?: ImageView): ImageView {
+  const order = rows.map((row) => row.picture);
+  const distinct = order.filter((picture, r) => r === 0 || picture !== order[r - 1]);
+  const share = order.length / distinct.length;
+  const even = Number.isInteger(share) && order.every((picture, r) => picture === distinct[Math.floor(r / share)]);
+  const pictures = even ? distinct : order;
+  const key = pictures.join();
+  if (current?.key === key) return current;
+  const { pictures: all } = imageCacheShape(image);
+  if (pictures.length === all && pictures.every((picture, n) => picture === n))
+    return { image, key, dispose: () => {} };
+  const copy = gatherCache(image, pictures);
+  return { image: copy, key, dispose: () => disposeCache(copy) };
+}
+
+function checkIds(git: Git, rows: readonly Row[], ids: readonly (readonly number[])[]): void {
+  const fail = (rule: string, detail: string): never => {
+    throw new OptionError({ place: 'ids', rule, detail });
+  };
+  if (ids.length !== rows.length) fail('row-count', `${ids.length} lists of ids for ${rows.length} rows`);
+  ids.forEach((row, r) => {
+    if (row.length === 0) fail('no-tokens', `row ${r} has no token to append`);
+    const total = rows[r]!.length + row.length;
+    const most = git.config.maxPositionEmbeddings;
+    if (total > most) fail('too-long', `row ${r} would have ${total} tokens, the model has ${most} positions`);
+    const odd = row.find((id) => !Number.isInteger(id) || id < 0 || id >= git.config.vocabSize);
+    if (odd !== undefined)
+      fail('id-outside-vocabulary', `row ${r} has id ${odd}, the vocabulary has ${git.config.vocabSize} words`);
+  });
+}

@@ -1,0 +1,140 @@
+import type { Tensor, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
+import { add, concat, reshape, tidy } from '@tensorflow/tfjs-core';
+import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
+import { linear, linearSpec } from '../layers/linear.js';
+import type { ParamsOf } from '../layers/param-spec.js';
+import { repeat, tensorSpec } from '../layers/param-spec.js';
+import { tidyTree } from '../layers/tidy-tree.js';
+import type { GitConfig } from './git-config.js';
+import type { ImageCache, TextCache } from './kv-cache.js';
+import { appendKeyValue, textLength } from './kv-cache.js';
+import { decodeTokens, textDecoderSpec, textEmbeddings, textEmbeddingsSpec } from './text-decoder.js';
+import type { Trace } from './trace.js';
+import { encodeVision, frameOf, visionEncoderSpec } from './vision-encoder.js';
+
+// GIT (Wang et al., arXiv 2205.14100). The picture's tokens attend to each other and never to the text, so the picture is
+// encoded once, all decoder layers included, and text grows from that cache; see docs/architecture.md.
+
+const visualProjectionSpec = (c: GitConfig) =>
+  [linearSpec(c.vision.hiddenSize, c.hiddenSize), layerNormSpec(c.hiddenSize)] as const;
+
+/** The whole checkpoint: paths are its names. `img_temperal_embedding` (so spelt) exists in video models. */
+export const gitSpec = (c: GitConfig) => ({
+  git: {
+    embeddings: textEmbeddingsSpec(c),
+    image_encoder: { vision_model: visionEncoderSpec(c.vision) },
+    encoder: textDecoderSpec(c),
+    visual_projection: { visual_projection: visualProjectionSpec(c) },
+    img_temperal_embedding: repeat(c.numImageWithEmbedding, () => tensorSpec([1, 1, c.vision.hiddenSize])),
+  },
+  output: linearSpec(c.hiddenSize, c.vocabSize),
+});
+export type GitParams = ParamsOf<ReturnType<typeof gitSpec>>;
+
+/** A model is plain data: a checked config and a tree of tensors. */
+export interface Git {
+  readonly config: GitConfig;
+  readonly params: GitParams;
+}
+
+/**
+ * Image features of the vision tower, after its last layer norm, all tokens.
+ * pixels: float32 [B, height, width, 3] → [B, I, Dv].
+ */
+export function imageFeatures(git: Git, pixels: Tensor4D, trace?: Trace): Tensor3D {
+  return encodeVision(git.params.git.image_encoder.vision_model, pixels, git.config.vision, trace);
+}
+
+/**
+ * Features of videos: each frame is encoded, gets its temporal embedding after the post layer norm and before the projection,
+ * and frames follow each other along the token axis. pixels: float32 [B, F, height, width, 3] → [B, F·I, Dv].
+ */
+export function videoFeatures(git: Git, pixels: Tensor5D, trace?: Trace): Tensor3D {
+  return tidy(() => {
+    const [batch, frames, height, width, channels] = pixels.shape;
+    const all = imageFeatures(git, reshape(pixels, [batch * frames, height, width, channels]), trace); // [B·F, I, Dv]
+    const temporal = git.params.git.img_temperal_embedding;
+    return concat(
+      Array.from({ length: frames }, (_, f) => add(frameOf(all, f, frames), temporal[f]!) as Tensor3D),
+      1,
+    );
+  });
+}
+
+/** Linear, then layer norm with the vision tower's epsilon. features: [B, I, Dv] → [B, I, D]. Trace name: `visual_projection`. */
+export function projectFeatures(git: Git, features: Tensor3D, trace?: Trace): Tensor3D {
+  return tidy(() => {
+    const [project, norm] = git.params.git.visual_projection.visual_projection;
+    const x = layerNorm(norm, linear(project, features), git.config.vision.layerNormEps);
+    trace?.('visual_projection', x);
+    return x;
+  });
+}
+
+/**
+ * Phase one, once per picture: projected features through all decoder layers, every image token seeing every other.
+ * features: [N, I, Dv] → the picture's part of the cache. Trace names: `visual_projection`, `image.decoder.layer.N`, `image.decoder.attention.N`.
+ */
+export function prefillImage(git: Git, features: Tensor3D, trace?: Trace): ImageCache {
+  return tidyTree(() => {
+    const x = projectFeatures(git, features, trace);
+    return decodeTokens(git.params.git.encoder, x, git.config, (_, image) => ({ image }), trace, 'image.decoder.')
+      .fresh;
+  });
+}
+
+/** Pictures to cache. pixels: float32 [N, height, width, 3], or [N, F, height, width, 3] for videos. */
+export function encodeImage(git: Git, pixels: Tensor4D | Tensor5D, trace?: Trace): ImageCache {
+  return tidyTree(() => {
+    const features =
+      pixels.rank === 5 ? videoFeatures(git, pixels as Tensor5D, trace) : imageFeatures(git, pixels as Tensor4D, trace);
+    return prefillImage(git, features, trace);
+  });
+}
+
+/** The new text tokens of R rows. */
+export interface TextInput {
+  /** R lists of T ids. */
+  readonly ids: readonly (readonly number[])[];
+  /** R lists of T positions; by default they count on from the cache. */
+  readonly positions?: readonly (readonly number[])[];
+  /** From `textMask`; undefined where everything before and at a token is visible and T = 1. */
+  readonly mask?: Tensor | undefined;
+}
+
+/**
+ * Phase two: T new tokens of R rows on top of what they already see. Returns hidden states [R, T, D] and the longer text cache;
+ * the caches given are left alone. `image` undefined: no picture at all, a plain causal decoder.
+ * Trace names: `text.embeddings`, `decoder.layer.N`, `decoder.attention.N`.
+ */
+export function decodeText(
+  git: Git,
+  input: TextInput,
+  image: ImageCache | undefined,
+  past: TextCache = [],
+  trace?: Trace,
+): { readonly hidden: Tensor3D; readonly text: TextCache } {
+  return tidyTree(() => {
+    const { params, config } = git;
+    const start = textLength(past);
+    const positions = input.positions ?? input.ids.map((row) => row.map((_, t) => start + t));
+    const x = textEmbeddings(params.git.embeddings, input.ids, positions, config, trace); // [R, T, D]
+    const text: TextCache[number][] = [];
+    const { hidden } = decodeTokens(
+      params.git.encoder,
+      x,
+      config,
+      (layer, fresh) => {
+        text.push(appendKeyValue(past[layer], fresh));
+        return { image: image?.[layer], text: text[layer], textMask: input.mask };
+      },
+      trace,
+    );
+    return { hidden, text };
+  });
+}
+
+/** Scores of every word. hidden: float32 [B, T, D] → [B, T, V]. */
+export function vocabularyLogits(git: Git, hidden: Tensor3D): Tensor3D {
+  return linear(git.params.output, hidden);
+}

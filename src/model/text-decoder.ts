@@ -1,0 +1,117 @@
+import type { Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
+import { tidy } from '@tensorflow/tfjs-core';
+import type { AttentionColumns, KeyValue } from '../layers/attention.js';
+import { attend, splitHeads } from '../layers/attention.js';
+import { embed, embeddingSpec } from '../layers/embedding.js';
+import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
+import { linear, linearSpec } from '../layers/linear.js';
+import type { ParamsOf } from '../layers/param-spec.js';
+import { repeat } from '../layers/param-spec.js';
+import { tidyTree } from '../layers/tidy-tree.js';
+import type { GitConfig } from './git-config.js';
+import type { Trace } from './trace.js';
+
+// BERT's post-norm encoder (Devlin et al., arXiv 1810.04805) used as GIT's decoder: no cross-attention, no token types.
+
+const attentionSpec = (c: GitConfig) => ({
+  self: {
+    query: linearSpec(c.hiddenSize, c.hiddenSize),
+    key: linearSpec(c.hiddenSize, c.hiddenSize),
+    value: linearSpec(c.hiddenSize, c.hiddenSize),
+  },
+  output: { dense: linearSpec(c.hiddenSize, c.hiddenSize), LayerNorm: layerNormSpec(c.hiddenSize) },
+});
+
+export const textLayerSpec = (c: GitConfig) => ({
+  attention: attentionSpec(c),
+  intermediate: { dense: linearSpec(c.hiddenSize, c.intermediateSize) },
+  output: { dense: linearSpec(c.intermediateSize, c.hiddenSize), LayerNorm: layerNormSpec(c.hiddenSize) },
+});
+
+export const textEmbeddingsSpec = (c: GitConfig) => ({
+  word_embeddings: embeddingSpec(c.vocabSize, c.hiddenSize),
+  position_embeddings: embeddingSpec(c.maxPositionEmbeddings, c.hiddenSize),
+  LayerNorm: layerNormSpec(c.hiddenSize),
+});
+
+export const textDecoderSpec = (c: GitConfig) => ({ layer: repeat(c.numHiddenLayers, () => textLayerSpec(c)) });
+
+type TextLayer = ParamsOf<ReturnType<typeof textLayerSpec>>;
+type TextEmbeddings = ParamsOf<ReturnType<typeof textEmbeddingsSpec>>;
+export type TextDecoder = ParamsOf<ReturnType<typeof textDecoderSpec>>;
+
+/** Word + position, normalised. ids, positions: B lists of T → float32 [B, T, D]. Trace name: `text.embeddings`. */
+export function textEmbeddings(
+  p: TextEmbeddings,
+  ids: readonly (readonly number[])[],
+  positions: readonly (readonly number[])[],
+  c: GitConfig,
+  trace?: Trace,
+): Tensor3D {
+  return tidy(() => {
+    const x = layerNorm(
+      p.LayerNorm,
+      embed(p.word_embeddings, ids),
+      c.layerNormEps,
+      embed(p.position_embeddings, positions),
+    );
+    trace?.('text.embeddings', x);
+    return x; // [B, T, D]
+  });
+}
+
+/** Makes the columns a layer attends to from the new tokens' keys and values. */
+export type Columns = (layer: number, fresh: KeyValue) => AttentionColumns;
+
+/**
+ * Runs x through all layers. x: float32 [B, T, D], returned with the same shape, with the keys and values of its tokens
+ * per layer, [B, H, T, K]. Trace names: `<prefix>layer.N`, `<prefix>attention.N`.
+ */
+export function decodeTokens(
+  p: TextDecoder,
+  x: Tensor3D,
+  c: GitConfig,
+  columns: Columns,
+  trace?: Trace,
+  prefix = 'decoder.',
+): { readonly hidden: Tensor3D; readonly fresh: readonly KeyValue[] } {
+  return tidyTree(() => {
+    const fresh: KeyValue[] = [];
+    let hidden = x;
+    p.layer.forEach((layer, index) => {
+      const kv = keyValue(layer, hidden, c);
+      const listen = trace?.attentions === true ? (w: Tensor4D) => trace(`${prefix}attention.${index}`, w) : undefined;
+      hidden = textLayer(layer, hidden, c, columns(index, kv), listen);
+      trace?.(`${prefix}layer.${index}`, hidden);
+      fresh.push(kv);
+    });
+    return { hidden, fresh };
+  });
+}
+
+/** Keys and values of a layer's input. x: float32 [B, T, D] → both [B, H, T, K]. */
+function keyValue(p: TextLayer, x: Tensor3D, c: GitConfig): KeyValue {
+  const { key, value } = p.attention.self;
+  return tidyTree(() => ({
+    key: splitHeads(linear(key, x), c.numAttentionHeads),
+    value: splitHeads(linear(value, x), c.numAttentionHeads),
+  }));
+}
+
+/** One post-norm BERT block. x: float32 [B, T, D], returned with the same shape. */
+function textLayer(
+  p: TextLayer,
+  x: Tensor3D,
+  c: GitConfig,
+  columns: AttentionColumns,
+  probabilities?: (weights: Tensor4D) => void,
+): Tensor3D {
+  return tidy(() => {
+    const q = splitHeads(linear(p.attention.self.query, x), c.numAttentionHeads); // [B, H, T, K]
+    const { output } = p.attention;
+    const attended = linear(output.dense, attend(q, columns, probabilities)); // [B, T, D]
+    const h = layerNorm(output.LayerNorm, attended, c.layerNormEps, x);
+    const wide = linear(p.intermediate.dense, h, c.hiddenAct); // [B, T, intermediate]
+    return layerNorm(p.output.LayerNorm, linear(p.output.dense, wide), c.layerNormEps, h);
+  });
+}

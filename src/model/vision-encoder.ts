@@ -1,0 +1,129 @@
+import type { Tensor2D, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
+import { add, concat, reshape, slice, tidy, tile } from '@tensorflow/tfjs-core';
+import type { Activation } from '../layers/activation.js';
+import { attend, splitHeads } from '../layers/attention.js';
+import { embeddingSpec } from '../layers/embedding.js';
+import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
+import { linear, linearSpec } from '../layers/linear.js';
+import type { ParamsOf } from '../layers/param-spec.js';
+import { repeat, tensorSpec } from '../layers/param-spec.js';
+import { patchEmbedding, patchEmbeddingSpec } from '../layers/patch-embedding.js';
+import { interpolatePositions } from '../layers/position-interpolation.js';
+import type { VisionConfig } from './git-config.js';
+import type { Trace } from './trace.js';
+
+// CLIP's image tower (Radford et al., arXiv 2103.00020) as GIT uses it: every token is kept, the class token included.
+
+const selfAttentionSpec = (hidden: number) => ({
+  k_proj: linearSpec(hidden, hidden),
+  v_proj: linearSpec(hidden, hidden),
+  q_proj: linearSpec(hidden, hidden),
+  out_proj: linearSpec(hidden, hidden),
+});
+
+const mlpSpec = (c: VisionConfig) => ({
+  fc1: linearSpec(c.hiddenSize, c.intermediateSize),
+  fc2: linearSpec(c.intermediateSize, c.hiddenSize),
+});
+
+export const visionLayerSpec = (c: VisionConfig) => ({
+  layer_norm1: layerNormSpec(c.hiddenSize),
+  self_attn: selfAttentionSpec(c.hiddenSize),
+  layer_norm2: layerNormSpec(c.hiddenSize),
+  mlp: mlpSpec(c),
+});
+
+const visionEmbeddingsSpec = (c: VisionConfig) => ({
+  class_embedding: tensorSpec([c.hiddenSize]),
+  patch_embedding: patchEmbeddingSpec(c.hiddenSize, c.patchSize),
+  position_embedding: embeddingSpec(c.imageTokens, c.hiddenSize),
+});
+
+export const visionEncoderSpec = (c: VisionConfig) => ({
+  embeddings: visionEmbeddingsSpec(c),
+  pre_layrnorm: layerNormSpec(c.hiddenSize), // spelt so in every checkpoint
+  encoder: { layers: repeat(c.numHiddenLayers, () => visionLayerSpec(c)) },
+  post_layernorm: layerNormSpec(c.hiddenSize),
+});
+
+type SelfAttention = ParamsOf<ReturnType<typeof selfAttentionSpec>>;
+type Mlp = ParamsOf<ReturnType<typeof mlpSpec>>;
+type VisionLayer = ParamsOf<ReturnType<typeof visionLayerSpec>>;
+type VisionEmbeddings = ParamsOf<ReturnType<typeof visionEmbeddingsSpec>>;
+export type VisionEncoder = ParamsOf<ReturnType<typeof visionEncoderSpec>>;
+
+/**
+ * Class token, then patches row by row, plus their positions. pixels: float32 [B, height, width, 3] → [B, I, D].
+ * For another size than the trained one the position table is interpolated, as the original does.
+ */
+function visionEmbeddings(p: VisionEmbeddings, pixels: Tensor4D, c: VisionConfig): Tensor3D {
+  return tidy(() => {
+    const [batch, height, width] = pixels.shape;
+    const [rows, columns] = [Math.floor(height / c.patchSize), Math.floor(width / c.patchSize)];
+    const patches = patchEmbedding(p.patch_embedding, pixels); // [B, I-1, D]
+    const classToken = tile(reshape(p.class_embedding, [1, 1, c.hiddenSize]), [batch, 1, 1]);
+    const positions = interpolatePositions(p.position_embedding.weight as Tensor2D, rows, columns); // [I, D]
+    return add(concat([classToken, patches], 1), positions); // [B, I, D]
+  });
+}
+
+function selfAttention(p: SelfAttention, x: Tensor3D, heads: number, name: string, trace?: Trace): Tensor3D {
+  return tidy(() => {
+    const q = splitHeads(linear(p.q_proj, x), heads); // [B, H, I, K]
+    const key = splitHeads(linear(p.k_proj, x), heads);
+    const value = splitHeads(linear(p.v_proj, x), heads);
+    const listen = trace?.attentions === true ? (weights: Tensor4D) => trace(name, weights) : undefined;
+    return linear(p.out_proj, attend(q, { text: { key, value } }, listen)); // [B, I, D]
+  });
+}
+
+function mlp(p: Mlp, x: Tensor3D, act: Activation): Tensor3D {
+  return tidy(() => linear(p.fc2, linear(p.fc1, x, act)));
+}
+
+/** One pre-norm block of the CLIP vision transformer. x: float32 [B, I, D], returned with the same shape. */
+export function visionLayer(
+  p: VisionLayer,
+  x: Tensor3D,
+  c: VisionConfig,
+  name = 'vision.attention',
+  trace?: Trace,
+): Tensor3D {
+  return tidy(() => {
+    const normed: Tensor3D = layerNorm(p.layer_norm1, x, c.layerNormEps);
+    const h: Tensor3D = add(x, selfAttention(p.self_attn, normed, c.numAttentionHeads, name, trace));
+    return add(h, mlp(p.mlp, layerNorm(p.layer_norm2, h, c.layerNormEps), c.hiddenAct));
+  });
+}
+
+/**
+ * Pixels to image features. pixels: float32 [B, height, width, 3], normalised as the checkpoint asks → [B, I, D] with
+ * I = 1 + ⌊height/P⌋·⌊width/P⌋. Trace names: `vision.embeddings`, `vision.pre_layernorm`, `vision.layer.N`,
+ * `vision.attention.N`, `vision.post_layernorm`.
+ */
+export function encodeVision(p: VisionEncoder, pixels: Tensor4D, c: VisionConfig, trace?: Trace): Tensor3D {
+  return tidy(() => {
+    let x = visionEmbeddings(p.embeddings, pixels, c);
+    trace?.('vision.embeddings', x);
+    x = layerNorm(p.pre_layrnorm, x, c.layerNormEps);
+    trace?.('vision.pre_layernorm', x);
+    p.encoder.layers.forEach((layer, index) => {
+      const before = x;
+      x = visionLayer(layer, x, c, `vision.attention.${index}`, trace);
+      before.dispose(); // 12 layers of activations need not wait for the tidy's end
+      trace?.(`vision.layer.${index}`, x);
+    });
+    x = layerNorm(p.post_layernorm, x, c.layerNormEps);
+    trace?.('vision.post_layernorm', x);
+    return x;
+  });
+}
+
+/** The part of a [B·F, I, D] batch that is frame `frame` of each of B videos: [B, I, D]. */
+export function frameOf(features: Tensor3D, frame: number, frames: number): Tensor3D {
+  return tidy(() => {
+    const [rows, tokens, hidden] = features.shape;
+    const apart = reshape(features, [rows / frames, frames, tokens, hidden]);
+    return reshape(slice(apart, [0, frame, 0, 0], [rows / frames, 1, tokens, hidden]), [rows / frames, tokens, hidden]);
+  });
+}
