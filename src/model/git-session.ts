@@ -63,13 +63,16 @@ export function startSession(git: Git, image: ImageCache, trace?: Trace): Decode
       disposeCache(text);
       text = longer;
       rows = next;
-      const values = (await logits.data()) as Float32Array;
-      logits.dispose();
+      const values = await readBack(logits);
       return next.map((_, r) => values.subarray(r * git.config.vocabSize, (r + 1) * git.config.vocabSize));
     },
 
     reorder(order) {
       guard();
+      const odd = order.find((row) => rows[row] === undefined);
+      if (order.length === 0 || odd !== undefined) {
+        throw new OptionError({ place: 'rows', rule: 'no-such-row', detail: `row ${odd} of ${rows.length} rows` });
+      }
       if (order.length === rows.length && order.every((row, r) => row === r)) return;
       rows = order.map((row) => rows[row]!);
       const gathered = text.length === 0 ? text : gatherCache(text, order);
@@ -87,6 +90,15 @@ export function startSession(git: Git, image: ImageCache, trace?: Trace): Decode
       view.dispose();
     },
   };
+}
+
+/** The values of a tensor, which is disposed. */
+async function readBack(x: Tensor3D): Promise<Float32Array> {
+  try {
+    return (await x.data()) as Float32Array;
+  } finally {
+    x.dispose();
+  }
 }
 
 /** Row `row` with `added` real tokens in `width` new columns. */

@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { readJson as readCheckedJson } from '../../src/checkpoint/json.js';
+import { ConfigError } from '../../src/errors.js';
+import { parseGitConfig } from '../../src/model/git-config.js';
+import { HOSTILE, hostileCases, readBin, readJson, REFERENCE } from '../support/fixtures.js';
+
+const load = (file: string) => parseGitConfig(readCheckedJson(readBin(`${HOSTILE}${file}`), file), file);
+
+describe('config.json', () => {
+  it('reads the published git-base sizes', () => {
+    const c = parseGitConfig(readJson(`${REFERENCE}full-b16/config.json`));
+    assert.equal(c.vision.imageTokens, 197);
+    assert.deepEqual([c.vocabSize, c.hiddenSize, c.numHiddenLayers, c.maxPositionEmbeddings], [30522, 768, 6, 1024]);
+    assert.deepEqual([c.hiddenAct, c.vision.hiddenAct, c.layerNormEps, c.vision.layerNormEps], ['gelu', 'quick_gelu', 1e-12, 1e-5]);
+    assert.equal(c.numImageWithEmbedding, 0);
+    assert.ok(Object.isFrozen(c) && Object.isFrozen(c.vision));
+  });
+
+  it('fills absent keys with the published defaults and ignores unknown ones', () => {
+    const full = parseGitConfig(readJson(`${REFERENCE}full-b16/config.json`));
+    assert.deepEqual(parseGitConfig({ model_type: 'git', invented: [1] }), full);
+  });
+
+  for (const entry of hostileCases('config')) {
+    it(`${entry.expect}: ${entry.file} (${entry.rule})`, () => {
+      try {
+        load(entry.file);
+        assert.notEqual(entry.expect, 'error', 'was accepted');
+      } catch (error) {
+        assert.ok(error instanceof ConfigError, `untyped ${error}`);
+        assert.notEqual(entry.expect, 'load', error.message);
+        assert.equal(error.file, entry.file);
+        assert.ok(!error.message.includes('\n') && error.message.length <= 300, error.message);
+      }
+      assert.equal(({} as { polluted?: unknown }).polluted, undefined);
+    });
+  }
+
+  it('names the dotted path, what was expected and what was found', () => {
+    assert.throws(
+      () => parseGitConfig({ model_type: 'git', vision_config: { patch_size: 'x' } }, 'c.json'),
+      /^ConfigError: c\.json: vision_config\.patch_size: bad-invalid-type: expected number, found "\\"x\\""$/,
+    );
+  });
+});
