@@ -19,7 +19,10 @@ describe('the text mask', () => {
   });
 
   it('hides padding per row, and the future more than padding', async () => {
-    const mask = textMask(2, 0, [[0, 1], [1, 1]])!;
+    const mask = textMask(2, 0, [
+      [0, 1],
+      [1, 1],
+    ])!;
     const { padding, future } = forbiddenScores();
     assert.deepEqual([...(await mask.data())], [padding, future, padding, 0, 0, future, 0, 0]);
     assert.ok(future < padding);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readJson as readCheckedJson } from '../../src/checkpoint/json.js';
 import { ConfigError } from '../../src/errors.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
-import { HOSTILE, hostileCases, readBin, readJson, REFERENCE } from '../support/fixtures.js';
+import { HOSTILE, hostileCases, REFERENCE, readBin, readJson } from '../support/fixtures.js';
 
 const load = (file: string) => parseGitConfig(readCheckedJson(readBin(`${HOSTILE}${file}`), file), file);
 
@@ -11,7 +11,10 @@ describe('config.json', () => {
     const c = parseGitConfig(readJson(`${REFERENCE}full-b16/config.json`));
     assert.equal(c.vision.imageTokens, 197);
     assert.deepEqual([c.vocabSize, c.hiddenSize, c.numHiddenLayers, c.maxPositionEmbeddings], [30522, 768, 6, 1024]);
-    assert.deepEqual([c.hiddenAct, c.vision.hiddenAct, c.layerNormEps, c.vision.layerNormEps], ['gelu', 'quick_gelu', 1e-12, 1e-5]);
+    assert.deepEqual(
+      [c.hiddenAct, c.vision.hiddenAct, c.layerNormEps, c.vision.layerNormEps],
+      ['gelu', 'quick_gelu', 1e-12, 1e-5],
+    );
     assert.equal(c.numImageWithEmbedding, 0);
     assert.ok(Object.isFrozen(c) && Object.isFrozen(c.vision));
   });
