@@ -1,5 +1,5 @@
-import type { Tensor, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
-import { add, concat, reshape, tidy } from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor3D, Tensor4D, Tensor5D, TensorContainer } from '@tensorflow/tfjs-core';
+import { add, concat, dispose, reshape, tidy } from '@tensorflow/tfjs-core';
 import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
 import { linear, linearSpec } from '../layers/linear.js';
 import type { ParamsOf } from '../layers/param-spec.js';
@@ -137,4 +137,9 @@ export function decodeText(
 /** Scores of every word. hidden: float32 [B, T, D] → [B, T, V]. */
 export function vocabularyLogits(git: Git, hidden: Tensor3D): Tensor3D {
   return linear(git.params.output, hidden);
+}
+
+/** Frees the parameters. */
+export function disposeGit(git: Git): void {
+  dispose(git.params as unknown as TensorContainer);
 }
