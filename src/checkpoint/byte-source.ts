@@ -21,8 +21,10 @@ export async function readBytes(source: ByteSource, start: number, end: number):
 
 /** A source over bytes in memory (no copy until `arrayBuffer()`). */
 export function fromBytes(bytes: Uint8Array): ByteSource {
+  // Node's Buffer has a `slice` of its own that copies nothing: its `buffer` would be the whole pool.
+  const copy = (start: number, end: number) => Uint8Array.prototype.slice.call(bytes, start, end).buffer as ArrayBuffer;
   return {
     size: bytes.byteLength,
-    slice: (start, end) => ({ arrayBuffer: async () => bytes.slice(start, end).buffer as ArrayBuffer }),
+    slice: (start, end) => ({ arrayBuffer: async () => copy(start, end) }),
   };
 }

@@ -1,0 +1,65 @@
+import { WeightError } from '../errors.js';
+import type { TensorSpec } from '../layers/param-spec.js';
+import { toFloat32 } from './dtype.js';
+import { turnKernels, turnRows } from './layout.js';
+import { elementCount, nameOf, type StoredTensor } from './stored-tensor.js';
+
+/** Bytes read at a time where values must be converted or turned, so that a matrix is in memory once, not twice. */
+const CHUNK_BYTES = 8 * 2 ** 20;
+
+/**
+ * Reads one stored tensor as the float32 values that a parameter holds, turned to its layout.
+ * Throws WeightError: `unsupported-dtype`, or `non-finite` for NaN and infinity, which no trained weight has and which would only
+ * show much later, as an empty caption.
+ */
+export async function readWeights(stored: StoredTensor, spec: TensorSpec): Promise<Float32Array<ArrayBuffer>> {
+  if (stored.dtype === 'F32' && spec.layout === 'as-is')
+    return finite(stored, toFloat32(stored, await stored.read()), 0);
+  if (spec.layout === 'conv2d') {
+    const values = finite(stored, toFloat32(stored, await stored.read()), 0);
+    const turned = new Float32Array(values.length);
+    turnKernels(values, spec.shape, turned);
+    return turned;
+  }
+  const count = elementCount(spec.shape);
+  const result = new Float32Array(count);
+  if (count === 0) return result;
+  const inputs = spec.layout === 'linear' ? spec.shape[1]! : 1;
+  const rowBytes = (stored.byteLength / count) * inputs;
+  const step = Math.max(1, Math.floor(CHUNK_BYTES / rowBytes));
+  for (let row = 0; row < count / inputs; row += step) {
+    const end = Math.min(stored.byteLength, (row + step) * rowBytes);
+    const values = finite(stored, toFloat32(stored, await stored.read(row * rowBytes, end)), row * inputs);
+    if (spec.layout === 'linear') turnRows(values, row, spec.shape[0]!, inputs, result);
+    else result.set(values, row);
+  }
+  return result;
+}
+
+/** x * 0 is 0 for every finite x and NaN for the others; four sums, because one would wait for itself. */
+function allFinite(values: Float32Array): boolean {
+  const even = values.length & ~3;
+  let a = 0;
+  let b = 0;
+  let c = 0;
+  let d = 0;
+  for (let i = 0; i < even; i += 4) {
+    a += values[i]! * 0;
+    b += values[i + 1]! * 0;
+    c += values[i + 2]! * 0;
+    d += values[i + 3]! * 0;
+  }
+  for (let i = even; i < values.length; i++) a += values[i]! * 0;
+  return a + b + c + d === 0;
+}
+
+function finite(stored: StoredTensor, values: Float32Array<ArrayBuffer>, first: number): Float32Array<ArrayBuffer> {
+  if (allFinite(values)) return values;
+  const index = values.findIndex((value) => !Number.isFinite(value));
+  throw new WeightError({
+    file: stored.file,
+    place: nameOf(stored.name),
+    rule: 'non-finite',
+    detail: `value ${first + index} is ${values[index]}${stored.dtype === 'F64' ? ' as float32' : ''}`,
+  });
+}

@@ -1,0 +1,91 @@
+import { quote, SafetensorsError } from '../errors.js';
+import { type ByteSource, type ModelFiles, readBytes } from './byte-source.js';
+import { type ErrorClass, isJsonObject, type Json, parseJsonFile } from './json.js';
+import { nameOf, type StoredTensor, type TensorMap } from './stored-tensor.js';
+
+const MAX_INDEX_BYTES = 64 * 2 ** 20;
+const MAX_SHARDS = 1000;
+
+/** All tensors of a checkpoint that an index spreads over several files. */
+export interface ShardedCheckpoint {
+  readonly tensors: TensorMap;
+  readonly files: readonly string[];
+  readonly metadata: Readonly<Record<string, string>>;
+  /** What is odd in the index, but harmless. */
+  readonly warnings: readonly string[];
+}
+
+/** Opens one shard: its tensors by name. */
+export type OpenShard = (source: ByteSource, file: string) => Promise<{ readonly tensors: TensorMap }>;
+
+/**
+ * Reads `model.safetensors.index.json` (or PyTorch's, by another `openShard`) and opens every shard that it names. All or nothing:
+ * shard names must be plain file names of the same folder, and the shards must hold exactly the tensors that the map gives them.
+ * Throws `ErrorClass`, or what `openShard` throws.
+ */
+export async function readSharded(
+  files: ModelFiles,
+  index: { readonly name: string; readonly source: ByteSource },
+  openShard: OpenShard,
+  Failure: ErrorClass = SafetensorsError,
+): Promise<ShardedCheckpoint> {
+  const fail = (rule: string, detail: string, place?: string) => new Failure({ file: index.name, place, rule, detail });
+  if (index.source.size > MAX_INDEX_BYTES) throw fail('json-size', `an index of ${index.source.size} bytes`);
+  const parsed = parseJsonFile(await readBytes(index.source, 0, index.source.size), index.name, Failure);
+  const weightMap = readWeightMap(parsed, fail);
+  const shards = [...new Set(weightMap.values())].sort();
+  if (shards.length > MAX_SHARDS) throw fail('shard-count', `${shards.length} shards; the limit is ${MAX_SHARDS}`);
+
+  const tensors = new Map<string, StoredTensor>();
+  for (const shard of shards) {
+    const source = await files.open(shard);
+    if (!source) throw fail('shard-missing', `the index names it, but ${files.label} does not hold it`, shard);
+    for (const [name, stored] of (await openShard(source, shard)).tensors) {
+      const home = weightMap.get(name);
+      if (home !== shard) {
+        throw fail(
+          'weight-map',
+          `${shard} holds it, the index puts it ${home ? `in ${home}` : 'nowhere'}`,
+          quote(name),
+        );
+      }
+      tensors.set(name, stored);
+    }
+  }
+  for (const [name, shard] of weightMap) {
+    if (!tensors.has(name)) throw fail('weight-map', `the index puts it in ${shard}, which lacks it`, nameOf(name));
+  }
+  const bytes = [...tensors.values()].reduce((sum, stored) => sum + stored.byteLength, 0);
+  return { tensors, files: [index.name, ...shards], metadata: {}, warnings: sizeWarning(parsed, bytes, index.name) };
+}
+
+type Fail = (rule: string, detail: string, place?: string) => Error;
+
+function readWeightMap(index: Json, fail: Fail): Map<string, string> {
+  if (!isJsonObject(index)) throw fail('index', 'not a JSON object');
+  const map = index['weight_map'];
+  if (!isJsonObject(map)) throw fail('index', map === undefined ? 'lacks weight_map' : 'weight_map is not an object');
+  const result = new Map<string, string>();
+  for (const [name, shard] of Object.entries(map)) {
+    if (typeof shard !== 'string') throw fail('index', 'a shard name that is not a string', nameOf(name));
+    if (!isPlainFileName(shard)) {
+      throw fail('shard-name', `${quote(shard)} is not a plain file name of this folder`, nameOf(name));
+    }
+    result.set(name, shard);
+  }
+  if (result.size === 0) throw fail('index', 'weight_map is empty');
+  return result;
+}
+
+/** No way out of the folder on any system, nor by URL: no separators, drives, escapes, control characters, leading dots. */
+function isPlainFileName(name: string): boolean {
+  return name.length <= 255 && /^[^./\\:*?"<>|%\u0000-\u001f\u007f][^/\\:*?"<>|%\u0000-\u001f\u007f]*$/.test(name);
+}
+
+function sizeWarning(index: Json, bytes: number, file: string): string[] {
+  const metadata = isJsonObject(index) ? index['metadata'] : undefined;
+  const stated = isJsonObject(metadata) ? metadata['total_size'] : undefined;
+  return typeof stated === 'number' && stated !== bytes
+    ? [`${file}: total_size says ${stated} bytes, the tensors have ${bytes}`]
+    : [];
+}
