@@ -1,0 +1,220 @@
+import { fault } from '../fault.js';
+import { adler32 } from './adler32.js';
+import { FAST_BITS, fixedCodes, type HuffmanCode, huffmanCode, slowLookup } from './huffman.js';
+
+const WINDOW = 32768;
+const PIECE = 1 << 18;
+const FAST_MASK = (1 << FAST_BITS) - 1;
+/** Zeros after the input, so that the bit buffer can be filled without looking for the end each time. */
+const PADDING = 8;
+
+const LENGTH_BASE = /* @__PURE__ */ Uint16Array.of(
+  ...[3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258],
+);
+const LENGTH_EXTRA = /* @__PURE__ */ Uint8Array.of(
+  ...[0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0],
+);
+const DISTANCE_BASE = /* @__PURE__ */ Uint16Array.from({ length: 30 }, (_, i) =>
+  i < 4 ? i + 1 : (2 + (i & 1)) * 2 ** ((i >> 1) - 1) + 1,
+);
+const CODE_LENGTH_ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+
+interface Stream {
+  /** The deflate data and PADDING zeros. */
+  readonly input: Uint8Array;
+  readonly end: number;
+  position: number;
+  hold: number;
+  bits: number;
+  /** The last 32 KiB of output and what was not handed on yet. */
+  readonly output: Uint8Array;
+  filled: number;
+  /** Where in `output` the bytes begin that were not handed on. */
+  pending: number;
+  /** Bytes of output before output[0]. */
+  before: number;
+  readonly limit: number;
+  readonly write: (bytes: Uint8Array) => void;
+}
+
+const truncated = () => fault('zlib-truncated', 'the compressed data end too early');
+const invalid = (what: string) => fault('zlib-data', what);
+
+function need(s: Stream, count: number): number {
+  while (s.bits < count) {
+    if (s.position >= s.end + PADDING) throw truncated();
+    s.hold |= s.input[s.position++]! << s.bits;
+    s.bits += 8;
+  }
+  return s.hold;
+}
+
+function take(s: Stream, count: number): number {
+  const value = need(s, count) & ((1 << count) - 1);
+  s.hold >>>= count;
+  s.bits -= count;
+  return value;
+}
+
+function decode(s: Stream, code: HuffmanCode): number {
+  const hold = need(s, 15);
+  const entry = code.fast[hold & FAST_MASK]! || slowLookup(code, hold);
+  if (entry === 0) throw invalid('a bit pattern that is no Huffman code');
+  s.hold >>>= entry & 15;
+  s.bits -= entry & 15;
+  return entry >>> 4;
+}
+
+/** Hands on what is pending and keeps the last 32 KiB for back references. */
+function flush(s: Stream): void {
+  s.write(s.output.subarray(s.pending, s.filled));
+  const keep = Math.min(WINDOW, s.filled);
+  s.output.copyWithin(0, s.filled - keep, s.filled);
+  s.before += s.filled - keep;
+  s.filled = s.pending = keep;
+}
+
+/** More output than asked for: the caller has all it wants, and a bomb must not go on. */
+const full = (s: Stream) => s.before + s.filled > s.limit;
+
+function storedBlock(s: Stream): void {
+  take(s, s.bits & 7);
+  const length = take(s, 16);
+  if ((take(s, 16) ^ 0xffff) !== length) throw invalid('the length of a stored block is damaged');
+  let from = s.position - (s.bits >> 3);
+  s.hold = s.bits = 0;
+  const stop = from + length;
+  if (stop > s.end) throw truncated();
+  while (from < stop) {
+    const count = Math.min(stop - from, WINDOW + PIECE - s.filled);
+    s.output.set(s.input.subarray(from, from + count), s.filled);
+    s.filled += count;
+    from += count;
+    if (s.filled >= WINDOW + PIECE) flush(s);
+  }
+  s.position = stop;
+}
+
+function dynamicCodes(s: Stream): { literals: HuffmanCode; distances: HuffmanCode } {
+  const literalCount = take(s, 5) + 257;
+  const distanceCount = take(s, 5) + 1;
+  const lengthCount = take(s, 4) + 4;
+  if (literalCount > 286 || distanceCount > 30) throw invalid('too many Huffman symbols');
+  const lengths = new Uint8Array(19);
+  for (let i = 0; i < lengthCount; i++) lengths[CODE_LENGTH_ORDER[i]!] = take(s, 3);
+  const lengthCode = huffmanCode(lengths);
+  const all = new Uint8Array(literalCount + distanceCount);
+  for (let i = 0; i < all.length; ) {
+    const symbol = decode(s, lengthCode);
+    if (symbol < 16) {
+      all[i++] = symbol;
+      continue;
+    }
+    if (symbol === 16 && i === 0) throw invalid('a repeated code length without one before it');
+    const value = symbol === 16 ? all[i - 1]! : 0;
+    const count = symbol === 16 ? 3 + take(s, 2) : symbol === 17 ? 3 + take(s, 3) : 11 + take(s, 7);
+    if (i + count > all.length) throw invalid('more code lengths than symbols');
+    all.fill(value, i, i + count);
+    i += count;
+  }
+  if (all[256] === 0) throw invalid('no code for the end of the block');
+  return {
+    literals: huffmanCode(all.subarray(0, literalCount)),
+    distances: huffmanCode(all.subarray(literalCount)),
+  };
+}
+
+/** Distance and length of one back reference, copied byte by byte because it may overlap itself. */
+function copyMatch(s: Stream, symbol: number, distances: HuffmanCode): void {
+  if (symbol > 285) throw invalid('a length symbol that does not exist');
+  const length = LENGTH_BASE[symbol - 257]! + take(s, LENGTH_EXTRA[symbol - 257]!);
+  const code = decode(s, distances);
+  if (code > 29) throw invalid('a distance symbol that does not exist');
+  const distance = DISTANCE_BASE[code]! + take(s, code < 4 ? 0 : (code >> 1) - 1);
+  if (distance > s.filled) throw invalid('a distance before the start of the data');
+  const { output } = s;
+  let to = s.filled;
+  for (const stop = to + length; to < stop; to++) output[to] = output[to - distance]!;
+  s.filled = to;
+}
+
+/** One block of literals and back references. The bit buffer lives in locals between references: this loop is the decoder's time. */
+function codedBlock(s: Stream, literals: HuffmanCode, distances: HuffmanCode): void {
+  const { input, output } = s;
+  const { fast } = literals;
+  const last = s.end + PADDING;
+  for (;;) {
+    let { hold, bits, position, filled } = s;
+    let symbol = 0;
+    for (;;) {
+      while (bits < 15) {
+        if (position >= last) throw truncated();
+        hold |= input[position++]! << bits;
+        bits += 8;
+      }
+      const entry = fast[hold & FAST_MASK]! || slowLookup(literals, hold);
+      if (entry === 0) throw invalid('a bit pattern that is no Huffman code');
+      hold >>>= entry & 15;
+      bits -= entry & 15;
+      symbol = entry >>> 4;
+      if (symbol > 255 || filled >= WINDOW + PIECE) break;
+      output[filled++] = symbol;
+    }
+    s.hold = hold;
+    s.bits = bits;
+    s.position = position;
+    s.filled = filled;
+    if (symbol === 256) return;
+    if (filled >= WINDOW + PIECE) {
+      if (full(s)) return;
+      flush(s);
+    }
+    if (symbol < 256) s.output[s.filled++] = symbol;
+    else copyMatch(s, symbol, distances);
+  }
+}
+
+/**
+ * Inflates a zlib stream (RFC 1950, 1951) given in pieces, handing the output on in pieces of about 256 KiB (valid during the call only).
+ * Stops once more than `limit` bytes came out, so that a bomb costs no more than the picture it pretends to be; otherwise the
+ * Adler-32 checksum must hold. Bytes after the stream are ignored.
+ * @throws ImageError for any broken, truncated or preset-dictionary stream.
+ */
+export function inflateZlib(
+  pieces: readonly Uint8Array[],
+  limit: number,
+  write: (bytes: Uint8Array) => void,
+): 'whole' | 'longer' {
+  const end = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  const input = new Uint8Array(end + PADDING);
+  pieces.reduce((at, piece) => (input.set(piece, at), at + piece.length), 0);
+  if (end < 2) throw truncated();
+  const [method, flags] = [input[0]!, input[1]!];
+  if ((method & 15) !== 8 || method >> 4 > 7 || (method * 256 + flags) % 31 !== 0) throw invalid('not a zlib header');
+  if (flags & 32) throw invalid('the stream asks for a preset dictionary');
+  const sum = adler32();
+  const output = new Uint8Array(WINDOW + PIECE + 258);
+  const handOn = (bytes: Uint8Array) => {
+    sum.add(bytes);
+    write(bytes);
+  };
+  const state = { position: 2, hold: 0, bits: 0, filled: 0, pending: 0, before: 0 };
+  const s: Stream = { input, end, output, limit, write: handOn, ...state };
+  for (let final = 0; final === 0 && !full(s); ) {
+    final = take(s, 1);
+    const type = take(s, 2);
+    if (type === 0) storedBlock(s);
+    else if (type === 3) throw invalid('a block of reserved type');
+    else {
+      const { literals, distances } = type === 1 ? fixedCodes() : dynamicCodes(s);
+      codedBlock(s, literals, distances);
+    }
+  }
+  flush(s);
+  if (full(s)) return 'longer';
+  take(s, s.bits & 7);
+  const expected = take(s, 8) * 0x1000000 + (take(s, 8) << 16) + (take(s, 8) << 8) + take(s, 8);
+  if (s.position - (s.bits >> 3) > end) throw truncated();
+  if (sum.value() !== expected) throw invalid('the zlib checksum is wrong');
+  return 'whole';
+}

@@ -1,0 +1,65 @@
+import { ImageError } from '../errors.js';
+
+/** A decoded picture: 8-bit RGB, rows from the top, no padding. `data.length` is width * height * 3. */
+export interface RawImage {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Bytes that hold samples: a canvas gives Uint8ClampedArray, Node gives Buffer, both are welcome. */
+export type Samples = Uint8Array | Uint8ClampedArray;
+
+/**
+ * Wraps or converts raw samples, uint8 [height, width, channels].
+ * Alpha is dropped, never blended, as Pillow's `convert("RGB")` does; gray is repeated. RGB is taken without a copy.
+ * @throws ImageError when the sides are not positive integers or the length does not fit them.
+ */
+export function rawImage(data: Samples, width: number, height: number, channels: 1 | 2 | 3 | 4 = 3): RawImage {
+  checkRaw(data, width, height, channels);
+  const bytes = data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.length);
+  if (channels === 3) return { data: bytes, width, height };
+  const rgb = new Uint8Array(width * height * 3);
+  const [green, blue] = channels === 4 ? [1, 2] : [0, 0];
+  for (let from = 0, to = 0; to < rgb.length; from += channels, to += 3) {
+    rgb[to] = bytes[from]!;
+    rgb[to + 1] = bytes[from + green]!;
+    rgb[to + 2] = bytes[from + blue]!;
+  }
+  return { data: rgb, width, height };
+}
+
+function checkRaw(data: Samples, width: number, height: number, channels: number): void {
+  if (!(data instanceof Uint8Array) && !(data instanceof Uint8ClampedArray)) {
+    throw new ImageError({ rule: 'raw-image', detail: 'data is not a Uint8Array' });
+  }
+  for (const [name, value] of [
+    ['width', width],
+    ['height', height],
+  ] as const) {
+    if (!Number.isInteger(value) || value < 1) {
+      throw new ImageError({ rule: 'raw-image', detail: `${name} is ${value}, not a positive integer` });
+    }
+  }
+  if (![1, 2, 3, 4].includes(channels)) {
+    throw new ImageError({ rule: 'raw-image', detail: `${channels} channels; 1, 2, 3 or 4 are possible` });
+  }
+  if (data.length === width * height * channels) return;
+  throw new ImageError({
+    rule: 'raw-image',
+    detail: `${width} by ${height} pixels of ${channels} bytes need ${width * height * channels} bytes, not ${data.length}`,
+  });
+}
+
+/** Whether a value has the form of a RawImage with the right number of bytes. */
+export function isRawImage(value: unknown): value is RawImage {
+  if (typeof value !== 'object' || value === null) return false;
+  const { data, width, height } = value as Partial<RawImage>;
+  return (
+    data instanceof Uint8Array &&
+    Number.isInteger(width) &&
+    Number.isInteger(height) &&
+    width! > 0 &&
+    data.length === width! * height! * 3
+  );
+}
