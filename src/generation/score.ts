@@ -1,0 +1,120 @@
+import { OptionError } from '../errors.js';
+import { checkIds, checkSignal, checkVocabulary, fail, type Given, integer, show } from './check-values.js';
+import { logNormalizer } from './log-softmax.js';
+import { type SearchScope, stepSession, withSession } from './steps.js';
+import { buildTrie, childrenOf, goesOn, groupsOf, type Trie, type TrieNode } from './trie.js';
+import type { SessionSource, VocabularyFacts } from './types.js';
+
+/** How to score. */
+export interface ScoreOptions {
+  /** Rows that the session may hold at once: memory against speed. Default 64. */
+  readonly maxRows?: number;
+  /** Checked before and after every step. */
+  readonly signal?: AbortSignal;
+  /** Hears, as it goes, how many of the sequences are scored. */
+  readonly onProgress?: (scored: number, total: number) => void;
+}
+
+/** How likely the model finds one sequence behind the prompt. */
+export interface SequenceScore {
+  /** Natural log-probability of each token, given the prompt and the tokens before it. */
+  readonly tokenLogProbs: readonly number[];
+  /** Their sum. */
+  readonly logProb: number;
+}
+
+/**
+ * Log-likelihood of each of `sequences` (token ids; close them with the end token where that is meant) behind one prompt, over one picture.
+ * Exact: log-softmax of raw logits, summed in double. Common beginnings are computed once: the sequences are walked as a trie, level by
+ * level, one session row for each node that goes on, so the last token of a sequence costs no step. The source is asked for
+ * one session for each group of sequences that fits `maxRows`; each is disposed of, however this ends.
+ *
+ * @throws OptionError naming the argument; BackendError `logits-not-finite`; the signal's reason.
+ */
+export async function scoreSequences(
+  open: SessionSource,
+  vocabulary: VocabularyFacts,
+  prompt: readonly number[],
+  sequences: readonly (readonly number[])[],
+  options: ScoreOptions = {},
+): Promise<SequenceScore[]> {
+  const { maxRows, signal, onProgress } = checkScoreOptions(options);
+  checkVocabulary(vocabulary);
+  const start = checkIds(prompt, 'prompt', vocabulary);
+  if (!Array.isArray(sequences))
+    return fail('sequences', 'wrong-type', `expected a list of lists of ids, found ${show(sequences)}`);
+  const trie = buildTrie(sequences.map((ids, at) => checkIds(ids, `sequences[${at}]`, vocabulary)));
+  const found: number[][] = sequences.map(() => []);
+  for (const group of groupsOf(trie, maxRows)) {
+    signal?.throwIfAborted();
+    await withSession(open, (session) => {
+      checkRoom(session.rows, session.maxLength, start, sequences);
+      return walk({ session, vocabulary, signal }, start, trie, group, found);
+    });
+    onProgress?.(group.to, sequences.length);
+  }
+  return found.map((tokenLogProbs) => ({ tokenLogProbs, logProb: tokenLogProbs.reduce((sum, x) => sum + x, 0) }));
+}
+
+/** Walks one group level by level and appends each token's log-probability to the lists of all sequences that have it. */
+async function walk(
+  scope: SearchScope,
+  prompt: readonly number[],
+  trie: Trie,
+  group: TrieNode,
+  found: readonly number[][],
+): Promise<void> {
+  let level = [group];
+  let logits = await stepSession(scope, [prompt]);
+  while (true) {
+    const next: { readonly node: TrieNode; readonly row: number; readonly id: number }[] = [];
+    for (const [row, parent] of level.entries()) {
+      const scores = logits[row]!;
+      const normalizer = logNormalizer(scores, `prefix ${row}, token ${prompt.length + parent.depth}`);
+      for (const { id, node } of childrenOf(trie, parent)) {
+        const logProb = scores[id]! - normalizer;
+        for (let i = node.from; i < node.to; i++) found[trie.places[i]!]!.push(logProb);
+        if (goesOn(trie, node)) next.push({ node, row, id });
+      }
+    }
+    if (next.length === 0) return;
+    scope.session.reorder(next.map(({ row }) => row));
+    level = next.map(({ node }) => node);
+    logits = await stepSession(
+      scope,
+      next.map(({ id }) => [id]),
+    );
+  }
+}
+
+function checkScoreOptions(options: ScoreOptions) {
+  if (typeof options !== 'object' || options === null)
+    return fail('options', 'not-an-object', 'expected an object of options');
+  const given = options as Given;
+  const { onProgress } = options;
+  if (onProgress !== undefined && typeof onProgress !== 'function') {
+    return fail('onProgress', 'wrong-type', `expected a function, found ${show(onProgress)}`);
+  }
+  return { maxRows: integer(given, 'maxRows', 64, 1, 65536), signal: checkSignal(given['signal']), onProgress };
+}
+
+function checkRoom(
+  rows: number,
+  maxLength: number,
+  prompt: readonly number[],
+  sequences: readonly (readonly number[])[],
+): void {
+  if (rows !== 1) {
+    throw new OptionError({
+      place: 'open',
+      rule: 'row-count',
+      detail: `expected a session over one picture, it has ${rows}`,
+    });
+  }
+  const long = sequences.findIndex((ids) => prompt.length + ids.length > maxLength);
+  if (long >= 0) {
+    const total = `${prompt.length} + ${sequences[long]!.length}`;
+    const detail = `prompt and sequence have ${total} tokens, the model has ${maxLength} positions`;
+    throw new OptionError({ place: `sequences[${long}]`, rule: 'too-long', detail });
+  }
+}

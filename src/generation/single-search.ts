@@ -1,0 +1,138 @@
+import { BackendError, OptionError } from '../errors.js';
+import type { CheckedRules, SingleSettings } from './check-options.js';
+import { argMax, logNormalizer } from './log-softmax.js';
+import { applyAll, processorsFor } from './logits-processors.js';
+import { warpersFor } from './logits-warpers.js';
+import { type Random, seededRandom } from './random.js';
+import { lengthLimit, type SearchScope, stepSession } from './steps.js';
+import type { Finish, GeneratedSequence, LogitsProcessor, TokenEvent } from './types.js';
+
+/** One growing row. */
+interface Row {
+  readonly picture: number;
+  readonly sample: number;
+  readonly promptLength: number;
+  readonly limit: number;
+  readonly processors: readonly LogitsProcessor[];
+  /** Draws the samples; undefined for greedy. */
+  readonly random: Random | undefined;
+  readonly ids: number[];
+  readonly logProbs: number[];
+  finish: Finish | undefined;
+}
+
+/**
+ * Greedy search and sampling as in Hugging Face 4.40, for any number of pictures at once: every token is yielded as it comes, row by row;
+ * the generator returns the sequences, `[picture][sample]`. Passing `false` to `next` ends the row of the last event as `stopped`. A row that
+ * has ended leaves the session, so that it costs nothing more. The session is borrowed: the caller disposes of it.
+ *
+ * Every row owns its random numbers, drawn from the seed and the sample's number alone, so that a row does not depend on its batch.
+ *
+ * @throws BackendError `logits-not-finite`; OptionError `all-forbidden` when the rules leave no token; the signal's reason.
+ */
+export async function* singleSearch(
+  scope: SearchScope,
+  prompts: readonly (readonly number[])[],
+  rules: CheckedRules,
+  settings: SingleSettings,
+): AsyncGenerator<TokenEvent, GeneratedSequence[][], unknown> {
+  const copies = settings.numReturnSequences;
+  const rows = prompts.flatMap((prompt, picture) =>
+    Array.from({ length: copies }, (_, sample) => startRow(scope, prompt, picture, sample, rules, settings)),
+  );
+  let logits = await stepSession(scope, prompts); // the prompt is read once for all samples of a picture
+  if (copies > 1) {
+    scope.session.reorder(rows.map((row) => row.picture));
+    logits = rows.map((row) => logits[row.picture]!.slice());
+  }
+  let live = rows;
+  while (true) {
+    for (const [r, row] of live.entries()) {
+      const event = advance(row, logits[r]!, scope.vocabulary.eosId);
+      if ((yield event) === false) row.finish ??= 'stopped';
+    }
+    const kept = live.flatMap((row, r) => (row.finish === undefined ? [r] : []));
+    if (kept.length === 0) break;
+    if (kept.length < live.length) {
+      scope.session.reorder(kept);
+      live = kept.map((r) => live[r]!);
+    }
+    logits = await stepSession(
+      scope,
+      live.map((row) => row.ids.slice(-1)),
+    );
+  }
+  return prompts.map((_, picture) => rows.slice(picture * copies, (picture + 1) * copies).map(finished));
+}
+
+function startRow(
+  scope: SearchScope,
+  prompt: readonly number[],
+  picture: number,
+  sample: number,
+  rules: CheckedRules,
+  settings: SingleSettings,
+): Row {
+  const processors = processorsFor(rules, scope.vocabulary.eosId, prompt.length);
+  return {
+    picture,
+    sample,
+    promptLength: prompt.length,
+    limit: lengthLimit(prompt, picture, rules, scope.session),
+    processors: [...processors, ...warpersFor(settings)],
+    random: settings.strategy === 'sample' ? seededRandom(settings.seed, sample) : undefined,
+    ids: [...prompt],
+    logProbs: [],
+    finish: undefined,
+  };
+}
+
+/** Chooses the next token of `row` from `logits`, which it may overwrite. */
+function advance(row: Row, logits: Float32Array, eosId: number): TokenEvent {
+  const place = `picture ${row.picture}, token ${row.ids.length}`;
+  const normalizer = logNormalizer(logits, place);
+  const scores = row.processors.length === 0 ? logits : logits.slice();
+  applyAll(row.processors, scores, row.ids);
+  const best = argMax(scores);
+  if (best < 0)
+    throw new OptionError({ place, rule: 'all-forbidden', detail: 'the rules on tokens forbid every token' });
+  const id = row.random === undefined ? best : draw(scores, scores[best]!, row.random(), place);
+  const logProb = logits[id]! - normalizer;
+  const index = row.logProbs.length;
+  row.ids.push(id);
+  row.logProbs.push(logProb);
+  if (id === eosId) row.finish = 'eos';
+  else if (row.ids.length >= row.limit) row.finish = 'length';
+  const event = { row: row.picture, sample: row.sample, index, id, logProb };
+  return row.finish === undefined ? event : { ...event, finish: row.finish };
+}
+
+/** The token at which the cumulative probability of `softmax(scores)`, in order of ids, passes `u` in [0, 1). */
+function draw(scores: Float32Array, max: number, u: number, place: string): number {
+  let total = 0;
+  for (let id = 0; id < scores.length; id++) total += Math.exp(scores[id]! - max);
+  if (Number.isNaN(total))
+    throw new BackendError({ place, rule: 'logits-not-finite', detail: 'the processed scores overflow' });
+  let left = u * total;
+  let last = 0;
+  for (let id = 0; id < scores.length; id++) {
+    const p = Math.exp(scores[id]! - max);
+    if (p === 0) continue;
+    if (left < p) return id;
+    left -= p;
+    last = id;
+  }
+  return last; // only by rounding: u * total can end up a hair above the sum
+}
+
+function finished(row: Row): GeneratedSequence {
+  const logProb = row.logProbs.reduce((sum, x) => sum + x, 0);
+  return {
+    ids: row.ids,
+    newIds: row.ids.slice(row.promptLength),
+    tokenLogProbs: row.logProbs,
+    logProb,
+    score: logProb,
+    finish: row.finish ?? 'stopped',
+  };
+}
