@@ -1,5 +1,5 @@
 import { quote } from '../errors.js';
-import { checkIds, checkSignal, fail, type Given, integer, number, show } from './check-values.js';
+import { asGiven, checkIds, checkSignal, fail, type Given, integer, number, show } from './check-values.js';
 import type { ProcessorSettings } from './logits-processors.js';
 import type { GenerateOptions, TokenListener } from './options.js';
 import type { VocabularyFacts } from './types.js';
@@ -68,9 +68,7 @@ const OWN: Readonly<Record<string, string>> = {
  * @throws OptionError naming the option (`place`): unknown for the strategy, of the wrong type, out of range, or in contradiction.
  */
 export function checkOptions(options: GenerateOptions, vocabulary: VocabularyFacts): CheckedOptions {
-  if (typeof options !== 'object' || options === null)
-    return fail('options', 'not-an-object', 'expected an object of options');
-  const given = options as Given;
+  const given = asGiven(options, 'options');
   const strategy = given['strategy'] ?? 'original';
   const own = typeof strategy === 'string' && Object.hasOwn(OWN, strategy) ? OWN[strategy] : undefined;
   if (own === undefined)

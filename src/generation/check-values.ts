@@ -11,6 +11,12 @@ export function fail(place: string, rule: string, detail: string): never {
   throw new OptionError({ place, rule, detail });
 }
 
+/** Options or facts as an object of unknowns. */
+export function asGiven(value: unknown, place: string): Given {
+  if (typeof value === 'object' && value !== null) return value as Given;
+  return fail(place, 'not-an-object', `expected an object, found ${show(value)}`);
+}
+
 /** A value in an error message; objects are not asked to describe themselves. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return quote(value);
@@ -46,7 +52,7 @@ export function checkIds(ids: unknown, place: string, vocabulary: VocabularyFact
 }
 
 export function checkVocabulary(vocabulary: VocabularyFacts): void {
-  const given = vocabulary as unknown as Given;
+  const given = asGiven(vocabulary, 'vocabulary');
   const size = integer(given, 'size', 0, 2);
   integer(given, 'bosId', -1, 0, size - 1);
   integer(given, 'eosId', -1, 0, size - 1);

@@ -1,4 +1,4 @@
-import { checkIds, checkSignal, checkVocabulary, fail, integer, show } from './check-values.js';
+import { asGiven, checkIds, checkSignal, checkVocabulary, fail, integer, show } from './check-values.js';
 import { logNormalizer } from './log-softmax.js';
 import { type ScoreOptions, scoreSequences } from './score.js';
 import { checkPrompts, type SearchScope, stepSession, withSession } from './steps.js';
@@ -36,9 +36,10 @@ export async function rankNames(
   names: readonly (readonly number[])[],
   options: RankOptions = {},
 ): Promise<RankedName[]> {
-  const { topK, ...rest } = options;
-  const most = integer({ topK }, 'topK', Math.max(1, names.length), 1);
-  const scores = await scoreSequences(open, vocabulary, prompt, closeNames(names, vocabulary), rest);
+  checkVocabulary(vocabulary);
+  const closed = closeNames(names, vocabulary);
+  const most = integer(asGiven(options, 'options'), 'topK', closed.length, 1);
+  const scores = await scoreSequences(open, vocabulary, prompt, closed, options);
   const max = scores.reduce((best, { logProb }) => Math.max(best, logProb), Number.NEGATIVE_INFINITY);
   const total = scores.reduce((sum, { logProb }) => sum + Math.exp(logProb - max), 0);
   const ranked = scores.map(({ logProb, tokenLogProbs }, name) => {
@@ -77,7 +78,7 @@ export async function constrainedGreedy(
   options: { readonly prompts?: readonly (readonly number[])[]; readonly signal?: AbortSignal } = {},
 ): Promise<ConstrainedResult[]> {
   checkVocabulary(vocabulary);
-  const signal = checkSignal(options.signal);
+  const signal = checkSignal(asGiven(options, 'options')['signal']);
   const trie = buildTrie(closeNames(names, vocabulary));
   signal?.throwIfAborted();
   return withSession(open, (session) => {
@@ -109,7 +110,7 @@ async function search(
   let live = walkers;
   let logits = await stepSession(scope, prompts);
   while (true) {
-    live.forEach((walker, row) => advance(walker, logits[row]!, trie));
+    for (const [row, walker] of live.entries()) advance(walker, logits[row]!, trie);
     const kept = live.flatMap((walker, row) => (walker.newIds.at(-1) === scope.vocabulary.eosId ? [] : [row]));
     if (kept.length === 0) return walkers.map((walker) => finished(walker, trie));
     if (kept.length < live.length) {

@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.js';
-import { checkIds, checkSignal, checkVocabulary, fail, type Given, integer, show } from './check-values.js';
+import { asGiven, checkIds, checkSignal, checkVocabulary, fail, integer, show } from './check-values.js';
 import { logNormalizer } from './log-softmax.js';
 import { type SearchScope, stepSession, withSession } from './steps.js';
 import { buildTrie, childrenOf, goesOn, groupsOf, type Trie, type TrieNode } from './trie.js';
@@ -88,9 +88,7 @@ async function walk(
 }
 
 function checkScoreOptions(options: ScoreOptions) {
-  if (typeof options !== 'object' || options === null)
-    return fail('options', 'not-an-object', 'expected an object of options');
-  const given = options as Given;
+  const given = asGiven(options, 'options');
   const { onProgress } = options;
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     return fail('onProgress', 'wrong-type', `expected a function, found ${show(onProgress)}`);
