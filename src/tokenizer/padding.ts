@@ -1,6 +1,9 @@
 import { OptionError } from '../errors.js';
 import type { EncodeBatchOptions, EncodedBatch } from './tokenizer.js';
 
+/** Widest row that is filled up: a width is memory, whatever the texts. */
+const WIDTH_LIMIT = 1_000_000;
+
 /**
  * How many ids of the text there is room for beside `added` ids; Infinity without a limit.
  *
@@ -35,7 +38,8 @@ export function padRows(
 function widthOf(rows: readonly (readonly number[])[], padding: string, maxLength: number | undefined): number {
   if (padding === 'none') return 0;
   if (padding === 'longest') return rows.reduce((width, row) => Math.max(width, row.length), 0);
-  if (padding === 'max-length' && maxLength !== undefined) return maxLength;
-  const detail = padding === 'max-length' ? 'needs maxLength' : "must be 'longest', 'max-length' or 'none'";
+  if (padding === 'max-length' && maxLength !== undefined && maxLength <= WIDTH_LIMIT) return maxLength;
+  const detail =
+    padding === 'max-length' ? `needs maxLength, at most ${WIDTH_LIMIT}` : "must be 'longest', 'max-length' or 'none'";
   throw new OptionError({ place: 'padding', rule: 'illegal-option', detail });
 }
