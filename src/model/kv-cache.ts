@@ -38,3 +38,19 @@ export function gatherCache(cache: readonly KeyValue[], rows: readonly number[])
 export function disposeCache(cache: readonly KeyValue[]): void {
   for (const { key, value } of cache) dispose([key, value]);
 }
+
+/** Pictures of several caches in one, in order; new tensors. All must have the same number of tokens. */
+export function concatCaches(caches: readonly ImageCache[]): ImageCache {
+  return tidyTree(() =>
+    (caches[0] ?? []).map((_, layer) => ({
+      key: concat<Tensor4D>(
+        caches.map((cache) => cache[layer]!.key),
+        0,
+      ),
+      value: concat<Tensor4D>(
+        caches.map((cache) => cache[layer]!.value),
+        0,
+      ),
+    })),
+  );
+}

@@ -27,9 +27,14 @@ const IGNORED = [/\.position_ids$/];
  * @throws ConfigError, SafetensorsError, WeightError, or the signal's reason; nothing stays loaded then.
  */
 export async function loadGit(files: ModelFiles, options: LoadGitOptions = {}): Promise<Git> {
-  const config = parseGitConfig(await readConfig(files), 'config.json');
-  const { tensors } = await openCheckpoint(files);
+  const { config, tensors } = await openGit(files);
   return { config, params: await loadGitParams(config, tensors, files.label, options) };
+}
+
+/** Reads a checkpoint folder's config and the headers of its weights; no tensor is made. */
+export async function openGit(files: ModelFiles): Promise<{ readonly config: GitConfig; readonly tensors: TensorMap }> {
+  const config = parseGitConfig(await readConfig(files), 'config.json');
+  return { config, tensors: (await openCheckpoint(files)).tensors };
 }
 
 /** The parameters of `config` from stored tensors, in either spelling of the temporal keys, with or without a tied output. */

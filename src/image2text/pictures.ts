@@ -1,0 +1,131 @@
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { Tensor as TensorClass } from '@tensorflow/tfjs-core';
+import { ImageError } from '../errors.js';
+import { decodeImage } from '../image/decode.js';
+import type { RawImage, Samples } from '../image/raw-image.js';
+import { rawImage } from '../image/raw-image.js';
+
+/** Samples of a picture in memory: a canvas's `ImageData` (RGBA), or RGB, gray with alpha, gray; rows from the top. */
+export interface PixelSamples {
+  readonly data: Samples;
+  readonly width: number;
+  readonly height: number;
+}
+
+/**
+ * A picture: a path (Node) or URL; the bytes of a PNG, JPEG, WebP or GIF; samples in memory; or a tensor [height, width, 1 | 3 | 4]
+ * of values 0 to 255, as `tf.browser.fromPixels` makes it. The caller keeps what it gives.
+ */
+export type Picture = string | URL | Uint8Array | ArrayBuffer | Blob | PixelSamples | Tensor;
+
+/** How a picture's bytes become pixels. */
+export interface PictureOptions {
+  /** Turn the picture as its EXIF orientation says, as viewers do. Default true. */
+  readonly exifOrientation?: boolean | undefined;
+  /** Most pixels to decode; refused from the header. Default 100 million. */
+  readonly maxPixels?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Fetches the bytes of a path or URL, and says what to call them in messages. */
+export type OpenPicture = (address: string | URL, signal?: AbortSignal) => Promise<{ bytes: Uint8Array; file: string }>;
+
+/** Most bytes of a picture file. */
+export const MAX_PICTURE_BYTES = 256 * 2 ** 20;
+
+/**
+ * Any picture as RGB.
+ *
+ * @throws ImageError naming the picture; the signal's reason.
+ */
+export async function toRawImage(picture: Picture, open: OpenPicture, options: PictureOptions = {}): Promise<RawImage> {
+  options.signal?.throwIfAborted();
+  if (picture instanceof TensorClass) return fromTensor(picture);
+  if (typeof picture === 'string' || picture instanceof URL) {
+    const { bytes, file } = await open(picture, options.signal);
+    return decode(bytes, file, options);
+  }
+  if (picture instanceof Uint8Array) return decode(picture, 'picture', options);
+  if (picture instanceof ArrayBuffer) return decode(new Uint8Array(picture), 'picture', options);
+  if (picture instanceof Blob) return decode(new Uint8Array(await picture.arrayBuffer()), blobName(picture), options);
+  if (isSamples(picture)) return rawImage(picture.data, picture.width, picture.height, channelsOf(picture));
+  throw new ImageError({
+    rule: 'not-a-picture',
+    detail: `${describe(picture)} is no path, URL, bytes, samples or tensor`,
+  });
+}
+
+function decode(bytes: Uint8Array, file: string, options: PictureOptions): Promise<RawImage> {
+  return decodeImage(bytes, {
+    file,
+    ...(options.maxPixels === undefined ? {} : { maxPixels: options.maxPixels }),
+    ...(options.exifOrientation === undefined ? {} : { exifOrientation: options.exifOrientation }),
+  });
+}
+
+const blobName = (blob: Blob): string => (blob instanceof File ? blob.name : 'picture');
+
+const isSamples = (value: unknown): value is PixelSamples =>
+  typeof value === 'object' && value !== null && 'data' in value && 'width' in value && 'height' in value;
+
+/** RGBA, RGB, … by the number of bytes; `rawImage` refuses what fits none. */
+function channelsOf({ data, width, height }: PixelSamples): 1 | 2 | 3 | 4 {
+  const channels = data.length / (width * height);
+  return channels === 1 || channels === 2 || channels === 4 ? channels : 3;
+}
+
+async function fromTensor(tensor: Tensor): Promise<RawImage> {
+  const [height, width, channels] = tensor.shape;
+  if (tensor.rank !== 3 || (channels !== 1 && channels !== 3 && channels !== 4)) {
+    const detail = `a tensor of shape [${tensor.shape}]; a picture is [height, width, 1 | 3 | 4], several pictures are an array`;
+    throw new ImageError({ rule: 'tensor-shape', detail });
+  }
+  const values = (await tensor.data()) as ArrayLike<number>;
+  const odd = Array.prototype.findIndex.call(values, (value: number) => !(value >= 0 && value <= 255));
+  if (odd >= 0) {
+    throw new ImageError({ rule: 'tensor-values', detail: `value ${odd} is ${values[odd]}; samples are 0 to 255` });
+  }
+  return rawImage(Uint8Array.from(values, Math.round), width!, height!, channels);
+}
+
+/** Fetches a picture by URL, at most `MAX_PICTURE_BYTES`. */
+export const fetchPicture: OpenPicture = async (address, signal) => {
+  const file = String(address).startsWith('data:') ? 'data URL' : String(address);
+  if (!/^(https?|data|blob):/i.test(String(address)) && typeof document === 'undefined') {
+    throw new ImageError({ file, rule: 'cannot-open', detail: 'paths are opened by generative-image2text/node only' });
+  }
+  try {
+    const response = await fetch(address, signal === undefined ? {} : { signal });
+    if (!response.ok) {
+      await response.body?.cancel();
+      throw new ImageError({
+        file,
+        rule: 'http-status',
+        detail: `the server answered ${response.status} ${response.statusText}`,
+      });
+    }
+    return { bytes: await readBody(response, file), file };
+  } catch (cause) {
+    signal?.throwIfAborted();
+    if (cause instanceof ImageError) throw cause;
+    throw new ImageError({ file, rule: 'cannot-fetch', detail: (cause as Error).message, cause });
+  }
+};
+
+async function readBody(response: Response, file: string): Promise<Uint8Array> {
+  const chunks: BlobPart[] = [];
+  const reader = response.body?.getReader();
+  for (let size = 0; reader !== undefined; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    size += value.length;
+    if (size > MAX_PICTURE_BYTES) {
+      await reader.cancel();
+      throw new ImageError({ file, rule: 'file-too-large', detail: `more than ${MAX_PICTURE_BYTES} bytes` });
+    }
+    chunks.push(value);
+  }
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
+const describe = (value: unknown): string => (value === null ? 'null' : `a value of type ${typeof value}`);

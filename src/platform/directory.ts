@@ -1,0 +1,59 @@
+import { open, realpath, stat } from 'node:fs/promises';
+import { join, resolve, sep } from 'node:path';
+import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
+import { Image2TextError, ConfigError } from '../errors.js';
+
+/** A file on disk as a byte source; it is opened for each read and closed after it, so that no handle can be left behind. */
+export async function fromFile(path: string): Promise<ByteSource> {
+  const { size } = await stat(path);
+  return {
+    size,
+    slice: (start, end) => ({ arrayBuffer: () => readRange(path, start, Math.min(end, size)) }),
+  };
+}
+
+async function readRange(path: string, start: number, end: number): Promise<ArrayBuffer> {
+  const bytes = new Uint8Array(Math.max(0, end - start));
+  const handle = await open(path, 'r');
+  try {
+    for (let done = 0; done < bytes.length; ) {
+      const { bytesRead } = await handle.read(bytes, done, bytes.length - done, start + done);
+      if (bytesRead === 0) {
+        const detail = `it ended at byte ${start + done} while it was read; did it change?`;
+        throw new Image2TextError({ file: path, offset: start + done, rule: 'file-changed', detail });
+      }
+      done += bytesRead;
+    }
+  } finally {
+    await handle.close();
+  }
+  return bytes.buffer;
+}
+
+/**
+ * A checkpoint folder on disk. Only plain file names of that folder are opened; symbolic links may point anywhere, as those of the
+ * Hugging Face cache do.
+ *
+ * @throws ConfigError when the path is not a folder.
+ */
+export async function fromDirectory(path: string): Promise<ModelFiles> {
+  const folder = resolve(path);
+  const found = await stat(folder).catch(() => undefined);
+  if (found?.isDirectory() !== true) {
+    const detail = found === undefined ? 'there is no such folder' : 'this is not a folder';
+    throw new ConfigError({
+      file: path,
+      rule: 'not-a-folder',
+      detail: `${detail}; a checkpoint is a folder with config.json and weights`,
+    });
+  }
+  return {
+    label: path,
+    async open(name) {
+      const file = join(folder, name);
+      if (!file.startsWith(folder.endsWith(sep) ? folder : folder + sep)) return undefined;
+      const there = await stat(file).catch(() => undefined);
+      return there?.isFile() === true ? fromFile(await realpath(file)) : undefined;
+    },
+  };
+}
