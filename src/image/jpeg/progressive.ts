@@ -1,0 +1,135 @@
+import { fault } from '../fault.js';
+import { type BitReader, takeBits } from './entropy.js';
+import { FAST_BITS, slowLookup } from './huffman.js';
+import { inverseTransform, inverseTransformFlat } from './idct.js';
+import type { BlockDecoder } from './scan.js';
+import { type Component, type HuffmanTable, type Scan, ZIGZAG } from './types.js';
+
+/** The next Huffman symbol. */
+function symbol(reader: BitReader, table: HuffmanTable): number {
+  if (reader.bits < 16) {
+    reader.hold = (reader.hold << 16) | (reader.bytes[reader.position]! << 8) | reader.bytes[reader.position + 1]!;
+    reader.position += 2;
+    reader.bits += 16;
+  }
+  const { hold, bits } = reader;
+  const entry =
+    table.fast[(hold >>> (bits - FAST_BITS)) & ((1 << FAST_BITS) - 1)]! ||
+    slowLookup(table, (hold >>> (bits - 16)) & 0xffff);
+  if (entry === 0) throw fault('jpeg-data', 'a bit pattern that is no Huffman code');
+  reader.bits = bits - (entry >> 8);
+  return entry & 255;
+}
+
+/** A number of `size` bits in JPEG's signed form (T.81, F.2.2.1). */
+function signed(reader: BitReader, size: number): number {
+  const value = takeBits(reader, size);
+  return value < 1 << (size - 1) ? value + 1 - (1 << size) : value;
+}
+
+/** The decoder of one scan of a progressive picture (T.81, annex G): it adds coefficients or bits of them to what is known. */
+export function progressiveDecoder(reader: BitReader, scan: Scan): BlockDecoder {
+  const state = { predictions: new Int32Array(4), endOfBand: 0 };
+  const decode = scan.start === 0 ? (scan.high ? dcRefine : dcFirst) : scan.high ? acRefine : acFirst;
+  return {
+    restart() {
+      state.predictions.fill(0);
+      state.endOfBand = 0;
+    },
+    block(part, row, column) {
+      const { component } = scan.parts[part]!;
+      decode(reader, scan, part, component.coefficients, (row * component.stride + column) * 64, state);
+    },
+  };
+}
+
+interface State {
+  readonly predictions: Int32Array;
+  /** Blocks, this one included, in which nothing more of the band is coded. */
+  endOfBand: number;
+}
+
+type Decode = (r: BitReader, scan: Scan, part: number, coefficients: Int16Array, at: number, state: State) => void;
+
+const dcFirst: Decode = (reader, scan, part, coefficients, at, state) => {
+  const size = symbol(reader, scan.parts[part]!.dc!);
+  if (size > 0) state.predictions[part]! += signed(reader, size);
+  coefficients[at] = state.predictions[part]! << scan.low;
+};
+
+const dcRefine: Decode = (reader, scan, _part, coefficients, at) => {
+  if (takeBits(reader, 1)) coefficients[at]! |= 1 << scan.low;
+};
+
+const acFirst: Decode = (reader, scan, part, coefficients, at, state) => {
+  if (state.endOfBand > 0) {
+    state.endOfBand--;
+    return;
+  }
+  const table = scan.parts[part]!.ac!;
+  for (let k = scan.start; k <= scan.end; k++) {
+    const code = symbol(reader, table);
+    const run = code >> 4;
+    const size = code & 15;
+    if (size > 0) {
+      k += run;
+      if (k > scan.end) throw fault('jpeg-data', 'a run of coefficients leaves its band', scan.offset);
+      coefficients[at + ZIGZAG[k]!] = signed(reader, size) * (1 << scan.low);
+    } else if (run === 15) {
+      k += 15;
+    } else {
+      state.endOfBand = (1 << run) - 1 + (run > 0 ? takeBits(reader, run) : 0);
+      return;
+    }
+  }
+};
+
+const acRefine: Decode = (reader, scan, part, coefficients, at, state) => {
+  const bit = 1 << scan.low;
+  let k = scan.start;
+  const refine = (place: number) => {
+    const value = coefficients[place]!;
+    if (takeBits(reader, 1) && (value & bit) === 0) coefficients[place] = value + (value > 0 ? bit : -bit);
+  };
+  for (; state.endOfBand === 0 && k <= scan.end; k++) {
+    const code = symbol(reader, scan.parts[part]!.ac!);
+    let run = code >> 4;
+    let value = 0;
+    if ((code & 15) > 1) throw fault('jpeg-data', 'a refinement of more than one bit', scan.offset);
+    if (code & 1) value = takeBits(reader, 1) ? bit : -bit;
+    else if (run < 15) {
+      state.endOfBand = (1 << run) + (run > 0 ? takeBits(reader, run) : 0);
+      break;
+    }
+    for (; k <= scan.end; k++) {
+      const place = at + ZIGZAG[k]!;
+      if (coefficients[place] !== 0) refine(place);
+      else if (run-- === 0) break;
+    }
+    if (value === 0) continue;
+    if (k > scan.end) throw fault('jpeg-data', 'a run of coefficients leaves its band', scan.offset);
+    coefficients[at + ZIGZAG[k]!] = value;
+  }
+  if (state.endOfBand === 0) return;
+  for (; k <= scan.end; k++) if (coefficients[at + ZIGZAG[k]!] !== 0) refine(at + ZIGZAG[k]!);
+  state.endOfBand--;
+};
+
+/** Dequantises and transforms all blocks of a component whose scans are over. */
+export function transformComponent(component: Component): void {
+  const { coefficients, plane, stride, blocksHigh, blocksWide } = component;
+  const quant = component.quant!;
+  const block = new Int32Array(64);
+  for (let row = 0; row < blocksHigh; row++) {
+    for (let column = 0; column < blocksWide; column++) {
+      const from = (row * stride + column) * 64;
+      const to = (row * stride * 8 + column) * 8;
+      let ac = 0;
+      for (let i = 1; i < 64; i++) ac |= block[i] = Math.imul(coefficients[from + i]!, quant[i]!);
+      const dc = Math.imul(coefficients[from]!, quant[0]!);
+      block[0] = dc;
+      if (ac === 0) inverseTransformFlat(dc, plane, to, stride * 8);
+      else inverseTransform(block, plane, to, stride * 8);
+    }
+  }
+}
