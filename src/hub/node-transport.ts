@@ -1,0 +1,115 @@
+/**
+ * A `fetch` for Node on `node:http`: it obeys the proxy variables (the built-in one ignores them before Node 24), trusts the
+ * certificates that Node trusts, reads no faster than its reader, and can close every connection it opened.
+ */
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { pipeline, type Readable } from 'node:stream';
+import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
+import type { EnvironmentVariables } from './cache-paths.js';
+import type { HubFetch } from './client.js';
+import { hostAndPort, openTunnel, proxyFor, proxyHeaders } from './proxy.js';
+
+/** A `fetch`, and the connections that it keeps. */
+export interface Transport {
+  readonly fetch: HubFetch;
+  /** Closes kept connections. The transport can still be used. */
+  close(): void;
+}
+
+/** `ca`: certificates in PEM that are trusted instead of Node's own (a company's proxy, a test). */
+export function nodeTransport(env: EnvironmentVariables, ca?: string): Transport {
+  const agents = {
+    http: new HttpAgent({ keepAlive: true }),
+    https: new HttpsAgent({ keepAlive: true, ...(ca === undefined ? {} : { ca }) }),
+  };
+
+  const open = (url: URL, init: Parameters<HubFetch>[1]): Promise<IncomingMessage> => {
+    const proxy = proxyFor(url, env);
+    const secure = url.protocol === 'https:';
+    const options: RequestOptions = {
+      ...hostAndPort(url),
+      path: `${url.pathname}${url.search}`,
+      method: init.method,
+      headers: { 'user-agent': 'generative-image2text', ...init.headers },
+      signal: init.signal,
+    };
+    if (proxy === undefined) options.agent = secure ? agents.https : agents.http;
+    else if (secure) {
+      options.createConnection = (_, done) => {
+        openTunnel(proxy, url, init.signal, ca).then(
+          (socket) => done(null, socket),
+          (error) => done(error, undefined as never),
+        );
+        return undefined;
+      };
+    } else {
+      Object.assign(options, hostAndPort(proxy), { agent: false, path: url.href });
+      options.headers = { ...options.headers, host: url.host, ...proxyHeaders(proxy) };
+    }
+    return new Promise((resolve, reject) => {
+      const request = (secure || (proxy?.protocol === 'https:' && !secure) ? httpsRequest : httpRequest)(
+        options,
+        resolve,
+      );
+      request.once('error', (error) => reject(init.signal.aborted ? init.signal.reason : error));
+      request.end();
+    });
+  };
+
+  return {
+    fetch: async (address, init) => {
+      init.signal.throwIfAborted();
+      return toResponse(await open(new URL(address), init), init.method);
+    },
+    close() {
+      agents.http.destroy();
+      agents.https.destroy();
+    },
+  };
+}
+
+function toResponse(message: IncomingMessage, method: string): Response {
+  const status = message.statusCode ?? 0;
+  const bodiless = method === 'HEAD' || status === 204 || status === 304;
+  try {
+    const headers = new Headers();
+    for (const [name, value] of Object.entries(message.headers)) {
+      for (const one of [value].flat()) headers.append(name, one ?? '');
+    }
+    if (bodiless) message.resume(); // or the connection would never come back
+    return new Response(bodiless ? null : toStream(decoded(message)), { status, headers });
+  } catch (error) {
+    message.destroy();
+    throw error;
+  }
+}
+
+/** As the built-in `fetch` does: a body that was encoded on the way, although nobody asked for it, is decoded. */
+function decoded(message: IncomingMessage): Readable {
+  const encoding = (message.headers['content-encoding'] ?? '').trim().toLowerCase();
+  const decoders: Record<string, typeof createGunzip> = {
+    gzip: createGunzip,
+    'x-gzip': createGunzip,
+    deflate: createInflate,
+    br: createBrotliDecompress as unknown as typeof createGunzip,
+  };
+  const decoder = Object.hasOwn(decoders, encoding) ? decoders[encoding] : undefined;
+  return decoder === undefined ? message : pipeline(message, decoder(), () => undefined); // the reader sees its errors
+}
+
+/** `Readable.toWeb` would buffer by count of chunks, not bytes: up to a GiB. This one pulls. */
+function toStream(readable: Readable): ReadableStream<Uint8Array> {
+  const iterator = readable[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const { done, value } = await iterator.next();
+        if (done) controller.close();
+        else controller.enqueue(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+      },
+      cancel: () => void readable.destroy(),
+    },
+    { highWaterMark: 0 },
+  );
+}

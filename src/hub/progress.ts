@@ -1,0 +1,71 @@
+/** Progress events, shaped as transformers.js shapes them, so that the same progress bar serves both. */
+
+/** Bytes of one file. */
+export interface FileProgress {
+  readonly loaded: number;
+  readonly total: number;
+}
+
+/** `name` is the repository, `loaded` and `total` are bytes, `progress` is 0 to 100. Loaders send `ready` when all is done. */
+export type LoadProgress =
+  | { readonly status: 'initiate' | 'download' | 'done'; readonly name: string; readonly file: string }
+  | ({
+      readonly status: 'progress';
+      readonly name: string;
+      readonly file: string;
+      readonly progress: number;
+    } & FileProgress)
+  | ({
+      readonly status: 'progress_total';
+      readonly name: string;
+      readonly progress: number;
+      readonly files: Readonly<Record<string, FileProgress>>;
+    } & FileProgress)
+  | { readonly status: 'ready'; readonly task: string; readonly model: string };
+
+export type OnProgress = (event: LoadProgress) => void;
+
+/** What happens to the files of one repository, as events. */
+export interface ProgressReport {
+  /** A file that will be fetched, with its size: from then on it counts in `progress_total`. */
+  expect(file: string, total: number): void;
+  initiate(file: string): void;
+  download(file: string): void;
+  /** `loaded` bytes of the file are here; steps below half a percent are not told. */
+  advance(file: string, loaded: number): void;
+  done(file: string): void;
+}
+
+const STEP = 200;
+
+/** Makes the events of repository `name`. What `onProgress` throws ends the download. */
+export function progressReport(name: string, onProgress: OnProgress | undefined): ProgressReport {
+  const files = new Map<string, FileProgress>();
+  const emit = onProgress ?? (() => undefined);
+  const percent = (loaded: number, total: number) => (total === 0 ? 100 : (loaded / total) * 100);
+
+  const tell = (file: string, loaded: number, total: number) => {
+    files.set(file, { loaded, total });
+    emit({ status: 'progress', name, file, progress: percent(loaded, total), loaded, total });
+    const all = [...files.values()];
+    const [here, whole] = [all.reduce((sum, f) => sum + f.loaded, 0), all.reduce((sum, f) => sum + f.total, 0)];
+    const state = { progress: percent(here, whole), loaded: here, total: whole, files: Object.fromEntries(files) };
+    emit({ status: 'progress_total', name, ...state });
+  };
+
+  return {
+    expect: (file, total) => void files.set(file, { loaded: 0, total }),
+    initiate: (file) => emit({ status: 'initiate', name, file }),
+    download: (file) => emit({ status: 'download', name, file }),
+    advance(file, loaded) {
+      const before = files.get(file) ?? { loaded: 0, total: loaded };
+      const step = Math.abs(loaded - before.loaded);
+      if (step > 0 && (step >= before.total / STEP || loaded >= before.total)) tell(file, loaded, before.total);
+    },
+    done(file) {
+      const { loaded, total } = files.get(file) ?? { loaded: 0, total: 0 };
+      if (loaded < total) tell(file, total, total);
+      emit({ status: 'done', name, file });
+    },
+  };
+}

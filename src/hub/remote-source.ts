@@ -1,0 +1,108 @@
+/**
+ * A file on a web server as a `ByteSource`: every slice is one Range request, so that the header of a checkpoint can be read
+ * without downloading it. Runs wherever `fetch` runs.
+ */
+import type { ByteSource } from '../checkpoint/byte-source.js';
+import { HubError, quote } from '../errors.js';
+import { publicUrl } from './address.js';
+import { bodyChunks, discard } from './body.js';
+import { DEFAULT_LIMITS, type HubClient, type HubFetch, type HubLimits, send } from './client.js';
+import { statusError } from './failures.js';
+import { withRetries } from './retry.js';
+
+export interface RemoteOptions {
+  readonly fetch?: HubFetch | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Sent to the origin of the address alone. */
+  readonly token?: string | undefined;
+  readonly limits?: Partial<HubLimits> | undefined;
+  /** `by-browser` in a page, where redirects cannot be seen. */
+  readonly redirects?: HubClient['redirects'] | undefined;
+}
+
+interface Range {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly total: number;
+  readonly etag: string | undefined;
+}
+
+/**
+ * Opens the file at `url`: one request for its first byte tells its size, and that the server knows ranges.
+ * Throws HubError `address`, `range-unsupported`, `file-changed` (also later, while reading), those of `send` and `statusError`.
+ */
+export async function openRemote(url: string, options: RemoteOptions = {}): Promise<ByteSource> {
+  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
+    throw new HubError({ rule: 'address', detail: `${quote(url.split('?')[0]!)} is not an http or https address` });
+  }
+  const client: HubClient = {
+    fetch: options.fetch ?? ((address, init) => fetch(address, init)),
+    endpoint: new URL(url).origin,
+    token: options.token,
+    signal: options.signal,
+    limits: { ...DEFAULT_LIMITS, ...options.limits },
+    redirects: options.redirects ?? 'by-hand',
+  };
+  const first = await withRetries(client, () => readRange(client, url, 0, 1));
+  const read = async (start: number, end: number): Promise<ArrayBuffer> => {
+    if (end <= start) return new ArrayBuffer(0);
+    const { bytes, total, etag } = await withRetries(client, () => readRange(client, url, start, end));
+    if (total !== first.total || etag !== first.etag) {
+      throw new HubError({ file: publicUrl(url), rule: 'file-changed', detail: 'the file changed while it was read' });
+    }
+    return bytes.buffer;
+  };
+  const clamp = (at: number) => Math.min(Math.max(0, at), first.total);
+  return {
+    size: first.total,
+    slice: (start, end) => ({ arrayBuffer: () => read(clamp(start), clamp(end)) }),
+  };
+}
+
+async function readRange(client: HubClient, url: string, start: number, end: number): Promise<Range> {
+  const { response, url: from } = await send(client, 'GET', url, {
+    'accept-encoding': 'identity',
+    range: `bytes=${start}-${end - 1}`,
+  });
+  const file = publicUrl(url);
+  const { status, headers } = response;
+  const empty = status === 416 && start === 0 && /^bytes \*\/0$/.test(headers.get('content-range') ?? '');
+  if (status !== 206) {
+    await discard(response);
+    if (empty) return { bytes: new Uint8Array(0), total: 0, etag: headers.get('etag') ?? undefined };
+    if (status !== 200 && status !== 416) throw statusError(response, file, client.endpoint, client.token);
+    const detail = `the server does not send parts of files (${status}); download the whole file instead`;
+    throw new HubError({ file, rule: 'range-unsupported', detail });
+  }
+  const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers.get('content-range') ?? '') ?? [];
+  if (Number(first) !== start || Number(last) !== end - 1 || !Number.isSafeInteger(Number(total))) {
+    await discard(response);
+    const detail = `asked for bytes ${start} to ${end - 1}, got ${quote(headers.get('content-range') ?? 'no Content-Range')}`;
+    throw new HubError({ file, rule: 'range-wrong', detail });
+  }
+  const bytes = await readExactly(client, response, from, end - start, file);
+  return { bytes, total: Number(total), etag: headers.get('etag') ?? undefined };
+}
+
+async function readExactly(
+  client: HubClient,
+  response: Response,
+  from: URL,
+  length: number,
+  file: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks: Uint8Array[] = []; // joined at the end: a buffer of the asked length is made only when so much has come
+  let filled = 0;
+  for await (const chunk of bodyChunks(response, from, client.limits.idleMs, client.signal)) {
+    filled += chunk.length;
+    if (filled > length) throw new HubError({ file, rule: 'body-too-long', detail: `more than ${length} bytes came` });
+    chunks.push(chunk);
+  }
+  if (filled < length) throw new HubError({ file, rule: 'short-body', detail: `${filled} of ${length} bytes came` });
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}

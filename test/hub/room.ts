@@ -1,0 +1,79 @@
+/** What the tests of this room share: a cache folder of their own, impatient limits, and a look at what is left behind. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { HubError } from '../../src/errors.js';
+import type { HubLimits } from '../../src/hub/client.js';
+import type { LocalHub } from '../support/local-hub.js';
+
+export const REPO = 'owner/name';
+export const FILE = 'model.safetensors';
+export const TOKEN = 'hf_TopSecretToken';
+export const IMPATIENT: HubLimits = { headersMs: 300, idleMs: 300, retries: 2, backoffMs: 10, retryAfterMs: 60_000 };
+
+/** Runs `body` with an empty folder that is removed afterwards. */
+export async function withFolder<T>(body: (folder: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'image2text-hub-'));
+  try {
+    return await body(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** All files and links below a folder, as relative paths. */
+export function filesBelow(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)).replaceAll('\\', '/'))
+    .sort();
+}
+
+/** Nothing half-done is left: no partial file, no temporary file, no lock. */
+export function assertTidy(folder: string): void {
+  const left = filesBelow(folder).filter((name) => /incomplete|\.tmp$|\.lock$/.test(name));
+  assert.deepEqual(left, [], 'left behind');
+}
+
+export const sizeBelow = (folder: string): number =>
+  filesBelow(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+
+/** The error of `work`, which must be a HubError in one line that does not show the token. */
+export async function hubErrorOf(work: Promise<unknown>): Promise<HubError> {
+  const error = await work.then(
+    (value) => assert.fail(`expected an error, got ${JSON.stringify(value)}`),
+    (reason: unknown) => reason,
+  );
+  assert.ok(error instanceof HubError, `not a HubError: ${error instanceof Error ? error.stack : String(error)}`);
+  assert.doesNotMatch(error.message, /[\r\n]/);
+  assert.ok(error.message.length <= 300);
+  const shown = [error.message, error.detail, error.file, error.place, String(error.cause)].join(' ');
+  assert.ok(!shown.includes(TOKEN) && !shown.includes('secret'), `a secret shows: ${shown}`);
+  return error;
+}
+
+/** After a call no connection to the server stays open. */
+export async function assertDisconnected(hub: LocalHub): Promise<void> {
+  for (let tries = 0; tries < 100 && hub.openConnections() > 0; tries++) await sleep(5);
+  assert.equal(hub.openConnections(), 0, 'open connections');
+}
+
+/** A reproducible random number generator (mulberry32). */
+export function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** `length` reproducible bytes. */
+export function seededBytes(length: number, seed: number): Buffer {
+  const random = seeded(seed);
+  const words = Uint32Array.from({ length: Math.ceil(length / 4) }, () => random() * 2 ** 32);
+  return Buffer.from(words.buffer, 0, length);
+}
