@@ -1,0 +1,28 @@
+import { cpus } from 'node:os';
+
+/** Median. */
+export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+
+/** Median milliseconds of `runs` calls after one that is not counted. */
+export async function time(runs: number, body: () => Promise<unknown>): Promise<number> {
+  const times: number[] = [];
+  for (let run = -1; run < runs; run++) {
+    const start = performance.now();
+    await body();
+    if (run >= 0) times.push(performance.now() - start);
+  }
+  return median(times);
+}
+
+export const ms = (value: number): string => `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`;
+
+export const machine = (): string =>
+  `${cpus()[0]?.model.trim() ?? 'unknown processor'}, ${cpus().length} cores; Node ${process.versions.node}, V8 ${process.versions.v8}`;
+
+/** Columns as wide as their widest cell, the first left, the others right. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const line = (row: readonly string[]) =>
+    row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join('  ');
+  return rows.map(line).join('\n');
+}
