@@ -78,8 +78,9 @@ export function projectFeatures(git: Git, features: Tensor3D, trace?: Trace): Te
 export function prefillImage(git: Git, features: Tensor3D, trace?: Trace): ImageCache {
   return tidyTree(() => {
     const x = projectFeatures(git, features, trace);
-    return decodeTokens(git.params.git.encoder, x, git.config, (_, image) => ({ image }), trace, 'image.decoder.')
-      .fresh;
+    const decoder = git.params.git.encoder;
+    const { attended } = decodeTokens(decoder, x, git.config, (_, image) => ({ image }), trace, 'image.decoder.');
+    return attended.map(({ image }) => image!);
   });
 }
 
@@ -119,17 +120,18 @@ export function decodeText(
     const start = textLength(past);
     const positions = input.positions ?? input.ids.map((row) => row.map((_, t) => start + t));
     const x = textEmbeddings(params.git.embeddings, input.ids, positions, config, trace); // [R, T, D]
-    const text: TextCache[number][] = [];
-    const { hidden } = decodeTokens(
+    const { hidden, attended } = decodeTokens(
       params.git.encoder,
       x,
       config,
-      (layer, fresh) => {
-        text.push(appendKeyValue(past[layer], fresh));
-        return { image: image?.[layer], text: text[layer], textMask: input.mask };
-      },
+      (layer, fresh) => ({
+        image: image?.[layer],
+        text: appendKeyValue(past[layer], fresh),
+        textMask: input.mask,
+      }),
       trace,
     );
+    const text = attended.map((columns) => columns.text!);
     return { hidden, text };
   });
 }

@@ -60,12 +60,12 @@ export function textEmbeddings(
   });
 }
 
-/** Makes the columns a layer attends to from the new tokens' keys and values. */
+/** Makes the columns a layer attends to from the new tokens' keys and values; tensors made here live as long as the result. */
 export type Columns = (layer: number, fresh: KeyValue) => AttentionColumns;
 
 /**
- * Runs x through all layers. x: float32 [B, T, D], returned with the same shape, with the keys and values of its tokens
- * per layer, [B, H, T, K]. Trace names: `<prefix>layer.N`, `<prefix>attention.N`.
+ * Runs x through all layers. x: float32 [B, T, D], returned with the same shape, with the columns that each layer attended to, which
+ * are what a cache keeps. Trace names: `<prefix>layer.N`, `<prefix>attention.N`.
  */
 export function decodeTokens(
   p: TextDecoder,
@@ -74,18 +74,19 @@ export function decodeTokens(
   columns: Columns,
   trace?: Trace,
   prefix = 'decoder.',
-): { readonly hidden: Tensor3D; readonly fresh: readonly KeyValue[] } {
+): { readonly hidden: Tensor3D; readonly attended: readonly AttentionColumns[] } {
   return tidyTree(() => {
-    const fresh: KeyValue[] = [];
+    const attended: AttentionColumns[] = []; // returned, or this tidy would free what `columns` made
+
     let hidden = x;
     p.layer.forEach((layer, index) => {
-      const kv = keyValue(layer, hidden, c);
+      const seen = columns(index, keyValue(layer, hidden, c));
       const listen = trace?.attentions === true ? (w: Tensor4D) => trace(`${prefix}attention.${index}`, w) : undefined;
-      hidden = textLayer(layer, hidden, c, columns(index, kv), listen);
+      hidden = textLayer(layer, hidden, c, seen, listen);
       trace?.(`${prefix}layer.${index}`, hidden);
-      fresh.push(kv);
+      attended.push(seen);
     });
-    return { hidden, fresh };
+    return { hidden, attended };
   });
 }
 
