@@ -1,0 +1,7 @@
+import type { CaseKind } from './case-kind.js';
+import { checkpointCases } from './checkpoint-cases.js';
+import { modelCases } from './model-cases.js';
+import { unknownFiles } from './unknown-files.js';
+
+/** Every kind of case, in the order in which they look at a folder. */
+export const CASE_KINDS: readonly CaseKind[] = [checkpointCases, modelCases, unknownFiles];

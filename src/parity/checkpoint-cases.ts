@@ -1,0 +1,45 @@
+import { join } from 'node:path';
+import { z } from 'zod/mini';
+import { Image2TextError } from '../errors.js';
+import { readCaseFile, readJsonFile } from './case-file.js';
+import type { CaseKind, ParityCase } from './case-kind.js';
+import type { Folder } from './folders.js';
+import { runForward } from './forward-case.js';
+import { notRun } from './parity-row.js';
+
+const FILE = 'checkpoints.json';
+
+const schema = z.object({
+  checkpoints: z.array(z.object({ folder: z.string(), expected: z.string() })),
+  /** Tolerance of the logits. */
+  atol: z.number(),
+});
+type Entry = z.infer<typeof schema>['checkpoints'][number];
+
+/** The same model in several containers: `checkpoints.json` names the folders and the tensor file with inputs and expected logits. */
+export const checkpointCases: CaseKind = {
+  async find(folder, unclaimed) {
+    if (!unclaimed.includes(FILE)) return undefined;
+    const { checkpoints, atol } = await readJsonFile(folder.path, FILE, schema);
+    return {
+      cases: checkpoints.map((entry) => containerCase(folder, entry, atol)),
+      claims: [FILE, ...checkpoints.map(({ expected }) => expected)],
+    };
+  },
+};
+
+function containerCase(folder: Folder, entry: Entry, atol: number): ParityCase {
+  const name = `${folder.label}/${entry.folder}`;
+  return {
+    name,
+    async *run({ models }) {
+      const file = await readCaseFile(folder.path, entry.expected.replace(/\.safetensors$/, ''), false);
+      const git = await models.get(join(folder.path, entry.folder)).catch((error: unknown) => {
+        if (error instanceof Image2TextError && error.rule === 'no-weights') return error.message;
+        throw error;
+      });
+      if (typeof git === 'string') yield notRun(name, '-', git);
+      else yield* runForward(git, { ...file, facts: { atol } }, name);
+    },
+  };
+}
