@@ -1,13 +1,18 @@
-import { WeightError } from '../errors.js';
+import { TorchFileError, WeightError } from '../errors.js';
 import type { ByteSource, ModelFiles } from './byte-source.js';
+import { fromOriginalLayout, isOriginalLayout } from './original-layout.js';
+import { readPytorch } from './pytorch.js';
 import { readSafetensors } from './safetensors.js';
 import { readSharded } from './sharded.js';
 import type { TensorMap } from './stored-tensor.js';
 
 /** A checkpoint whose headers were read and checked, and none of whose tensors was. */
 export interface OpenCheckpoint {
+  /** By Hugging Face's names, whatever the layout of the files. */
   readonly tensors: TensorMap;
   readonly format: CheckpointFormat;
+  /** Whose names the files use. */
+  readonly layout: 'hugging-face' | 'original';
   /** The files that hold it. */
   readonly files: readonly string[];
   readonly metadata: Readonly<Record<string, string>>;
@@ -15,21 +20,33 @@ export interface OpenCheckpoint {
   readonly warnings: readonly string[];
 }
 
-export type CheckpointFormat = 'safetensors' | 'safetensors-sharded';
-type Opener = (files: ModelFiles, name: string, source: ByteSource) => Promise<OpenCheckpoint>;
+export type CheckpointFormat = 'safetensors' | 'safetensors-sharded' | 'pytorch' | 'pytorch-sharded';
+type Opened = Omit<OpenCheckpoint, 'layout'>;
+type Opener = (files: ModelFiles, name: string, source: ByteSource) => Promise<Opened>;
 
-async function openSafetensors(_files: ModelFiles, name: string, source: ByteSource): Promise<OpenCheckpoint> {
+async function openSafetensors(_files: ModelFiles, name: string, source: ByteSource): Promise<Opened> {
   return { format: 'safetensors', files: [name], warnings: [], ...(await readSafetensors(source, name)) };
 }
 
-async function openShardedSafetensors(files: ModelFiles, name: string, source: ByteSource): Promise<OpenCheckpoint> {
+async function openShardedSafetensors(files: ModelFiles, name: string, source: ByteSource): Promise<Opened> {
   return { format: 'safetensors-sharded', ...(await readSharded(files, { name, source }, readSafetensors)) };
 }
 
-/** In the order in which they are looked for. */
+async function openPytorch(_files: ModelFiles, name: string, source: ByteSource): Promise<Opened> {
+  return { format: 'pytorch', files: [name], warnings: [], metadata: {}, ...(await readPytorch(source, name)) };
+}
+
+async function openShardedPytorch(files: ModelFiles, name: string, source: ByteSource): Promise<Opened> {
+  return { format: 'pytorch-sharded', ...(await readSharded(files, { name, source }, readPytorch, TorchFileError)) };
+}
+
+/** In the order in which they are looked for: what cannot hide a program comes first. */
 const FORMATS: readonly (readonly [name: string, open: Opener])[] = [
   ['model.safetensors', openSafetensors],
   ['model.safetensors.index.json', openShardedSafetensors],
+  ['pytorch_model.bin', openPytorch],
+  ['pytorch_model.bin.index.json', openShardedPytorch],
+  ['model.pt', openPytorch],
 ];
 
 /**
@@ -39,7 +56,11 @@ const FORMATS: readonly (readonly [name: string, open: Opener])[] = [
 export async function openCheckpoint(files: ModelFiles): Promise<OpenCheckpoint> {
   for (const [name, open] of FORMATS) {
     const source = await files.open(name);
-    if (source) return open(files, name, source);
+    if (!source) continue;
+    const opened = await open(files, name, source);
+    return isOriginalLayout(opened.tensors)
+      ? { ...opened, layout: 'original', tensors: fromOriginalLayout(opened.tensors) }
+      : { ...opened, layout: 'hugging-face' };
   }
   const names = FORMATS.map(([name]) => name).join(', ');
   throw new WeightError({ file: files.label, rule: 'no-weights', detail: `no weights here; looked for ${names}` });

@@ -1,0 +1,203 @@
+import { quote, TorchFileError } from '../errors.js';
+import { type ByteSource, readBytes } from './byte-source.js';
+
+/**
+ * The directory of a zip file, read strictly (PKWARE's APPNOTE 6.3, sections 4.3 to 4.5): one end record, a directory that ends where
+ * it begins, plain names that occur once, entries that do not overlap, no encryption, one disk. Whatever two readers could read
+ * in two ways is refused, because that is how scanners of checkpoints were fooled.
+ */
+export interface ZipEntry {
+  readonly name: string;
+  readonly flags: number;
+  /** 0 stored, 8 deflated. */
+  readonly method: number;
+  readonly crc: number;
+  readonly packedSize: number;
+  readonly size: number;
+  /** Where its local header begins. */
+  readonly offset: number;
+  /** Where the next local header, or the directory, begins: its bytes end here at the latest. */
+  readonly limit: number;
+}
+
+export type ZipFail = (rule: string, detail: string, offset?: number, unsupported?: boolean) => TorchFileError;
+
+const END_SIZE = 22;
+const LOCATOR_SIZE = 20;
+const END64_SIZE = 56;
+const CENTRAL_SIZE = 46;
+const LOCAL_SIZE = 30;
+const MAX_COMMENT = 0xffff;
+const MAX_ENTRIES = 100_000;
+const MAX_DIRECTORY_BYTES = 32 * 2 ** 20;
+const MAX_DEFLATE_RATIO = 1032;
+/** Deflate options (1, 2), data descriptor (3), UTF-8 names (11); not: encryption, patches, masked headers. */
+const ALLOWED_FLAGS = 0x080e;
+
+export const zipFail =
+  (file: string): ZipFail =>
+  (rule, detail, offset, unsupported = false) =>
+    new TorchFileError({ file, offset, rule, detail, unsupported });
+
+interface Directory {
+  readonly count: number;
+  readonly size: number;
+  readonly offset: number;
+}
+
+/** Reads the directory. Throws TorchFileError (`zip-…`). */
+export async function readZipDirectory(source: ByteSource, file: string): Promise<ReadonlyMap<string, ZipEntry>> {
+  const fail = zipFail(file);
+  const { count, size, offset } = await findDirectory(source, fail);
+  if (count > MAX_ENTRIES || size > MAX_DIRECTORY_BYTES)
+    throw fail('zip-size', `${count} entries in ${size} bytes`, offset);
+  if (count * CENTRAL_SIZE > size) throw fail('zip-directory', `${size} bytes cannot hold ${count} entries`, offset);
+  const bytes = await readBytes(source, offset, offset + size);
+  const entries: ZipEntry[] = [];
+  let at = 0;
+  for (let index = 0; index < count; index++) {
+    const { entry, length } = centralHeader(bytes, at, offset, fail);
+    entries.push(entry);
+    at += length;
+  }
+  if (at !== size) throw fail('zip-directory', `${size - at} bytes more than its ${count} entries`, offset + at);
+  return separate(entries, offset, fail);
+}
+
+/** The one end record that fits the end of the file, and the 64-bit one where there is one. */
+async function findDirectory(source: ByteSource, fail: ZipFail): Promise<Directory> {
+  const tailStart = Math.max(0, source.size - END_SIZE - MAX_COMMENT - LOCATOR_SIZE - END64_SIZE);
+  const tail = new DataView((await readBytes(source, tailStart, source.size)).buffer);
+  const ends: number[] = [];
+  for (let at = tail.byteLength - END_SIZE; at >= 0; at--) {
+    const fits =
+      tail.getUint32(at, true) === 0x06054b50 && at + END_SIZE + tail.getUint16(at + 20, true) === tail.byteLength;
+    if (fits) ends.push(at);
+  }
+  const at = ends[0];
+  if (at === undefined) throw fail('zip-end', 'no end record (is the file cut short?)', source.size);
+  if (ends.length > 1) throw fail('zip-end', 'two end records fit', tailStart + at);
+  const end = tailStart + at;
+  const short = {
+    disks: [tail.getUint16(at + 4, true), tail.getUint16(at + 6, true)],
+    counts: [tail.getUint16(at + 8, true), tail.getUint16(at + 10, true)],
+    size: tail.getUint32(at + 12, true),
+    offset: tail.getUint32(at + 16, true),
+  };
+  if (at >= LOCATOR_SIZE && tail.getUint32(at - LOCATOR_SIZE, true) === 0x07064b50) {
+    return wideEnd(tail, at, tailStart, fail);
+  }
+  if (short.disks.some((disk) => disk !== 0) || short.counts[0] !== short.counts[1]) {
+    throw fail('zip-end', 'spread over several disks', end);
+  }
+  if (short.offset + short.size !== end) {
+    throw fail(
+      'zip-end',
+      `the directory (${short.size} bytes at ${short.offset}) does not end where the end record begins`,
+      end,
+    );
+  }
+  return { count: short.counts[1]!, size: short.size, offset: short.offset };
+}
+
+function wideEnd(tail: DataView, end: number, tailStart: number, fail: ZipFail): Directory {
+  const locator = end - LOCATOR_SIZE;
+  const at = locator - END64_SIZE; // written without extensible data by every zip64 writer in use
+  const bad = (detail: string) => fail('zip64-end', detail, tailStart + locator);
+  if (at < 0 || tail.getUint32(at, true) !== 0x06064b50) throw bad('no 64-bit end record before its locator');
+  const stated = wide(tail, locator + 8);
+  if (stated !== tailStart + at) throw bad(`the locator points to ${stated}, the record is at ${tailStart + at}`);
+  if (wide(tail, at + 4) !== END64_SIZE - 12) throw bad('a record of another size');
+  const disks = [tail.getUint32(locator + 4, true), tail.getUint32(at + 16, true), tail.getUint32(at + 20, true)];
+  const [here, count] = [wide(tail, at + 24), wide(tail, at + 32)];
+  if (disks.some((disk) => disk !== 0) || tail.getUint32(locator + 16, true) > 1 || here !== count) {
+    throw bad('spread over several disks');
+  }
+  const [size, offset] = [wide(tail, at + 40), wide(tail, at + 48)];
+  if (offset + size !== tailStart + at) throw bad('the directory does not end where the end record begins');
+  return { count, size, offset };
+}
+
+/** A 64-bit number; what a double cannot hold is beyond any file, and stays so as infinity. */
+function wide(view: DataView, at: number): number {
+  const value = view.getBigUint64(at, true);
+  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : Number.POSITIVE_INFINITY;
+}
+
+function centralHeader(bytes: Uint8Array<ArrayBuffer>, at: number, base: number, fail: ZipFail) {
+  const view = new DataView(bytes.buffer);
+  const bad = (detail: string, unsupported = false) => fail('zip-entry', detail, base + at, unsupported);
+  if (at + CENTRAL_SIZE > bytes.length || view.getUint32(at, true) !== 0x02014b50) throw bad('no entry header here');
+  const [nameLength, extraLength, commentLength] = [28, 30, 32].map((field) => view.getUint16(at + field, true));
+  const nameEnd = at + CENTRAL_SIZE + nameLength!;
+  const length = CENTRAL_SIZE + nameLength! + extraLength! + commentLength!;
+  if (at + length > bytes.length) throw bad('the entry runs past the directory');
+  const flags = view.getUint16(at + 8, true);
+  const method = view.getUint16(at + 10, true);
+  const name = entryName(bytes.subarray(at + CENTRAL_SIZE, nameEnd), bad);
+  const extra = new DataView(bytes.buffer, nameEnd, extraLength!);
+  const [packedSize, size, offset] = sizes(view, at, extra, bad);
+  if (view.getUint16(at + 34, true) !== 0) throw bad(`${quote(name)} is on another disk`);
+  if (flags & 1) throw bad(`${quote(name)} is encrypted`, true);
+  if (flags & ~ALLOWED_FLAGS) throw bad(`${quote(name)} has flags ${flags.toString(16)}`, true);
+  if (method !== 0 && method !== 8) throw bad(`${quote(name)} is packed by method ${method}; known are 0 and 8`, true);
+  if (method === 0 && packedSize !== size) throw bad(`${quote(name)} is stored, but its two sizes differ`);
+  if (size > packedSize * MAX_DEFLATE_RATIO) throw bad(`${quote(name)} claims ${size} bytes from ${packedSize}`);
+  const crc = view.getUint32(at + 16, true);
+  return { entry: { name, flags, method, crc, packedSize, size, offset, limit: base }, length };
+}
+
+/** Packed size, size and offset; each that is all ones stands in the zip64 field instead, in this order: size, packed, offset. */
+function sizes(view: DataView, at: number, extra: DataView, bad: (detail: string) => Error): [number, number, number] {
+  let wideAt = -1;
+  let wideEnd = -1;
+  for (let i = 0; i < extra.byteLength; ) {
+    if (i + 4 > extra.byteLength) break; // torch pads with less than a field's head
+    const end = i + 4 + extra.getUint16(i + 2, true);
+    if (end > extra.byteLength) throw bad('an extra field runs past its entry');
+    if (extra.getUint16(i, true) === 1) {
+      if (wideAt >= 0) throw bad('two zip64 fields');
+      [wideAt, wideEnd] = [i + 4, end];
+    }
+    i = end;
+  }
+  const number = (field: number) => {
+    const short = view.getUint32(at + field, true);
+    if (short !== 0xffffffff) return short;
+    if (wideAt < 0 || wideAt + 8 > wideEnd) throw bad('a 64-bit size is announced, and missing');
+    wideAt += 8;
+    return wide(extra, wideAt - 8);
+  };
+  const size = number(24);
+  const packed = number(20);
+  return [packed, size, number(42)];
+}
+
+function entryName(bytes: Uint8Array, bad: (detail: string) => Error): string {
+  let name: string;
+  try {
+    name = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw bad('a name that is not UTF-8');
+  }
+  const parts = name.replace(/\/$/, '').split('/');
+  const odd =
+    /[\\\u0000-\u001f]|^[A-Za-z]:/.test(name) || parts.some((part) => part === '' || part === '.' || part === '..');
+  if (odd) throw bad(`${quote(name)} is not a plain path`);
+  return name;
+}
+
+/** Entries by name, each with the offset where its bytes must have ended. */
+function separate(entries: readonly ZipEntry[], directory: number, fail: ZipFail): ReadonlyMap<string, ZipEntry> {
+  const result = new Map<string, ZipEntry>();
+  let limit = directory;
+  for (const entry of [...entries].sort((a, b) => b.offset - a.offset)) {
+    if (entry.offset + LOCAL_SIZE + entry.packedSize > limit) {
+      throw fail('zip-overlap', `${quote(entry.name)} runs into what follows it`, entry.offset);
+    }
+    if (result.has(entry.name)) throw fail('zip-duplicate', `${quote(entry.name)} stands twice`, entry.offset);
+    result.set(entry.name, { ...entry, limit });
+    limit = entry.offset;
+  }
+  return result;
+}
