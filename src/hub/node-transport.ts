@@ -27,33 +27,22 @@ export function nodeTransport(env: EnvironmentVariables, ca?: string): Transport
   const open = (url: URL, init: Parameters<HubFetch>[1]): Promise<IncomingMessage> => {
     const proxy = proxyFor(url, env);
     const secure = url.protocol === 'https:';
-    const options: RequestOptions = {
-      ...hostAndPort(url),
-      path: `${url.pathname}${url.search}`,
-      method: init.method,
-      headers: { 'user-agent': 'generative-image2text', ...init.headers },
-      signal: init.signal,
-    };
-    if (proxy === undefined) options.agent = secure ? agents.https : agents.http;
-    else if (secure) {
-      options.createConnection = (_, done) => {
-        openTunnel(proxy, url, init.signal, ca).then(
-          (socket) => done(null, socket),
-          (error) => done(error, undefined as never),
-        );
-        return undefined;
-      };
-    } else {
-      Object.assign(options, hostAndPort(proxy), { agent: false, path: url.href });
-      options.headers = { ...options.headers, host: url.host, ...proxyHeaders(proxy) };
+    const path = `${url.pathname}${url.search}`;
+    const headers = { host: url.host, 'user-agent': 'generative-image2text', ...init.headers }; // signed addresses sign the host
+    const common = { method: init.method, signal: init.signal, headers };
+    if (proxy === undefined) {
+      const agent = secure ? agents.https : agents.http;
+      return answerOf(secure, { ...common, ...hostAndPort(url), path, agent });
     }
-    return new Promise((resolve, reject) => {
-      const request = (secure || (proxy?.protocol === 'https:' && !secure) ? httpsRequest : httpRequest)(
-        options,
-        resolve,
-      );
-      request.once('error', (error) => reject(init.signal.aborted ? init.signal.reason : error));
-      request.end();
+    if (secure) {
+      const createConnection = tunnelMaker(proxy, url, init.signal, ca);
+      return answerOf(true, { ...common, ...hostAndPort(url), path, createConnection });
+    }
+    const forward = { ...hostAndPort(proxy), path: `${url.origin}${path}`, agent: false as const };
+    return answerOf(proxy.protocol === 'https:', {
+      ...common,
+      ...forward,
+      headers: { ...headers, ...proxyHeaders(proxy) },
     });
   };
 
@@ -66,6 +55,24 @@ export function nodeTransport(env: EnvironmentVariables, ca?: string): Transport
       agents.http.destroy();
       agents.https.destroy();
     },
+  };
+}
+
+function answerOf(secure: boolean, options: RequestOptions): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const request = (secure ? httpsRequest : httpRequest)(options, resolve);
+    request.once('error', (error) => reject(options.signal?.aborted ? options.signal.reason : error));
+    request.end();
+  });
+}
+
+function tunnelMaker(...where: Parameters<typeof openTunnel>): NonNullable<RequestOptions['createConnection']> {
+  return (_, done) => {
+    openTunnel(...where).then(
+      (socket) => done(null, socket),
+      (error) => done(error, undefined as never),
+    );
+    return undefined;
   };
 }
 

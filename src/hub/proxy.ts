@@ -33,10 +33,11 @@ function isExempt(url: URL, noProxy: string): boolean {
     .split(/[\s,]+/)
     .filter((rule) => rule !== '')
     .some((rule) => {
-      const [, name = rule, rulePort] = /^(.*?)(?::(\d+))?$/.exec(isIP(bare(rule)) ? bare(rule) : rule) ?? [];
-      if (rulePort !== undefined && rulePort !== port && !isIP(name)) return false;
+      const [, name = rule, rulePort = port] = isIP(bare(rule))
+        ? ['', bare(rule)]
+        : (/^(.*?)(?::(\d+))?$/.exec(rule) ?? []);
       const domain = name.replace(/^\*?\./, '');
-      return name === '*' || host === domain || host.endsWith(`.${domain}`);
+      return rulePort === port && (name === '*' || host === domain || host.endsWith(`.${domain}`));
     });
 }
 

@@ -106,10 +106,11 @@ async function answer(
   const parts = pathname.slice(1).split('/').map(decodeURIComponent);
   const api = parts[0] === 'api' && parts[1] === 'models';
   const rest = api ? parts.slice(2) : parts;
-  const at = rest.findIndex((part) => /^(?:resolve|revision|tree|storage)$/.test(part));
-  const repo = repos.get(rest.slice(0, at).join('/'));
+  const at = rest.findIndex((part) => /^(?:resolve|revision|tree|paths-info|storage)$/.test(part));
+  const name = rest.slice(0, at).join('/');
+  const repo = repos.get(name);
   if (repo === undefined) return refuse(response, 404, 'RepoNotFound');
-  const [verb, revision = '', ...path] = rest.slice(at);
+  const [verb = '', revision = '', ...path] = rest.slice(at);
   if (verb === 'storage') {
     const file = [...repo.commits.values()].flatMap((f) => [...f.values()]).find((f) => etagOf(f) === revision);
     return file === undefined ? refuse(response, 404, '') : sendFile(hub, file, request, response, {});
@@ -118,22 +119,26 @@ async function answer(
   if (gated !== undefined && request.headers.authorization === undefined) return refuse(response, 401, 'GatedRepo');
   if (gated !== undefined && request.headers.authorization !== `Bearer ${gated}`)
     return refuse(response, 403, 'GatedRepo');
-  const commit = repo.branches.get(revision) ?? revision;
+  const commit = repo.branches.get(revision === 'HEAD' ? 'main' : revision) ?? revision;
   const files = repo.commits.get(commit);
   if (files === undefined) return refuse(response, 404, 'RevisionNotFound');
-  if (api)
-    return sendJson(response, verb === 'tree' ? tree(files) : info(hub, rest.slice(0, at).join('/'), commit, files));
+  if (verb === 'tree') return sendJson(response, tree(files));
+  if (verb === 'paths-info') return sendJson(response, await pathsInfo(files, request));
+  if (api) return sendJson(response, info(hub, name, commit, files));
   const file = files.get(path.join('/'));
   if (file === undefined) return refuse(response, 404, 'EntryNotFound', { 'x-repo-commit': commit });
-  const headers = { 'x-repo-commit': commit };
-  if (!file.lfs) return sendFile(hub, file, request, response, headers);
-  const location = `/${rest.slice(0, at).join('/')}/storage/${etagOf(file)}?signature=secret-${commit.slice(0, 6)}`;
+  if (!file.lfs) return sendFile(hub, file, request, response, { 'x-repo-commit': commit });
+  sendToStorage(response, name, commit, file);
+}
+
+/** Large files lie elsewhere, at an address whose query is a secret. */
+function sendToStorage(response: ServerResponse, repo: string, commit: string, file: HubFile): void {
   response.writeHead(302, {
-    ...headers,
-    location,
+    'x-repo-commit': commit,
     'x-linked-etag': `"${etagOf(file)}"`,
     'x-linked-size': `${file.content.length}`,
     etag: '"pointer"',
+    location: `/${repo}/storage/${etagOf(file)}?signature=secret-${commit.slice(0, 6)}`,
   });
   response.end();
 }
@@ -177,7 +182,14 @@ function info(hub: LocalHub, repo: string, sha: string, files: ReadonlyMap<strin
   };
 }
 
-function tree(files: ReadonlyMap<string, HubFile>): unknown {
+async function pathsInfo(files: ReadonlyMap<string, HubFile>, request: IncomingMessage): Promise<unknown> {
+  let body = '';
+  for await (const piece of request) body += String(piece);
+  const { paths } = JSON.parse(body) as { paths: string[] };
+  return tree(files).filter(({ path }) => paths.includes(path));
+}
+
+function tree(files: ReadonlyMap<string, HubFile>): { path: string }[] {
   return [...files].map(([path, file]) => ({
     type: 'file',
     path,
