@@ -1,7 +1,17 @@
 import type { CaseKind } from './case-kind.js';
 import { checkpointCases } from './checkpoint-cases.js';
+import { generationCases } from './generation-cases.js';
 import { modelCases } from './model-cases.js';
+import { originalBeamCases } from './original-beam-cases.js';
+import { samplingCases } from './sampling-cases.js';
 import { unknownFiles } from './unknown-files.js';
 
 /** Every kind of case, in the order in which they look at a folder. */
-export const CASE_KINDS: readonly CaseKind[] = [checkpointCases, modelCases, unknownFiles];
+export const CASE_KINDS: readonly CaseKind[] = [
+  checkpointCases,
+  generationCases,
+  originalBeamCases,
+  samplingCases,
+  modelCases,
+  unknownFiles,
+];

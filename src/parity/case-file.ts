@@ -62,6 +62,14 @@ export async function readJsonFile<T extends z.core.$ZodType>(
   return checkLayout(json, file, schema);
 }
 
+/** Does a json file have this layout? A broken one has none. */
+export async function sniffJson(folder: string, file: string, schema: z.core.$ZodType): Promise<boolean> {
+  return await readJsonFile(folder, file, schema).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** Checks what a json file holds against the layout that a kind of case has. */
 export function checkLayout<T extends z.core.$ZodType>(json: unknown, file: string, schema: T): z.infer<T> {
   const parsed = z.safeParse(schema, json);

@@ -1,3 +1,4 @@
+import { ConfigError } from '../errors.js';
 import type { HostTensor } from './compare.js';
 
 /** Row r of the result is row r mod N: [N, …] → [rows, …]. */
@@ -8,6 +9,19 @@ export function tileRows(x: HostTensor, rows: number): HostTensor {
   const values = new Float32Array(rows * size);
   for (let i = 0; i < values.length; i++) values[i] = x.values[i % x.values.length]!;
   return { shape: [rows, ...rest], values };
+}
+
+/** Some rows, in the order given: [N, …] → [rows, …]. Throws ConfigError for a row that is not there. */
+export function takeRows(x: HostTensor, rows: readonly number[], file: string): HostTensor {
+  const [count, ...rest] = x.shape as [number, ...number[]];
+  const odd = rows.find((row) => row < 0 || row >= count);
+  if (odd !== undefined) {
+    throw new ConfigError({ file, place: 'images', rule: 'case-layout', detail: `there is no row ${odd} of ${count}` });
+  }
+  const size = x.values.length / count;
+  const values = new Float32Array(rows.length * size);
+  for (let i = 0; i < values.length; i++) values[i] = x.values[rows[Math.floor(i / size)]! * size + (i % size)]!;
+  return { shape: [rows.length, ...rest], values };
 }
 
 /** Side by side along the token axis: [B, I, D] and [B, T, D] → [B, I + T, D]. Without an image it is the text alone. */

@@ -85,7 +85,7 @@ async function* runCase(parityCase: ParityCase, scope: ParityScope): AsyncGenera
   } catch (error) {
     scope.signal?.throwIfAborted();
     const unsupported = error instanceof Image2TextError && error.unsupported;
-    
+
     const message = error instanceof Error ? error.message : String(error);
     yield unsupported ? notRun(parityCase.name, '-', message) : failed(parityCase.name, '-', message);
   }

@@ -1,0 +1,140 @@
+import { z } from 'zod/mini';
+import { ConfigError } from '../errors.js';
+import { logSumExp } from '../generation/log-softmax.js';
+import { badWords, minLength, noRepeatNgram, repetitionPenalty } from '../generation/logits-processors.js';
+import { temperature, topK, topP } from '../generation/logits-warpers.js';
+import type { LogitsProcessor } from '../generation/types.js';
+import type { CaseFile } from './case-file.js';
+import { needTensor, readCaseFile, readJsonFile, sniffJson } from './case-file.js';
+import type { CaseKind, ParityCase } from './case-kind.js';
+import type { HostTensor } from './compare.js';
+import { compareTensor } from './compare.js';
+import type { Folder } from './folders.js';
+import { readIds } from './forward-input.js';
+import { idRows } from './generation-golden.js';
+import type { ParityRow } from './parity-row.js';
+import { notRun } from './parity-row.js';
+
+const sign = z.object({ cases: z.array(z.object({ name: z.string(), order: z.unknown() })).check(z.minLength(1)) });
+
+/** `["top_k", 5, "min_tokens_to_keep", 4]`: a rule, its value, then further arguments by name. */
+const step = z.array(z.union([z.string(), z.number(), idRows])).check(z.minLength(2));
+const schema = z.object({ cases: z.array(z.object({ name: z.string(), order: z.array(step) })) });
+type Golden = z.infer<typeof schema>['cases'][number];
+
+/** What the rules on logits make of given `raw_logits` [B, V] after `input_ids` [B, T]: NAME.logits and their softmax, NAME.probs. */
+export const samplingCases: CaseKind = {
+  async find(folder, unclaimed) {
+    if (!folder.files.includes('config.json')) return undefined;
+    const cases: ParityCase[] = [];
+    const claims: string[] = [];
+    for (const file of unclaimed.filter((name) => name.endsWith('.json'))) {
+      if (!(await sniffJson(folder.path, file, sign))) continue;
+      const { cases: goldens } = await readJsonFile(folder.path, file, schema);
+      const base = file.replace(/\.json$/, '');
+      cases.push(...goldens.map((golden) => samplingCase(folder, base, golden)));
+      claims.push(file, `${base}.safetensors`);
+    }
+    return { cases, claims };
+  },
+};
+
+function samplingCase(folder: Folder, base: string, golden: Golden): ParityCase {
+  const name = `${folder.label}/${base}/${golden.name}`;
+  return {
+    name,
+    async *run({ models }) {
+      const { config } = await models.get(folder.path);
+      const file = await readCaseFile(folder.path, base, true);
+      const unknown = golden.order.find(([rule]) => !Object.hasOwn(RULES, String(rule)));
+      if (unknown === undefined) yield* runSampling(file, golden, config.vocabSize, config.eosTokenId, name);
+      else yield notRun(name, '-', `no rule here of the name "${String(unknown[0]).slice(0, 60)}"`);
+    },
+  };
+}
+
+function* runSampling(
+  file: CaseFile,
+  golden: Golden,
+  vocabulary: number,
+  eosId: number,
+  caseName: string,
+): Generator<ParityRow> {
+  const raw = needTensor(file, 'raw_logits');
+  const ids = readIds(needTensor(file, 'input_ids'), file.name, 'input_ids', vocabulary);
+  const processors = golden.order.map((rule) => makeProcessor(rule, eosId, file.name));
+  const logits = new Float32Array(raw.values.length);
+  const probs = new Float32Array(raw.values.length);
+  for (const [row, tokens] of ids.entries()) {
+    const [start, end] = [(row * logits.length) / ids.length, ((row + 1) * logits.length) / ids.length];
+    const scores = Float32Array.from({ length: end - start }, (_, i) => raw.values[start + i]!);
+    for (const process of processors) process(scores, tokens);
+    logits.set(scores, start);
+    const normalizer = logSumExp(
+      scores,
+      scores.reduce((most, x) => Math.max(most, x), Number.NEGATIVE_INFINITY),
+    );
+    probs.set(
+      scores.map((score) => Math.exp(score - normalizer)),
+      start,
+    );
+  }
+  for (const [part, values] of [
+    ['logits', logits],
+    ['probs', probs],
+  ] as const) {
+    const expected = needTensor(file, `${golden.name}.${part}`);
+    const tensors = new Map([['expected', sortTies(expected, raw)]]);
+    const row = compareTensor(caseName, 'expected', sortTies({ shape: raw.shape, values }, raw), { ...file, tensors });
+    yield { ...row, tensor: part };
+  }
+}
+
+/**
+ * Which of exactly equal logits a rule removes depends on the sort of the program, and is not compared: within a group of equal raw
+ * logits of a row the values are put in order.
+ */
+function sortTies(x: HostTensor, raw: HostTensor): HostTensor {
+  const values = Float32Array.from(x.values);
+  const width = raw.shape.at(-1)!;
+  const groups = new Map<string, number[]>();
+  for (let i = 0; i < raw.values.length; i++) {
+    const key = `${Math.floor(i / width)}:${raw.values[i]}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [i]);
+    else group.push(i);
+  }
+  for (const places of groups.values()) {
+    if (places.length === 1) continue;
+    const sorted = places.map((place) => values[place]!).sort((a, b) => b - a);
+    for (const [at, place] of places.entries()) values[place] = sorted[at]!;
+  }
+  return { shape: x.shape, values };
+}
+
+type Step = Golden['order'][number];
+type Named = (name: string) => number | undefined;
+
+/** Hugging Face's rules by name, made from their value and further arguments. */
+const RULES: Readonly<Record<string, (value: Step[number], named: Named, eosId: number) => LogitsProcessor>> = {
+  temperature: (value) => temperature(Number(value)),
+  top_k: (value, named) => topK(Number(value), named('min_tokens_to_keep')),
+  top_p: (value, named) => topP(Number(value), named('min_tokens_to_keep')),
+  repetition_penalty: (value) => repetitionPenalty(Number(value)),
+  no_repeat_ngram_size: (value) => noRepeatNgram(Number(value)),
+  bad_words_ids: (value, _, eosId) => badWords(value as number[][], eosId),
+  min_length: (value, _, eosId) => minLength(Number(value), eosId),
+  min_new_tokens: (value, named, eosId) => minLength((named('prompt_length') ?? 0) + Number(value), eosId),
+};
+
+function makeProcessor([rule, value, ...rest]: Step, eosId: number, file: string): LogitsProcessor {
+  if (Array.isArray(value) !== (rule === 'bad_words_ids') || typeof value === 'string') {
+    const detail = `the value of ${String(rule).slice(0, 60)} is of the wrong type`;
+    throw new ConfigError({ file: `${file}.json`, place: 'order', rule: 'case-layout', detail });
+  }
+  const named: Named = (name) => {
+    const at = rest.indexOf(name);
+    return at < 0 ? undefined : Number(rest[at + 1]);
+  };
+  return RULES[String(rule)]!(value!, named, named('eos_token_id') ?? eosId);
+}
