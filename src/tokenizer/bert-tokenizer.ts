@@ -16,8 +16,8 @@ export interface BertTokenizerOptions extends TokenizerSettings {
 /**
  * BERT's tokenizer: the same ids and texts as `BertTokenizer` (the Python one, transformers 4.40, Unicode 14.0.0).
  *
- * Special tokens written in a text are found case-sensitively and become their ids. Code points that Unicode 14.0.0 leaves
- * unassigned are removed, as there; Rust tokenizers, and Pythons with newer tables, make [UNK] of some.
+ * Special tokens written in a text are found case-sensitively and become their ids. Code points that Unicode 14.0.0
+ * leaves unassigned are removed, as there; Rust tokenizers, and Pythons with newer tables, make [UNK] of some.
  *
  * @throws TokenizerError where the vocabulary lacks a special token or contradicts the added tokens
  */

@@ -26,8 +26,8 @@ export interface TokenJoiner {
 }
 
 /**
- * Joins tokens as `BertTokenizer.decode` of transformers 4.40: spaces between them, none before `##`, the ends of each group between
- * added tokens trimmed, groups and added tokens joined with a space.
+ * Joins tokens as `BertTokenizer.decode` of transformers 4.40: spaces between them, none before `##`, the ends of each
+ * group between added tokens trimmed, groups and added tokens joined with a space.
  */
 export function createJoiner(): TokenJoiner {
   let parts = 0; // groups and added tokens written so far

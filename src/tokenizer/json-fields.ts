@@ -1,7 +1,10 @@
 import { quote, TokenizerError } from '../errors.js';
 import { faultOf } from './vocabulary.js';
 
-/** An object of a JSON file, with its place for errors. Only own properties are read, so `__proto__` is a name like any other. */
+/**
+ * An object of a JSON file, with its place for errors. Only own properties are read, so `__proto__` is a name like any
+ * other.
+ */
 export interface JsonObject {
   readonly file: string;
   /** Dotted path in the file; empty for the root. */
@@ -97,7 +100,7 @@ export function addedTokenOf(at: JsonObject): TokenEntry {
   for (const key of ['lstrip', 'rstrip', 'single_word']) {
     if (booleanOf(at, key) === true) failAt(at, key, 'unsupported-option', 'must be false for BERT tokens', true);
   }
-  return { content: checkedName(at, 'content', content), special: booleanOf(at, 'special') ?? true };
+  return { content: checkedName(at, 'content', content), special: booleanOf(at, 'special') ?? false };
 }
 
 function checkedName(at: JsonObject, key: string, name: string): string {

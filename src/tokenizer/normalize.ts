@@ -2,8 +2,8 @@ import { orderLongMarkRuns } from './canonical-order.js';
 import { kindOf } from './unicode.js';
 
 /**
- * The text normalisation of `BasicTokenizer` (transformers 4.40, models/bert/tokenization_bert.py), step by step. Every function is
- * total and linear in the length of its text, and goes by Unicode 14.0.0.
+ * The text normalisation of `BasicTokenizer` (transformers 4.40, models/bert/tokenization_bert.py), step by step.
+ * Every function is total and linear in the length of its text, and goes by Unicode 14.0.0.
  */
 
 const NOT_PLAIN = /[^\t\n\r\x20-\x7e]/;
@@ -11,7 +11,9 @@ const NOT_PLAIN = /[^\t\n\r\x20-\x7e]/;
 /** True where a step for other scripts can change nothing. */
 const isPlain = (text: string): boolean => !NOT_PLAIN.test(text);
 
-/** First and last code points of the CJK ideograph blocks that BERT spaces out; kana and hangul are words as elsewhere. */
+/**
+ * First and last code points of the CJK ideograph blocks that BERT spaces out; kana and hangul are words as elsewhere.
+ */
 const IDEOGRAPHS: readonly (readonly [number, number])[] = [
   [0x3400, 0x4dbf],
   [0x4e00, 0x9fff],
@@ -27,8 +29,8 @@ const isIdeograph = (codePoint: number): boolean =>
   codePoint >= 0x3400 && IDEOGRAPHS.some(([first, last]) => first <= codePoint && codePoint <= last);
 
 /**
- * Drops NUL, U+FFFD and everything of category C (control and format characters, private use, lone surrogates, and code points that
- * Unicode 14.0.0 leaves unassigned), and turns tabs, line ends and separators into spaces.
+ * Drops NUL, U+FFFD and everything of category C (control and format characters, private use, lone surrogates, and
+ * code points that Unicode 14.0.0 leaves unassigned), and turns tabs, line ends and separators into spaces.
  */
 export function cleanText(text: string): string {
   if (isPlain(text)) return text.replace(/[\t\n\r]/g, ' ');
@@ -51,8 +53,8 @@ export function spaceIdeographs(text: string): string {
 }
 
 /**
- * Lower case by the full Unicode mapping, character by character, as Python does it here: a final capital sigma becomes an inner one.
- * Code points unassigned in 14.0.0 stay as they are, also where the engine knows a lower case.
+ * Lower case by the full Unicode mapping, character by character, as Python does it here: a final capital sigma
+ * becomes an inner one. Code points unassigned in 14.0.0 stay as they are, also where the engine knows a lower case.
  */
 export function lowerCase(text: string): string {
   if (isPlain(text)) return text.toLowerCase();

@@ -7,9 +7,11 @@ export interface SequenceTokens {
 }
 
 /**
- * Reads which tokens the `post_processor` of a tokenizer.json puts before and after one sequence; {} where there is none.
+ * Reads which tokens the `post_processor` of a tokenizer.json puts before and after one sequence; {} where there is
+ * none.
  *
- * @throws TokenizerError for ids that contradict the vocabulary, and (`unsupported`) for anything but `[CLS] sequence [SEP]`
+ * @throws TokenizerError for ids that contradict the vocabulary, and (`unsupported`) for anything but `[CLS] sequence
+ *   [SEP]`
  */
 export function readSequenceTokens(root: JsonObject, ids: ReadonlyMap<string, number>): SequenceTokens {
   const at = objectOf(root, 'post_processor');

@@ -11,7 +11,8 @@ export interface PreTokenizeOptions {
 
 /**
  * Splits a text into words and single punctuation marks: `BasicTokenizer.tokenize` of transformers 4.40, without its
- * lower-casing, which `encode` has done before it looks for special tokens (Python does it there and here; the second time changes nothing).
+ * lower-casing, which `encode` has done before it looks for special tokens (Python does it there and here; the second
+ * time changes nothing).
  */
 export function preTokenize(text: string, options: PreTokenizeOptions): string[] {
   const clean = cleanText(text);

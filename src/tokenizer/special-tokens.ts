@@ -5,9 +5,10 @@ export interface Segment {
 }
 
 /**
- * Returns a function that cuts a text at the special tokens written in it, case-sensitively: the leftmost first, and of those that
- * start at one place the longest, as the `Trie` of transformers 4.40. Joined, the segments are the text; none is empty.
- * Time: length of the text x length of the longest token x logarithm of their number. No token may be empty.
+ * Returns a function that cuts a text at the special tokens written in it, case-sensitively: the leftmost first, and
+ * of those that start at one place the longest, as the `Trie` of transformers 4.40. Joined, the segments are the text;
+ * none is empty. Time: length of the text x length of the longest token x logarithm of their number. No token may be
+ * empty.
  */
 export function createSegmenter(tokens: Iterable<string>): (text: string) => Segment[] {
   const sorted = [...tokens].sort(); // by UTF-16 units, so that the tokens with one beginning stand together
@@ -44,7 +45,10 @@ function longestMatch(sorted: readonly string[], text: string, at: number): numb
   return end;
 }
 
-/** The first token from `low` to `high - 1` whose unit at `depth` is at least `unit`; one that ends before counts as less. */
+/**
+ * The first token from `low` to `high - 1` whose unit at `depth` is at least `unit`; one that ends before counts as
+ * less.
+ */
 function firstWithUnit(sorted: readonly string[], low: number, high: number, depth: number, unit: number): number {
   while (low < high) {
     const middle = (low + high) >> 1;

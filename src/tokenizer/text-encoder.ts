@@ -40,8 +40,8 @@ export function createTextEncoder(table: TokenTable, settings: TokenizerSettings
 }
 
 /**
- * Lower-cases what is not a special token. As in Python, this comes before the cut that counts, so a special token that is
- * written in lower case itself is found in capitals too.
+ * Lower-cases what is not a special token. As in Python, this comes before the cut that counts, so a special token
+ * that is written in lower case itself is found in capitals too.
  */
 const lowerAround = (segments: readonly Segment[]): string =>
   segments.map(({ text, special }) => (special ? text : lowerCase(text))).join('');

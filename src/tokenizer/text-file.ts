@@ -21,7 +21,8 @@ const DISGUISES: readonly (readonly [RegExp, string])[] = [
 /**
  * The text of a UTF-8 file.
  *
- * @throws TokenizerError where the file is larger than `limit` bytes, something else in disguise, starts with a byte order mark, or is not UTF-8
+ * @throws TokenizerError where the file is larger than `limit` bytes, something else in disguise, starts with a byte
+ *   order mark, or is not UTF-8
  */
 export function readTextFile({ bytes, file }: NamedBytes, limit: number): string {
   const fail = (rule: string, detail: string, at?: { place: string; offset: number }): never => {

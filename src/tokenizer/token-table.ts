@@ -27,8 +27,8 @@ const DEFAULT_NAMES: Readonly<Record<Role, string>> = {
 /**
  * Gives the added tokens their ids and finds the special ones.
  *
- * @throws TokenizerError where [UNK], [SEP], [PAD] or [CLS] (or the tokens that the settings name instead) is missing, or the id of an added token
- *   is not the one it has in the vocabulary, or not the next free one
+ * @throws TokenizerError where [UNK], [SEP], [PAD] or [CLS] (or the tokens that the settings name instead) is missing,
+ *   or the id of an added token is not the one it has in the vocabulary, or not the next free one
  */
 export function buildTokenTable(vocabulary: Vocabulary, settings: TokenizerSettings): TokenTable {
   const { tokens, ids, added } = withAddedTokens(vocabulary, settings.addedTokens ?? []);

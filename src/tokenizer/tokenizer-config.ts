@@ -17,10 +17,11 @@ import { TOKEN_LIMIT } from './vocabulary.js';
 const CLASSES = ['BertTokenizer', 'BertTokenizerFast'];
 
 /**
- * Reads a tokenizer_config.json (already parsed), as `BertTokenizer.from_pretrained` of transformers 4.40 does. Unknown keys are
- * ignored; null is the same as absent.
+ * Reads a tokenizer_config.json (already parsed), as `BertTokenizer.from_pretrained` of transformers 4.40 does.
+ * Unknown keys are ignored; null is the same as absent.
  *
- * @throws TokenizerError for a key of the wrong type, and (`unsupported`) for another kind of tokenizer or for options that BERT checkpoints do not use
+ * @throws TokenizerError for a key of the wrong type, and (`unsupported`) for another kind of tokenizer or for options
+ *   that BERT checkpoints do not use
  */
 export function parseTokenizerConfig(json: unknown, file: string): TokenizerSettings {
   const root = asObject(json, file, '');
@@ -63,9 +64,8 @@ function specialTokensOf(root: JsonObject): Partial<Record<Role, string>> {
 
 function neverSplitOf(root: JsonObject): string[] | undefined {
   return listOf(root, 'never_split')?.map((word, i) => {
-    if (typeof word !== 'string')
-      failAt(root, 'never_split', 'wrong-type', `entry ${i} must be a string, not ${describe(word)}`);
-    return word;
+    if (typeof word === 'string') return word;
+    return failAt(root, 'never_split', 'wrong-type', `entry ${i} must be a string, not ${describe(word)}`);
   });
 }
 
@@ -76,8 +76,7 @@ function addedTokensOf(root: JsonObject): AddedToken[] {
   for (const key of Object.keys(decoder?.value ?? {})) {
     if (!/^(0|[1-9]\d{0,15})$/.test(key)) failAt(decoder!, key, 'illegal-id', 'must be a token id');
     const entry = addedTokenOf(asObject(fieldOf(decoder!, key), root.file, `added_tokens_decoder.${key}`));
-    if (tokens.has(entry.content))
-      failAt(decoder!, key, 'duplicate-token', `${describe(entry.content)} is there twice`);
+    if (tokens.has(entry.content)) failAt(decoder!, key, 'duplicate-token', `${describe(entry.content)} comes twice`);
     tokens.set(entry.content, { ...entry, id: Number(key) });
   }
   const list = listOf(root, 'additional_special_tokens') ?? [];

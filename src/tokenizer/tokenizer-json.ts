@@ -28,16 +28,17 @@ export interface TokenizerJson {
 }
 
 /**
- * Reads a tokenizer.json of the BERT WordPiece kind: `model`, the options of `normalizer`, the names in `post_processor`, `added_tokens`.
- * Its `truncation` and `padding` are not obeyed: both are options of each call here.
+ * Reads a tokenizer.json of the BERT WordPiece kind: `model`, the options of `normalizer`, the names in
+ * `post_processor`, `added_tokens`. Its `truncation` and `padding` are not obeyed: both are options of each call here.
  *
- * @throws TokenizerError where the file is not such a JSON, an id is not the index of one token, or added tokens contradict the
- *   vocabulary; with `unsupported` for a normaliser, pre-tokeniser, post-processor or decoder that is not BERT's
+ * @throws TokenizerError where the file is not such a JSON, an id is not the index of one token, or added tokens
+ *   contradict the vocabulary; with `unsupported` for a normaliser, pre-tokeniser, post-processor or decoder that is
+ *   not BERT's
  */
 export function parseTokenizerJson(bytes: Uint8Array, file: string): TokenizerJson {
   const root = asObject(parseJson(readTextFile({ bytes, file }, FILE_LIMIT), file), file, '');
   const model = objectOf(root, 'model') ?? failAt(root, 'model', 'missing-field', 'there is no model');
-  const type = stringOf(model, 'type') ?? 'WordPiece'; // files before 2020 do not name it
+  const type = stringOf(model, 'type') ?? 'WordPiece'; // left out by some
   if (type !== 'WordPiece') failAt(model, 'type', 'not-word-piece', `must be "WordPiece", not ${describe(type)}`);
   requirePart(model, 'continuing_subword_prefix', '##');
   requireKind(root, 'pre_tokenizer', 'BertPreTokenizer');
@@ -99,7 +100,10 @@ function maxCharsOf(model: JsonObject): number | undefined {
   return value;
 }
 
-/** The tokens of `model.vocab` in the order of their ids, which must be 0 to n - 1: so nothing is allocated by the size of an id. */
+/**
+ * The tokens of `model.vocab` in the order of their ids, which must be 0 to n - 1: so nothing is allocated by the size
+ * of an id.
+ */
 function tokensById(model: JsonObject): string[] {
   const vocab = objectOf(model, 'vocab') ?? failAt(model, 'vocab', 'missing-field', 'there is no vocabulary');
   const entries = Object.entries(vocab.value);
@@ -113,12 +117,7 @@ function tokensById(model: JsonObject): string[] {
       return failAt(vocab, token, 'illegal-id', `must be a token id, not ${describe(id)}`);
     }
     if (id >= entries.length) {
-      failAt(
-        vocab,
-        token,
-        'ids-not-dense',
-        `has id ${id}, but ${entries.length} tokens have the ids below that number`,
-      );
+      failAt(vocab, token, 'ids-not-dense', `has id ${id}, but there are only ${entries.length} tokens`);
     }
     if (tokens[id] !== undefined) failAt(vocab, token, 'duplicate-id', `has id ${id} like ${describe(tokens[id])}`);
     tokens[id] = token;

@@ -2,13 +2,18 @@
 export interface EncodeOptions {
   /** Puts [CLS] before and [SEP] after. Default true. */
   readonly addSpecialTokens?: boolean | undefined;
-  /** Cuts the text's tokens from the right until all ids, [CLS] and [SEP] included, are at most this many. Default: no limit. */
+  /**
+   * Cuts the text's tokens from the right until all ids, [CLS] and [SEP] included, are at most this many. Default: no
+   * limit.
+   */
   readonly maxLength?: number | undefined;
 }
 
 /** How `encodeBatch` works. */
 export interface EncodeBatchOptions extends EncodeOptions {
-  /** To which length rows are filled with [PAD] on the right: that of the longest row (default), `maxLength`, or none. */
+  /**
+   * To which length rows are filled with [PAD] on the right: that of the longest row (default), `maxLength`, or none.
+   */
   readonly padding?: 'longest' | 'max-length' | 'none' | undefined;
 }
 
@@ -29,7 +34,8 @@ export interface DecodeOptions {
 /** Ids become text one by one: all pieces joined, that of `flush` included, are what `decode` gives for all ids. */
 export interface Detokenizer {
   /**
-   * The text that became certain with this id. It may be empty: a space or an apostrophe waits for what follows. A piece never ends inside a character.
+   * The text that became certain with this id. It may be empty: a space or an apostrophe waits for what follows. A
+   * piece never ends inside a character.
    *
    * @throws TokenizerError for an id that the vocabulary does not have
    */
@@ -40,7 +46,10 @@ export interface Detokenizer {
 
 /** Text to token ids and back. Every method is total over strings and takes time in proportion to their length. */
 export interface Tokenizer {
-  /** @throws OptionError where `maxLength` is no whole number or has no room for [CLS] and [SEP], or the text is no string */
+  /**
+   * @throws OptionError where `maxLength` is no whole number or has no room for [CLS] and [SEP], or the text is no
+   *   string
+   */
   encode(text: string, options?: EncodeOptions): number[];
   /** @throws OptionError as `encode`, and where padding 'max-length' comes without `maxLength` */
   encodeBatch(texts: readonly string[], options?: EncodeBatchOptions): EncodedBatch;

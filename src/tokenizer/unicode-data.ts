@@ -1,9 +1,12 @@
 /**
- * Two facts about every code point of the Unicode Character Database 14.0.0, run-length coded: what `unicodedata` of the
- * reference's Python 3.11 answers, so that the ids do not depend on the Unicode version of the JavaScript engine.
+ * Two facts about every code point of the Unicode Character Database 14.0.0, run-length coded: what `unicodedata` of
+ * the reference's Python 3.11 answers, so that the ids do not depend on the Unicode version of the JavaScript engine.
  */
 
-/** General categories from U+0000 up: a letter and the run's length in base 36 (none: 1). C: C*, M: Mn, P: P*, Z: Z*, L: all others. */
+/**
+ * General categories from U+0000 up: a letter and the run's length in base 36 (none: 1). C: C*, M: Mn, P: P*, Z: Z*,
+ * L: all others.
+ */
 export const CATEGORY_RUNS = `
 CwZP3LP6LP4LaP2L3P2LqP3LPLrPLPLCxZPL5PL3PLCL8P2L3PL3PLg0M34L8C2L4PLC4L3PL3CLCLkCL68M5L4oCL12C2LP6L15P2C2L3CM19PMPM2PM2
 PMC8LrC4L4P2ChL3P2LP2L2MbPCP3L17MlLaP4L2ML2rPLM7CLM6L2M2LM4LiPeC2LMLuMrC2L2hMbLCeL17M9L3P3LC2MLoM4LM9LM3LM5C2PfCLpM3C2
@@ -41,7 +44,10 @@ CL11CaL4uC1kLtCdL18C4L9C7L2CeL6C4aLrcC5LgC3LdC3L38CcL2hC7LcC4LCfLcC4L1kC8LaC6L14
 C5L6CaLaC6L8C8L7C9L43CL1jC11LaCsmLwyoCwL37dC7L66C2L4g2CeL5rlC2e7Lf2C15uL3t7CfcmtM6oC47bk
 `;
 
-/** Canonical combining classes from U+0000 up: Z for class 0, N with the class as two base-36 digits; then the length as above. */
+/**
+ * Canonical combining classes from U+0000 up: Z for class 0, N with the class as two base-36 digits; then the length
+ * as above.
+ */
 export const COMBINING_RUNS = `
 ZlcN6elN6gN644N6gN60N645N5m2N644N5m2N64bN015N644N6e8N6oN6eN643N6e3N642ZN6e3N644N6eN6gN642N6eN6hN6i2N6hN6i2N6hN6edZ7n
 N6e5Z7dN64N6e4N64N6e3N66N64N6e6N646N6e2N64N6e2N66N6cN6eN0aN0bN0cN0dN0eN0fN0gN0hN0iN0j2N0kN0lN0mZN0nZN0oN0pZN6eN64ZN0i

@@ -1,6 +1,9 @@
 import { CATEGORY_RUNS, COMBINING_RUNS } from './unicode-data.js';
 
-/** C: control, format, private, surrogate or unassigned; M: non-spacing mark; P: punctuation; Z: separator; L: all others. */
+/**
+ * C: control, format, private, surrogate or unassigned; M: non-spacing mark; P: punctuation; Z: separator; L: all
+ * others.
+ */
 export type Kind = 'C' | 'M' | 'P' | 'Z' | 'L';
 
 interface Runs<T> {

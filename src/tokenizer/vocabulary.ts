@@ -15,8 +15,8 @@ const FILE_LIMIT = 32 * 1024 * 1024;
 export const TOKEN_LIMIT = 1_000_000;
 
 /**
- * Reads a vocab.txt: one token a line, the first line is id 0. Lines end with LF, CRLF or CR (the original reads with universal
- * newlines); nothing is trimmed, and an empty line keeps its id.
+ * Reads a vocab.txt: one token a line, the first line is id 0. Lines end with LF, CRLF or CR (the original reads with
+ * universal newlines); nothing is trimmed, and an empty line keeps its id.
  *
  * @throws TokenizerError where the file is not a UTF-8 text, has no or too many tokens, or one twice
  */
@@ -33,7 +33,8 @@ export function parseVocab(bytes: Uint8Array, file: string): Vocabulary {
 /**
  * A vocabulary of the tokens in the order of their ids. `placeOf` says where a token stands in its file.
  *
- * @throws TokenizerError where there are no or too many tokens, or one is there twice, holds NUL or half a surrogate pair
+ * @throws TokenizerError where there are no or too many tokens, or one is there twice, holds NUL or half a surrogate
+ *   pair
  */
 export function vocabularyOf(
   tokens: readonly string[],

@@ -9,8 +9,9 @@ export interface WordPieceModel {
 }
 
 /**
- * Appends the ids of a word to `ids`, greedily: the longest token that starts the word, then the longest `##token` that starts the rest, and
- * so on; [UNK] alone where some rest has none. As `WordpieceTokenizer` of transformers 4.40, by code points.
+ * Appends the ids of a word to `ids`, greedily: the longest token that starts the word, then the longest `##token`
+ * that starts the rest, and so on; [UNK] alone where some rest has none. As `WordpieceTokenizer` of transformers 4.40,
+ * by code points.
  */
 export function wordPieces(word: string, model: WordPieceModel, ids: number[]): void {
   const ends = endsOfChars(word, model.maxCharsPerWord);
