@@ -10,6 +10,8 @@ import { fromDirectory } from './platform/directory.js';
 import { openPicture } from './platform/node-pictures.js';
 
 export * from './index.js';
+export type { Inspection } from './inspect/inspect-file.js';
+export { inspectFile } from './inspect/inspect-file.js';
 export { fromDirectory, fromFile } from './platform/directory.js';
 export { openPicture } from './platform/node-pictures.js';
 export type { NodeBackend } from './platform/start-backend.js';

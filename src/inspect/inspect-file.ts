@@ -1,0 +1,192 @@
+import { stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
+import { readBytes } from '../checkpoint/byte-source.js';
+import { compareWeights } from '../checkpoint/compare-weights.js';
+import { readValues } from '../checkpoint/dtype.js';
+import { readJson } from '../checkpoint/json.js';
+import { openCheckpoint } from '../checkpoint/open-checkpoint.js';
+import { readPytorch } from '../checkpoint/pytorch.js';
+import { readWeights } from '../checkpoint/read-weights.js';
+import { readSafetensors } from '../checkpoint/safetensors.js';
+import { readSharded } from '../checkpoint/sharded.js';
+import type { TensorMap } from '../checkpoint/stored-tensor.js';
+import { ConfigError, TorchFileError } from '../errors.js';
+import { decodeImage, identifyImage } from '../image/decode.js';
+import { parseImageConfig } from '../image/image-config.js';
+import { openImageConfig, openTokenizer } from '../image2text/checkpoint-files.js';
+import { specEntries } from '../layers/param-spec.js';
+import { gitSpec } from '../model/git.js';
+import type { GitConfig } from '../model/git-config.js';
+import { parseGitConfig } from '../model/git-config.js';
+import { canonicalNames, countParameters, openGit } from '../model/load-git.js';
+import { fromDirectory, fromFile } from '../platform/directory.js';
+import { loadTokenizer } from '../tokenizer/load-tokenizer.js';
+import { parseTokenizerConfig } from '../tokenizer/tokenizer-config.js';
+import type { FileKind } from './kinds.js';
+import { kindOf } from './kinds.js';
+
+/** What a file holds. */
+export interface Inspection {
+  readonly file: string;
+  readonly kind: FileKind | 'checkpoint folder';
+  /** Short facts in the order to show them. */
+  readonly facts: Readonly<Record<string, string | number | boolean>>;
+  readonly tensors?: readonly {
+    readonly name: string;
+    readonly dtype: string;
+    readonly shape: readonly number[];
+    readonly bytes: number;
+  }[];
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Odd, but harmless. */
+  readonly warnings?: readonly string[];
+}
+
+type Found = Omit<Inspection, 'file' | 'kind'>;
+
+/**
+ * Says what is in a file, or in a checkpoint folder. Without `check` only headers are read; with it everything is read and checked as
+ * loading would do it.
+ *
+ * @throws the error that loading would give; `unsupported` is true on it where the file is legal but outside this project.
+ */
+export async function inspectFile(path: string, options: { readonly check?: boolean } = {}): Promise<Inspection> {
+  const check = options.check ?? false;
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined)
+    throw new ConfigError({ file: path, rule: 'no-such-file', detail: 'there is no such file or folder' });
+  if (found.isDirectory())
+    return { file: path, kind: 'checkpoint folder', ...(await inspectFolder(await fromDirectory(path), check)) };
+  const source = await fromFile(path);
+  const all = () => readBytes(source, 0, source.size);
+  const kind = await kindOf(path, all, await readBytes(source, 0, Math.min(16, source.size)));
+  return { file: path, kind, ...(await inspectKind(kind, path, source, check)) };
+}
+
+async function inspectKind(kind: FileKind, path: string, source: ByteSource, check: boolean): Promise<Found> {
+  const bytes = () => readBytes(source, 0, source.size);
+  const json = async () => readJson(await bytes(), path);
+  switch (kind) {
+    case 'safetensors':
+    case 'safetensors index':
+    case 'pytorch':
+    case 'pytorch index':
+      return inspectWeights(kind, path, source, check);
+    case 'config':
+      return { facts: configFacts(parseGitConfig(await json(), path)) };
+    case 'preprocessor config':
+      return { facts: flatten(parseImageConfig(await json(), path)) };
+    case 'tokenizer config':
+      return { facts: flatten(parseTokenizerConfig(await json(), path)) };
+    case 'generation config':
+      return { facts: flatten((await json()) as object) };
+    case 'tokenizer':
+      return tokenizerFacts(loadTokenizer({ tokenizerJson: { bytes: await bytes(), file: path } }));
+    case 'vocabulary':
+      return tokenizerFacts(loadTokenizer({ vocabTxt: { bytes: await bytes(), file: path } }));
+    case 'picture':
+      return inspectPicture(await bytes(), path, check);
+  }
+}
+
+type WeightKind = 'safetensors' | 'safetensors index' | 'pytorch' | 'pytorch index';
+
+async function inspectWeights(kind: WeightKind, path: string, source: ByteSource, check: boolean): Promise<Found> {
+  const { tensors, ...more } = await openWeights(kind, path, source);
+  if (check) for (const tensor of tensors.values()) await readValues(tensor);
+  return { facts: tensorFacts(tensors), tensors: listTensors(tensors), ...more };
+}
+
+async function openWeights(
+  kind: WeightKind,
+  path: string,
+  source: ByteSource,
+): Promise<{ tensors: TensorMap } & Pick<Found, 'metadata' | 'warnings'>> {
+  if (kind === 'safetensors') return readSafetensors(source, path);
+  if (kind === 'pytorch') return readPytorch(source, path);
+  const folder = await fromDirectory(dirname(path));
+  const index = { name: basename(path), source };
+  return kind === 'pytorch index'
+    ? readSharded(folder, index, readPytorch, TorchFileError)
+    : readSharded(folder, index, readSafetensors);
+}
+
+async function inspectFolder(files: ModelFiles, check: boolean): Promise<Found> {
+  const { config, tensors } = await openGit(files);
+  const tokenizer = await openTokenizer(files, config);
+  const image = await openImageConfig(files, config);
+  const { format, metadata, warnings } = await openCheckpoint(files);
+  if (check) await checkWeights(config, tensors, files.label);
+  return {
+    facts: {
+      format,
+      parameters: countParameters(config),
+      ...configFacts(config),
+      'vocabulary size of the tokenizer': tokenizer.vocabSize,
+      ...flatten(image, 'picture '),
+      ...tensorFacts(tensors),
+    },
+    metadata,
+    warnings,
+  };
+}
+
+/** Reads every weight that the config asks for, as loading would, but keeps none. */
+async function checkWeights(config: GitConfig, stored: TensorMap, label: string): Promise<void> {
+  const tensors = canonicalNames(stored);
+  const needed = specEntries(gitSpec(config));
+  compareWeights(needed, tensors, { label, ignore: [/\.position_ids$/], hint: undefined });
+  for (const { name, spec } of needed) await readWeights(tensors.get(name)!, spec);
+}
+
+async function inspectPicture(bytes: Uint8Array, file: string, check: boolean): Promise<Found> {
+  const facts = identifyImage(bytes, file);
+  if (check) await decodeImage(bytes, { file });
+  return { facts: flatten(facts) };
+}
+
+const listTensors = (tensors: TensorMap): NonNullable<Inspection['tensors']> =>
+  [...tensors.values()].map(({ name, dtype, shape, byteLength }) => ({ name, dtype, shape, bytes: byteLength }));
+
+function tensorFacts(tensors: TensorMap): Found['facts'] {
+  const all = [...tensors.values()];
+  return {
+    tensors: all.length,
+    dtypes: [...new Set(all.map(({ dtype }) => dtype))].sort().join(' '),
+    'weight bytes': all.reduce((sum, { byteLength }) => sum + byteLength, 0),
+  };
+}
+
+const configFacts = ({ vision, ...text }: GitConfig): Found['facts'] => ({
+  ...(text as unknown as Record<string, string | number>),
+  ...flatten(vision, 'vision '),
+});
+
+const tokenizerFacts = (tokenizer: {
+  vocabSize: number;
+  clsId: number;
+  sepId: number;
+  padId: number;
+  unkId: number;
+}): Found => ({
+  facts: {
+    words: tokenizer.vocabSize,
+    '[CLS]': tokenizer.clsId,
+    '[SEP]': tokenizer.sepId,
+    '[PAD]': tokenizer.padId,
+    '[UNK]': tokenizer.unkId,
+  },
+});
+
+/** The entries of an object as text or numbers. */
+function flatten(value: object, prefix = ''): Found['facts'] {
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, fact]) => fact !== undefined)
+      .map(([key, fact]) => [
+        prefix + key,
+        typeof fact === 'number' || typeof fact === 'boolean' || typeof fact === 'string' ? fact : JSON.stringify(fact),
+      ]),
+  );
+}
