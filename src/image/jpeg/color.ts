@@ -24,7 +24,13 @@ const GREEN_OF_CB = /* @__PURE__ */ centred(-22554, 32768);
 const clamp = (value: number): number => (value < 0 ? 0 : value > 255 ? 255 : value);
 
 /** Writes line y of the picture as RGB. */
-export function writeLine(colors: Colors, sources: readonly LineSource[], y: number, rgb: Uint8Array, width: number): void {
+export function writeLine(
+  colors: Colors,
+  sources: readonly LineSource[],
+  y: number,
+  rgb: Uint8Array,
+  width: number,
+): void {
   const lines = sources.map((source) => source(y));
   const at = y * width * 3;
   const [a, b = a!, c = a!, k] = lines;

@@ -13,7 +13,8 @@ function checkKind(marker: number, precision: number, offset: number): void {
   if (kind >= 5 && kind !== 9 && kind !== 10 && kind !== 11) {
     throw unsupported('jpeg-hierarchical', `hierarchical JPEG (SOF${kind}) is not supported`, offset);
   }
-  if (kind === 3 || kind === 11) throw unsupported('jpeg-lossless', `lossless JPEG (SOF${kind}) is not supported`, offset);
+  if (kind === 3 || kind === 11)
+    throw unsupported('jpeg-lossless', `lossless JPEG (SOF${kind}) is not supported`, offset);
   if (kind > 8) throw unsupported('jpeg-arithmetic', `arithmetic coding (SOF${kind}) is not supported`, offset);
   if (precision === 8) return;
   if (precision === 12 && kind > 0) throw unsupported('jpeg-precision', '12-bit JPEG is not supported', offset);
@@ -55,7 +56,8 @@ export function readFrame(bytes: Uint8Array, segment: Segment, state: JpegState)
   const mcusHigh = Math.ceil(height / (8 * maxV));
   const sizes = { width, height, maxH, maxV, mcusWide, mcusHigh };
   const components = factors.map((factor, i) => readComponent(bytes, start + 6 + 3 * i, factor, sizes));
-  if (new Set(components.map((c) => c.id)).size < count) throw fault('jpeg-frame', 'two components share an id', offset);
+  if (new Set(components.map((c) => c.id)).size < count)
+    throw fault('jpeg-frame', 'two components share an id', offset);
   return { progressive: marker === 0xc2, ...sizes, components };
 }
 
@@ -124,7 +126,8 @@ function checkScan(frame: Frame, scan: Scan): void {
     const { known } = component;
     if (start > 0 && known[0]! < 0) throw fault('jpeg-progression', 'a scan of details before the first', offset);
     for (let k = start; k <= end; k++) {
-      if (known[k] !== (high || -1)) throw fault('jpeg-progression', 'a scan repeats what was sent, or skips bits', offset);
+      if (known[k] !== (high || -1))
+        throw fault('jpeg-progression', 'a scan repeats what was sent, or skips bits', offset);
       known[k] = low;
     }
     const needsDc = start === 0 && high === 0;

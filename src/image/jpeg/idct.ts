@@ -63,7 +63,13 @@ const clamp = (value: number): number => (value < 0 ? 0 : value > 255 ? 255 : va
 export function inverseTransform(block: Int32Array, plane: Uint8Array, at: number, stride: number): void {
   for (let c = 0; c < 8; c++) {
     const ac =
-      block[c + 8]! | block[c + 16]! | block[c + 24]! | block[c + 32]! | block[c + 40]! | block[c + 48]! | block[c + 56]!;
+      block[c + 8]! |
+      block[c + 16]! |
+      block[c + 24]! |
+      block[c + 32]! |
+      block[c + 40]! |
+      block[c + 48]! |
+      block[c + 56]!;
     if (ac !== 0) transform(block, block, c, 8, COLUMN_ROUND, COLUMN_SHIFT);
     else {
       const dc = block[c]! << 2;

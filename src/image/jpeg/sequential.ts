@@ -13,7 +13,13 @@ const badCode = () => fault('jpeg-data', 'a bit pattern that is no Huffman code'
  * Reads one block of baseline data (T.81, F.2.2) and dequantises it into `block`, which is zero before.
  * block[0] gets the difference to the block before, not dequantised. @returns the zigzag place of the last coefficient.
  */
-function readBlock(reader: BitReader, dc: HuffmanTable, ac: HuffmanTable, quant: Int32Array, block: Int32Array): number {
+function readBlock(
+  reader: BitReader,
+  dc: HuffmanTable,
+  ac: HuffmanTable,
+  quant: Int32Array,
+  block: Int32Array,
+): number {
   const { bytes } = reader;
   let { hold, bits, position } = reader;
   let table = dc;

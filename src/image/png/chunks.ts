@@ -23,6 +23,8 @@ export interface PngFile {
   readonly dataOffset: number;
   /** A TIFF structure. */
   readonly exif: Uint8Array | undefined;
+  /** XML text, where it is stored uncompressed. */
+  readonly xmp: Uint8Array | undefined;
 }
 
 /** Samples per pixel and the legal bit depths of each colour type (PNG specification, table 11.1). */
@@ -95,6 +97,12 @@ function readPalette(bytes: Uint8Array, chunk: Chunk): Uint8Array {
   return bytes.subarray(chunk.start, chunk.end);
 }
 
+/** The text of an iTXt chunk that holds an uncompressed XMP packet. */
+function xmpText(bytes: Uint8Array, { start, end }: Chunk): Uint8Array | undefined {
+  const name = 'XML:com.adobe.xmp\0\0';
+  return latin1(bytes, start, name.length) === name ? bytes.subarray(start + name.length, end) : undefined;
+}
+
 /**
  * Walks the chunks of a PNG file: order, lengths, names, checksums (PNG specification, section 5). Ancillary chunks are stepped over
  * and never inflated; a broken one cannot stop the picture. A missing IEND is accepted when the file ends after a whole chunk.
@@ -103,6 +111,7 @@ export function readPngChunks(bytes: Uint8Array, maxPixels: number): PngFile {
   const header = readPngHeader(bytes, maxPixels);
   let palette: Uint8Array | undefined;
   let exif: Uint8Array | undefined;
+  let xmp: Uint8Array | undefined;
   const idat: Uint8Array[] = [];
   let dataOffset = 0;
   let last = 'IHDR';
@@ -120,6 +129,8 @@ export function readPngChunks(bytes: Uint8Array, maxPixels: number): PngFile {
       palette = readPalette(bytes, chunk);
     } else if (type === 'eXIf') {
       if (crcHolds(bytes, chunk)) exif ??= bytes.subarray(chunk.start, chunk.end);
+    } else if (type === 'iTXt') {
+      xmp ??= xmpText(bytes, chunk);
     } else if (critical && type !== 'IEND') {
       throw fault('png-order', type === 'IHDR' ? 'a second IHDR' : `unknown critical chunk ${type}`, offset);
     }
@@ -128,5 +139,5 @@ export function readPngChunks(bytes: Uint8Array, maxPixels: number): PngFile {
   }
   if (idat.length === 0) throw fault('png-order', 'no IDAT: the file has no pixels', bytes.length);
   if (header.colorType === 3 && !palette) throw fault('png-palette', 'a palette picture without PLTE', dataOffset);
-  return { header, palette: palette ?? new Uint8Array(0), idat, dataOffset, exif };
+  return { header, palette: palette ?? new Uint8Array(0), idat, dataOffset, exif, xmp };
 }

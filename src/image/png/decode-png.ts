@@ -1,6 +1,6 @@
 import { addFacts, allocate, fault } from '../fault.js';
 import type { RawImage } from '../raw-image.js';
-import { pngChannels, type PngFile, type PngHeader } from './chunks.js';
+import { type PngFile, type PngHeader, pngChannels } from './chunks.js';
 import { inflateZlib } from './inflate.js';
 import { type RowToRgb, rowToRgb } from './to-rgb.js';
 import { unfilter } from './unfilter.js';
@@ -53,7 +53,11 @@ export function decodePng(file: PngFile): RawImage {
   if (expected > (given + 16) * MOST_DEFLATE_GAINS) {
     throw fault('png-truncated', `${given} compressed bytes cannot hold the ${expected} bytes of pixels`, dataOffset);
   }
-  const image = { data: allocate(Uint8Array, header.width * header.height * 3), width: header.width, height: header.height };
+  const image = {
+    data: allocate(Uint8Array, header.width * header.height * 3),
+    width: header.width,
+    height: header.height,
+  };
   const rows = rowReader(all, rowBytes, Math.max(1, bitsPerPixel >> 3), image, rowToRgb(header, file.palette));
   try {
     inflateZlib(idat, expected, rows.write);

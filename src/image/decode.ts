@@ -1,0 +1,135 @@
+import { OptionError } from '../errors.js';
+import { applyOrientation, type Orientation, orientationOf } from './exif.js';
+import { withFile } from './fault.js';
+import { paintGif } from './gif/decode-gif.js';
+import { readGif } from './gif/gif-file.js';
+import { formatOf, type ImageFormat } from './identify.js';
+import { decodeJpeg, readJpegHeader } from './jpeg/decode-jpeg.js';
+import { readPngChunks, readPngHeader } from './png/chunks.js';
+import { decodePng } from './png/decode-png.js';
+import type { RawImage } from './raw-image.js';
+import { decodeWebp, readWebp, type WasmSource } from './webp.js';
+
+export interface DecodeOptions {
+  /** What to call the picture in errors. Default `picture`. */
+  readonly file?: string;
+  /** Most pixels, checked in the header before anything is allocated; for animations all frames together. Default 100 million. */
+  readonly maxPixels?: number;
+  /** Turn the picture as its metadata ask (EXIF, else XMP), as viewers and Hugging Face's `load_image` do. Default true. */
+  readonly exifOrientation?: boolean;
+  /** WebAssembly of the WebP decoder (`@jsquash/webp/codec/dec/webp_dec.wasm`); needed in Node, where it cannot be fetched. */
+  readonly webpWasm?: WasmSource;
+}
+
+export const DEFAULT_MAX_PIXELS = 100_000_000;
+
+function checkOptions({ maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions): number {
+  if (Number.isFinite(maxPixels) && maxPixels >= 1) return maxPixels;
+  throw new OptionError({ place: 'maxPixels', rule: 'not-positive', detail: `${maxPixels} is not a positive number` });
+}
+
+/**
+ * Decodes a PNG, JPEG, WebP or GIF (first frame) to RGB, as Pillow's `Image.open(f).convert("RGB")`: alpha is dropped, never blended. The
+ * bytes decide the format. Memory stays below 8 bytes per pixel and some megabytes beside the file.
+ * @throws ImageError for anything that is no whole picture, and (field `unsupported`) for legal pictures of kinds that are not read.
+ */
+export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage> {
+  const maxPixels = checkOptions(options);
+  return withFile(options.file ?? 'picture', async () => {
+    const { image, orientation } = await decodeStored(bytes, formatOf(bytes), maxPixels, options);
+    return options.exifOrientation === false ? image : applyOrientation(image, orientation);
+  });
+}
+
+/** The picture as stored, and how it wants to be turned. */
+async function decodeStored(
+  bytes: Uint8Array,
+  format: ImageFormat,
+  maxPixels: number,
+  options: DecodeOptions,
+): Promise<{ image: RawImage; orientation: Orientation }> {
+  if (format === 'png') {
+    const png = readPngChunks(bytes, maxPixels);
+    return { image: decodePng(png), orientation: orientationOf(png.exif, png.xmp) };
+  }
+  if (format === 'jpeg') {
+    const header = readJpegHeader(bytes, maxPixels);
+    return { image: decodeJpeg(bytes, header), orientation: orientationOf(header.state.exif, header.state.xmp) };
+  }
+  if (format === 'webp') {
+    const webp = readWebp(bytes, maxPixels);
+    return {
+      image: await decodeWebp(bytes, webp, options.webpWasm),
+      orientation: orientationOf(webp.exif, webp.xmp),
+    };
+  }
+  return { image: gifPictures(bytes, maxPixels, 1)[0]!, orientation: 1 };
+}
+
+function gifPictures(bytes: Uint8Array, maxPixels: number, wanted: number): RawImage[] {
+  const pictures: RawImage[] = [];
+  paintGif(readGif(bytes, maxPixels, wanted), maxPixels, (picture) => pictures.push(picture));
+  return pictures;
+}
+
+/**
+ * All frames of an animated GIF, each as Pillow shows it (`seek(i)`, `convert("RGB")`); any other picture is its single frame.
+ * @throws ImageError as `decodeImage`; `maxPixels` counts the pixels of all frames.
+ */
+export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> {
+  const maxPixels = checkOptions(options);
+  return withFile(options.file ?? 'picture', async () => {
+    if (formatOf(bytes) === 'gif') return gifPictures(bytes, maxPixels, Number.POSITIVE_INFINITY);
+    return [await decodeImage(bytes, options)];
+  });
+}
+
+/** What a picture's header says. */
+export interface ImageInfo {
+  readonly format: ImageFormat;
+  /** As stored, before any turning. */
+  readonly width: number;
+  readonly height: number;
+  /** The kind of picture in words: `8-bit palette, interlaced`, `progressive, YCbCr 4:2:0`. */
+  readonly kind: string;
+  readonly frames: number;
+  /** EXIF's number for how it is to be turned; 1 is as stored. */
+  readonly orientation: Orientation;
+}
+
+/**
+ * Reads the headers of a picture without decoding it.
+ * @throws ImageError as `decodeImage`, for what can be seen in the headers.
+ */
+export async function identifyImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<ImageInfo> {
+  const maxPixels = checkOptions(options);
+  return withFile(options.file ?? 'picture', () => INFO[formatOf(bytes)](bytes, maxPixels));
+}
+
+const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) => ImageInfo>> = {
+  png(bytes, maxPixels) {
+    const { width, height, bitDepth, colorType, interlaced } = readPngHeader(bytes, maxPixels);
+    const names = ['gray', '', 'RGB', 'palette', 'gray and alpha', '', 'RGB and alpha'];
+    const kind = `${bitDepth}-bit ${names[colorType]}${interlaced ? ', interlaced' : ''}`;
+    const { exif, xmp } = readPngChunks(bytes, maxPixels);
+    return { format: 'png', width, height, kind, frames: 1, orientation: orientationOf(exif, xmp) };
+  },
+  jpeg(bytes, maxPixels) {
+    const { state, frame, colors } = readJpegHeader(bytes, maxPixels);
+    const names = { gray: 'gray', rgb: 'RGB', ycc: 'YCbCr', cmyk: 'CMYK', ycck: 'YCCK' };
+    const sampling = frame.components.map(({ h, v }) => `${h}x${v}`).join(' ');
+    const kind = `${frame.progressive ? 'progressive' : 'baseline'}, ${names[colors]} ${sampling}`;
+    const { width, height } = frame;
+    return { format: 'jpeg', width, height, kind, frames: 1, orientation: orientationOf(state.exif, state.xmp) };
+  },
+  webp(bytes, maxPixels) {
+    const { width, height, animated, lossless, exif, xmp } = readWebp(bytes, maxPixels);
+    const kind = animated ? 'animated' : lossless ? 'lossless' : 'lossy';
+    return { format: 'webp', width, height, kind, frames: 1, orientation: orientationOf(exif, xmp) };
+  },
+  gif(bytes, maxPixels) {
+    const { width, height, frames } = readGif(bytes, maxPixels, Number.POSITIVE_INFINITY);
+    const kind = frames.length > 1 ? 'animated' : 'still';
+    return { format: 'gif', width, height, kind, frames: frames.length, orientation: 1 };
+  },
+};

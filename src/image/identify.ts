@@ -1,0 +1,68 @@
+import { latin1, u32be } from './bytes.js';
+import { fault, unsupported } from './fault.js';
+
+/** Formats that are decoded. */
+export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'gif';
+
+const startsWith = (bytes: Uint8Array, ...values: readonly number[]) => values.every((value, i) => bytes[i] === value);
+
+/** Names of what is often given instead of a picture, or is a picture of a format that is not decoded. */
+function describe(bytes: Uint8Array): { name: string; picture: boolean } | undefined {
+  const text = latin1(bytes, 0, 512);
+  const brand = text.slice(4, 8) === 'ftyp' ? text.slice(8, 12) : '';
+  const words = text
+    .replace(/^\u00ef\u00bb\u00bf/, '')
+    .trimStart()
+    .toLowerCase();
+  const pictures: readonly [boolean, string][] = [
+    [/^(avif|avis)/.test(brand), 'AVIF'],
+    [/^(heic|heix|hevc|heim|heis|mif1|msf1)/.test(brand), 'HEIF'],
+    [text.startsWith('II*\0') || text.startsWith('MM\0*'), 'TIFF'],
+    [text.startsWith('BM') && bytes.length >= 26, 'BMP'],
+    [/^(<\?xml[^>]*>\s*)?(<!--[\s\S]*?-->\s*)?(<!doctype svg[\s\S]*?>\s*)?<svg/.test(words), 'SVG'],
+    [startsWith(bytes, 0, 0, 1, 0) || startsWith(bytes, 0, 0, 2, 0), 'ICO or CUR'],
+    [text.startsWith('8BPS'), 'Photoshop'],
+    [startsWith(bytes, 0, 0, 0, 12) && text.slice(4, 8) === 'jP  ', 'JPEG 2000'],
+    [startsWith(bytes, 0xff, 0x0a) || (startsWith(bytes, 0, 0, 0, 12) && text.slice(4, 8) === 'JXL '), 'JPEG XL'],
+    [/^P[1-7]\s/.test(text), 'PNM'],
+    [text.startsWith('qoif'), 'QOI'],
+  ];
+  const others: readonly [boolean, string][] = [
+    [words.startsWith('version https://git-lfs'), 'a Git LFS pointer: fetch the file itself with git lfs pull'],
+    [/^(<!doctype html|<html|<head|<body)/.test(words), 'a web page (HTML)'],
+    [words.startsWith('<?xml'), 'XML'],
+    [text.startsWith('PK\x03\x04') || text.startsWith('PK\x05\x06'), 'a zip archive'],
+    [startsWith(bytes, 0x1f, 0x8b), 'gzip data'],
+    [text.startsWith('%PDF'), 'a PDF document'],
+    [text.startsWith('MZ') || text.startsWith('\x7fELF'), 'an executable'],
+    [brand !== '' || startsWith(bytes, 0x1a, 0x45, 0xdf, 0xa3), 'a video'],
+    [/^[[{]/.test(words), 'JSON'],
+    [bytes.length > 0 && bytes.every((value) => value === 0), 'nothing but zeros'],
+    [bytes.length > 0 && /^[\t\n\r\x20-\x7e\x80-\xff]*$/.test(text) && /^[\t\n\r\x20-\x7e]{4}/.test(text), 'text'],
+  ];
+  const picture = pictures.find(([matches]) => matches);
+  if (picture) return { name: picture[1], picture: true };
+  const other = others.find(([matches]) => matches);
+  return other && { name: other[1], picture: false };
+}
+
+/**
+ * The format of a picture by its first bytes; its name never counts.
+ * @throws ImageError saying what the bytes look like; `unsupported` when that is a picture of another format.
+ */
+export function formatOf(bytes: Uint8Array): ImageFormat {
+  if (bytes.length === 0) throw fault('not-a-picture', 'the file is empty', 0);
+  if (startsWith(bytes, 0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)) return 'png';
+  if (startsWith(bytes, 0xff, 0xd8, 0xff) || (bytes.length === 2 && startsWith(bytes, 0xff, 0xd8))) return 'jpeg';
+  if (/^GIF8[79]a$/.test(latin1(bytes, 0, 6))) return 'gif';
+  if (latin1(bytes, 0, 4) === 'RIFF' && latin1(bytes, 8, 4) === 'WEBP') return 'webp';
+  if (u32be(bytes, 0) === 0x89504e47 || latin1(bytes, 1, 3) === 'PNG') {
+    throw fault('png-signature', 'a PNG whose signature is cut off, or was damaged as text in transfer', 0);
+  }
+  const found = describe(bytes);
+  if (found?.picture)
+    throw unsupported('image-format', `${found.name} is not supported; PNG, JPEG, WebP and GIF are`, 0);
+  const firstBytes = Array.from(bytes.subarray(0, 8), (value) => value.toString(16).padStart(2, '0')).join(' ');
+  const looks = found ? `the bytes are ${found.name}` : `unknown bytes, beginning with ${firstBytes}`;
+  throw fault('not-a-picture', `${looks}; PNG, JPEG, WebP and GIF are read`, 0);
+}

@@ -1,0 +1,170 @@
+import { ImageError, OptionError } from '../errors.js';
+import { type CropPlan, place, planCenterCrop, roundHalfEven } from './center-crop.js';
+import { allocate } from './fault.js';
+import { CLIP_MEAN, CLIP_STD, type ImageConfig, MAX_IMAGE_SIDE } from './image-config.js';
+import type { RawImage } from './raw-image.js';
+import { type ResizeFilter, resize } from './resize.js';
+
+/** Pictures ready for the model: float32 [B, height, width, 3], rows from the top, RGB. */
+export interface PixelValues {
+  readonly data: Float32Array;
+  readonly shape: readonly [batch: number, height: number, width: number, channels: 3];
+}
+
+export interface PreprocessOptions {
+  /**
+   * `huggingface` (default): the checkpoint's processor. `original`: the original project's transforms, for pictures and video
+   * frames alike: bicubic, CLIP mean and deviation, crop offsets rounded half to even, whatever the processor's configuration says.
+   */
+  readonly route?: 'huggingface' | 'original';
+  /**
+   * `original` only: keep the picture's shape instead of cropping, short side `min`, but long side at most about `max` (the
+   * original's VQA models: 480 and 640, large ones 420 and 560).
+   */
+  readonly keepRatio?: { readonly min: number; readonly max: number };
+}
+
+/** How one picture becomes input: resized size, filter, the part that is kept, and the value of every byte per channel. */
+interface Plan {
+  readonly width: number;
+  readonly height: number;
+  readonly filter: ResizeFilter;
+  readonly crop: CropPlan;
+}
+
+const whole = (width: number, height: number): CropPlan => ({
+  window: { left: 0, top: 0, width, height },
+  ...{ padTop: 0, padLeft: 0, width, height },
+});
+
+/** Short side `edge`, long side in proportion, cut to an integer: multiplied first, as Hugging Face and torchvision do. */
+export function shortestEdgeSize(width: number, height: number, edge: number): [width: number, height: number] {
+  const long = Math.trunc((edge * Math.max(width, height)) / Math.min(width, height));
+  return width <= height ? [edge, long] : [long, edge];
+}
+
+/** The original's ratio-keeping size for VQA: short side `min`, less where the long side would go above `max`. */
+export function keepRatioSize(
+  width: number,
+  height: number,
+  min: number,
+  max: number,
+): [width: number, height: number] {
+  const short = Math.min(width, height);
+  const long = Math.max(width, height);
+  const size = (long / short) * min > max ? roundHalfEven((max * short) / long) : min;
+  if (short === size) return [width, height];
+  return width < height ? [size, Math.trunc((size * height) / width)] : [Math.trunc((size * width) / height), size];
+}
+
+function huggingFacePlan(image: RawImage, config: ImageConfig): Plan {
+  const { size, cropSize } = config;
+  let { width, height } = image;
+  if (config.doResize) {
+    [width, height] =
+      'shortestEdge' in size ? shortestEdgeSize(width, height, size.shortestEdge) : [size.width, size.height];
+  }
+  const crop = config.doCenterCrop
+    ? planCenterCrop(width, height, cropSize.width, cropSize.height)
+    : whole(width, height);
+  return { width, height, filter: config.resample, crop };
+}
+
+function originalPlan(image: RawImage, config: ImageConfig, options: PreprocessOptions): Plan {
+  if (options.keepRatio) {
+    const { min, max } = options.keepRatio;
+    const [width, height] = keepRatioSize(image.width, image.height, min, max);
+    if (width < 1 || height < 1) throw new ImageError({ rule: 'image-shape', detail: 'too narrow to keep its shape' });
+    return { width, height, filter: 'bicubic', crop: whole(width, height) };
+  }
+  const { width: cropWidth, height: cropHeight } = config.cropSize;
+  const [width, height] = shortestEdgeSize(image.width, image.height, Math.min(cropWidth, cropHeight));
+  const crop = planCenterCrop(width, height, cropWidth, cropHeight, 'half-even');
+  return { width, height, filter: 'bicubic', crop };
+}
+
+/** The float32 value of each byte in each channel, [3 * 256]: rescaled in double, then as float32 arithmetic does. */
+function valueTable(config: ImageConfig): Float32Array {
+  const { doRescale, rescaleFactor, doNormalize, imageMean, imageStd } = config;
+  return Float32Array.from({ length: 768 }, (_, i) => {
+    const channel = i >> 8;
+    const value = Math.fround(doRescale ? (i & 255) * rescaleFactor : i & 255);
+    if (!doNormalize) return value;
+    return Math.fround(value - Math.fround(imageMean[channel]!)) / Math.fround(imageStd[channel]!);
+  });
+}
+
+const ORIGINAL_VALUES = {
+  ...{ doRescale: true, rescaleFactor: 1 / 255, doNormalize: true },
+  ...{ imageMean: CLIP_MEAN, imageStd: CLIP_STD },
+} as const;
+
+/**
+ * Pictures to model input: resize, centre crop, rescale, normalise. Resized bytes, crops and float32 values equal those of
+ * `CLIPImageProcessor`, `VideoMAEImageProcessor` (transformers 4.40) or the original's transforms bit for bit. Only the pixels that the
+ * crop keeps are computed. All pictures of one call must come out at one size; video frames are a batch.
+ * @throws ImageError for pictures that cannot share a batch, or a result above 4096 pixels a side; OptionError for wrong options.
+ */
+export function preprocess(
+  images: readonly RawImage[],
+  config: ImageConfig,
+  options: PreprocessOptions = {},
+): PixelValues {
+  checkOptions(images, options);
+  const original = options.route === 'original';
+  const table = valueTable(original ? { ...config, ...ORIGINAL_VALUES } : config);
+  const plans = images.map((image) =>
+    original ? originalPlan(image, config, options) : huggingFacePlan(image, config),
+  );
+  const { width, height } = plans[0]!.crop;
+  if (Math.max(width, height) > MAX_IMAGE_SIDE) {
+    throw new ImageError({
+      rule: 'image-shape',
+      detail: `${width} by ${height} pixels of input; at most ${MAX_IMAGE_SIDE}`,
+    });
+  }
+  const data = allocate(Float32Array, images.length * height * width * 3);
+  for (const [i, plan] of plans.entries()) {
+    if (plan.crop.width !== width || plan.crop.height !== height) {
+      const detail = `picture ${i} becomes ${plan.crop.width} by ${plan.crop.height}, picture 0 ${width} by ${height}`;
+      throw new ImageError({ rule: 'image-batch', detail });
+    }
+    const resized = resize(images[i]!, plan.width, plan.height, plan.filter, plan.crop.window);
+    writeValues(place(resized, plan.crop).data, table, data, i * height * width * 3);
+  }
+  return { data, shape: [images.length, height, width, 3] };
+}
+
+function writeValues(bytes: Uint8Array, table: Float32Array, out: Float32Array, at: number): void {
+  for (let i = 0; i < bytes.length; i += 3) {
+    out[at + i] = table[bytes[i]!]!;
+    out[at + i + 1] = table[256 + bytes[i + 1]!]!;
+    out[at + i + 2] = table[512 + bytes[i + 2]!]!;
+  }
+}
+
+function checkOptions(images: readonly RawImage[], { route, keepRatio }: PreprocessOptions): void {
+  const fail = (place: string, detail: string): never => {
+    throw new OptionError({ place, rule: 'preprocess', detail });
+  };
+  if (images.length === 0) fail('images', 'no picture');
+  if (route !== undefined && route !== 'huggingface' && route !== 'original') fail('route', `unknown route ${route}`);
+  if (keepRatio === undefined) return;
+  if (route !== 'original') fail('keepRatio', 'is for the route "original"');
+  const isSide = (side: number) => Number.isInteger(side) && side >= 1 && side <= MAX_IMAGE_SIDE;
+  if (!isSide(keepRatio.min) || !isSide(keepRatio.max))
+    fail('keepRatio', `sides must be 1 to ${MAX_IMAGE_SIDE} pixels`);
+}
+
+/** The same values as float32 [B, 3, height, width], the order of PyTorch, for comparing. */
+export function toChannelsFirst({ data, shape }: PixelValues): Float32Array {
+  const [batch, height, width] = shape;
+  const plane = height * width;
+  const out = new Float32Array(data.length);
+  for (let b = 0; b < batch; b++) {
+    for (let p = 0; p < plane; p++) {
+      for (let c = 0; c < 3; c++) out[(b * 3 + c) * plane + p] = data[(b * plane + p) * 3 + c]!;
+    }
+  }
+  return out;
+}
