@@ -14,7 +14,7 @@ import {
 import { readSequenceTokens } from './post-processor.js';
 import type { AddedToken, TokenizerSettings } from './settings.js';
 import { readTextFile } from './text-file.js';
-import { TOKEN_LIMIT, type Vocabulary, vocabularyOf } from './vocabulary.js';
+import { type Vocabulary, vocabularyOf } from './vocabulary.js';
 
 /** Largest tokenizer.json, in bytes. */
 const FILE_LIMIT = 64 * 1024 * 1024;
@@ -108,9 +108,6 @@ function tokensById(model: JsonObject): string[] {
   const vocab = objectOf(model, 'vocab') ?? failAt(model, 'vocab', 'missing-field', 'there is no vocabulary');
   const entries = Object.entries(vocab.value);
   if (entries.length === 0) failAt(model, 'vocab', 'empty-vocabulary', 'has no token');
-  if (entries.length > TOKEN_LIMIT) {
-    failAt(model, 'vocab', 'too-many-tokens', `${entries.length} tokens, the limit is ${TOKEN_LIMIT}`);
-  }
   const tokens = new Array<string | undefined>(entries.length).fill(undefined);
   for (const [token, id] of entries) {
     if (typeof id !== 'number' || !Number.isSafeInteger(id) || id < 0) {

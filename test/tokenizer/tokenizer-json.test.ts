@@ -21,6 +21,15 @@ function setAt(json: Json, path: string, value: unknown): void {
   keys.reduce((at, key) => at[key], json)[last] = value;
 }
 
+const piece = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
+
+/** A post-processor that puts the given token before a sequence, and `dog` after it. */
+const template = (first: { id: string; ids: number[] }) => ({
+  type: 'TemplateProcessing',
+  single: [piece(first.id), { Sequence: { id: 'A', type_id: 0 } }, piece('dog')],
+  special_tokens: { [first.id]: first, dog: { id: 'dog', ids: [15], tokens: ['dog'] } },
+});
+
 describe('tokenizer.json', () => {
   const refused = (
     rows: readonly (readonly [path: string, value: unknown, rule: string, place?: string])[],
@@ -83,24 +92,19 @@ describe('tokenizer.json', () => {
       json['post_processor'] = { type: 'BertProcessing', sep: ['dog', 15], cls: ['cat', 14] };
     });
     assert.deepEqual(bert.encode('a'), [14, 5, 15]);
-    const piece = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
-    const template = loadJson((json) => {
-      json['post_processor'] = {
-        type: 'TemplateProcessing',
-        single: [piece('[CLS]'), { Sequence: { id: 'A', type_id: 0 } }, piece('dog')],
-        special_tokens: {
-          '[CLS]': { id: '[CLS]', ids: [2], tokens: ['[CLS]'] },
-          dog: { id: 'dog', ids: [15], tokens: ['dog'] },
-        },
-      };
+    const tokenizer = loadJson((json) => {
+      json['post_processor'] = template({ id: '[CLS]', ids: [2] });
     });
-    assert.deepEqual(template.encode('a'), [2, 5, 15]);
+    assert.deepEqual(tokenizer.encode('a'), [2, 5, 15]);
   });
 
   it('is refused with the place', () => {
     refused([
       ['model', 7, 'wrong-type'],
       ['model.type', 'Unigram', 'not-word-piece'],
+      ['model.type', 7, 'wrong-type'],
+      ['post_processor', { type: 'BertProcessing' }, 'wrong-type', 'post_processor.cls'],
+      ['post_processor', template({ id: '[CLS]', ids: [3] }), 'token-conflict', 'post_processor.single[0]'],
       ['model.vocab.cat', 13, 'duplicate-id'],
       ['model.vocab.cat', 20, 'ids-not-dense'],
       ['model.vocab.cat', null, 'illegal-id'],
@@ -133,6 +137,7 @@ describe('tokenizer.json', () => {
         ['decoder.prefix', '@@', 'unsupported-part'],
         ['post_processor', { type: 'RobertaProcessing' }, 'unsupported-part', 'post_processor.type'],
         ['post_processor', { type: 'TemplateProcessing', single: [] }, 'unsupported-part', 'post_processor.single'],
+        ['post_processor', template({ id: '[CLS]', ids: [2, 2] }), 'unsupported-part', 'post_processor.single[0]'],
         ['added_tokens.4.lstrip', true, 'unsupported-option', 'added_tokens[4].lstrip'],
         ['model.continuing_subword_prefix', '', 'unsupported-part'],
         ['model.max_input_chars_per_word', 1e9, 'unsupported-option'],
