@@ -1,7 +1,7 @@
 import { TorchFileError, WeightError } from '../errors.js';
-import type { ByteSource, ModelFiles } from './byte-source.js';
+import { type ByteSource, type ModelFiles, readBytes } from './byte-source.js';
 import { fromOriginalLayout, isOriginalLayout } from './original-layout.js';
-import { readPytorch } from './pytorch.js';
+import { looksLikeTorch, readPytorch } from './pytorch.js';
 import { readSafetensors } from './safetensors.js';
 import { readSharded } from './sharded.js';
 import type { TensorMap } from './stored-tensor.js';
@@ -56,12 +56,28 @@ const FORMATS: readonly (readonly [name: string, open: Opener])[] = [
 export async function openCheckpoint(files: ModelFiles): Promise<OpenCheckpoint> {
   for (const [name, open] of FORMATS) {
     const source = await files.open(name);
-    if (!source) continue;
-    const opened = await open(files, name, source);
-    return isOriginalLayout(opened.tensors)
-      ? { ...opened, layout: 'original', tensors: fromOriginalLayout(opened.tensors) }
-      : { ...opened, layout: 'hugging-face' };
+    if (source) return byOurNames(await open(files, name, source));
   }
   const names = FORMATS.map(([name]) => name).join(', ');
   throw new WeightError({ file: files.label, rule: 'no-weights', detail: `no weights here; looked for ${names}` });
+}
+
+/**
+ * Opens one file of weights, whatever its name: an index by its ending (its shards come from `files`), else by what it begins with.
+ * Throws what reading the file throws.
+ */
+export async function openWeights(files: ModelFiles, name: string, source: ByteSource): Promise<OpenCheckpoint> {
+  return byOurNames(await (await openerOf(name, source))(files, name, source));
+}
+
+async function openerOf(name: string, source: ByteSource): Promise<Opener> {
+  if (/\.index\.json$/.test(name)) return /\.(bin|pt|pth)\./.test(name) ? openShardedPytorch : openShardedSafetensors;
+  if (/\.safetensors$/.test(name)) return openSafetensors;
+  if (/\.(bin|pt|pth|ckpt)$/.test(name)) return openPytorch;
+  return looksLikeTorch(await readBytes(source, 0, Math.min(2, source.size))) ? openPytorch : openSafetensors;
+}
+
+function byOurNames(opened: Opened): OpenCheckpoint {
+  if (!isOriginalLayout(opened.tensors)) return { ...opened, layout: 'hugging-face' };
+  return { ...opened, layout: 'original', tensors: fromOriginalLayout(opened.tensors) };
 }

@@ -5,6 +5,12 @@ import type { TensorMap } from './stored-tensor.js';
 import { readTorchLegacy } from './torch-legacy.js';
 import { readTorchZip } from './torch-zip.js';
 
+const isZip = (head: Uint8Array) => head[0] === 0x50 && head[1] === 0x4b;
+const isPickle = (head: Uint8Array) => head[0] === 0x80;
+
+/** Do bytes begin as one of torch's containers does? */
+export const looksLikeTorch = (head: Uint8Array): boolean => isZip(head) || isPickle(head);
+
 /**
  * Opens what torch.save wrote (zip or legacy container) without running anything of it: the pickle is read by an interpreter
  * that can build tensors and plain data and nothing else. Tensors are read on request.
@@ -12,8 +18,8 @@ import { readTorchZip } from './torch-zip.js';
  */
 export async function readPytorch(source: ByteSource, file: string): Promise<{ readonly tensors: TensorMap }> {
   const head = await readBytes(source, 0, Math.min(512, source.size));
-  if (head[0] === 0x50 && head[1] === 0x4b) return { tensors: await readTorchZip(source, file) };
-  if (head[0] === 0x80) return { tensors: await readTorchLegacy(source, file) };
+  if (isZip(head)) return { tensors: await readTorchZip(source, file) };
+  if (isPickle(head)) return { tensors: await readTorchLegacy(source, file) };
   const what = recogniseBytes(head) ?? 'neither a zip archive nor a pickle';
   throw new TorchFileError({ file, offset: 0, rule: 'not-torch', detail: `this is ${what}` });
 }

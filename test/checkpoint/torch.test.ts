@@ -1,0 +1,313 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import fc from 'fast-check';
+import { fromBytes } from '../../src/checkpoint/byte-source.js';
+import { crc32 } from '../../src/checkpoint/crc32.js';
+import { readValues } from '../../src/checkpoint/dtype.js';
+import { unpickle } from '../../src/checkpoint/pickle.js';
+import { readPytorch } from '../../src/checkpoint/pytorch.js';
+import { readSafetensors } from '../../src/checkpoint/safetensors.js';
+import { openZip } from '../../src/checkpoint/zip.js';
+import { Image2TextError, TorchFileError } from '../../src/errors.js';
+import { HOSTILE, ROOT, readBin } from '../support/fixtures.js';
+import { counting, failure } from './support.js';
+import { bytesOf, torchPickle, torchZip, zipBytes } from './torch-writer.js';
+
+const run = (...parts: Parameters<typeof bytesOf>) => unpickle(bytesOf(0x80, 2, ...parts), 0, { file: 'x', base: 0 });
+
+describe('pickle', () => {
+  it('knows 28 opcodes and refuses the other 228 at their offset', async () => {
+    const known: number[] = [];
+    for (let code = 0; code < 256; code++) {
+      const error = await failure(`opcode ${code}`, async () => run(code, 'N'.repeat(9)));
+      assert.ok(error instanceof TorchFileError && error.offset !== undefined);
+      if (error.rule !== 'pickle-opcode') known.push(code);
+      else assert.equal(error.offset, 2);
+    }
+    const letters = known.map((code) => (code < 127 ? String.fromCharCode(code) : code.toString(16))).join(' ');
+    assert.equal(letters, '( ) . G J K M N Q R X ] a b c e h j q r s t u } 85 86 87 88 89 8a');
+  });
+
+  it('reads numbers as Python writes them', () => {
+    const value = (...parts: Parameters<typeof bytesOf>) => run(...parts, '.').value;
+    assert.equal(value('J', [255, 255, 255, 255]), -1);
+    assert.equal(value('M', [0, 128]), 32768);
+    assert.equal(value(0x8a, 0), 0);
+    assert.equal(value(0x8a, [1, 0x80]), -128);
+    assert.equal(value(0x8a, [8, 255, 255, 255, 255, 255, 255, 255, 127]), 2n ** 63n - 1n);
+    assert.deepEqual(value('G', [0x3f, 0xf8, 0, 0, 0, 0, 0, 0]), { kind: 'float', value: 1.5 });
+  });
+
+  it('is bounded: many values, marks, memo entries and lists cost an error and little memory', async () => {
+    const cases: [string, Uint8Array<ArrayBuffer>][] = [
+      ['lists', bytesOf(0x80, 2, ']'.repeat(300_000))],
+      ['dicts', bytesOf(0x80, 2, '}'.repeat(300_000))],
+      ['tuples', bytesOf(0x80, 2, ')'.repeat(300_000))],
+      ['ordered dicts', bytesOf(0x80, 2, 'ccollections\nOrderedDict\nq\x01', 'h\x01)R'.repeat(130_000))],
+      ['marks', bytesOf(0x80, 2, '('.repeat(1_100_000))],
+      ['values', bytesOf(0x80, 2, 'N'.repeat(1_100_000))],
+    ];
+    const memo = new Uint8Array(3 + 5 * 600_000).fill(0x4e);
+    memo.set([0x80, 2]);
+    for (let i = 0; i < 600_000; i++) {
+      memo[3 + 5 * i] = 0x72;
+      new DataView(memo.buffer).setUint32(4 + 5 * i, i * 7, true);
+    }
+    cases.push(['memo', memo]);
+    for (const [what, bytes] of cases) {
+      const start = performance.now();
+      const error = await failure(what, async () => unpickle(bytes, 0, { file: 'x', base: 0 }));
+      assert.equal(error.rule, 'pickle-size', what);
+      assert.ok(performance.now() - start < 2000, what);
+    }
+  });
+
+  it('has no way to run anything: no eval, Function or import() in the whole room', () => {
+    const room = `${ROOT}src/checkpoint/`;
+    for (const name of readdirSync(room)) {
+      const code = readFileSync(room + name, 'utf8');
+      assert.doesNotMatch(code, /\beval\s*\(|\bFunction\s*\(|\bimport\s*\(|\brequire\s*\(|node:/, name);
+    }
+  });
+});
+
+describe('zip', () => {
+  const data = Uint8Array.from({ length: 5000 }, (_, i) => i * 7);
+  const file = zipBytes([
+    ['a/b', data],
+    ['a/c', new Uint8Array([1])],
+  ]);
+
+  it('has the checksum of the standard', () => {
+    assert.equal(crc32(new TextEncoder().encode('123456789')), 0xcbf43926);
+    assert.equal(crc32(data.subarray(700), crc32(data.subarray(0, 700))), crc32(data));
+  });
+
+  it('reads a range of a member, and proves the checksum once', async () => {
+    const { source, read } = counting(file);
+    const member = (await openZip(source, 'x')).find('a/b')!;
+    const opened = read();
+    assert.deepEqual(await member.read(100, 200), data.slice(100, 200));
+    assert.ok(read() - opened < 5000 + 200);
+    const before = read();
+    assert.deepEqual(await member.read(4000, 5000), data.slice(4000));
+    assert.equal(read() - before, 1000);
+    const bad = file.slice();
+    bad[60] = bad[60]! ^ 1;
+    const broken = (await openZip(fromBytes(bad), 'x')).find('a/b')!;
+    assert.equal((await failure('part', () => broken.read(3000, 3001))).rule, 'zip-crc');
+    assert.equal((await failure('whole', () => broken.read())).rule, 'zip-crc');
+  });
+
+  it('refuses a comment in which another end record fits', async () => {
+    const end = file.slice(file.length - 22);
+    const hidden = String.fromCharCode(...end);
+    const twice = zipBytes([['a/b', data]], 'x');
+    assert.equal((await openZip(fromBytes(twice), 'x')).names.length, 1);
+    const glued = bytesOf(file.slice(0, file.length - 2), [22, 0], end);
+    assert.equal(hidden.length, 22);
+    assert.equal((await failure('two ends', () => openZip(fromBytes(glued), 'x'))).rule, 'zip-end');
+  });
+
+  it('gives each deflated member, and no more than it says', async () => {
+    const member = (await openZip(fromBytes(readBin(`${HOSTILE}torch/ok_deflated.bin`)), 'x')).find('archive/data/0')!;
+    assert.equal((await member.read()).length, 24);
+    assert.deepEqual(await member.read(4, 12), (await member.read()).slice(4, 12));
+    const bomb = (await openZip(fromBytes(readBin(`${HOSTILE}torch/zip_bomb_deflate.bin`)), 'x')).find(
+      'archive/data/0',
+    )!;
+    assert.equal((await bomb.read()).length, bomb.size);
+  });
+});
+
+describe('torch tensors', () => {
+  it('gives any strided view row by row, whole and by parts', async () => {
+    const axis = fc.record({ size: fc.integer({ min: 1, max: 4 }), stride: fc.nat(9) });
+    await fc.assert(
+      fc.asyncProperty(fc.array(axis, { maxLength: 4 }), fc.nat(5), fc.boolean(), async (axes, offset, wide) => {
+        const reach = axes.reduce((sum, { size, stride }) => sum + (size - 1) * stride, offset);
+        const numbers = Float64Array.from({ length: reach + 1 }, (_, i) => i * 1.25 - 3);
+        const storage = wide ? numbers : Float32Array.from(numbers);
+        const shape = axes.map(({ size }) => size);
+        const strides = axes.map(({ stride }) => stride);
+        const view = { name: 'w', key: '0', count: reach + 1, offset, shape, strides };
+        const kind = wide ? 'DoubleStorage' : 'FloatStorage';
+        const bytes = torchZip([{ ...view, storage: kind }], { 0: new Uint8Array(storage.buffer) });
+        const stored = (await readPytorch(fromBytes(bytes), 'x')).tensors.get('w')!;
+        let expected = [offset];
+        for (const { size, stride } of axes) {
+          expected = expected.flatMap((at) => Array.from({ length: size }, (_, i) => at + i * stride));
+        }
+        assert.deepEqual(
+          [...(await readValues(stored))],
+          expected.map((at) => at * 1.25 - 3),
+        );
+        const item = wide ? 8 : 4;
+        const half = item * Math.floor(expected.length / 2);
+        const parts = [...(await stored.read(0, half)), ...(await stored.read(half))];
+        assert.deepEqual(parts, [...(await stored.read())]);
+      }),
+      { numRuns: 300, seed: 3 },
+    );
+  });
+
+  it('copies bits, not numbers: NaNs and 64-bit integers come through a view unchanged', async () => {
+    const bits = new BigUint64Array([0x7ff0000000000001n, 0xfff7ffffffffffffn, 2n ** 63n, 5n]);
+    const view = { name: 'i', key: '0', count: 4, offset: 0, shape: [2, 2], strides: [1, 2], storage: 'LongStorage' };
+    const { tensors } = await readPytorch(fromBytes(torchZip([view], { 0: new Uint8Array(bits.buffer) })), 'x');
+    const got = new BigUint64Array((await tensors.get('i')!.read()).buffer);
+    assert.deepEqual([...got], [bits[0], bits[2], bits[1], bits[3]]);
+  });
+
+  it('bounds views that repeat elements', async () => {
+    const view = { name: 'w', key: '0', count: 1, offset: 0, shape: [2 ** 24], strides: [0] };
+    const open = (shape: number[]) =>
+      readPytorch(fromBytes(torchZip([{ ...view, shape }], { 0: new Uint8Array(4) })), 'x');
+    assert.equal((await open([2 ** 24])).tensors.size, 1);
+    const error = await failure('expanded', () => open([2 ** 24 + 1]));
+    assert.deepEqual([error.rule, error.unsupported], ['expanded-view', true]);
+  });
+
+  it('refuses a storage that is named twice, with another type or size', async () => {
+    const view = { name: 'a', key: '0', count: 2, offset: 0, shape: [2], strides: [1] };
+    for (const other of [{ count: 1, shape: [1] }, { storage: 'IntStorage' }]) {
+      const bytes = torchZip([view, { ...view, name: 'b', ...other }], { 0: new Uint8Array(8) });
+      assert.equal((await failure('twice', () => readPytorch(fromBytes(bytes), 'x'))).rule, 'storage-id');
+    }
+  });
+
+  it('reads headers and pickle alone until a tensor is asked for', async () => {
+    const big = new Uint8Array(4 << 20);
+    const view = { name: 'w', key: '0', count: 1 << 20, offset: 0, shape: [1 << 20], strides: [1] };
+    const { source, read } = counting(torchZip([view], { 0: big }));
+    const { tensors } = await readPytorch(source, 'x');
+    assert.ok(read() < 100_000, `${read()} bytes to open a file of ${source.size}`);
+    await tensors.get('w')!.read();
+    assert.ok(read() < big.length + 100_000);
+  });
+
+  it('reads a legacy file whose pickles are longer than the first window', async () => {
+    const count = 9000;
+    const views = Array.from({ length: count }, (_, i) => ({
+      name: `layer.${i}.${'x'.repeat(60)}`,
+      key: '0',
+      count: 1,
+      offset: 0,
+      shape: [1],
+      strides: [1],
+    }));
+    const head = readBin(`${HOSTILE}torch/ok_legacy.bin`);
+    const third = String.fromCharCode(...head).indexOf(
+      '\x80\x02',
+      String.fromCharCode(...head).indexOf('little_endian'),
+    );
+    const list = bytesOf(0x80, 2, ']X', [1, 0, 0, 0], '0a.');
+    const bytes = new Uint8Array(
+      await new Blob([
+        head.slice(0, third),
+        torchPickle(views),
+        list,
+        new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 128, 63]),
+      ]).arrayBuffer(),
+    );
+    assert.ok(bytes.length > 2 ** 20);
+    const { tensors } = await readPytorch(fromBytes(bytes), 'x');
+    assert.equal(tensors.size, count);
+    assert.deepEqual([...(await readValues(tensors.get(views[7]!.name)!))], [1]);
+  });
+});
+
+const HOW = ['set', 'flip', 'cut', 'insert', 'copy'] as const;
+interface Mutation {
+  /** In ten thousandths of the file. */
+  readonly at: number;
+  readonly how: (typeof HOW)[number];
+  readonly byte: number;
+  readonly length: number;
+}
+const mutation: fc.Arbitrary<Mutation> = fc.record({
+  at: fc.nat(9999),
+  how: fc.constantFrom(...HOW),
+  byte: fc.oneof(fc.nat(255), fc.constantFrom(0, 0xff, 0x7f, 0x80, 0x2e, 0x28, 0x52)),
+  length: fc.integer({ min: 1, max: 40 }),
+});
+
+function mutate(bytes: Uint8Array<ArrayBuffer>, { at, how, byte, length }: Mutation): Uint8Array<ArrayBuffer> {
+  const index = Math.floor((at * bytes.length) / 10_000);
+  const [before, rest] = [bytes.slice(0, index), bytes.slice(index)];
+  if (how === 'cut') return bytesOf(before, rest.slice(length));
+  if (how === 'insert') return bytesOf(before, new Uint8Array(length).fill(byte), rest);
+  if (how === 'copy') return bytesOf(before, rest.slice(0, length), rest);
+  return bytesOf(before, how === 'set' ? byte : (rest[0] ?? 0) ^ (1 << (byte & 7)), rest.slice(1));
+}
+
+describe('mutated checkpoints', () => {
+  const open = {
+    safetensors: (bytes: Uint8Array) => readSafetensors(fromBytes(bytes), 'x'),
+    torch: (bytes: Uint8Array) => readPytorch(fromBytes(bytes), 'x'),
+  };
+  const files: [string, keyof typeof open][] = [
+    [`${HOSTILE}safetensors/ok_all_common_dtypes.safetensors`, 'safetensors'],
+    [`${HOSTILE}safetensors/ok_odd_names.safetensors`, 'safetensors'],
+    [`${HOSTILE}torch/ok_zip.bin`, 'torch'],
+    [`${HOSTILE}torch/ok_zip64.bin`, 'torch'],
+    [`${HOSTILE}torch/ok_deflated.bin`, 'torch'],
+    [`${HOSTILE}torch/ok_metadata_attribute.bin`, 'torch'],
+    [`${HOSTILE}torch/ok_legacy.bin`, 'torch'],
+  ];
+
+  it('give tensors or a typed error, thousands of times, and never more bytes than they have', async () => {
+    const counts = { loaded: 0, refused: 0 };
+    const check = async (path: string, kind: keyof typeof open, mutations: readonly Mutation[]) => {
+      const bytes = mutations.reduce(mutate, Uint8Array.from(readBin(path)));
+      try {
+        const { tensors } = await open[kind](bytes);
+        for (const stored of tensors.values()) await readValues(stored);
+        counts.loaded++;
+      } catch (error) {
+        assert.ok(error instanceof Image2TextError && !error.message.includes('\n'), `${path}: ${error}`);
+        counts.refused++;
+      }
+    };
+    for (const [path, kind] of files) {
+      await fc.assert(
+        fc.asyncProperty(fc.array(mutation, { minLength: 1, maxLength: 3 }), (mutations) =>
+          check(path, kind, mutations),
+        ),
+        { numRuns: 1000, seed: 21 },
+      );
+      const whole = readBin(path);
+      for (let end = 0; end < whole.length; end += 1 + Math.floor(whole.length / 300)) {
+        await failure(`${path} cut at ${end}`, async () => {
+          const { tensors } = await open[kind](whole.slice(0, end));
+          for (const stored of tensors.values()) await readValues(stored);
+        });
+      }
+    }
+    assert.ok(counts.loaded > 100 && counts.refused > 4000, JSON.stringify(counts));
+    console.log(`      mutated checkpoints: ${counts.refused} refused, ${counts.loaded} still legal`);
+  });
+
+  it('of pickles alone: random opcodes never escape', () => {
+    const whole = torchPickle([{ name: 'w', key: '0', count: 4, offset: 0, shape: [2, 2], strides: [2, 1] }]);
+    const opcodes = [...'()]}NtRbcsuaeQqrhjJKMGX.', '\x85', '\x86', '\x87', '\x88', '\x89', '\x8a'].map((c) =>
+      c.charCodeAt(0),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(fc.constantFrom(...opcodes, 0, 1, 2, 10), { maxLength: 60 }),
+        fc.nat(whole.length),
+        (tail, cut) => {
+          for (const bytes of [bytesOf(0x80, 2, tail), bytesOf(whole.slice(0, Math.max(2, cut)), tail)]) {
+            try {
+              unpickle(bytes, 0, { file: 'x', base: 0 });
+            } catch (error) {
+              assert.ok(error instanceof TorchFileError, String(error));
+            }
+          }
+        },
+      ),
+      { numRuns: 3000, seed: 22 },
+    );
+  });
+});
