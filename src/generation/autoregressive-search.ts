@@ -1,4 +1,4 @@
-import { bestCandidates, type Candidate, processThenLogSoftmax, type ScoredRow } from './beam-candidates.js';
+import { bestCandidates, processThenLogSoftmax, type ScoredRow } from './beam-candidates.js';
 import { allForbidden, type Beam, beamResult, type Move, type PictureSearch, placeOf, runBeams } from './beam-loop.js';
 import { grow } from './beam-search.js';
 import type { AutoregressiveSettings, CheckedRules } from './check-options.js';
@@ -45,20 +45,22 @@ function pictureSearch(
   const { numBeams, perNode } = settings;
   const limit = lengthLimit(prompt, picture, rules, scope.session);
   const processors = processorsFor(rules, eosId, prompt.length);
+  const firstStep = processThenLogSoftmax(processors);
+  const laterStep = processThenLogSoftmax([...processors, notAgain]);
   let beams: Beam[] = [{ ids: prompt, logProbs: [], sum: 0 }]; // best first
   const isEnded = (beam: Beam): boolean => beam.ids.length > prompt.length && beam.ids[beam.ids.length - 1] === eosId;
 
   const advance = (logits: readonly Float32Array[]): readonly Move[] => {
     const first = beams[0]!.ids.length === prompt.length;
-    const rules = first ? processors : [...processors, notAgain];
+    const scoreRow = first ? firstStep : laterStep;
     const offers: Offer[] = [];
     let row = 0;
     for (const beam of beams) {
       if (isEnded(beam)) offers.push({ beam, sum: beam.sum });
-      else
-        offers.push(
-          ...offersOf(beam, row, logits[row++]!, rules, first ? numBeams : perNode, placeOf(picture, beam.ids.length)),
-        );
+      else {
+        const scored = scoreRow(logits[row]!, row, beam.ids, placeOf(picture, beam.ids.length));
+        offers.push(...offersOf(beam, row++, scored, first ? numBeams : perNode));
+      }
     }
     offers.sort((a, b) => b.sum - a.sum);
     const kept = offers.slice(0, numBeams);
@@ -84,18 +86,9 @@ interface Offer {
   readonly move?: Move;
 }
 
-function offersOf(
-  beam: Beam,
-  row: number,
-  logits: Float32Array,
-  processors: readonly LogitsProcessor[],
-  count: number,
-  place: string,
-): Offer[] {
-  const scored: ScoredRow = processThenLogSoftmax(logits, beam.ids, processors, place);
-  return bestCandidates([scored.scores], [beam.sum], count).map(({ id, sum }: Candidate) => ({
+const offersOf = (beam: Beam, row: number, scored: ScoredRow, count: number): Offer[] =>
+  bestCandidates([scored.scores], [beam.sum], count).map(({ id, sum }) => ({
     beam: grow(beam, id, sum, scored),
     sum,
     move: { row, id },
   }));
-}

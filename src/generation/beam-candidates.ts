@@ -1,4 +1,4 @@
-import { logNormalizer, logSumExp } from './log-softmax.js';
+import { argMax, logNormalizer, logSumExp, workingCopies } from './log-softmax.js';
 import { applyAll } from './logits-processors.js';
 import type { LogitsProcessor } from './types.js';
 
@@ -10,36 +10,35 @@ export interface ScoredRow {
   readonly rawLogProb: (id: number) => number;
 }
 
-/** Hugging Face: log-softmax first, processors act on log-probabilities, nothing is normalised again. Overwrites `logits`. */
-export function logSoftmaxThenProcess(
-  logits: Float32Array,
-  ids: readonly number[],
-  processors: readonly LogitsProcessor[],
-  place: string,
-): ScoredRow {
-  subtract(logits, logNormalizer(logits, place));
-  const scores = processors.length === 0 ? logits : logits.slice();
-  applyAll(processors, scores, ids);
-  return { scores, rawLogProb: (id) => logits[id]! };
+/** Turns the logits of a picture's row number `row`, whose tokens are `ids`, into scores; good until the row's next step. */
+export type RowScorer = (logits: Float32Array, row: number, ids: readonly number[], place: string) => ScoredRow;
+
+/** Hugging Face: log-softmax first, processors act on log-probabilities, nothing is normalised again. Overwrites the logits. */
+export function logSoftmaxThenProcess(processors: readonly LogitsProcessor[]): RowScorer {
+  const copy = workingCopies();
+  return (logits, row, ids, place) => {
+    subtract(logits, logNormalizer(logits, place));
+    const scores = processors.length === 0 ? logits : copy(logits, row);
+    applyAll(processors, scores, ids);
+    return { scores, rawLogProb: (id) => logits[id]! };
+  };
 }
 
-/** The original: processors act on raw logits, log-softmax last. Overwrites `logits` when there is no processor. */
-export function processThenLogSoftmax(
-  logits: Float32Array,
-  ids: readonly number[],
-  processors: readonly LogitsProcessor[],
-  place: string,
-): ScoredRow {
-  const normalizer = logNormalizer(logits, place);
-  if (processors.length === 0) {
-    subtract(logits, normalizer);
-    return { scores: logits, rawLogProb: (id) => logits[id]! };
-  }
-  const scores = logits.slice();
-  applyAll(processors, scores, ids);
-  const max = scores.reduce((most, x) => Math.max(most, x), Number.NEGATIVE_INFINITY);
-  if (max !== Number.NEGATIVE_INFINITY) subtract(scores, logSumExp(scores, max));
-  return { scores, rawLogProb: (id) => logits[id]! - normalizer };
+/** The original: processors act on raw logits, log-softmax last. Overwrites the logits where there is no processor. */
+export function processThenLogSoftmax(processors: readonly LogitsProcessor[]): RowScorer {
+  const copy = workingCopies();
+  return (logits, row, ids, place) => {
+    const normalizer = logNormalizer(logits, place);
+    if (processors.length === 0) {
+      subtract(logits, normalizer);
+      return { scores: logits, rawLogProb: (id) => logits[id]! };
+    }
+    const scores = copy(logits, row);
+    applyAll(processors, scores, ids);
+    const best = argMax(scores);
+    if (best >= 0) subtract(scores, logSumExp(scores, scores[best]!));
+    return { scores, rawLogProb: (id) => logits[id]! - normalizer };
+  };
 }
 
 function subtract(scores: Float32Array, value: number): void {

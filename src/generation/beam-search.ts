@@ -48,7 +48,7 @@ function pictureSearch(
   const { eosId } = scope.vocabulary;
   const { numBeams, lengthPenalty } = settings;
   const limit = lengthLimit(prompt, picture, rules, scope.session);
-  const processors = processorsFor(rules, eosId, prompt.length);
+  const scoreRow = logSoftmaxThenProcess(processorsFor(rules, eosId, prompt.length));
   const ended = hypotheses(numBeams);
   let beams: Beam[] = Array.from({ length: numBeams }, (_, k) => ({
     ids: prompt,
@@ -69,7 +69,7 @@ function pictureSearch(
   const advance = (logits: readonly Float32Array[]): readonly Move[] => {
     const length = beams[0]!.ids.length + 1;
     const place = placeOf(picture, length - 1);
-    const rows = logits.map((row, r) => logSoftmaxThenProcess(row, beams[r]!.ids, processors, place));
+    const rows = logits.map((row, r) => scoreRow(row, r, beams[r]!.ids, place));
     const rowOf = (beam: number): number => (rows.length === 1 ? 0 : beam); // before the first token all beams are one row
     const candidates = bestCandidates(
       beams.map((_, beam) => rows[rowOf(beam)]!.scores),

@@ -38,14 +38,14 @@ export function topP(p: number, minTokensToKeep = 1): LogitsProcessor {
   let heap = new Uint32Array(0);
   return (scores) => {
     if (heap.length !== scores.length) heap = new Uint32Array(scores.length);
+    const { max, total } = softmaxTotal(scores);
+    // All tokens below this edge together hold less than 1 - p, so the nucleus is above it: few tokens are left to order.
+    const edge = minTokensToKeep > 1 ? FORBIDDEN : max + Math.log(((1 - p) * total) / scores.length) - 1e-3;
     let size = 0;
-    let max = FORBIDDEN;
     for (let id = 0; id < scores.length; id++) {
-      if (scores[id]! > max) max = scores[id]!;
-      if (scores[id]! !== FORBIDDEN) heap[size++] = id;
+      if (scores[id]! > edge) heap[size++] = id;
+      else scores[id] = FORBIDDEN;
     }
-    let total = 0;
-    for (let at = 0; at < size; at++) total += Math.exp(scores[heap[at]!]! - max);
     for (let at = (size >> 1) - 1; at >= 0; at--) sinkMostLikely(heap, at, size, scores);
     let kept = 0;
     let mass = 0; // probability of the more likely tokens: only a part of the heap is ever sorted
@@ -57,6 +57,14 @@ export function topP(p: number, minTokensToKeep = 1): LogitsProcessor {
     }
     for (let at = 0; at < size; at++) scores[heap[at]!] = FORBIDDEN;
   };
+}
+
+function softmaxTotal(scores: Float32Array): { readonly max: number; readonly total: number } {
+  let max = FORBIDDEN;
+  for (let id = 0; id < scores.length; id++) if (scores[id]! > max) max = scores[id]!;
+  let total = 0;
+  for (let id = 0; id < scores.length; id++) if (scores[id]! !== FORBIDDEN) total += Math.exp(scores[id]! - max);
+  return { max, total };
 }
 
 /** The heap.length-th largest score, by a heap of the largest seen so far with the smallest of them on top. */

@@ -50,7 +50,7 @@ function pictureSearch(
   const { eosId } = scope.vocabulary;
   const { numBeams, lengthPenalty } = settings;
   const maxSteps = lengthLimit(prompt, picture, rules, scope.session);
-  const processors = processorsFor(rules, eosId, prompt.length);
+  const scoreRow = processThenLogSoftmax(processorsFor(rules, eosId, prompt.length));
   const ended = hypotheses(settings.numReturnSequences);
   let beams: Beam[] = Array.from({ length: numBeams }, (_, k) => ({
     ids: prompt,
@@ -63,7 +63,7 @@ function pictureSearch(
   const advance = (logits: readonly Float32Array[]): readonly Move[] => {
     const length = beams[0]!.ids.length;
     const place = placeOf(picture, length);
-    const rows = logits.map((row, r) => processThenLogSoftmax(row, beams[r]!.ids, processors, place));
+    const rows = logits.map((row, r) => scoreRow(row, r, beams[r]!.ids, place));
     const rowOf = (beam: number): number => (rows.length === 1 ? 0 : beam); // before the first token all beams are one row
     const candidates = bestCandidates(
       beams.map((_, beam) => rows[rowOf(beam)]!.scores),

@@ -1,6 +1,6 @@
 import { BackendError, OptionError } from '../errors.js';
 import type { CheckedRules, SingleSettings } from './check-options.js';
-import { argMax, logNormalizer } from './log-softmax.js';
+import { argMax, logNormalizer, workingCopies } from './log-softmax.js';
 import { applyAll, processorsFor } from './logits-processors.js';
 import { warpersFor } from './logits-warpers.js';
 import { type Random, seededRandom } from './random.js';
@@ -43,12 +43,13 @@ export async function* singleSearch(
   let logits = await stepSession(scope, prompts); // the prompt is read once for all samples of a picture
   if (copies > 1) {
     scope.session.reorder(rows.map((row) => row.picture));
-    logits = rows.map((row) => logits[row.picture]!.slice());
+    logits = rows.map((row) => logits[row.picture]!);
   }
+  const copy = workingCopies();
   let live = rows;
   while (true) {
     for (const [r, row] of live.entries()) {
-      const event = advance(row, logits[r]!, scope.vocabulary.eosId);
+      const event = advance(row, logits[r]!, scope.vocabulary.eosId, copy);
       if ((yield event) === false) row.finish ??= 'stopped';
     }
     const kept = live.flatMap((row, r) => (row.finish === undefined ? [r] : []));
@@ -87,11 +88,11 @@ function startRow(
   };
 }
 
-/** Chooses the next token of `row` from `logits`, which it may overwrite. */
-function advance(row: Row, logits: Float32Array, eosId: number): TokenEvent {
+/** Chooses the next token of `row` from `logits`. */
+function advance(row: Row, logits: Float32Array, eosId: number, copy: ReturnType<typeof workingCopies>): TokenEvent {
   const place = `picture ${row.picture}, token ${row.ids.length}`;
   const normalizer = logNormalizer(logits, place);
-  const scores = row.processors.length === 0 ? logits : logits.slice();
+  const scores = row.processors.length === 0 ? logits : copy(logits, 0);
   applyAll(row.processors, scores, row.ids);
   const best = argMax(scores);
   if (best < 0)
@@ -116,8 +117,8 @@ function draw(scores: Float32Array, max: number, u: number, place: string): numb
   let left = u * total;
   let last = 0;
   for (let id = 0; id < scores.length; id++) {
+    if (scores[id]! === Number.NEGATIVE_INFINITY) continue;
     const p = Math.exp(scores[id]! - max);
-    if (p === 0) continue;
     if (left < p) return id;
     left -= p;
     last = id;

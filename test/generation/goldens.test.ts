@@ -1,5 +1,7 @@
+import { expectClose } from '../support/close.js';
 import { REFERENCE } from '../support/fixtures.js';
-import { loadPlainGit } from '../support/plain-git.js';
+import { peekSafetensors } from '../support/peek-safetensors.js';
+import { loadPlainGit, type PlainNode } from '../support/plain-git.js';
 import { plainPicture, plainSession } from '../support/plain-session.js';
 import {
   checkHuggingFace,
@@ -28,6 +30,23 @@ for (const model of MODELS) {
     let open: OpenPictures;
     before(() => {
       open = plainModel(model);
+    });
+
+    it('the plain model itself equals the float64 logits of the reference', () => {
+      const tensors = peekSafetensors(`${REFERENCE}${model}/forward_b1.safetensors`);
+      const { shape, values } = tensors.get('pixel_values')!;
+      const frames = shape.length === 5 ? shape[1]! : 1;
+      const pixels = values.length / frames;
+      const git = loadPlainGit(`${REFERENCE}${model}/`);
+      const image = git.encode(Array.from({ length: frames }, (_, f) => values.subarray(f * pixels, (f + 1) * pixels)));
+      const got: number[] = [];
+      let node: PlainNode | undefined;
+      for (const id of tensors.get('input_ids')!.values) {
+        node = git.extend(image, node, id);
+        got.push(...node.logits);
+      }
+      const error = expectClose(got, tensors.get('logits.f64')!.values.slice(-got.length), 1e-11, 'logits');
+      console.log(`      largest error against float64 ${error.toExponential(1)}`);
     });
 
     it('Hugging Face: every sequence equal, scores to 1e-4', async () => {
