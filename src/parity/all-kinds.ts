@@ -1,5 +1,6 @@
 import type { CaseKind } from './case-kind.js';
 import { checkpointCases } from './checkpoint-cases.js';
+import { fullSizeCases } from './full-size-cases.js';
 import { generationCases } from './generation-cases.js';
 import { modelCases } from './model-cases.js';
 import { originalBeamCases } from './original-beam-cases.js';
@@ -9,6 +10,7 @@ import { unknownFiles } from './unknown-files.js';
 /** Every kind of case, in the order in which they look at a folder. */
 export const CASE_KINDS: readonly CaseKind[] = [
   checkpointCases,
+  fullSizeCases,
   generationCases,
   originalBeamCases,
   samplingCases,

@@ -5,8 +5,12 @@ import { fromDirectory } from '../platform/directory.js';
 
 /** Keeps the model that was asked for last, since the cases of a folder share one. */
 export interface ModelShelf {
-  /** The model of a checkpoint folder; valid until the next call. Throws what loading it throws. */
-  get(path: string): Promise<Git>;
+  /**
+   * The model of a folder; valid until the next call. Throws what loading it throws.
+   *
+   * @param load makes it, where the folder is not a checkpoint.
+   */
+  get(path: string, load?: () => Promise<Git>): Promise<Git>;
   dispose(): void;
 }
 
@@ -17,12 +21,11 @@ export function openModelShelf(signal: AbortSignal | undefined): ModelShelf {
     held = undefined;
   };
   return {
-    async get(path) {
+    async get(path, load = async () => loadGit(await fromDirectory(path), signal === undefined ? {} : { signal })) {
       if (held?.path === path) return held.git;
-      dispose();
-      const git = await loadGit(await fromDirectory(path), signal === undefined ? {} : { signal });
-      held = { path, git };
-      return git;
+      dispose(); // first, so that two models never share the memory
+      held = { path, git: await load() };
+      return held.git;
     },
     dispose,
   };
