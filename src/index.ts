@@ -6,14 +6,31 @@
 export type { ByteSource, ModelFiles } from './checkpoint/byte-source.js';
 export { fromBytes } from './checkpoint/byte-source.js';
 export * from './errors.js';
+export { constrainedGreedy, rankNames } from './generation/constrained.js';
+export { generate, streamTokens } from './generation/generate.js';
 export type { GenerateOptions, StreamOptions } from './generation/options.js';
-export type { Finish, GeneratedSequence, TokenEvent } from './generation/types.js';
+export { scoreSequences } from './generation/score.js';
+export { padRows } from './generation/steps.js';
+export type {
+  DecoderSession,
+  Finish,
+  GeneratedSequence,
+  LogitsProcessor,
+  SessionSource,
+  TokenEvent,
+  VocabularyFacts,
+} from './generation/types.js';
 export type { ImageConfig } from './image/image-config.js';
 export type { RawImage } from './image/raw-image.js';
-export type { GenerateSequencesOptions, Image2Text, LoadOptions } from './image2text/load.js';
-export { createImage2Text, loadImage2Text } from './image2text/load.js';
+export type { SightOptions } from './image2text/create.js';
+export { createImage2Text } from './image2text/create.js';
+export type { GenerateSequencesOptions, Image2Text } from './image2text/image2text.js';
+export type { LoadOptions } from './image2text/load.js';
+export { loadImage2Text } from './image2text/load.js';
 export type { OpenPicture, Picture, PixelSamples } from './image2text/pictures.js';
-export type { Caption, CaptionOptions, Token } from './image2text/types.js';
+export * from './image2text/types.js';
+export type { Frames, OpenVideo, Video } from './image2text/videos.js';
+export { frames } from './image2text/videos.js';
 export type { Git } from './model/git.js';
 export {
   decodeText,
@@ -32,4 +49,7 @@ export { loadGit } from './model/load-git.js';
 export { plainForward } from './model/plain-forward.js';
 export type { Trace } from './model/trace.js';
 export { collectTrace } from './model/trace.js';
-export type { Tokenizer } from './tokenizer/tokenizer.js';
+export { createBertTokenizer } from './tokenizer/bert-tokenizer.js';
+export { loadTokenizer } from './tokenizer/load-tokenizer.js';
+export type * from './tokenizer/tokenizer.js';
+export { parseVocab } from './tokenizer/vocabulary.js';

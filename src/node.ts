@@ -4,7 +4,8 @@
  * @module
  */
 import type { ModelFiles } from './checkpoint/byte-source.js';
-import type { Image2Text, LoadOptions } from './image2text/load.js';
+import type { Image2Text } from './image2text/image2text.js';
+import type { LoadOptions } from './image2text/load.js';
 import { loadImage2Text as loadFiles } from './image2text/load.js';
 import { fromDirectory } from './platform/directory.js';
 import { openPicture } from './platform/node-pictures.js';

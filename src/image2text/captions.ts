@@ -1,19 +1,25 @@
 import { OptionError } from '../errors.js';
 import { generate } from '../generation/generate.js';
 import type { GenerateOptions } from '../generation/options.js';
-import type { GeneratedSequence, TokenEvent, VocabularyFacts } from '../generation/types.js';
+import type { GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/types.js';
 import type { Git } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
+import type { ImageCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { ModelInput } from './encode.js';
 import { batches, withImageCache } from './encode.js';
-import type { Caption, CaptionOptions } from './types.js';
+import type { Answer, Caption, CaptionOptions, TokenStreamer } from './types.js';
 
 /** What the model needs to know to write. */
 export interface Writer {
   readonly git: Git;
   readonly tokenizer: Tokenizer;
+}
+
+/** A picture or video and the prompts to go on from; it is encoded once for all of them. */
+export interface Task extends ModelInput {
+  readonly prompts: readonly (readonly number[])[];
 }
 
 /** What generation needs to know of the vocabulary. */
@@ -29,41 +35,72 @@ export const promptIds = (tokenizer: Tokenizer, prompt = ''): number[] => [
   ...tokenizer.encode(prompt, { addSpecialTokens: false }),
 ];
 
+/** Most tokens of a question in the original, [CLS] and [SEP] counted. */
+const QUESTION_TOKENS = 40;
+
+/** A question as the original prompts with it: its first 40 tokens, of those the last 38, after [CLS] and without [SEP]. */
+export function questionIds(tokenizer: Tokenizer, question: string): number[] {
+  if (question.trim() === '') throw new OptionError({ place: 'question', rule: 'empty', detail: 'ask something' });
+  const ids = tokenizer.encode(question, { addSpecialTokens: false, maxLength: QUESTION_TOKENS });
+  return [tokenizer.clsId, ...ids.slice(-(QUESTION_TOKENS - 2))];
+}
+
+/** A session with one row for each of `pictures`, the places of their pictures in the cache. */
+export const sessionOver =
+  (git: Git, image: ImageCache, pictures: readonly number[], trace?: Trace): SessionSource =>
+  () => {
+    const session = startSession(git, image, trace);
+    session.reorder(pictures);
+    return session;
+  };
+
 /**
- * Generates one text for each input from its prompt; every input is encoded once. Inputs of one size are decoded together,
- * at most `batchSize` (results do not depend on it).
+ * Generates texts for every prompt of every task: `[task][prompt][rank]`. Every picture is encoded once. Tasks of one size are decoded
+ * together, at most `batchSize` rows at a time (results do not depend on it).
  */
 export async function writeSequences(
   writer: Writer,
-  inputs: readonly (ModelInput & { readonly prompt: readonly number[] })[],
+  tasks: readonly Task[],
   options: GenerateOptions,
   scope: { readonly signal: AbortSignal; readonly batchSize?: number | undefined; readonly trace?: Trace | undefined },
-): Promise<GeneratedSequence[][]> {
+): Promise<GeneratedSequence[][][]> {
   const { batchSize = 8, signal, trace } = scope;
   if (!Number.isInteger(batchSize) || batchSize < 1) {
-    throw new OptionError({
-      place: 'batchSize',
-      rule: 'out-of-range',
-      detail: `expected a whole number from 1, found ${batchSize}`,
-    });
+    const detail = `expected a whole number from 1, found ${batchSize}`;
+    throw new OptionError({ place: 'batchSize', rule: 'out-of-range', detail });
   }
-  const results: GeneratedSequence[][] = [];
-  for (const batch of batches(inputs, batchSize)) {
-    const first = results.length;
-    const found = await withImageCache(writer.git, batch, { signal, trace }, (image) =>
-      generate(
-        () => startSession(writer.git, image, trace),
-        vocabularyOf(writer.git),
-        { ...shiftListener(options, first), signal },
-        batch.map(({ prompt }) => prompt),
-      ),
-    );
-    results.push(...found);
+  const results: GeneratedSequence[][][] = [];
+  let heard = 0; // rows before this batch: the listener counts rows of the whole call
+  for (const batch of batches(tasks, batchSize)) {
+    const rows = batch.flatMap(({ prompts }, picture) => prompts.map((prompt) => ({ prompt, picture })));
+    await withImageCache(writer.git, batch, { signal, trace }, async (image) => {
+      const found: GeneratedSequence[][] = [];
+      for (let at = 0; at < rows.length; at += batchSize) {
+        const part = rows.slice(at, at + batchSize);
+        const open = sessionOver(
+          writer.git,
+          image,
+          part.map(({ picture }) => picture),
+          trace,
+        );
+        const given = { ...shiftListener(options, heard + at), signal };
+        found.push(
+          ...(await generate(
+            open,
+            vocabularyOf(writer.git),
+            given,
+            part.map(({ prompt }) => prompt),
+          )),
+        );
+      }
+      for (const { prompts } of batch) results.push(found.splice(0, prompts.length));
+    });
+    heard += rows.length;
   }
   return results;
 }
 
-/** The listener hears the place of a picture in the whole call, not in its batch. */
+/** The listener hears the place of a row in the whole call, not in its batch. */
 function shiftListener(options: GenerateOptions, first: number): GenerateOptions {
   const onToken = 'onToken' in options ? options.onToken : undefined;
   if (onToken === undefined || first === 0) return options;
@@ -74,14 +111,43 @@ function shiftListener(options: GenerateOptions, first: number): GenerateOptions
 }
 
 /** Options of generation, apart from those that are the hall's. */
-export function splitOptions(options: CaptionOptions): {
+export function splitOptions(
+  options: CaptionOptions,
+  prompt?: readonly number[],
+): {
   readonly generation: GenerateOptions;
-  readonly prompt: string | undefined;
   readonly scope: { readonly batchSize: number | undefined; readonly trace: Trace | undefined };
-  readonly signal: AbortSignal | undefined;
 } {
-  const { prompt, batchSize, trace, ...generation } = options;
-  return { generation, prompt, scope: { batchSize, trace }, signal: options.signal };
+  const { prompt: _, batchSize, trace, streamer, ...generation } = options;
+  return { generation: withStreamer(generation, streamer, prompt), scope: { batchSize, trace } };
+}
+
+/** Feeds a streamer as transformers.js does: prompt, tokens one by one, end. */
+function withStreamer(
+  options: GenerateOptions,
+  streamer: TokenStreamer | undefined,
+  prompt: readonly number[] = [],
+): GenerateOptions {
+  if (streamer === undefined) return options;
+  if (options.strategy !== 'greedy' && options.strategy !== 'sample') {
+    throw new OptionError({
+      place: 'streamer',
+      rule: 'not-streamable',
+      detail: 'needs strategy greedy or sample: beams change their words until the end',
+    });
+  }
+  const inner = options.onToken;
+  let started = false;
+  const onToken = async (event: TokenEvent): Promise<unknown> => {
+    if (event.row !== 0 || event.sample !== 0)
+      throw new OptionError({ place: 'streamer', rule: 'one-row', detail: 'streams one text at a time' });
+    if (!started) streamer.put([prompt.map(BigInt)]);
+    started = true;
+    streamer.put([[BigInt(event.id)]]);
+    if (event.finish !== undefined) streamer.end();
+    return inner?.(event);
+  };
+  return { ...options, onToken };
 }
 
 /** The best sequence as a caption, the others as its alternatives. */
@@ -90,17 +156,26 @@ export function toCaption(tokenizer: Tokenizer, sequences: readonly GeneratedSeq
   return { ...toText(tokenizer, best!), alternatives: others.map((other) => toCaption(tokenizer, [other])) };
 }
 
+export const toAnswer = (tokenizer: Tokenizer, question: string, sequences: readonly GeneratedSequence[]): Answer => ({
+  question,
+  ...toCaption(tokenizer, sequences),
+});
+
 function toText(tokenizer: Tokenizer, sequence: GeneratedSequence): Omit<Caption, 'alternatives'> {
   const { newIds, tokenLogProbs, logProb, score, finish } = sequence;
   return {
     text: newText(tokenizer, sequence),
     score,
     logProb,
-    confidence: newIds.length === 0 ? 0 : Math.exp(logProb / newIds.length),
+    confidence: meanProbability(logProb, newIds.length),
     tokens: newIds.map((id, n) => ({ id, piece: pieceOf(tokenizer, id), logProb: tokenLogProbs[n]! })),
     finish,
   };
 }
+
+/** Geometric mean of `count` probabilities whose logarithms sum to `logProb`. */
+export const meanProbability = (logProb: number, count: number): number =>
+  count === 0 ? 0 : Math.exp(logProb / count);
 
 /** A model may have more rows in its word table than the vocabulary has words. */
 export const pieceOf = (tokenizer: Tokenizer, id: number): string =>
@@ -109,8 +184,7 @@ export const pieceOf = (tokenizer: Tokenizer, id: number): string =>
 /** The text of the new tokens as it follows the prompt's: a piece that goes on a word of the prompt does so. */
 function newText(tokenizer: Tokenizer, { ids, newIds }: GeneratedSequence): string {
   const stream = tokenizer.detokenizer({ skipSpecialTokens: true });
-  const known = (id: number) => id < tokenizer.vocabSize;
   for (const id of ids.slice(0, ids.length - newIds.length)) stream.push(id);
-  const text = newIds.filter(known).map((id) => stream.push(id));
+  const text = newIds.filter((id) => id < tokenizer.vocabSize).map((id) => stream.push(id));
   return (text.join('') + stream.flush()).trimStart();
 }

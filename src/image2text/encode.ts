@@ -1,8 +1,10 @@
 import type { Tensor5D } from '@tensorflow/tfjs-core';
 import { reshape, tensor4d } from '@tensorflow/tfjs-core';
+import { ImageError } from '../errors.js';
 import type { PixelValues } from '../image/preprocess.js';
 import type { Git } from '../model/git.js';
 import { encodeImage } from '../model/git.js';
+import type { GitConfig } from '../model/git-config.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import { concatCaches, disposeCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
@@ -40,7 +42,8 @@ export async function withImageCache<T>(
   }
 }
 
-function encodeOne(git: Git, { pixels, video }: ModelInput, trace?: Trace): ImageCache {
+/** Encodes one input; the caller disposes of the cache. */
+export function encodeOne(git: Git, { pixels, video }: ModelInput, trace?: Trace): ImageCache {
   const values = tensor4d(pixels.data, [...pixels.shape]); // [F, height, width, 3]
   try {
     if (!video) return encodeImage(git, values, trace);
@@ -53,6 +56,21 @@ function encodeOne(git: Git, { pixels, video }: ModelInput, trace?: Trace): Imag
   } finally {
     values.dispose();
   }
+}
+
+/** Most image tokens of one picture: attention grows with their square (1,024 px with patches of 16). */
+const MAX_IMAGE_TOKENS = 4097;
+
+/**
+ * Refuses input that would not fit the patches or the memory.
+ *
+ * @throws ImageError naming the size.
+ */
+export function checkSize({ shape: [, height, width] }: PixelValues, { vision }: GitConfig): void {
+  const tokens = 1 + Math.floor(height / vision.patchSize) * Math.floor(width / vision.patchSize);
+  if (tokens > 1 && tokens <= MAX_IMAGE_TOKENS) return;
+  const detail = `${width} by ${height} pixels make ${tokens - 1} patches of ${vision.patchSize}; 1 to ${MAX_IMAGE_TOKENS - 1} are possible`;
+  throw new ImageError({ rule: 'input-size', detail });
 }
 
 /** Runs of consecutive inputs that can share a batch: same size and kind, at most `batchSize`. */

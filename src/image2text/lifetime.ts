@@ -8,6 +8,11 @@ export interface Lifetime {
    * @throws DisposedError after `end()`; whatever `body` throws.
    */
   during<T>(signal: AbortSignal | undefined, body: (signal: AbortSignal) => Promise<T>): Promise<T>;
+  /** The same for a body that yields; leaving the loop over it early ends it. */
+  streaming<T>(
+    signal: AbortSignal | undefined,
+    body: (signal: AbortSignal) => AsyncGenerator<T, void, void>,
+  ): AsyncGenerator<T, void, void>;
   /** Refuses new calls, stops those in flight at their next step, then frees. Harmless when called again. */
   end(): void;
   readonly ended: boolean;
@@ -23,19 +28,35 @@ export function startLifetime(free: () => void): Lifetime {
     freed = true;
     free();
   };
+  /** Counts a call in and gives the signal that it is to obey; `leave` counts it out. */
+  const enter = (signal: AbortSignal | undefined): AbortSignal => {
+    if (ending.signal.aborted) throw ending.signal.reason;
+    signal?.throwIfAborted();
+    calls++;
+    return signal === undefined ? ending.signal : AbortSignal.any([signal, ending.signal]);
+  };
+  const leave = (): void => {
+    calls--;
+    freeWhenIdle();
+  };
   return {
     get ended() {
       return ending.signal.aborted;
     },
     async during(signal, body) {
-      if (ending.signal.aborted) throw ending.signal.reason;
-      signal?.throwIfAborted();
-      calls++;
+      const obeyed = enter(signal);
       try {
-        return await body(signal === undefined ? ending.signal : AbortSignal.any([signal, ending.signal]));
+        return await body(obeyed);
       } finally {
-        calls--;
-        freeWhenIdle();
+        leave();
+      }
+    },
+    async *streaming(signal, body) {
+      const obeyed = enter(signal);
+      try {
+        yield* body(obeyed);
+      } finally {
+        leave();
       }
     },
     end() {

@@ -1,6 +1,7 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { Tensor as TensorClass } from '@tensorflow/tfjs-core';
 import { ImageError } from '../errors.js';
+import type { DecodeOptions } from '../image/decode.js';
 import { decodeImage } from '../image/decode.js';
 import type { RawImage, Samples } from '../image/raw-image.js';
 import { rawImage } from '../image/raw-image.js';
@@ -24,6 +25,8 @@ export interface PictureOptions {
   readonly exifOrientation?: boolean | undefined;
   /** Most pixels to decode; refused from the header. Default 100 million. */
   readonly maxPixels?: number | undefined;
+  /** Where the WebP decoder's WebAssembly comes from; Node's door gives its own. Default: fetched from beside the codec. */
+  readonly webpWasm?: DecodeOptions['webpWasm'] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -55,12 +58,18 @@ export async function toRawImage(picture: Picture, open: OpenPicture, options: P
   });
 }
 
-function decode(bytes: Uint8Array, file: string, options: PictureOptions): Promise<RawImage> {
-  return decodeImage(bytes, {
+const decode = (bytes: Uint8Array, file: string, options: PictureOptions): Promise<RawImage> =>
+  decodeImage(bytes, decodeOptions(file, options));
+
+/** What the pixel room needs to know to decode `file`. */
+export function decodeOptions(file: string, options: PictureOptions): DecodeOptions {
+  const { maxPixels, exifOrientation, webpWasm } = options;
+  return {
     file,
-    ...(options.maxPixels === undefined ? {} : { maxPixels: options.maxPixels }),
-    ...(options.exifOrientation === undefined ? {} : { exifOrientation: options.exifOrientation }),
-  });
+    ...(maxPixels === undefined ? {} : { maxPixels }),
+    ...(exifOrientation === undefined ? {} : { exifOrientation }),
+    ...(webpWasm === undefined ? {} : { webpWasm }),
+  };
 }
 
 const blobName = (blob: Blob): string => (blob instanceof File ? blob.name : 'picture');

@@ -141,7 +141,7 @@ async function checkWeights(config: GitConfig, stored: TensorMap, label: string)
 }
 
 async function inspectPicture(bytes: Uint8Array, file: string, check: boolean): Promise<Found> {
-  const facts = identifyImage(bytes, file);
+  const facts = await identifyImage(bytes, { file });
   if (check) await decodeImage(bytes, { file });
   return { facts: flatten(facts) };
 }

@@ -1,0 +1,175 @@
+import { OptionError } from '../errors.js';
+import type { ImageConfig } from '../image/image-config.js';
+import type { PreprocessOptions } from '../image/preprocess.js';
+import { preprocess } from '../image/preprocess.js';
+import type { RawImage } from '../image/raw-image.js';
+import type { Git } from '../model/git.js';
+import { disposeGit } from '../model/git.js';
+import type { ImageCache } from '../model/kv-cache.js';
+import type { Trace } from '../model/trace.js';
+import type { Tokenizer } from '../tokenizer/tokenizer.js';
+import { promptIds, questionIds, splitOptions, toAnswer, toCaption, type Writer, writeSequences } from './captions.js';
+import type { ModelInput } from './encode.js';
+import { checkSize, withImageCache } from './encode.js';
+import type { Image2Text } from './image2text.js';
+import { startLifetime } from './lifetime.js';
+import type { OpenPicture, Picture, PictureOptions } from './pictures.js';
+import { fetchPicture, toRawImage } from './pictures.js';
+import { embedPixels, rankLabels, scoreTexts } from './scores.js';
+import { streamText } from './streams.js';
+import type { Answer, AnswerOptions, Caption, CaptionOptions } from './types.js';
+import type { OpenVideo, Video } from './videos.js';
+import { toFrames } from './videos.js';
+
+/** How a model sees. */
+export interface SightOptions extends Omit<PictureOptions, 'signal'>, PreprocessOptions {
+  /** Opens paths and URLs; Node's door gives its own. Default: `fetch`. */
+  readonly openPicture?: OpenPicture | undefined;
+  /** Opens folders and files as videos; Node's door gives its own. Default: none, videos are animated GIFs or frames. */
+  readonly openVideo?: OpenVideo | undefined;
+}
+
+/** The hall where the rooms meet, around parts that are loaded already. It owns the weights from here on. */
+export function createImage2Text(
+  git: Git,
+  tokenizer: Tokenizer,
+  imageConfig: ImageConfig,
+  sight: SightOptions = {},
+): Image2Text {
+  const lifetime = startLifetime(() => disposeGit(git));
+  const writer: Writer = { git, tokenizer };
+  const eyes = openEyes(git, imageConfig, sight);
+
+  /** Texts for one prompt over several pictures or videos. */
+  async function write<P>(
+    items: readonly P[],
+    see: See<P>,
+    prompt: readonly number[],
+    given: CaptionOptions,
+  ): Promise<Caption[]> {
+    const { generation, scope } = splitOptions(given, prompt);
+    return lifetime.during(given.signal, async (signal) => {
+      const tasks = [];
+      for (const item of items) tasks.push({ ...(await see(item, signal)), prompts: [prompt] });
+      const written = await writeSequences(writer, tasks, generation, { ...scope, signal });
+      return written.map(([ranked]) => toCaption(tokenizer, ranked!));
+    });
+  }
+
+  /** Texts for several questions over one picture or video. */
+  async function reply<P>(item: P, see: See<P>, questions: readonly string[], given: AnswerOptions): Promise<Answer[]> {
+    const prompts = questions.map((question) => questionIds(tokenizer, question));
+    const { generation, scope } = splitOptions(given, prompts[0]);
+    return lifetime.during(given.signal, async (signal) => {
+      const task = { ...(await see(item, signal)), prompts };
+      const [written] = await writeSequences(writer, [task], generation, { ...scope, signal });
+      return written!.map((ranked, n) => toAnswer(tokenizer, questions[n]!, ranked));
+    });
+  }
+
+  /** Runs `body` over the cache of one picture. */
+  function over<T>(
+    picture: Picture,
+    options: { readonly signal?: AbortSignal; readonly trace?: Trace },
+    body: (image: ImageCache, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    return lifetime.during(options.signal, async (signal) => {
+      const input = await eyes.look(picture, signal);
+      return withImageCache(git, [input], { signal, trace: options.trace }, (image) => body(image, signal));
+    });
+  }
+
+  const oneOrMany = <P, R>(items: P | readonly P[], results: Promise<R[]>): Promise<R | R[]> =>
+    Array.isArray(items) ? results : results.then(([first]) => first!);
+
+  return {
+    git,
+    config: git.config,
+    tokenizer,
+    imageConfig,
+    caption: ((pictures: Picture | readonly Picture[], options: CaptionOptions = {}) =>
+      oneOrMany(
+        pictures,
+        write(asList(pictures), eyes.look, promptIds(tokenizer, options.prompt), options),
+      )) as Image2Text['caption'],
+    captionVideo: ((videos: Video | readonly Video[], options: CaptionOptions = {}) =>
+      oneOrMany(
+        videos,
+        write(asList(videos), eyes.watch, promptIds(tokenizer, options.prompt), options),
+      )) as Image2Text['captionVideo'],
+    answer: (async (picture: Picture, questions: string | readonly string[], options: AnswerOptions = {}) =>
+      oneOrMany(questions, reply(picture, eyes.look, asList(questions), options))) as Image2Text['answer'],
+    answerVideo: (async (video: Video, questions: string | readonly string[], options: AnswerOptions = {}) =>
+      oneOrMany(questions, reply(video, eyes.watch, asList(questions), options))) as Image2Text['answerVideo'],
+    classify: (picture, labels, options = {}) =>
+      over(picture, options, (image, signal) => rankLabels(writer, image, labels, { ...options, signal })),
+    score: (picture, texts, options = {}) =>
+      over(picture, options, (image, signal) => scoreTexts(writer, image, texts, { ...options, signal })),
+    embed: (picture, options = {}) =>
+      lifetime.during(options.signal, async (signal) => {
+        const { pixels } = await eyes.look(picture, signal);
+        return embedPixels(writer, pixels, options);
+      }),
+    async *stream(picture, options = {}) {
+      yield* lifetime.streaming(options.signal, async function* (signal) {
+        const input = await eyes.look(picture, signal);
+        yield* streamText(writer, input, { ...options, signal });
+      });
+    },
+    async generate(pictures, options = {}) {
+      const { inputIds = [tokenizer.clsId], ...rest } = options;
+      const many = asList(pictures);
+      const prompts = promptsFor(inputIds, many.length);
+      const { generation, scope } = splitOptions(rest as CaptionOptions, prompts[0]);
+      return lifetime.during(options.signal, async (signal) => {
+        const tasks = [];
+        for (const [n, picture] of many.entries())
+          tasks.push({ ...(await eyes.look(picture, signal)), prompts: [prompts[n]!] });
+        const written = await writeSequences(writer, tasks, generation, { ...scope, signal });
+        return written.map(([ranked]) => ranked!);
+      });
+    },
+    dispose: () => lifetime.end(),
+  };
+}
+
+type See<P> = (item: P, signal: AbortSignal) => Promise<ModelInput>;
+
+/** From pictures and videos to what the model takes. */
+function openEyes(git: Git, imageConfig: ImageConfig, sight: SightOptions): { look: See<Picture>; watch: See<Video> } {
+  const { openPicture = fetchPicture, openVideo, route, keepRatio, ...decoding } = sight;
+  const toInput = (images: readonly RawImage[], video: boolean): ModelInput => {
+    const pixels = preprocess(images, imageConfig, {
+      ...(route === undefined ? {} : { route }),
+      ...(keepRatio === undefined ? {} : { keepRatio }),
+    });
+    checkSize(pixels, git.config);
+    return { pixels, video };
+  };
+  return {
+    async look(picture, signal) {
+      return toInput([await toRawImage(picture, openPicture, { ...decoding, signal })], false);
+    },
+    async watch(video, signal) {
+      const open = { picture: openPicture, video: openVideo };
+      return toInput(await toFrames(video, git.config.numImageWithEmbedding, open, { ...decoding, signal }), true);
+    },
+  };
+}
+
+const asList = <P>(items: P | readonly P[]): readonly P[] =>
+  Array.isArray(items) ? (items as readonly P[]) : [items as P];
+
+/** One list of ids for each picture. */
+function promptsFor(
+  ids: readonly number[] | readonly (readonly number[])[],
+  pictures: number,
+): readonly (readonly number[])[] {
+  if (!Array.isArray(ids[0])) return Array.from({ length: pictures }, () => ids as readonly number[]);
+  if (ids.length === pictures) return ids as readonly (readonly number[])[];
+  throw new OptionError({
+    place: 'inputIds',
+    rule: 'row-count',
+    detail: `${ids.length} lists of ids for ${pictures} pictures`,
+  });
+}

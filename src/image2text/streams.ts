@@ -1,0 +1,47 @@
+import { OptionError } from '../errors.js';
+import { streamTokens } from '../generation/generate.js';
+import type { StreamOptions } from '../generation/options.js';
+import { disposeCache } from '../model/kv-cache.js';
+import type { Writer } from './captions.js';
+import { promptIds, questionIds, sessionOver, vocabularyOf } from './captions.js';
+import type { ModelInput } from './encode.js';
+import { encodeOne } from './encode.js';
+import type { CaptionStreamOptions } from './types.js';
+
+/**
+ * Text as it is written, over one picture: pieces whose concatenation is the caption. Leaving the loop early stops the model.
+ */
+export async function* streamText(
+  { git, tokenizer }: Writer,
+  input: ModelInput,
+  options: CaptionStreamOptions & { readonly signal: AbortSignal },
+): AsyncGenerator<string, void, void> {
+  const { prompt, question, trace, ...rest } = options;
+  if (prompt !== undefined && question !== undefined) {
+    throw new OptionError({ place: 'question', rule: 'conflict', detail: 'give a prompt or a question, not both' });
+  }
+  const ids = question === undefined ? promptIds(tokenizer, prompt) : questionIds(tokenizer, question);
+  const detokenizer = tokenizer.detokenizer({ skipSpecialTokens: true });
+  for (const id of ids) detokenizer.push(id);
+  let first = true;
+  const clean = (piece: string): string => {
+    const text = first ? piece.trimStart() : piece; // the space between prompt and text belongs to neither
+    first &&= text === '';
+    return text;
+  };
+  const generation = { strategy: 'greedy', ...rest } as StreamOptions;
+  const image = encodeOne(git, input, trace);
+  try {
+    for await (const { id } of streamTokens(sessionOver(git, image, [0], trace), vocabularyOf(git), generation, [
+      ids,
+    ])) {
+      if (id >= tokenizer.vocabSize) continue;
+      const piece = clean(detokenizer.push(id));
+      if (piece !== '') yield piece;
+    }
+  } finally {
+    disposeCache(image);
+  }
+  const tail = clean(detokenizer.flush());
+  if (tail !== '') yield tail;
+}

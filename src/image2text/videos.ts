@@ -1,0 +1,98 @@
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { Tensor as TensorClass, unstack } from '@tensorflow/tfjs-core';
+import { ConfigError, ImageError } from '../errors.js';
+import { decodeFrames } from '../image/decode.js';
+import type { RawImage } from '../image/raw-image.js';
+import type { OpenPicture, Picture, PictureOptions } from './pictures.js';
+import { decodeOptions, toRawImage } from './pictures.js';
+
+/** The frames of one video, in order. A type of its own, so that a list of pictures is never taken for a video or the other way round. */
+export interface Frames {
+  readonly frames: readonly Picture[];
+}
+
+/** Pictures as the frames of one video. */
+export const frames = (pictures: readonly Picture[]): Frames => ({ frames: pictures });
+
+/**
+ * A video: `frames([...])`; a path or URL, or the bytes, of an animated GIF; in Node also a folder of pictures, or any file that
+ * the user's own ffmpeg reads; or a tensor [frames, height, width, 1 | 3 | 4] of values 0 to 255.
+ */
+export type Video = Frames | string | URL | Uint8Array | ArrayBuffer | Blob | Tensor;
+
+/** Opens a path or URL as frames, at most about `count` of them, evenly spaced; undefined where it is a picture file after all. */
+export type OpenVideo = (
+  address: string | URL,
+  count: number,
+  signal?: AbortSignal,
+) => Promise<readonly Picture[] | undefined>;
+
+/**
+ * The frames of a video that a model of `count` frames looks at: all if there are no more than that, else the middle of each of
+ * `count` equal parts.
+ *
+ * @throws ImageError naming the video; ConfigError for a model of single pictures; the signal's reason.
+ */
+export async function toFrames(
+  video: Video,
+  count: number,
+  open: { readonly picture: OpenPicture; readonly video?: OpenVideo | undefined },
+  options: PictureOptions = {},
+): Promise<RawImage[]> {
+  if (count === 0) {
+    const detail =
+      'this checkpoint is for single pictures; video models have num_image_with_embedding in config.json (git-base-vatex, …)';
+    throw new ConfigError({ rule: 'not-a-video-model', detail });
+  }
+  if (video instanceof TensorClass) return fromTensor(video, count, open.picture, options);
+  const listed = isFrames(video) ? video.frames : await openFrames(video, count, open, options);
+  if (listed.length === 0) throw new ImageError({ rule: 'no-frames', detail: 'a video needs at least one frame' });
+  const images: RawImage[] = [];
+  for (const index of evenly(listed.length, count))
+    images.push(await toRawImage(listed[index]!, open.picture, options));
+  return images;
+}
+
+const isFrames = (video: Video): video is Frames => typeof video === 'object' && 'frames' in video;
+
+async function openFrames(
+  video: Exclude<Video, Frames | Tensor>,
+  count: number,
+  open: { readonly picture: OpenPicture; readonly video?: OpenVideo | undefined },
+  options: PictureOptions,
+): Promise<readonly Picture[]> {
+  if (typeof video === 'string' || video instanceof URL) {
+    const opened = await open.video?.(video, count, options.signal);
+    if (opened !== undefined) return opened;
+    const { bytes, file } = await open.picture(video, options.signal);
+    return decodeFrames(bytes, decodeOptions(file, options));
+  }
+  const bytes = video instanceof Blob ? await video.arrayBuffer() : video;
+  return decodeFrames(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes), decodeOptions('video', options));
+}
+
+async function fromTensor(
+  video: Tensor,
+  count: number,
+  open: OpenPicture,
+  options: PictureOptions,
+): Promise<RawImage[]> {
+  if (video.rank !== 4) {
+    throw new ImageError({
+      rule: 'tensor-shape',
+      detail: `a tensor of shape [${video.shape}]; a video is [frames, height, width, 1 | 3 | 4]`,
+    });
+  }
+  const all = unstack(video);
+  try {
+    return await Promise.all(evenly(all.length, count).map((index) => toRawImage(all[index]!, open, options)));
+  } finally {
+    for (const frame of all) frame.dispose();
+  }
+}
+
+/** Indices of `count` items spread over `total`: the middle of each part; all where there are no more. */
+export function evenly(total: number, count: number): number[] {
+  if (total <= count) return Array.from({ length: total }, (_, index) => index);
+  return Array.from({ length: count }, (_, part) => Math.floor(((part + 0.5) * total) / count));
+}
