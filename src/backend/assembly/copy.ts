@@ -1,0 +1,72 @@
+// One kernel moves data for transpose, slice, strided slice, pad, tile, reverse, concat, pack and their like.
+
+import { param, paramInt } from './memory-map';
+
+/** Where the dimensions (elements) and the strides (bytes) of source and target begin in the parameters. */
+const DIMS: i32 = 16;
+const SOURCE: i32 = 32;
+const TARGET: i32 = 48;
+
+@inline function copyRun<T>(source: usize, target: usize, n: i32, sourceStep: usize, targetStep: usize): void {
+  for (let i = 0; i < n; i++, source += sourceStep, target += targetStep) store<T>(target, load<T>(source));
+}
+
+/** 4-byte elements whose source runs down a column: four columns at a time, transposed in registers. */
+@inline function transposeTile(s: usize, sRow: usize, t: usize, tRow: usize): void {
+  const a = v128.load(s), b = v128.load(s + sRow), c = v128.load(s + 2 * sRow), d = v128.load(s + 3 * sRow);
+  const ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
+  const ef = v128.shuffle<f32>(a, b, 2, 6, 3, 7), gh = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
+  v128.store(t, v128.shuffle<f32>(ab, cd, 0, 1, 4, 5));
+  v128.store(t + tRow, v128.shuffle<f32>(ab, cd, 2, 3, 6, 7));
+  v128.store(t + 2 * tRow, v128.shuffle<f32>(ef, gh, 0, 1, 4, 5));
+  v128.store(t + 3 * tRow, v128.shuffle<f32>(ef, gh, 2, 3, 6, 7));
+}
+
+/** [rows, columns] 4-byte elements; the source is contiguous down a target row's neighbours (a 2-D transposition). */
+function transposePlane(s: usize, t: usize, rows: i32, columns: i32, sColumn: usize, tRow: usize): void {
+  let i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    const si = s + (<usize>i << 2), ti = t + <usize>i * tRow;
+    let j = 0;
+    for (; j + 4 <= columns; j += 4) transposeTile(si + <usize>j * sColumn, sColumn, ti + (<usize>j << 2), tRow);
+    for (; j < columns; j++) {
+      for (let r = 0; r < 4; r++) {
+        store<f32>(ti + <usize>r * tRow + (<usize>j << 2), load<f32>(si + <usize>j * sColumn + (<usize>r << 2)));
+      }
+    }
+  }
+  for (; i < rows; i++) copyRun<f32>(s + (<usize>i << 2), t + <usize>i * tRow, columns, sColumn, 4);
+}
+
+/** The last two dimensions; `d` is the last one. */
+function copyPlane(s: usize, t: usize, d: i32, size: i32): void {
+  const n = paramInt(DIMS + d), sStep = param(SOURCE + d), tStep = param(TARGET + d);
+  const rows = d > 0 ? paramInt(DIMS + d - 1) : 1;
+  const sRow = d > 0 ? param(SOURCE + d - 1) : 0, tRow = d > 0 ? param(TARGET + d - 1) : 0;
+  if (size == 4 && sRow == 4 && tStep == 4 && sStep != 4) return transposePlane(s, t, rows, n, sStep, tRow);
+  for (let i = 0; i < rows; i++, s += sRow, t += tRow) {
+    if (sStep == <usize>size && tStep == <usize>size) memory.copy(t, s, <usize>(n * size));
+    else if (size == 4) copyRun<u32>(s, t, n, sStep, tStep);
+    else copyRun<u8>(s, t, n, sStep, tStep);
+  }
+}
+
+/**
+ * Job: parameters source, target, bytes of an element (1 or 4), rank; then from 16, 32 and 48 on the dimensions, the strides of
+ * the source and those of the target in bytes (negative or zero strides are fine). A chunk is one index of dimension 0 where the
+ * rank is above 2, and all there is otherwise.
+ */
+export function copyJob(chunk: i32): void {
+  const rank = paramInt(3), size = paramInt(2), last = rank - 1;
+  let s = param(0), t = param(1);
+  if (rank <= 2) return copyPlane(s, t, last, size);
+  s += <usize>chunk * param(SOURCE);
+  t += <usize>chunk * param(TARGET);
+  copyInner(s, t, 1, last, size);
+}
+
+function copyInner(s: usize, t: usize, d: i32, last: i32, size: i32): void {
+  if (d + 1 == last) return copyPlane(s, t, last, size);
+  const n = paramInt(DIMS + d), sStep = param(SOURCE + d), tStep = param(TARGET + d);
+  for (let i = 0; i < n; i++, s += sStep, t += tStep) copyInner(s, t, d + 1, last, size);
+}

@@ -1,0 +1,22 @@
+// The jobs by number, as in ../jobs.ts.
+
+import { attentionJob } from './attention';
+import { copyJob } from './copy';
+import { mapJob, zipJob } from './elementwise';
+import { linearInt8Job, linearJob, packTilesJob } from './linear';
+import { layerNormJob, reduceJob, softmaxJob } from './rows';
+
+export function execute(job: i32, chunk: i32, thread: i32): void {
+  switch (job) {
+    case 0: mapJob(chunk); break;
+    case 1: zipJob(chunk); break;
+    case 2: reduceJob(chunk); break;
+    case 3: softmaxJob(chunk, thread); break;
+    case 4: layerNormJob(chunk, thread); break;
+    case 5: copyJob(chunk); break;
+    case 6: packTilesJob(chunk); break;
+    case 7: linearJob(chunk, thread); break;
+    case 8: linearInt8Job(chunk, thread); break;
+    case 9: attentionJob(chunk, thread); break;
+  }
+}

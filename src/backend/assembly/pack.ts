@@ -1,0 +1,198 @@
+// Packed operands of the matrix products.
+//
+// Right-hand side: panels of 8 columns, the last one filled up with zeros; panel p of a [k, n] matrix begins at p * k * 8 elements.
+//   f32   [k][8]                    float32
+//   bf16  [k][8], columns 0 4 1 5 2 6 3 7   16-bit words, so that a shift and a mask give columns 0-3 and 4-7
+//   f16   as bf16
+//   int8  [k / 2][8][2]             pairs of k, as the 16-bit dot product takes them; an odd k is filled up with zero
+// Left-hand side: tiles of TILE_ROWS rows (fewer in the last), each [k][rows] float32.
+
+/** Rows of a full tile: 15 registers hold 12 + 3 with a fused multiply-add, 10 + 4 where a product needs one of its own. */
+export const TILE_ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
+
+export const F32: i32 = 0;
+export const BF16: i32 = 1;
+export const F16: i32 = 2;
+export const INT8: i32 = 3;
+
+/** Four rows of a, from column 0 to k, as columns 0 to 3 of a [k][width] block at `d`. */
+function packFour(a: usize, lda: usize, d: usize, width: usize, k: i32): void {
+  const b = a + lda, c = b + lda, e = c + lda;
+  let i: usize = 0;
+  const end = <usize>(k & ~3) << 2;
+  for (; i < end; i += 16) {
+    const r0 = v128.load(a + i), r1 = v128.load(b + i), r2 = v128.load(c + i), r3 = v128.load(e + i);
+    const p = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5), q = v128.shuffle<f32>(r2, r3, 0, 4, 1, 5);
+    const s = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7), t = v128.shuffle<f32>(r2, r3, 2, 6, 3, 7);
+    v128.store(d, v128.shuffle<f32>(p, q, 0, 1, 4, 5));
+    v128.store(d + width, v128.shuffle<f32>(p, q, 2, 3, 6, 7));
+    v128.store(d + 2 * width, v128.shuffle<f32>(s, t, 0, 1, 4, 5));
+    v128.store(d + 3 * width, v128.shuffle<f32>(s, t, 2, 3, 6, 7));
+    d += 4 * width;
+  }
+  for (; i < <usize>k << 2; i += 4, d += width) {
+    store<f32>(d, load<f32>(a + i));
+    store<f32>(d, load<f32>(b + i), 4);
+    store<f32>(d, load<f32>(c + i), 8);
+    store<f32>(d, load<f32>(e + i), 12);
+  }
+}
+
+/** Two rows, likewise. */
+function packTwo(a: usize, lda: usize, d: usize, width: usize, k: i32): void {
+  const b = a + lda;
+  let i: usize = 0;
+  const end = <usize>(k & ~3) << 2;
+  for (; i < end; i += 16) {
+    const r0 = v128.load(a + i), r1 = v128.load(b + i);
+    const p = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5), s = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7);
+    v128.store_lane<i64>(d, p, 0);
+    v128.store_lane<i64>(d + width, p, 1);
+    v128.store_lane<i64>(d + 2 * width, s, 0);
+    v128.store_lane<i64>(d + 3 * width, s, 1);
+    d += 4 * width;
+  }
+  for (; i < <usize>k << 2; i += 4, d += width) {
+    store<f32>(d, load<f32>(a + i));
+    store<f32>(d, load<f32>(b + i), 4);
+  }
+}
+
+/** One row, likewise; a null row packs zeros. */
+function packOne(a: usize, d: usize, width: usize, k: i32): void {
+  for (let i = 0; i < k; i++, d += width) store<f32>(d, a ? load<f32>(a + (<usize>i << 2)) : 0);
+}
+
+/** `rows` rows of a [*, k] as the columns of a [k][columns] block, columns without a row zero. */
+export function packRows(a: usize, lda: usize, d: usize, rows: i32, columns: i32, k: i32): void {
+  const width = <usize>columns << 2;
+  let r = 0;
+  for (; r + 4 <= rows; r += 4) packFour(a + <usize>r * lda, lda, d + (<usize>r << 2), width, k);
+  if (r + 2 <= rows) {
+    packTwo(a + <usize>r * lda, lda, d + (<usize>r << 2), width, k);
+    r += 2;
+  }
+  if (r < rows) {
+    packOne(a + <usize>r * lda, d + (<usize>r << 2), width, k);
+    r++;
+  }
+  for (; r < columns; r++) packOne(0, d + (<usize>r << 2), width, k);
+}
+
+/** Rows `from` to `to` (from a multiple of TILE_ROWS) of A [m, k] as tiles; the tiles begin at `d` for row 0. */
+export function packTiles(a: usize, lda: usize, d: usize, from: i32, to: i32, k: i32): void {
+  for (let i = from; i < to; i += TILE_ROWS) {
+    const rows = min(TILE_ROWS, to - i);
+    packRows(a + <usize>i * lda, lda, d + (<usize>i * <usize>k << 2), rows, rows, k);
+  }
+}
+
+/** The same for A given as its transpose [k, m]. */
+export function packTilesTransposed(a: usize, lda: usize, d: usize, from: i32, to: i32, k: i32): void {
+  for (let i = from; i < to; i += TILE_ROWS) {
+    const rows = min(TILE_ROWS, to - i);
+    let t = d + (<usize>i * <usize>k << 2), s = a + (<usize>i << 2);
+    for (let j = 0; j < k; j++, s += lda) {
+      for (let r = 0; r < rows; r++, t += 4) store<f32>(t, load<f32>(s + (<usize>r << 2)));
+    }
+  }
+}
+
+/** float32 B [k, n] with rows `ldb` bytes apart into panels; `height` is the k of the panels, of which rows 0 to k are written. */
+export function packPanels(b: usize, ldb: usize, d: usize, k: i32, n: i32, height: i32): void {
+  const step = <usize>height << 5;
+  const whole = n >> 3, rest = n & 7;
+  for (let j = 0; j < k; j++, b += ldb, d += 32) {
+    let s = b, t = d;
+    for (let p = 0; p < whole; p++, s += 32, t += step) {
+      v128.store(t, v128.load(s));
+      v128.store(t, v128.load(s, 16), 16);
+    }
+    if (rest) {
+      for (let i = 0; i < 8; i++) store<f32>(t + (<usize>i << 2), i < rest ? load<f32>(s + (<usize>i << 2)) : 0);
+    }
+  }
+}
+
+/** B given as its transpose [n, k], into panels. */
+export function packPanelsTransposed(b: usize, ldb: usize, d: usize, k: i32, n: i32): void {
+  for (let p = 0; p < n; p += 8, d += <usize>k << 5) packRows(b + <usize>p * ldb, ldb, d, min(8, n - p), 8, k);
+}
+
+/** Where element (row, column) of a packed matrix of `k` rows stands, in elements. */
+@inline function placeOf(format: i32, row: i32, column: i32, k: i32): usize {
+  const panel = <usize>(column >> 3), lane = column & 7;
+  if (format == F32) return (panel * <usize>k + <usize>row) * 8 + <usize>lane;
+  if (format == INT8) return (panel * <usize>((k + 1) >> 1) + <usize>(row >> 1)) * 16 + <usize>((lane << 1) | (row & 1));
+  return (panel * <usize>k + <usize>row) * 8 + <usize>(((lane & 3) << 1) | (lane >> 2));
+}
+
+@inline function packElements<T>(format: i32, s: usize, d: usize, row0: i32, rows: i32, n: i32, k: i32): void {
+  const columns = (n + 7) & ~7;
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++) {
+      const v: T = j < n ? load<T>(s + <usize>(i * n + j) * sizeof<T>()) : 0;
+      store<T>(d + placeOf(format, row0 + i, j, k) * sizeof<T>(), v);
+    }
+  }
+}
+
+/** Rows row0 … row0 + rows of a [k, n] matrix of elements in `format`, contiguous at s, into the panels at d. */
+export function packWeight(format: i32, s: usize, d: usize, row0: i32, rows: i32, n: i32, k: i32): void {
+  if (format == F32) return packPanels(s, <usize>n << 2, d + (<usize>row0 << 5), rows, n, k);
+  if (format == INT8) packElements<i8>(format, s, d, row0, rows, n, k);
+  else packElements<u16>(format, s, d, row0, rows, n, k);
+}
+
+/** An f16 word as float32; infinities and NaN are not expected here. */
+@inline function fromHalf(word: u32): f32 {
+  const sign = (word & 0x8000) << 16;
+  return reinterpret<f32>(((word & 0x7fff) << 13) | sign) * 5.192296858534828e33; // 2^112
+}
+
+/** The packed element (row, column) as float32. */
+@inline function elementOf(format: i32, w: usize, scales: usize, row: i32, column: i32, k: i32): f32 {
+  const at = placeOf(format, row, column, k);
+  if (format == F32) return load<f32>(w + (at << 2));
+  if (format == INT8) return <f32>load<i8>(w + at) * load<f32>(scales + (<usize>column << 2));
+  const word = <u32>load<u16>(w + (at << 1));
+  return format == BF16 ? reinterpret<f32>(word << 16) : fromHalf(word);
+}
+
+/** Packed weights back into float32 [k, n]. */
+export function unpackWeight(format: i32, w: usize, scales: usize, d: usize, n: i32, k: i32): void {
+  for (let i = 0; i < k; i++) {
+    for (let j = 0; j < n; j++, d += 4) store<f32>(d, elementOf(format, w, scales, i, j, k));
+  }
+}
+
+/** `rows` rows of one 16-bit panel, at w, as a float32 panel at d. */
+export function widenPanel16(format: i32, w: usize, d: usize, rows: i32): void {
+  const half = i32x4.splat(<i32>0x8fffe000), upper = i32x4.splat(<i32>0xffff0000), factor = f32x4.splat(5.192296858534828e33);
+  for (const end = d + (<usize>rows << 5); d < end; d += 32, w += 16) {
+    const t = v128.load(w);
+    if (format == BF16) {
+      v128.store(d, i32x4.shl(t, 16));
+      v128.store(d, v128.and(t, upper), 16);
+    } else {
+      v128.store(d, f32x4.mul(factor, v128.and(i32x4.shr_s(i32x4.shl(t, 16), 3), half)));
+      v128.store(d, f32x4.mul(factor, v128.and(i32x4.shr_s(t, 3), half)), 16);
+    }
+  }
+}
+
+/** `rows` rows (from an even one on) of one int8 panel, at w, as a float32 panel at d, scaled. */
+export function widenPanel8(w: usize, scales: usize, d: usize, rows: i32): void {
+  const sl = v128.load(scales), sh = v128.load(scales, 16);
+  for (let i = 0; i < rows; i += 2, w += 16) {
+    for (let r = 0; r < 2; r++, d += 32) {
+      // Each 16-bit word holds the pair (even row, odd row) of one column: shift the wanted byte up, then down with its sign.
+      const t = v128.load(w);
+      const words = r == 0 ? i16x8.shr_s(i16x8.shl(t, 8), 8) : i16x8.shr_s(t, 8);
+      if (i + r < rows) {
+        v128.store(d, f32x4.mul(sl, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(words))));
+        v128.store(d, f32x4.mul(sh, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(words))), 16);
+      }
+    }
+  }
+}

@@ -1,0 +1,93 @@
+import { engine, registerBackend, registerKernel, removeBackend } from '@tensorflow/tfjs-core';
+import { BackendError } from '../errors.js';
+import { compileKernels, createMemory, hasRelaxedSimd, hasSharedMemory, hasSimd, instantiate } from './binary.js';
+import { createHeap } from './heap.js';
+import { allKernels } from './kernels/index.js';
+import { allowRelaxedSimd, coreCount } from './platform.js';
+import { SimdBackend } from './simd-backend.js';
+import { createThreadPool } from './thread-pool.js';
+
+export type { LinearActivation } from './kernels/git-linear.js';
+export type { WeightFormat } from './memory-map.js';
+export { SimdBackend } from './simd-backend.js';
+export { uploadWeight, type WeightUpload } from './upload-weight.js';
+
+/** How the backend starts. Everything left out is chosen by what the platform can do. */
+export interface SimdBackendOptions {
+  /** Threads, the calling one included. Default: 1. */
+  readonly threads?: number;
+  /** Fused multiply-add. Default: where the platform has it. */
+  readonly relaxed?: boolean;
+  /** Memory that threads can share. Default: where the platform has it. Without it there is one thread. */
+  readonly shared?: boolean;
+  /** Name to register under. Default: `simd`. */
+  readonly name?: string;
+}
+
+const cannotStart = (detail: string) => new BackendError({ place: 'simd', rule: 'cannot-start', detail });
+
+async function start({ threads = 1, relaxed, shared = hasSharedMemory() }: SimdBackendOptions): Promise<SimdBackend> {
+  if (!hasSimd()) throw cannotStart('this platform has no WebAssembly SIMD');
+  if (relaxed !== false) allowRelaxedSimd();
+  const fused = relaxed ?? hasRelaxedSimd();
+  if (fused && !hasRelaxedSimd()) throw cannotStart('this platform has no relaxed WebAssembly SIMD');
+  const module = await compileKernels({ relaxed: fused, shared });
+  const memory = createMemory(shared);
+  const kernels = await instantiate(module, memory);
+  const heap = createHeap(memory);
+  const pool = createThreadPool(kernels, heap, module, memory, shared);
+  pool.setThreads(threads);
+  return new SimdBackend(kernels, heap, pool);
+}
+
+/**
+ * Registers this backend with tfjs under the name `simd`, with all its kernels; `await setBackend('simd')` then starts it. tfjs
+ * prefers it to its own cpu and wasm backends when a program does not choose. Calling it again changes nothing unless the options
+ * differ: then the backend of that name is replaced, and its tensors are lost.
+ *
+ * Runs in Node 20 or later and in browsers. In a page, threads need cross-origin isolation, and the page should run the model in
+ * a worker: while a job runs, the calling thread waits for the others without letting go.
+ * @throws BackendError (`cannot-start`), from `setBackend`, where the platform has no WebAssembly SIMD.
+ */
+export function registerSimdBackend(options: SimdBackendOptions = {}): void {
+  const { name = 'simd' } = options;
+  const key = JSON.stringify([options.threads, options.relaxed, options.shared]);
+  if (registered.get(name) === key && engine().registryFactory[name] !== undefined) return;
+  if (registered.has(name)) removeBackend(name);
+  else for (const [kernelName, kernel] of Object.entries(allKernels)) registerOne(name, kernelName, kernel);
+  registered.set(name, key);
+  registerBackend(name, () => start(options), 3);
+}
+
+const registered = new Map<string, string>();
+
+function registerOne(backendName: string, kernelName: string, kernel: (typeof allKernels)[string]): void {
+  registerKernel({
+    kernelName,
+    backendName,
+    kernelFunc: ({ inputs, attrs, backend }) => {
+      const simd = backend as SimdBackend;
+      return simd.call(kernelName, () => kernel(simd, inputs as never, (attrs ?? {}) as never));
+    },
+  });
+}
+
+function running(name: string): SimdBackend {
+  const backend = engine().findBackend(name);
+  if (backend instanceof SimdBackend) return backend;
+  throw new BackendError({ place: name, rule: 'not-started', detail: `await setBackend('${name}') first` });
+}
+
+/**
+ * Uses `count` threads from the next kernel on. Results are the same for every number. Where memory is not shared it stays at 1.
+ * Returns the number in use.
+ * @throws BackendError (`not-started`) before the backend runs.
+ */
+export function setThreads(count: number, name = 'simd'): number {
+  const { pool } = running(name);
+  pool.setThreads(count);
+  return pool.threads;
+}
+
+/** Cores that this process may use: the most that `setThreads` can make use of. */
+export const availableThreads = (): number => coreCount();

@@ -1,0 +1,182 @@
+import { backend_util, type DataType, type TensorInfo } from '@tensorflow/tfjs-core';
+import { BINARY, JOB } from '../memory-map.js';
+import type { Numbers, SimdBackend } from '../simd-backend.js';
+import { input, type Kernel, type KernelTable, stridesOf } from './table.js';
+
+type Scalar = (a: number, b: number) => number;
+
+/** Rows of `n` elements in which each side runs on (step 1) or stands still (step 0); strides and offsets in elements. */
+interface Plan {
+  readonly n: number;
+  readonly rows: number;
+  readonly aStep: number;
+  readonly bStep: number;
+  readonly aRow: number;
+  readonly bRow: number;
+  /** Where each outer index begins, for a and for b; the result lies behind each other. */
+  readonly starts: readonly (readonly [number, number])[];
+}
+
+/** Strides of an operand along the result's dimensions: 0 where it is repeated. */
+function broadcastStrides(shape: readonly number[], rank: number): number[] {
+  const strides = stridesOf(shape).map((stride, d) => (shape[d] === 1 ? 0 : stride));
+  return [...new Array<number>(rank - shape.length).fill(0), ...strides];
+}
+
+/** How two shapes run together: dimensions that do so alike are joined, the last two become rows. */
+export function planBroadcast(aShape: readonly number[], bShape: readonly number[], shape: readonly number[]): Plan {
+  const [aStrides, bStrides] = [broadcastStrides(aShape, shape.length), broadcastStrides(bShape, shape.length)];
+  const dims: { size: number; a: number; b: number }[] = [];
+  shape.forEach((size, d) => {
+    if (size === 1) return;
+    const [a, b] = [aStrides[d]!, bStrides[d]!];
+    const outer = dims.at(-1);
+    if (outer !== undefined && outer.a === a * size && outer.b === b * size) {
+      dims[dims.length - 1] = { size: outer.size * size, a, b };
+    } else dims.push({ size, a, b });
+  });
+  const inner = dims.pop() ?? { size: 1, a: 1, b: 1 };
+  const row = dims.pop() ?? { size: 1, a: 0, b: 0 };
+  let starts: [number, number][] = [[0, 0]];
+  for (const { size, a, b } of dims) {
+    starts = starts.flatMap(([x, y]) =>
+      Array.from({ length: size }, (_, i): [number, number] => [x + i * a, y + i * b]),
+    );
+  }
+  return { n: inner.size, rows: row.size, aStep: inner.a, bStep: inner.b, aRow: row.a, bRow: row.b, starts };
+}
+
+/** A single long row as many short ones, so that threads can share it; the rest is what does not fill a row. */
+const ROW = 16384;
+
+function zipFloats(backend: SimdBackend, op: number, a: number, b: number, y: number, plan: Plan): void {
+  const { n, rows, aStep, bStep } = plan;
+  if (rows === 1 && n > 2 * ROW) {
+    const whole = Math.floor(n / ROW);
+    zipFloats(backend, op, a, b, y, { ...plan, n: ROW, rows: whole, aRow: ROW * aStep, bRow: ROW * bStep });
+    const done = whole * ROW;
+    if (done < n)
+      zipFloats(backend, op, a + 4 * done * aStep, b + 4 * done * bStep, y + 4 * done, { ...plan, n: n - done });
+    return;
+  }
+  const perChunk = Math.max(1, Math.ceil(ROW / n));
+  const parameters = [op, a, b, y, n, plan.aRow * 4, plan.bRow * 4, aStep, bStep, rows, perChunk];
+  backend.pool.run(JOB.zip, Math.ceil(rows / perChunk), parameters);
+}
+
+function zipNumbers(scalar: Scalar, a: Numbers, b: Numbers, y: Numbers, plan: Plan): void {
+  let at = 0;
+  for (const [aStart, bStart] of plan.starts) {
+    for (let r = 0; r < plan.rows; r++) {
+      let [i, j] = [aStart + r * plan.aRow, bStart + r * plan.bRow];
+      for (let e = 0; e < plan.n; e++, i += plan.aStep, j += plan.bStep) y[at++] = scalar(a[i]!, b[j]!);
+    }
+  }
+}
+
+/** tfjs's modulo: the sign of the divisor. */
+function mod(a: number, b: number): number {
+  const rest = a % b;
+  return (a < 0 && b < 0) || (a >= 0 && b >= 0) ? rest : (rest + b) % b;
+}
+
+/** Every binary operation on two numbers, in double precision, and the type of its result where it is not that of `a`. */
+const SCALAR: Readonly<Record<string, readonly [Scalar, DataType?]>> = {
+  Add: [(a, b) => a + b],
+  Sub: [(a, b) => a - b],
+  Multiply: [(a, b) => a * b],
+  RealDiv: [(a, b) => a / b],
+  FloorDiv: [(a, b) => Math.floor(a / b), 'int32'],
+  Maximum: [Math.max],
+  Minimum: [Math.min],
+  SquaredDifference: [(a, b) => (a - b) * (a - b)],
+  Pow: [(a, b) => a ** b],
+  Mod: [mod],
+  Atan2: [Math.atan2],
+  BitwiseAnd: [(a, b) => a & b],
+  Equal: [(a, b) => (a === b ? 1 : 0), 'bool'],
+  NotEqual: [(a, b) => (a !== b ? 1 : 0), 'bool'],
+  Less: [(a, b) => (a < b ? 1 : 0), 'bool'],
+  LessEqual: [(a, b) => (a <= b ? 1 : 0), 'bool'],
+  Greater: [(a, b) => (a > b ? 1 : 0), 'bool'],
+  GreaterEqual: [(a, b) => (a >= b ? 1 : 0), 'bool'],
+  LogicalAnd: [(a, b) => (a && b ? 1 : 0), 'bool'],
+  LogicalOr: [(a, b) => (a || b ? 1 : 0), 'bool'],
+  LogicalXor: [(a, b) => ((a ? 1 : 0) !== (b ? 1 : 0) ? 1 : 0), 'bool'],
+};
+
+/** Number of the fast operation for these types, if there is one. */
+function fastOperation(name: string, a: DataType, b: DataType): number | undefined {
+  if (a !== b || (a !== 'float32' && a !== 'int32')) return undefined;
+  return (BINARY[a] as Readonly<Record<string, number>>)[name];
+}
+
+/** Applies `name` to two tensors of any shapes that broadcast. */
+export function zip(
+  backend: SimdBackend,
+  name: string,
+  scalar: Scalar,
+  a: TensorInfo,
+  b: TensorInfo,
+  dtype: DataType,
+): TensorInfo {
+  const shape = backend_util.assertAndGetBroadcastShape(a.shape, b.shape);
+  const output = backend.output(shape, dtype);
+  if (shape.includes(0)) return output;
+  const plan = planBroadcast(a.shape, b.shape, shape);
+  const op = fastOperation(name, a.dtype, b.dtype);
+  const [from, other] = [backend.addressOf(a), backend.addressOf(b)];
+  if (op === undefined) {
+    zipNumbers(scalar, ...backend.viewsOf(a, b, output), plan);
+    return output;
+  }
+  const bytes = plan.n * plan.rows * 4;
+  plan.starts.forEach(([x, y], i) => {
+    zipFloats(backend, op, from + x * 4, other + y * 4, output.address + i * bytes, plan);
+  });
+  return output;
+}
+
+const binary =
+  (name: string, scalar: Scalar, dtype: DataType | undefined): Kernel =>
+  (backend, inputs) => {
+    const [a, b] = [input(inputs, 'a'), input(inputs, 'b')];
+    if (a.dtype === 'string') return compareStrings(backend, name, a, b);
+    return zip(backend, name, scalar, a, b, dtype ?? a.dtype);
+  };
+
+/** Strings can be compared for equality; anything else is not for them. */
+function compareStrings(backend: SimdBackend, name: string, a: TensorInfo, b: TensorInfo): TensorInfo {
+  const [left, right] = [backend.stringsOf(a), backend.stringsOf(b)];
+  if (left === undefined || right === undefined || (name !== 'Equal' && name !== 'NotEqual')) {
+    backend.addressOf(a); // throws: strings are no numbers
+    backend.addressOf(b);
+  }
+  const shape = backend_util.assertAndGetBroadcastShape(a.shape, b.shape);
+  const output = backend.output(shape, 'bool');
+  if (shape.includes(0)) return output;
+  const numbers = new Map<string, number>();
+  const numberOf = (bytes: Uint8Array) => {
+    const text = bytes.join();
+    if (!numbers.has(text)) numbers.set(text, numbers.size);
+    return numbers.get(text)!;
+  };
+  const [x, y] = [Int32Array.from(left!, numberOf), Int32Array.from(right!, numberOf)];
+  zipNumbers(SCALAR[name]![0], x, y, backend.valuesOf(output), planBroadcast(a.shape, b.shape, shape));
+  return output;
+}
+
+export const binaryKernels: KernelTable = {
+  ...Object.fromEntries(Object.entries(SCALAR).map(([name, [scalar, dtype]]) => [name, binary(name, scalar, dtype)])),
+  Prelu: (backend, inputs) =>
+    zip(backend, 'Prelu', (x, slope) => (x < 0 ? slope * x : x), input(inputs, 'x'), input(inputs, 'alpha'), 'float32'),
+  EluGrad: (backend, inputs) =>
+    zip(
+      backend,
+      'EluGrad',
+      (dy, y) => (y >= 0 ? dy : dy * (y + 1)),
+      input(inputs, 'dy'),
+      input(inputs, 'y'),
+      'float32',
+    ),
+};

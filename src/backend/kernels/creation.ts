@@ -1,0 +1,69 @@
+import {
+  type DataType,
+  type FillAttrs,
+  type LinSpaceAttrs,
+  type OneHotAttrs,
+  type RangeAttrs,
+  type TensorInfo,
+  util,
+} from '@tensorflow/tfjs-core';
+import type { SimdBackend } from '../simd-backend.js';
+import { input, type KernelTable, sizeOf } from './table.js';
+
+function filled(backend: SimdBackend, shape: readonly number[], dtype: DataType, value: number | string): TensorInfo {
+  if (dtype === 'string') {
+    return backend.stringOutput(shape, new Array(sizeOf(shape)).fill(util.encodeString(String(value))));
+  }
+  const output = backend.output(shape, dtype);
+  backend.valuesOf(output).fill(Number(value));
+  return output;
+}
+
+/** start, start + step, …; a step of 1 turns round where stop lies below, and steps in the wrong direction give nothing. */
+function range(backend: SimdBackend, { start, stop, step, dtype }: RangeAttrs): TensorInfo {
+  const nothing = start === stop || (start < stop && step < 0) || (stop < start && step > 1);
+  const length = nothing ? 0 : Math.abs(Math.ceil((stop - start) / step));
+  const by = stop < start && step === 1 ? -1 : step;
+  const output = backend.output([length], dtype);
+  const target = backend.valuesOf(output);
+  if (length > 0) target[0] = start;
+  for (let i = 1; i < length; i++) target[i] = target[i - 1]! + by; // rounded at every step, as tfjs does
+  return output;
+}
+
+function linSpace(backend: SimdBackend, { start, stop, num }: LinSpaceAttrs): TensorInfo {
+  const output = backend.output([num], 'float32');
+  const target = backend.valuesOf(output);
+  const step = (stop - start) / (num - 1);
+  target[0] = start;
+  for (let i = 1; i < num; i++) target[i] = target[i - 1]! + step;
+  return output;
+}
+
+function oneHot(backend: SimdBackend, indices: TensorInfo, attributes: OneHotAttrs): TensorInfo {
+  const { depth, onValue, offValue, dtype } = attributes;
+  const output = backend.output([...indices.shape, depth], dtype);
+  const [places, target] = backend.viewsOf(indices, output);
+  target.fill(offValue);
+  places.forEach((place, i) => {
+    if (place >= 0 && place < depth) target[i * depth + place] = onValue;
+  });
+  return output;
+}
+
+/** Kernels that make tensors out of nothing but their attributes. */
+export const creationKernels: KernelTable = {
+  Fill(backend, _, attributes) {
+    const { shape, value, dtype } = attributes as unknown as FillAttrs;
+    return filled(backend, shape, dtype ?? util.inferDtype(value as never), value);
+  },
+  ZerosLike: (backend, inputs) => {
+    const x = input(inputs, 'x');
+    return filled(backend, x.shape, x.dtype, x.dtype === 'string' ? '' : 0);
+  },
+  OnesLike: (backend, inputs) => filled(backend, input(inputs, 'x').shape, input(inputs, 'x').dtype, 1),
+  Range: (backend, _, attributes) => range(backend, attributes as unknown as RangeAttrs),
+  LinSpace: (backend, _, attributes) => linSpace(backend, attributes as unknown as LinSpaceAttrs),
+  OneHot: (backend, inputs, attributes) =>
+    oneHot(backend, input(inputs, 'indices'), attributes as unknown as OneHotAttrs),
+};

@@ -1,0 +1,32 @@
+import type { TensorInfo } from '@tensorflow/tfjs-core';
+import type { SimdBackend } from '../simd-backend.js';
+
+/** Inputs by name; a list of tensors has the names 0, 1, … */
+export type Inputs = Readonly<Record<string, TensorInfo>>;
+export type Attributes = Readonly<Record<string, unknown>>;
+
+/** A kernel: reads its inputs, returns new tensors. Numbers and shapes were checked by tfjs's op. */
+export type Kernel = (backend: SimdBackend, inputs: Inputs, attributes: Attributes) => TensorInfo | TensorInfo[];
+
+/** Kernels by the names that tfjs-core calls them. */
+export type KernelTable = Readonly<Record<string, Kernel>>;
+
+/** An input that the kernel cannot do without. */
+export const input = (inputs: Inputs, name: string): TensorInfo => inputs[name]!;
+
+/** The inputs of kernels that take a list. */
+export const listOf = (inputs: Inputs): TensorInfo[] => Object.values(inputs);
+
+/** Number of elements. */
+export const sizeOf = (shape: readonly number[]): number => shape.reduce((size, n) => size * n, 1);
+
+/** Strides, in elements, of a contiguous tensor: one for each dimension. */
+export function stridesOf(shape: readonly number[]): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let d = shape.length - 1; d >= 0; d--) {
+    strides[d] = stride;
+    stride *= shape[d]!;
+  }
+  return strides;
+}

@@ -1,0 +1,76 @@
+/**
+ * What differs between Node and browsers. Node's modules are reached through `process.getBuiltinModule`, so that no bundler and no
+ * browser ever sees a `node:` import.
+ */
+
+/** A worker that never returns from its first message. */
+export interface Helper {
+  stop(): void;
+}
+
+interface NodeProcess {
+  readonly versions?: { readonly node?: string };
+  getBuiltinModule?(name: string): unknown;
+}
+
+interface NodeWorker {
+  unref(): void;
+  on(event: 'error', listener: (error: Error) => void): void;
+  terminate(): Promise<number>;
+}
+
+type WorkerThreads = { readonly Worker: new (code: string, options: object) => NodeWorker };
+
+const nodeProcess = (): NodeProcess | undefined => {
+  const { process } = globalThis as { process?: NodeProcess };
+  return process?.versions?.node !== undefined && process.getBuiltinModule !== undefined ? process : undefined;
+};
+
+const builtin = <T>(name: string): T | undefined => nodeProcess()?.getBuiltinModule?.(name) as T | undefined;
+
+/** Node 20 has relaxed SIMD behind a flag of V8, to be set before anything is compiled; later versions have it at once. */
+export function allowRelaxedSimd(): void {
+  const version = Number.parseInt(nodeProcess()?.versions?.node ?? '99', 10);
+  if (version >= 22) return;
+  builtin<{ setFlagsFromString(flags: string): void }>('node:v8')?.setFlagsFromString(
+    '--experimental-wasm-relaxed-simd',
+  );
+}
+
+/** Cores that this process may use; 1 where nobody tells. */
+export function coreCount(): number {
+  const os = builtin<{ availableParallelism(): number }>('node:os');
+  return os?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
+}
+
+/** What a worker does with the `{ module, memory, thread, spins }` it is given. */
+const SERVE = `({ module, memory, thread, spins }) => {
+  new WebAssembly.Instance(module, { env: { memory } }).exports.serve(thread, spins);
+}`;
+
+/** Starts a worker on `data`; undefined where the platform has none or refuses. Its failure is not the caller's: it merely does not help. */
+export function startHelper(data: object): Helper | undefined {
+  const threads = builtin<WorkerThreads>('node:worker_threads');
+  try {
+    return threads === undefined ? startWebWorker(data) : startNodeWorker(threads, data);
+  } catch {
+    return undefined;
+  }
+}
+
+function startNodeWorker({ Worker }: WorkerThreads, workerData: object): Helper {
+  const code = `(${SERVE})(require('node:worker_threads').workerData)`;
+  const worker = new Worker(code, { eval: true, workerData, execArgv: [] });
+  worker.on('error', () => {});
+  worker.unref();
+  return { stop: () => void worker.terminate() };
+}
+
+function startWebWorker(data: object): Helper | undefined {
+  if (typeof Worker !== 'function') return undefined;
+  const url = URL.createObjectURL(new Blob([`onmessage = (e) => (${SERVE})(e.data)`], { type: 'text/javascript' }));
+  const worker = new Worker(url);
+  URL.revokeObjectURL(url);
+  worker.postMessage(data);
+  return { stop: () => worker.terminate() };
+}

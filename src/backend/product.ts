@@ -1,0 +1,135 @@
+import { FORMAT, JOB, UNARY, type WeightFormat } from './memory-map.js';
+import { packedBytes, type SimdBackend } from './simd-backend.js';
+import { floatBits } from './thread-pool.js';
+
+/** The right-hand side of a product, in panels. */
+export interface Panels {
+  readonly format: WeightFormat;
+  readonly address: number;
+  /** One a column, for int8; 0 otherwise. */
+  readonly scales: number;
+}
+
+/** C[m, n] = activation(A · B + bias); addresses and leading dimensions in bytes. */
+export interface Product {
+  readonly m: number;
+  readonly k: number;
+  readonly n: number;
+  readonly a: number;
+  /** From row to row of A, or of its transpose. */
+  readonly lda: number;
+  /** A lies there as [k, m]. */
+  readonly transposed?: boolean;
+  readonly b: Panels;
+  readonly c: number;
+  readonly ldc: number;
+  /** [n], or 0. */
+  readonly bias?: number;
+  readonly activation?: keyof typeof UNARY;
+}
+
+/** Rows up to which weights are decoded in registers; as in assembly/linear.ts. */
+const STREAM_ROWS = 8;
+/** Rows of one block of A: with 768 columns it stays in the second-level cache. */
+const BLOCK_ROWS = 204;
+/** Steps of k in one block, as in assembly/linear.ts: what a widened panel needs. */
+const K_BLOCK = 768;
+/** Multiply-adds of a chunk above STREAM_ROWS rows, and bytes of weights up to them: some 50 microseconds. */
+const CHUNK_WORK = 1_250_000;
+const CHUNK_BYTES = 262_144;
+/** f16 weights are decoded 2^112 too small, against rows 2^112 too large: numbers from here on would overflow. */
+const F16_LIMIT = 60_000;
+
+/** Panels of 8 columns that one chunk takes. */
+function panelsPerChunk({ m, k, n, b }: Product): number {
+  const stepBytes = b.format === 'f32' ? 32 : b.format === 'int8' ? 8 : 16;
+  const wanted = m > STREAM_ROWS ? CHUNK_WORK / (Math.min(m, BLOCK_ROWS) * k * 8) : CHUNK_BYTES / (k * stepBytes);
+  return Math.min(Math.max(1, Math.round(wanted)), Math.ceil(n / 8));
+}
+
+/** A in tiles of rows (assembly/pack.ts). A single row is its own tile. */
+function packLeft(backend: SimdBackend, { m, k, a, lda, transposed = false }: Product, tileRows: number): number {
+  if (m === 1 && !transposed) return a;
+  const tiles = backend.scratch(m * k * 4);
+  const perChunk = tileRows * 8;
+  backend.pool.run(JOB.packTiles, Math.ceil(m / perChunk), [a, lda, tiles, m, k, transposed ? 1 : 0, perChunk]);
+  return tiles;
+}
+
+/** `x`, `size` numbers, times 2^112. */
+function raised(backend: SimdBackend, x: number, size: number): number {
+  const y = backend.scratch(size * 4);
+  backend.pool.run(JOB.map, 1, [UNARY.Affine, x, y, size, floatBits(2 ** 112), floatBits(0)]);
+  return y;
+}
+
+/** f16 panels as f32 panels, for the rare rows that would overflow. */
+function widened(backend: SimdBackend, { k, n, b }: Product): Panels {
+  const [plain, panels] = [backend.scratch(k * n * 4), backend.scratch(packedBytes('f32', k, n))];
+  backend.kernels.unpackWeight(FORMAT[b.format], b.address, b.scales, plain, n, k);
+  backend.kernels.packPanels(plain, n * 4, panels, k, n, k);
+  return { format: 'f32', address: panels, scales: 0 };
+}
+
+/** One product on any number of rows; nothing is done where C is empty, and A · B is 0 where k is. */
+export function multiply(backend: SimdBackend, product: Product): void {
+  const { m, k, n, b } = product;
+  if (m === 0 || n === 0) return;
+  if (k === 0) fillWithBias(backend, product);
+  else if (b.format === 'int8' && m <= STREAM_ROWS) multiplyInt8(backend, product);
+  else multiplyFloats(backend, product);
+}
+
+/** What is left of a product over nothing. */
+function fillWithBias(backend: SimdBackend, { m, n, c, ldc, bias = 0, activation }: Product): void {
+  for (let row = c; row < c + m * ldc; row += ldc) {
+    const target = backend.view(row, n, 'float32');
+    if (bias > 0) target.set(backend.view(bias, n, 'float32'));
+    else target.fill(0);
+    if (activation !== undefined) backend.pool.run(JOB.map, 1, [UNARY[activation], row, row, n]);
+  }
+}
+
+function multiplyFloats(backend: SimdBackend, product: Product): void {
+  const { m, k, b } = product;
+  const tileRows = backend.kernels.tileRows();
+  let tiles = packLeft(backend, product, tileRows);
+  let panels = b;
+  if (b.format === 'f16' && m <= STREAM_ROWS) {
+    if (backend.kernels.largest(tiles, m * k) < F16_LIMIT) tiles = raised(backend, tiles, m * k);
+    else panels = widened(backend, product);
+  }
+  runLinear(backend, product, JOB.linear, tiles, panels, Math.floor(BLOCK_ROWS / tileRows) * tileRows, 0);
+}
+
+/** Few rows against int8 weights: the rows are rounded to 16 bits and the sums are exact integers. */
+function multiplyInt8(backend: SimdBackend, product: Product): void {
+  const { m, k, a, b } = product;
+  const pairs = Math.ceil(k / 2);
+  const [tiles, rowScales] = [backend.scratch(m * pairs * 4), backend.scratch(m * 4)];
+  const limit = Math.min(32_767, Math.floor((2 ** 31 - 1) / (128 * k)));
+  backend.kernels.packTilesInt16(a, tiles, rowScales, m, k, limit);
+  runLinear(backend, product, JOB.linearInt8, tiles, b, m, rowScales);
+}
+
+function runLinear(
+  backend: SimdBackend,
+  product: Product,
+  job: number,
+  tiles: number,
+  panels: Panels,
+  blockRows: number,
+  rowScales: number,
+): void {
+  const { m, k, n, c, ldc, bias = 0, activation } = product;
+  const perChunk = panelsPerChunk(product);
+  const chunksPerBlock = Math.ceil(Math.ceil(n / 8) / perChunk);
+  const perThread = Math.min(m, blockRows) * 32 + K_BLOCK * 32 + 64;
+  const scratch = backend.scratch(perThread * backend.pool.threads);
+  const parameters = [
+    ...[tiles, m, k, panels.address, FORMAT[panels.format], panels.scales, n, c, ldc, bias],
+    ...[activation === undefined ? -1 : UNARY[activation], scratch, perThread, perChunk, blockRows, chunksPerBlock],
+    rowScales,
+  ];
+  backend.pool.run(job, chunksPerBlock * Math.ceil(m / blockRows), parameters);
+}

@@ -1,0 +1,67 @@
+import type { KernelExports } from './binary.js';
+import type { Heap } from './heap.js';
+import { PARAMETERS } from './memory-map.js';
+import { type Helper, startHelper } from './platform.js';
+
+/** Runs jobs of the kernels, in chunks, on one or more threads. */
+export interface ThreadPool {
+  /**
+   * Runs all `chunks` of a job. `parameters` are its words in order: integers and addresses as they are, float32 numbers through
+   * `floatBits`. Jobs with fewer than `MIN_CHUNKS` chunks stay on the calling thread.
+   */
+  run(job: number, chunks: number, parameters: readonly number[]): void;
+  /** Threads that a job can use, the calling one included: what per-thread scratch must be multiplied with. */
+  readonly threads: number;
+  /** Uses `count` threads from the next job on; fewer where the memory is not shared or workers cannot be started. */
+  setThreads(count: number): void;
+  stop(): void;
+}
+
+/** Below this a job is not worth waking anyone. */
+const MIN_CHUNKS = 4;
+
+/** How often a worker looks for new work before it sleeps: some 50 microseconds, a little longer than tfjs needs between two kernels. */
+const SPINS = 20_000;
+
+const floats = new Float32Array(1);
+const words = new Int32Array(floats.buffer);
+
+/** The 32 bits of a float32, as the integer that `run` passes on. */
+export function floatBits(value: number): number {
+  floats[0] = value;
+  return words[0]!;
+}
+
+/** A pool over one instance of the kernels; `module` and a shared `memory` are what its workers need. */
+export function createThreadPool(
+  kernels: KernelExports,
+  heap: Heap,
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+  shared: boolean,
+): ThreadPool {
+  const helpers: Helper[] = [];
+  let threads = 1;
+  return {
+    run(job, chunks, parameters) {
+      heap.i32.set(parameters, PARAMETERS >> 2);
+      kernels.run(job, chunks, chunks < MIN_CHUNKS ? 0 : threads - 1);
+    },
+    get threads() {
+      return threads;
+    },
+    setThreads(count) {
+      const wanted = shared ? Math.max(1, Math.floor(count)) : 1;
+      while (helpers.length < wanted - 1) {
+        const helper = startHelper({ module, memory, thread: helpers.length + 1, spins: SPINS });
+        if (helper === undefined) break;
+        helpers.push(helper);
+      }
+      threads = Math.min(wanted, helpers.length + 1);
+    },
+    stop() {
+      for (const helper of helpers.splice(0)) helper.stop();
+      threads = 1;
+    },
+  };
+}

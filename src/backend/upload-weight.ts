@@ -1,0 +1,172 @@
+import { engine, type Tensor2D } from '@tensorflow/tfjs-core';
+import { BackendError } from '../errors.js';
+import { FORMAT, type WeightFormat } from './memory-map.js';
+import { type Packed, packedBytes, SimdBackend } from './simd-backend.js';
+
+/** A weight matrix as it comes from a file. */
+export interface WeightUpload {
+  /** How it is kept in memory, and used. */
+  readonly format: WeightFormat;
+  /**
+   * Row-major: Float32Array for f32, the bits as Uint16Array for bf16 and f16, Int8Array for int8. A Float32Array is rounded to
+   * the format where that is narrower (to nearest, ties to even; int8 symmetrically, one scale an output channel).
+   */
+  readonly data: Float32Array | Uint16Array | Int8Array;
+  /** What an int8 number of each output channel stands for: [out]. Only with an Int8Array. */
+  readonly scales?: Float32Array;
+  /** [in, out]. */
+  readonly shape: readonly [number, number];
+  /** Does `data` lie as [out, in], as PyTorch stores it? Default: [in, out]. */
+  readonly transposed?: boolean;
+}
+
+/** Bytes that are staged at once on their way into the panels. */
+const STAGE = 4 * 1024 * 1024;
+
+const fault = (rule: string, detail: string) => new BackendError({ place: 'simd: uploadWeight', rule, detail });
+
+const scratchFloat = new Float32Array(1);
+const scratchBits = new Uint32Array(scratchFloat.buffer);
+
+/** float32 to the nearest bf16, ties to even. */
+function toBf16(value: number): number {
+  scratchFloat[0] = value;
+  const bits = scratchBits[0]!;
+  if (Number.isNaN(value)) return 0x7fc0;
+  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+}
+
+/** float32 to the nearest f16, ties to even; too large numbers become infinite. */
+function toF16(value: number): number {
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  const size = Math.abs(value);
+  if (Number.isNaN(value)) return 0x7e00;
+  if (size >= 65520) return sign | 0x7c00;
+  const exponent = Math.max(-14, Math.floor(Math.log2(size === 0 ? 2 ** -14 : size)));
+  // A binade too high or low by log2's rounding is mended by the carry of the mantissa into the exponent.
+  const mantissa = size / 2 ** (exponent - 10);
+  const whole = Math.floor(mantissa);
+  const rest = mantissa - whole;
+  const rounded = rest > 0.5 || (rest === 0.5 && whole % 2 === 1) ? whole + 1 : whole;
+  return sign | (exponent === -14 && rounded < 1024 ? rounded : ((exponent + 14) << 10) + rounded);
+}
+
+/** [in, out] numbers as int8 with one scale a column. */
+function quantise(
+  data: Float32Array,
+  at: (i: number, j: number) => number,
+  [rows, columns]: readonly [number, number],
+) {
+  const scales = new Float32Array(columns);
+  for (let j = 0; j < columns; j++) {
+    let top = 0;
+    for (let i = 0; i < rows; i++) top = Math.max(top, Math.abs(data[at(i, j)]!));
+    scales[j] = top / 127;
+  }
+  const factors = Float64Array.from(scales, (scale) => (scale > 0 ? 1 / scale : 0));
+  const words = new Int8Array(data.length);
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++) words[at(i, j)] = Math.round(data[at(i, j)]! * factors[j]!);
+  }
+  return { words, scales };
+}
+
+interface Words {
+  readonly data: Float32Array | Uint16Array | Int8Array;
+  readonly scales: Float32Array | undefined;
+}
+
+/** The numbers in the element type of their format. */
+function wordsOf(upload: WeightUpload, at: (i: number, j: number) => number): Words {
+  const { format, data, scales, shape } = upload;
+  const expected = { f32: Float32Array, bf16: Uint16Array, f16: Uint16Array, int8: Int8Array }[format];
+  if (data instanceof expected) return { data, scales };
+  if (!(data instanceof Float32Array))
+    throw fault('wrong-type', `${format} wants a ${expected.name} or a Float32Array`);
+  if (format === 'int8') {
+    const { words, scales: own } = quantise(data, at, shape);
+    return { data: words, scales: own };
+  }
+  return { data: Uint16Array.from(data, format === 'bf16' ? toBf16 : toF16), scales };
+}
+
+function check({ format, data, scales, shape }: WeightUpload): void {
+  const [rows, columns] = shape;
+  if (!(format in FORMAT)) throw fault('unknown-format', `${format} is not one of ${Object.keys(FORMAT).join(', ')}`);
+  if (data.length !== rows * columns) throw fault('wrong-size', `${data.length} numbers for [${rows}, ${columns}]`);
+  const needed = format === 'int8' && data instanceof Int8Array;
+  if (needed !== (scales !== undefined)) throw fault('wrong-scales', 'scales belong to int8 numbers, and only to them');
+  if (scales !== undefined && scales.length !== columns) {
+    throw fault('wrong-scales', `${scales.length} scales for ${columns} output channels`);
+  }
+}
+
+/** Does an f16 array hold infinities or NaN? The kernels' decoding has none. */
+const hasSpecials = (words: Uint16Array) => words.some((word) => (word & 0x7c00) === 0x7c00);
+
+function place(backend: SimdBackend, upload: WeightUpload): Packed {
+  const { shape, transposed = false } = upload;
+  const [rows, columns] = shape;
+  const at = transposed ? (i: number, j: number) => j * rows + i : (i: number, j: number) => i * columns + j;
+  const { data, scales } = wordsOf(upload, at);
+  const { format } = upload;
+  if (format === 'f16' && hasSpecials(data as Uint16Array)) throw fault('not-finite', 'f16 weights must be finite');
+  const bytes = packedBytes(format, rows, columns);
+  const address = backend.heap.alloc(bytes);
+  const scaleBytes = scales === undefined ? 0 : Math.ceil(columns / 8) * 8 * 4;
+  const scaleAddress = scaleBytes > 0 ? backend.heap.alloc(scaleBytes) : 0;
+  if (scales !== undefined) backend.view(scaleAddress, columns, 'float32').set(scales);
+  // An odd last row of int8 has no partner: its place must be zero.
+  if (format === 'int8' && rows % 2 === 1) backend.heap.u8.fill(0, address, address + bytes);
+  stage(backend, data, at, shape, (from, row, count) => {
+    backend.kernels.packWeight(FORMAT[format], from, address, row, count, columns, rows);
+  });
+  return { format, rows, columns, address, bytes, scales: scaleAddress, scaleBytes };
+}
+
+/** Carries row-major slabs of the matrix into our memory, and hands each to `pack`. */
+function stage(
+  backend: SimdBackend,
+  data: Float32Array | Uint16Array | Int8Array,
+  at: (i: number, j: number) => number,
+  [rows, columns]: readonly [number, number],
+  pack: (from: number, row: number, count: number) => void,
+): void {
+  const perSlab = Math.max(1, Math.floor(STAGE / Math.max(1, columns * data.BYTES_PER_ELEMENT)));
+  const straight = at(0, 1) === 1 || columns === 1;
+  const slab = new (data.constructor as Float32ArrayConstructor)(straight ? 0 : Math.min(perSlab, rows) * columns);
+  backend.call('uploadWeight', () => {
+    const from = backend.scratch(Math.min(perSlab, rows) * columns * data.BYTES_PER_ELEMENT);
+    const target = new (data.constructor as Float32ArrayConstructor)(
+      ...([backend.heap.u8.buffer, from, Math.min(perSlab, rows) * columns] as unknown as [
+        ArrayBuffer,
+        number,
+        number,
+      ]),
+    );
+    for (let row = 0; row < rows; row += perSlab) {
+      const count = Math.min(perSlab, rows - row);
+      if (straight) target.set(data.subarray(row * columns, (row + count) * columns));
+      else {
+        for (let i = 0; i < count; i++) {
+          for (let j = 0; j < columns; j++) slab[i * columns + j] = data[at(row + i, j)]!;
+        }
+        target.set(slab);
+      }
+      pack(from, row, count);
+    }
+  });
+}
+
+/**
+ * Uploads the weight of a linear layer in the given format, packed for `GitLinear`; to every other kernel, and when it is read,
+ * it is a float32 [in, out] tensor with the values that the format stands for. Needs the simd backend to be the current one (or to
+ * be given).
+ * @throws BackendError (`not-current`, `unknown-format`, `wrong-type`, `wrong-size`, `wrong-scales`, `not-finite`, `memory-limit`).
+ */
+export function uploadWeight(upload: WeightUpload, backend: unknown = engine().backend): Tensor2D {
+  if (!(backend instanceof SimdBackend)) throw fault('not-current', 'the current backend is not simd');
+  check(upload);
+  const dataId = backend.adopt(place(backend, upload));
+  return engine().makeTensorFromDataId(dataId, [...upload.shape], 'float32', backend) as Tensor2D;
+}

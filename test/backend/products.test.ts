@@ -1,0 +1,228 @@
+import assert from 'node:assert/strict';
+import * as tf from '@tensorflow/tfjs-core';
+import fc from 'fast-check';
+import { type LinearActivation, uploadWeight, type WeightFormat } from '../../src/backend/index.js';
+import { expectTensors } from '../support/close.js';
+import { holds, make, type Spec, sameAsCpu, specs, useVariant, VARIANTS } from './support.js';
+
+/** A size from a small or a larger range, sometimes 0. */
+const size = fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 70 }), fc.constant(0));
+
+/** a [..., m, k] and b [..., k, n], either transposed, their leading dimensions broadcasting. */
+const products = fc
+  .tuple(
+    size,
+    size,
+    size,
+    fc.array(fc.integer({ min: 1, max: 3 }), { maxLength: 2 }),
+    fc.boolean(),
+    fc.boolean(),
+    fc.nat(3),
+  )
+  .chain(([m, k, n, batch, transposeA, transposeB, ones]) => {
+    const aBatch = batch.map((b) => (ones === 1 ? 1 : b));
+    const bBatch = batch.map((b) => (ones === 2 ? 1 : b)).slice(ones === 3 ? batch.length : 0);
+    return fc
+      .tuple(
+        specs([...aBatch, ...(transposeA ? [k, m] : [m, k])]),
+        specs([...bBatch, ...(transposeB ? [n, k] : [k, n])]),
+        specs([n]),
+      )
+      .map(([a, b, bias]) => ({ a, b, bias, transposeA, transposeB }));
+  });
+
+const exact = (x: number, activation: LinearActivation) => {
+  if (activation === 'none') return x;
+  return activation === 'gelu' ? (x / 2) * (1 + erf(x / Math.SQRT2)) : x / (1 + Math.exp(-1.702 * x));
+};
+
+/** erf in double precision: the series near zero, the continued fraction beyond. */
+function erf(x: number): number {
+  if (Math.abs(x) > 3) {
+    let fraction = 0;
+    for (let i = 60; i > 0; i--) fraction = i / 2 / (Math.abs(x) + fraction);
+    return Math.sign(x) * (1 - Math.exp(-x * x) / ((Math.abs(x) + fraction) * Math.sqrt(Math.PI)));
+  }
+  let [sum, term] = [x, x];
+  for (let i = 1; i < 80; i++) {
+    term *= (-x * x) / i;
+    sum += term / (2 * i + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * sum;
+}
+
+/** The largest difference of GitLinear to the same in float64 with the weights as they read back. */
+async function linearError(x: Spec, w: tf.Tensor, bias: Spec | undefined, activation: LinearActivation) {
+  const inputs = { x: make(x), weight: w, ...(bias === undefined ? {} : { bias: make(bias) }) };
+  const y = tf.engine().runKernel('GitLinear', inputs, { activation }) as tf.Tensor;
+  const [m = 0, k = 0] = x.shape;
+  const n = w.shape[1]!;
+  assert.deepEqual(y.shape, [m, n]);
+  const [weights, got] = [await w.data(), await y.data()];
+  let error = 0;
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      let sum = bias?.values[j] ?? 0;
+      for (let l = 0; l < k; l++) sum += x.values[i * k + l]! * weights[l * n + j]!;
+      const difference = Math.abs(exact(sum, activation) - got[i * n + j]!);
+      error = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : Math.max(error, difference);
+    }
+  }
+  tf.dispose([inputs.x, y, ...('bias' in inputs ? [inputs.bias as tf.Tensor] : [])]);
+  return error;
+}
+
+for (const { name } of VARIANTS) {
+  describe(`${name}: products`, () => {
+    before(() => useVariant(name));
+
+    it('matMul of every rank, transposed or not, against tfjs’s cpu backend', () =>
+      holds(
+        products,
+        ({ a, b, transposeA, transposeB }) =>
+          sameAsCpu(name, [a, b], (x, y) => tf.matMul(x!, y!, transposeA, transposeB), 2e-5),
+        60,
+      ));
+
+    it('fused matMul with bias and every activation, against tfjs’s cpu backend', () =>
+      holds(
+        fc.tuple(products, fc.constantFrom('linear', 'relu', 'relu6', 'elu', 'sigmoid', 'leakyrelu', 'prelu')),
+        ([{ a, b, bias, transposeA, transposeB }, activation]) => {
+          if (a.shape.includes(0) || b.shape.includes(0)) return Promise.resolve();
+          const run = (x?: tf.Tensor, y?: tf.Tensor, z?: tf.Tensor) =>
+            tf.fused.matMul({
+              ...{ a: x!, b: y!, bias: z!, transposeA, transposeB },
+              ...{ activation: activation as 'relu', leakyreluAlpha: 0.3 },
+              ...(activation === 'prelu' ? { preluActivationWeights: z! } : {}),
+            });
+          return sameAsCpu(name, [a, b, bias], run, 2e-5);
+        },
+        60,
+      ));
+
+    it('GitLinear in each weight format against float64', () =>
+      holds(
+        fc
+          .tuple(
+            fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 60 })),
+            ...[size, size.map((n) => n + 1)],
+            fc.constantFrom<WeightFormat>('f32', 'bf16', 'f16', 'int8'),
+            ...[fc.constantFrom<LinearActivation>('none', 'gelu', 'quick_gelu'), fc.boolean(), fc.boolean()],
+          )
+          .chain((r) => {
+            const [m, k, n] = r as unknown as [number, number, number];
+            return fc.tuple(
+              fc.constant(r),
+              specs([m, k]),
+              specs([k, n], 'float32', { min: -0.3, max: 0.3 }),
+              specs([n]),
+            );
+          }),
+        async ([[m, k, n, format, activation, transposed, biased], x, w, bias]) => {
+          await expectTensors(0, async () => {
+            const [rows, columns] = [k as number, n as number];
+            const at = (i: number) =>
+              transposed ? w.values[(i % rows) * columns + Math.floor(i / rows)]! : w.values[i]!;
+            const data = Float32Array.from({ length: rows * columns }, (_, i) => at(i));
+            const weight = uploadWeight({
+              ...{ format: format as WeightFormat, data, shape: [rows, columns], transposed: transposed as boolean },
+            });
+            const error = await linearError(x, weight, biased ? bias : undefined, activation as LinearActivation);
+            // Rounding of k sums of numbers up to 4 * 0.3; int8 rounds few rows to 16 bits as well.
+            const rounded = format === 'int8' && (m as number) <= 8;
+            assert.ok(error <= (rounded ? 1.5e-3 : 1e-5), `${format} [${x.shape}] · [${w.shape}]: ${error}`);
+            weight.dispose();
+          });
+        },
+        100,
+      ));
+  });
+}
+
+describe('simd: convolution', () => {
+  before(() => useVariant('simd'));
+
+  it('conv2d and fused conv2d against tfjs’s cpu backend', () =>
+    holds(
+      fc
+        .tuple(
+          ...[fc.integer({ min: 1, max: 2 }), fc.integer({ min: 3, max: 9 }), fc.integer({ min: 3, max: 9 })],
+          ...[fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 10 })],
+          ...[fc.integer({ min: 1, max: 3 }), fc.constantFrom('same', 'valid', 1), fc.integer({ min: 1, max: 2 })],
+        )
+        .chain((r) => {
+          const [batch, height, width, filter, channels, out] = r as number[];
+          return fc.tuple(
+            fc.constant(r),
+            specs([batch!, height!, width!, channels!]),
+            specs([filter!, filter!, channels!, out!]),
+            specs([out!]),
+          );
+        }),
+      async ([r, x, filter, bias]) => {
+        const [stride, pad, dilation] = [r[6] as number, r[7] as 'same', r[8] as number];
+        const steps = dilation > 1 ? 1 : stride;
+        await sameAsCpu(
+          ...(['simd', [x, filter]] as const),
+          (a, f) => tf.conv2d(a as tf.Tensor4D, f as tf.Tensor4D, steps, pad, 'NHWC', dilation),
+          1e-5,
+        );
+        await sameAsCpu(
+          ...(['simd', [x, filter, bias]] as const),
+          (a, f, b) =>
+            tf.fused.conv2d({
+              ...{ x: a as tf.Tensor4D, filter: f as tf.Tensor4D, strides: stride, pad, bias: b! },
+              activation: 'relu6',
+            }),
+          1e-5,
+        );
+      },
+    ));
+
+  it('other layouts throw by name', () => {
+    const [x, filter] = [tf.zeros([1, 1, 4, 4]), tf.zeros([2, 2, 1, 1])];
+    const run = () => tf.conv2d(x as tf.Tensor4D, filter as tf.Tensor4D, 1, 'valid', 'NCHW');
+    assert.throws(run, /simd: Conv2D: unsupported-layout/);
+    tf.dispose([x, filter]);
+  });
+});
+
+describe('simd: weights', () => {
+  before(() => useVariant('simd'));
+
+  it('a packed weight reads back, and serves other kernels, as what it was', async () => {
+    const values = Float32Array.from({ length: 7 * 11 }, (_, i) => Math.sin(i));
+    const w = tf.tensor2d(values, [7, 11]);
+    const packed = tf.engine().runKernel('GitPackWeight', { w }) as tf.Tensor2D;
+    assert.deepEqual(await packed.data(), values);
+    assert.deepEqual(await w.data(), values);
+    assert.deepEqual(await tf.transpose(packed).data(), await tf.transpose(tf.tensor2d(values, [7, 11])).data());
+    assert.deepEqual(
+      await tf.add(packed, packed).data(),
+      values.map((x) => 2 * x),
+    );
+  });
+
+  it('bf16 and f16 round to the nearest, ties to even; int8 has one scale a column', async () => {
+    const data = Float32Array.of(1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, -1.004, 3e-5, 65504, 2 ** -24, 2 ** -25);
+    const read = async (format: WeightFormat) => [...(await uploadWeight({ format, data, shape: [1, 8] }).data())];
+    assert.deepEqual((await read('bf16')).slice(0, 3), [1, 1, 1 + 2 ** -6]);
+    const half = await read('f16');
+    assert.deepEqual([half[0], half[5], half[6], half[7]], [1, 65504, 2 ** -24, 0]);
+    assert.ok(Math.abs(half[3]! + 1.004) < 5e-4 && Math.abs(half[4]! - 3e-5) < 3e-8);
+    const column = uploadWeight({ format: 'int8', data: Float32Array.of(-2, 1, 0.5, 0), shape: [4, 1] });
+    const numbers = await column.data();
+    for (const [i, wanted] of [-2, 1, 0.5, 0].entries()) assert.ok(Math.abs(numbers[i]! - wanted) <= 1 / 127);
+  });
+
+  it('what cannot be uploaded says why', () => {
+    const cases: [Parameters<typeof uploadWeight>[0], RegExp][] = [
+      [{ format: 'f32', data: new Float32Array(3), shape: [2, 2] }, /wrong-size: 3 numbers for \[2, 2\]/],
+      [{ format: 'bf16', data: new Int8Array(4), shape: [2, 2] }, /wrong-type/],
+      [{ format: 'int8', data: new Int8Array(4), shape: [2, 2] }, /wrong-scales/],
+      [{ format: 'f16', data: Uint16Array.of(0x7c00), shape: [1, 1] }, /not-finite/],
+      [{ format: 'q4' as 'f32', data: new Float32Array(1), shape: [1, 1] }, /unknown-format/],
+    ];
+    for (const [upload, message] of cases) assert.throws(() => uploadWeight(upload), message);
+  });
+});
