@@ -12,3 +12,14 @@ export function latin1(b: Uint8Array, start: number, length: number): string {
   for (let i = start; i < Math.min(start + length, b.length); i++) text += String.fromCharCode(b[i]!);
   return text;
 }
+
+/** All pieces in one array, followed by `padding` zeros. */
+export function join(pieces: readonly Uint8Array[], padding = 0): Uint8Array {
+  const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, padding));
+  let filled = 0;
+  for (const piece of pieces) {
+    whole.set(piece, filled);
+    filled += piece.length;
+  }
+  return whole;
+}

@@ -35,8 +35,10 @@ function exifValue(data: Uint8Array): number | undefined {
   for (let i = 0, at = directory + 2; i < count && at + 12 <= tiff.length; i++, at += 12) {
     if (u16(tiff, at) !== ORIENTATION_TAG) continue;
     const size = INTEGER_BYTES[u16(tiff, at + 2)];
-    if (!size || u32(tiff, at + 4) !== 1) return undefined;
-    return size === 1 ? tiff[at + 8] : size === 2 ? u16(tiff, at + 8) : u32(tiff, at + 8);
+    const values = u32(tiff, at + 4);
+    if (!size || values === 0) return undefined;
+    const value = size * values <= 4 ? at + 8 : u32(tiff, at + 8); // of several values the first counts
+    return size === 1 ? tiff[value] : size === 2 ? u16(tiff, value) : u32(tiff, value);
   }
   return undefined;
 }

@@ -5,40 +5,48 @@ import type { ResizeFilter } from './resize-filters.js';
 export interface ImageConfig {
   readonly processor: 'clip' | 'videomae';
   readonly doResize: boolean;
-  readonly size: { readonly shortestEdge: number } | { readonly height: number; readonly width: number };
+  readonly size: { readonly shortestEdge: number } | Sides;
   readonly resample: ResizeFilter;
   readonly doCenterCrop: boolean;
-  readonly cropSize: { readonly height: number; readonly width: number };
+  readonly cropSize: Sides;
   readonly doRescale: boolean;
   readonly rescaleFactor: number;
   readonly doNormalize: boolean;
   /** Per channel, R G B, after rescaling. */
-  readonly imageMean: readonly [number, number, number];
-  readonly imageStd: readonly [number, number, number];
+  readonly imageMean: Channels;
+  readonly imageStd: Channels;
 }
+
+export interface Sides {
+  readonly height: number;
+  readonly width: number;
+}
+
+export type Channels = readonly [number, number, number];
 
 /** Largest side of a picture as the model sees it. */
 export const MAX_IMAGE_SIDE = 4096;
 
-export const CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073] as const;
-export const CLIP_STD = [0.26862954, 0.26130258, 0.27577711] as const;
-const HALVES = [0.5, 0.5, 0.5] as const;
+export const CLIP_MEAN: Channels = [0.48145466, 0.4578275, 0.40821073];
+export const CLIP_STD: Channels = [0.26862954, 0.26130258, 0.27577711];
+const HALVES: Channels = [0.5, 0.5, 0.5];
 
 /** PIL.Image.Resampling's numbers. */
 const RESAMPLE: readonly ResizeFilter[] = ['nearest', 'lanczos', 'bilinear', 'bicubic', 'box', 'hamming'];
 
-/** Names of the processors, then (older files) of the feature extractors; `Fast` and other variants do the same. */
+/** Names of the processors and, in older files, of the feature extractors. */
 const PROCESSORS: Readonly<Record<string, ImageConfig['processor']>> = {
   CLIPImageProcessor: 'clip',
   CLIPImageProcessorFast: 'clip',
   CLIPImageProcessorPil: 'clip',
   CLIPFeatureExtractor: 'clip',
   VideoMAEImageProcessor: 'videomae',
+  VideoMAEImageProcessorFast: 'videomae',
   VideoMAEImageProcessorPil: 'videomae',
   VideoMAEFeatureExtractor: 'videomae',
 };
 
-/** The defaults of Hugging Face's classes for what a file does not say. */
+/** The defaults of Hugging Face's classes for what a file does not say, and for when there is no file. */
 export function defaultImageConfig(imageSize = 224, processor: ImageConfig['processor'] = 'clip'): ImageConfig {
   const clip = processor === 'clip';
   return {
@@ -56,6 +64,35 @@ export function defaultImageConfig(imageSize = 224, processor: ImageConfig['proc
   };
 }
 
+/**
+ * Checks a parsed preprocessor_config.json. Reads today's files and older ones (`feature_extractor_type`, sizes as plain integers);
+ * absent keys get the defaults of the named class, keys that do not change pixels are ignored.
+ * @throws ConfigError naming file and key; `unsupported` for processors other than CLIP's and VideoMAE's.
+ */
+export function parseImageConfig(json: unknown, file: string): ImageConfig {
+  const fields = fieldsOf(json, file);
+  const defaults = defaultImageConfig(224, readProcessor(fields));
+  return {
+    processor: defaults.processor,
+    doResize: readFlag(fields, 'do_resize', defaults.doResize),
+    size: readSize(fields) ?? defaults.size,
+    resample: readFilter(fields) ?? defaults.resample,
+    doCenterCrop: readFlag(fields, 'do_center_crop', defaults.doCenterCrop),
+    cropSize: readCropSize(fields) ?? defaults.cropSize,
+    doRescale: readFlag(fields, 'do_rescale', defaults.doRescale),
+    rescaleFactor: readFactor(fields) ?? defaults.rescaleFactor,
+    doNormalize: readFlag(fields, 'do_normalize', defaults.doNormalize),
+    imageMean: readChannels(fields, 'image_mean') ?? defaults.imageMean,
+    imageStd: readChannels(fields, 'image_std', 'positive') ?? defaults.imageStd,
+  };
+}
+
+/** The keys of the file, own properties only; null counts as absent. */
+interface Fields {
+  readonly get: (key: string) => unknown;
+  readonly fail: (place: string, rule: string, detail: string, unsupported?: boolean) => never;
+}
+
 type Json = Readonly<Record<string, unknown>>;
 
 const isObject = (value: unknown): value is Json =>
@@ -63,88 +100,85 @@ const isObject = (value: unknown): value is Json =>
 
 const show = (value: unknown): string => quote(typeof value === 'string' ? value : String(JSON.stringify(value)));
 
-/**
- * Checks a parsed preprocessor_config.json. Reads today's files and older ones (`feature_extractor_type`, sizes as plain integers);
- * absent keys get the defaults of the named class, keys that do not change pixels are ignored.
- * @throws ConfigError naming file and key; `unsupported` for processors other than CLIP's and VideoMAE's.
- */
-export function parseImageConfig(json: unknown, file: string): ImageConfig {
-  const fail = (place: string | undefined, rule: string, detail: string, unsupported = false): never => {
-    throw new ConfigError({ file, place, rule, detail, unsupported });
-  };
-  if (!isObject(json)) return fail(undefined, 'not-an-object', 'the file must hold one JSON object');
-  const root: Json = json;
-  const get = (key: string): unknown => (Object.hasOwn(root, key) ? (root[key] ?? undefined) : undefined);
-
-  const positiveInteger = (value: unknown, place: string): number => {
-    if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_IMAGE_SIDE) return value;
-    return fail(place, 'bad-size', `${show(value)} is not an integer from 1 to ${MAX_IMAGE_SIDE}`);
-  };
-  const sides = (value: Json, place: string) => ({
-    height: positiveInteger(value['height'], `${place}.height`),
-    width: positiveInteger(value['width'], `${place}.width`),
-  });
-  const pair = (value: unknown, place: string) => {
-    if (!Array.isArray(value)) return undefined;
-    if (value.length !== 2) return fail(place, 'bad-size', 'a list of sides needs height and width');
-    return sides({ height: value[0], width: value[1] }, place);
-  };
-  const sizeOf = (value: unknown): ImageConfig['size'] => {
-    if (!isObject(value)) return pair(value, 'size') ?? { shortestEdge: positiveInteger(value, 'size') };
-    if (Object.hasOwn(value, 'shortest_edge')) {
-      return { shortestEdge: positiveInteger(value['shortest_edge'], 'size.shortest_edge') };
-    }
-    return sides(value, 'size');
-  };
-  const cropSizeOf = (value: unknown): ImageConfig['cropSize'] => {
-    if (isObject(value)) return sides(value, 'crop_size');
-    const side = () => positiveInteger(value, 'crop_size');
-    return pair(value, 'crop_size') ?? { height: side(), width: side() };
-  };
-  const flag = (key: string, otherwise: boolean): boolean => {
-    const value = get(key) ?? otherwise;
-    return typeof value === 'boolean' ? value : fail(key, 'not-a-flag', `${show(value)} is not true or false`);
-  };
-  const three = (key: string, otherwise: ImageConfig['imageMean'], isLegal: (v: number) => boolean, what: string) => {
-    const value = get(key) ?? otherwise;
-    const values: unknown[] = Array.isArray(value) ? value : fail(key, 'bad-channels', `${show(value)} is not a list`);
-    if (values.length !== 3) fail(key, 'bad-channels', `${values.length} values; one for each of 3 channels is needed`);
-    const wrong = values.find((v) => typeof v !== 'number' || !Number.isFinite(v) || !isLegal(v));
-    if (wrong !== undefined) fail(key, 'bad-channels', `${show(wrong)} is not ${what}`);
-    return values as [number, number, number];
-  };
-  const processorOf = (): ImageConfig['processor'] => {
-    const key = get('image_processor_type') === undefined ? 'feature_extractor_type' : 'image_processor_type';
-    const name = get(key) ?? 'CLIPImageProcessor';
-    if (typeof name === 'string' && Object.hasOwn(PROCESSORS, name)) return PROCESSORS[name]!;
-    if (typeof name !== 'string') return fail(key, 'bad-processor', `${show(name)} is not a name`);
-    return fail(key, 'unknown-processor', `${quote(name)} is none of ${Object.keys(PROCESSORS).join(', ')}`, true);
-  };
-  const resampleOf = (otherwise: ResizeFilter): ResizeFilter => {
-    const value = get('resample');
-    if (value === undefined) return otherwise;
-    const filter = typeof value === 'number' ? RESAMPLE[value] : undefined;
-    return filter ?? fail('resample', 'unknown-filter', `${show(value)} is not one of Pillow's filters 0 to 5`);
-  };
-  const factorOf = (): number => {
-    const value = get('rescale_factor') ?? 1 / 255;
-    if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value;
-    return fail('rescale_factor', 'bad-factor', `${show(value)} is not a positive number`);
-  };
-
-  const defaults = defaultImageConfig(224, processorOf());
-  const [size, cropSize] = [get('size'), get('crop_size')];
+function fieldsOf(json: unknown, file: string): Fields {
+  if (!isObject(json)) {
+    throw new ConfigError({ file, rule: 'not-an-object', detail: 'the file must hold one JSON object' });
+  }
   return {
-    processor: defaults.processor,
-    doResize: flag('do_resize', defaults.doResize),
-    size: size === undefined ? defaults.size : sizeOf(size),
-    resample: resampleOf(defaults.resample),
-    doCenterCrop: flag('do_center_crop', defaults.doCenterCrop),
-    cropSize: cropSize === undefined ? defaults.cropSize : cropSizeOf(cropSize),
-    doRescale: flag('do_rescale', defaults.doRescale),
-    rescaleFactor: factorOf(),
-    doNormalize: flag('do_normalize', defaults.doNormalize),
-    imageMean: three('image_mean', defaults.imageMean, () => true, 'a number'),
-    imageStd: three('image_std', defaults.imageStd, (v) => v > 0, 'a positive number'),
+    get: (key) => (Object.hasOwn(json, key) ? (json[key] ?? undefined) : undefined),
+    fail(place, rule, detail, unsupported) {
+      throw new ConfigError({ file, place, rule, detail, unsupported });
+    },
   };
+}
+
+function readProcessor({ get, fail }: Fields): ImageConfig['processor'] {
+  const key = get('image_processor_type') === undefined ? 'feature_extractor_type' : 'image_processor_type';
+  const name = get(key) ?? 'CLIPImageProcessor';
+  if (typeof name !== 'string') return fail(key, 'bad-processor', `${show(name)} is not a name`);
+  if (Object.hasOwn(PROCESSORS, name)) return PROCESSORS[name]!;
+  return fail(key, 'unknown-processor', `${quote(name)} is none of ${Object.keys(PROCESSORS).join(', ')}`, true);
+}
+
+function readFlag({ get, fail }: Fields, key: string, otherwise: boolean): boolean {
+  const value = get(key) ?? otherwise;
+  return typeof value === 'boolean' ? value : fail(key, 'not-a-flag', `${show(value)} is not true or false`);
+}
+
+function side(value: unknown, place: string, { fail }: Fields): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_IMAGE_SIDE) return value;
+  return fail(place, 'bad-size', `${show(value)} is not an integer from 1 to ${MAX_IMAGE_SIDE}`);
+}
+
+/** Height and width, of an object or a list of two; undefined for anything else. */
+function sides(value: unknown, place: string, fields: Fields): Sides | undefined {
+  if (Array.isArray(value) && value.length !== 2) fields.fail(place, 'bad-size', 'a list needs height and width');
+  const both = Array.isArray(value) ? { height: value[0], width: value[1] } : value;
+  if (!isObject(both)) return undefined;
+  return {
+    height: side(both['height'], `${place}.height`, fields),
+    width: side(both['width'], `${place}.width`, fields),
+  };
+}
+
+function readSize(fields: Fields): ImageConfig['size'] | undefined {
+  const value = fields.get('size');
+  if (value === undefined) return undefined;
+  if (isObject(value) && Object.hasOwn(value, 'shortest_edge')) {
+    return { shortestEdge: side(value['shortest_edge'], 'size.shortest_edge', fields) };
+  }
+  return sides(value, 'size', fields) ?? { shortestEdge: side(value, 'size', fields) };
+}
+
+function readCropSize(fields: Fields): Sides | undefined {
+  const value = fields.get('crop_size');
+  if (value === undefined) return undefined;
+  const square = () => side(value, 'crop_size', fields);
+  return sides(value, 'crop_size', fields) ?? { height: square(), width: square() };
+}
+
+function readFilter({ get, fail }: Fields): ResizeFilter | undefined {
+  const value = get('resample');
+  if (value === undefined) return undefined;
+  const filter = typeof value === 'number' ? RESAMPLE[value] : undefined;
+  return filter ?? fail('resample', 'unknown-filter', `${show(value)} is not one of Pillow's filters 0 to 5`);
+}
+
+function readFactor({ get, fail }: Fields): number | undefined {
+  const value = get('rescale_factor');
+  if (value === undefined || (typeof value === 'number' && Number.isFinite(value) && value > 0)) return value;
+  return fail('rescale_factor', 'bad-factor', `${show(value)} is not a positive number`);
+}
+
+function readChannels({ get, fail }: Fields, key: string, sign?: 'positive'): Channels | undefined {
+  const value = get(key);
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value)) return fail(key, 'bad-channels', `${show(value)} is not a list`);
+  if (value.length !== 3) fail(key, 'bad-channels', `${value.length} values; each of 3 channels needs one`);
+  // float32 is what the pixels are computed in: a deviation that vanishes there would divide by zero
+  const legal = (v: unknown) =>
+    typeof v === 'number' && Number.isFinite(Math.fround(v)) && (!sign || Math.fround(v) > 0);
+  const wrong = value.findIndex((v) => !legal(v));
+  if (wrong >= 0) fail(key, 'bad-channels', `${show(value[wrong])} is not a ${sign ?? ''} number`);
+  return [value[0], value[1], value[2]];
 }

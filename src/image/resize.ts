@@ -78,7 +78,7 @@ export function crop(image: RawImage, { left, top, width, height }: Window): Raw
 
 const clip = (sum: number): number => {
   const value = sum >> SHIFT;
-  return value < 0 ? 0 : value > 255 ? 255 : value;
+  return value < 0 ? 0 : Math.min(value, 255);
 };
 
 function horizontal(

@@ -142,7 +142,11 @@ async function startCodec(wasm: WasmSource | undefined): Promise<Codec> {
     );
   } catch (cause) {
     compiled = undefined;
-    throw new ImageError({ rule: 'webp-codec', detail: 'the WebP decoder cannot be loaded', cause });
+    throw new ImageError({
+      rule: 'webp-codec',
+      detail: 'the WebAssembly of the WebP decoder cannot be loaded (option webpWasm)',
+      cause,
+    });
   }
 }
 

@@ -113,7 +113,10 @@ function grown(canvas: Canvas, frame: GifFrame): Canvas {
 /** What to do with the frame's rectangle before the next frame is painted; to be asked before this one is. */
 function disposal(canvas: Canvas, file: GifFile, frame: GifFrame, first: boolean): () => void {
   if (frame.disposal === 2) {
-    return () => fillRectangle(canvas, frame, colorOf(frame, frame.transparent ?? file.background));
+    const index = frame.transparent ?? file.background;
+    // after the first frame Pillow takes colour 0 for an index past the palette
+    const known = first || index * 3 < (frame.palette?.length ?? 768);
+    return () => fillRectangle(canvas, frame, colorOf(frame, known ? index : 0));
   }
   if (frame.disposal !== 3) return () => undefined;
   if (!first) {

@@ -1,4 +1,4 @@
-import { u16le } from '../bytes.js';
+import { join, u16le } from '../bytes.js';
 import { checkPixels, fault } from '../fault.js';
 
 /** One picture of a GIF file, still compressed. */
@@ -43,13 +43,7 @@ function subBlocks(bytes: Uint8Array, offset: number, collect: boolean): { data:
     if (collect) pieces.push(bytes.subarray(at + 1, at + 1 + length));
     at += 1 + length;
   }
-  const data = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let filled = 0;
-  for (const piece of pieces) {
-    data.set(piece, filled);
-    filled += piece.length;
-  }
-  return { data, next: at + 1 };
+  return { data: join(pieces), next: at + 1 };
 }
 
 function paletteAt(bytes: Uint8Array, offset: number, flags: number): Uint8Array | undefined {

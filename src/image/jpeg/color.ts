@@ -21,7 +21,7 @@ const BLUE_OF_CB = /* @__PURE__ */ centred(116130, 32768).map((v) => v >> 16);
 const GREEN_OF_CR = /* @__PURE__ */ centred(-46802, 0);
 const GREEN_OF_CB = /* @__PURE__ */ centred(-22554, 32768);
 
-const clamp = (value: number): number => (value < 0 ? 0 : value > 255 ? 255 : value);
+const clamp = (value: number): number => (value < 0 ? 0 : Math.min(value, 255));
 
 /** Writes line y of the picture as RGB. */
 export function writeLine(

@@ -57,7 +57,7 @@ function transform(x: Int32Array, out: Int32Array, at: number, step: number, rou
   out[at + 4 * step] = (sum - half3 - o0) >> shift;
 }
 
-const clamp = (value: number): number => (value < 0 ? 0 : value > 255 ? 255 : value);
+const clamp = (value: number): number => (value < 0 ? 0 : Math.min(value, 255));
 
 /** One block: dequantised coefficients (natural order, destroyed) to 8 by 8 samples in `plane` at `at`, lines `stride` apart. */
 export function inverseTransform(block: Int32Array, plane: Uint8Array, at: number, stride: number): void {

@@ -1,3 +1,4 @@
+import { join } from '../bytes.js';
 import { fault } from '../fault.js';
 import { adler32 } from './adler32.js';
 import { FAST_BITS, fixedCodes, type HuffmanCode, huffmanCode, slowLookup } from './huffman.js';
@@ -194,9 +195,8 @@ export function inflateZlib(
   limit: number,
   write: (bytes: Uint8Array) => void,
 ): 'whole' | 'longer' {
-  const end = pieces.reduce((sum, piece) => sum + piece.length, 0);
-  const input = new Uint8Array(end + PADDING);
-  pieces.reduce((at, piece) => (input.set(piece, at), at + piece.length), 0);
+  const input = join(pieces, PADDING);
+  const end = input.length - PADDING;
   if (end < 2) throw truncated();
   const [method, flags] = [input[0]!, input[1]!];
   if ((method & 15) !== 8 || method >> 4 > 7 || (method * 256 + flags) % 31 !== 0) throw invalid('not a zlib header');

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { ImageError } from '../../src/errors.js';
+import { identifyImage } from '../../src/image/decode.js';
+import { HOSTILE, readBin } from '../support/fixtures.js';
+import { frames, goldens, PROCESSOR, seeded } from './support.js';
+
+/** Small pictures of every format and kind. */
+function seeds(): [string, Uint8Array][] {
+  const hostile = [
+    'ok_420.jpg',
+    'ok_progressive.jpg',
+    'ok_restart.jpg',
+    'ok_ycck.jpg',
+    'ok_animated.png',
+    'ok_palette_trns.png',
+  ];
+  const reference = ['png_interlaced_tiny3x2.png', 'jpeg_restart_progressive_q70.jpg', 'png_1bit.png'];
+  const golden = goldens().filter(([name]) =>
+    ['random_03.gif', 'random_21.gif', 'exif_long.jpg', 'png_P.png'].includes(name),
+  );
+  return [
+    ...hostile.map((name): [string, Uint8Array] => [name, readBin(`${HOSTILE}image/${name}`)]),
+    ...reference.map((name): [string, Uint8Array] => [name, readBin(`${PROCESSOR}images/${name}`)]),
+    ...golden.map(([name, , bytes]): [string, Uint8Array] => [name, bytes]),
+  ];
+}
+
+/** A picture or a typed error, soon; nothing else. */
+async function survive(bytes: Uint8Array, what: string): Promise<boolean> {
+  const start = performance.now();
+  try {
+    await identifyImage(bytes, { maxPixels: 1e6 });
+    await frames(bytes, { maxPixels: 1e6, file: 'fuzz', exifOrientation: true });
+    return true;
+  } catch (error) {
+    assert.ok(error instanceof ImageError, `${what}: ${(error as Error).stack}`);
+    assert.ok(!error.message.includes('\n') && error.message.length <= 300, what);
+    return false;
+  } finally {
+    assert.ok(performance.now() - start < 2000, `${what}: slow`);
+  }
+}
+
+describe('mutated pictures', () => {
+  it('one to four changed bytes: a picture or an ImageError', async () => {
+    const random = seeded(20261123);
+    let [pictures, errors] = [0, 0];
+    for (const [name, bytes] of seeds()) {
+      for (let round = 0; round < 600; round++) {
+        const mutant = bytes.slice();
+        const changes = 1 + Math.floor(random() * 4);
+        for (let i = 0; i < changes; i++) {
+          // half of the changes hit the headers, where they do most
+          const reach = random() < 0.5 ? Math.min(700, mutant.length) : mutant.length;
+          mutant[Math.floor(random() * reach)] = random() < 0.3 ? 255 : Math.floor(random() * 256);
+        }
+        if (await survive(mutant, `${name} round ${round}`)) pictures++;
+        else errors++;
+      }
+    }
+    console.log(`      ${pictures} pictures, ${errors} ImageErrors`);
+    assert.ok(pictures > 100 && errors > 100);
+  });
+
+  it('every truncation: an error, unless only the end mark is lost', async () => {
+    const accepted: string[] = [];
+    for (const [name, bytes] of seeds().filter(([, { length }]) => length < 2000)) {
+      for (let length = 0; length < bytes.length; length++) {
+        if (await survive(bytes.subarray(0, length), `${name} cut at ${length}`))
+          accepted.push(`${name} ${length - bytes.length}`);
+      }
+    }
+    for (const line of accepted) {
+      const [name, lost] = line.split(' ');
+      // JPEG's EOI has 2 bytes, PNG's IEND 12, GIF's trailer 1; an animation may lose whole last frames
+      if (name!.endsWith('.jpg')) assert.ok(Number(lost) >= -2, line);
+      else if (!name!.endsWith('.gif')) assert.ok([-12, -1].includes(Number(lost)) || name === 'ok_animated.png', line);
+    }
+    assert.ok(accepted.length > 0);
+  });
+
+  it('WebP: the same through the codec', async () => {
+    const random = seeded(7);
+    for (const [name, , bytes] of goldens().filter(([file]) => /^(lossy|alpha|lossless)\.webp$/.test(file))) {
+      for (let round = 0; round < 40; round++) {
+        const mutant = round < 10 ? bytes.slice(0, Math.floor(random() * bytes.length)) : bytes.slice();
+        mutant[Math.floor(random() * mutant.length)] = Math.floor(random() * 256);
+        await survive(mutant, `${name} round ${round}`);
+      }
+    }
+  });
+
+  it('noise after every magic number', async () => {
+    const random = seeded(3);
+    for (const [, bytes] of seeds()) {
+      for (let round = 0; round < 30; round++) {
+        const noise = Uint8Array.from({ length: 400 }, () => Math.floor(random() * 256));
+        noise.set(bytes.subarray(0, 2 + Math.floor(random() * 60)));
+        await survive(noise, `noise ${round}`);
+      }
+    }
+  });
+});
