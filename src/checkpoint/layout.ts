@@ -5,8 +5,8 @@ import type { Layout } from '../layers/param-spec.js';
  * never in memory twice.
  */
 
-/** Edge of the square that is turned at once: 32 x 32 floats of source and target fit the first-level cache. */
-const TILE = 32;
+/** Edge of the square that is turned at once: a cache line of floats each way. */
+const TILE = 16;
 
 /** The shape of a parameter after it is turned. */
 export function turnedShape(shape: readonly number[], layout: Layout): number[] {

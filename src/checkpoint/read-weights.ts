@@ -5,7 +5,7 @@ import { turnKernels, turnRows } from './layout.js';
 import { elementCount, nameOf, type StoredTensor } from './stored-tensor.js';
 
 /** Bytes read at a time where values must be converted or turned, so that a matrix is in memory once, not twice. */
-const CHUNK_BYTES = 8 * 2 ** 20;
+const CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
  * Reads one stored tensor as the float32 values that a parameter holds, turned to its layout.
@@ -27,13 +27,28 @@ export async function readWeights(stored: StoredTensor, spec: TensorSpec): Promi
   const inputs = spec.layout === 'linear' ? spec.shape[1]! : 1;
   const rowBytes = (stored.byteLength / count) * inputs;
   const step = Math.max(1, Math.floor(CHUNK_BYTES / rowBytes));
-  for (let row = 0; row < count / inputs; row += step) {
-    const end = Math.min(stored.byteLength, (row + step) * rowBytes);
-    const values = finite(stored, toFloat32(stored, await stored.read(row * rowBytes, end)), row * inputs);
+  for await (const { bytes, begin } of chunks(stored, step * rowBytes)) {
+    const row = begin / rowBytes;
+    const values = finite(stored, toFloat32(stored, bytes), row * inputs);
     if (spec.layout === 'linear') turnRows(values, row, spec.shape[0]!, inputs, result);
     else result.set(values, row);
   }
   return result;
+}
+
+/** A tensor's bytes piece by piece; the next piece is already being read while one is worked on. */
+async function* chunks(stored: StoredTensor, size: number) {
+  const read = (begin: number) => {
+    const bytes = stored.read(begin, Math.min(stored.byteLength, begin + size));
+    bytes.catch(() => undefined); // awaited below, unless the work on an earlier piece throws first
+    return bytes;
+  };
+  let next = read(0);
+  for (let begin = 0; begin < stored.byteLength; begin += size) {
+    const bytes = await next;
+    if (begin + size < stored.byteLength) next = read(begin + size);
+    yield { bytes, begin };
+  }
 }
 
 /** x * 0 is 0 for every finite x and NaN for the others; four sums, because one would wait for itself. */

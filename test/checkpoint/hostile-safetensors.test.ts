@@ -4,7 +4,7 @@ import { openCheckpoint } from '../../src/checkpoint/open-checkpoint.js';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import { SafetensorsError } from '../../src/errors.js';
 import { HOSTILE, type HostileCase, hostileCases, readBin } from '../support/fixtures.js';
-import { expectTensorsOf, failure, folder } from './support.js';
+import { expectTensorsOf, failure, folder, safetensorsBytes } from './support.js';
 
 /** The rule that each illegal file must be refused by: a look-alike refusal for another reason is no proof. */
 const RULES: readonly (readonly [RegExp, string])[] = [
@@ -97,5 +97,27 @@ describe('hostile safetensors', () => {
   it('warns of a wrong total_size', async () => {
     const { warnings } = await openCheckpoint(folder(`${HOSTILE}sharded/total_size_wrong`));
     assert.deepEqual(warnings, ['model.safetensors.index.json: total_size says 17 bytes, the tensors have 16']);
+  });
+
+  it('reads a header of a hundred thousand tensors in linear time, and refuses one more', async () => {
+    const header = (count: number) => {
+      const entries = Array.from(
+        { length: count },
+        (_, i) => `"layer.${i}":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}`,
+      );
+      return safetensorsBytes(`{${entries.join(',')}}`);
+    };
+    const start = performance.now();
+    assert.equal((await readSafetensors(fromBytes(header(100_000)), 'x')).tensors.size, 100_000);
+    console.log(`      a header of 100,000 tensors: ${(performance.now() - start).toFixed(0)} ms`);
+    const error = await failure('many', () => readSafetensors(fromBytes(header(100_001)), 'x'));
+    assert.deepEqual([error.rule, error.unsupported], ['tensor-count', true]);
+  });
+
+  it('keeps the rule where a file shrinks while it is read', async () => {
+    const bytes = readBin(`${HOSTILE}safetensors/ok_f32.safetensors`);
+    const source = { size: bytes.length, slice: (a: number, b: number) => fromBytes(bytes.slice(0, 100)).slice(a, b) };
+    const { tensors } = await readSafetensors(source, 'x');
+    assert.equal((await failure('short', () => [...tensors.values()][0]!.read())).rule, 'short-read');
   });
 });

@@ -172,6 +172,16 @@ describe('loadParams', () => {
     d.dispose();
   });
 
+  it('leaves no unhandled rejection when a piece is bad and the next one cannot be read', async () => {
+    const shape = [3000, 1500];
+    const read = (begin = 0, end = 0) =>
+      begin > 0 ? Promise.reject(new Error('disk')) : Promise.resolve(new Uint8Array(end).fill(255));
+    const stored = { name: 'w', dtype: 'F32', shape, byteLength: 18e6, file: 'm', read };
+    const load = () => loadParams({ w: tensorSpec(shape, 'linear') }, new Map([['w', stored]]));
+    assert.equal((await failure('bad piece', load)).rule, 'non-finite');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  });
+
   it('reports bytes of the checkpoint as progress', async () => {
     const seen: [string, number, number][] = [];
     const onProgress = (e: { name: string; loaded: number; total: number }) => seen.push([e.name, e.loaded, e.total]);
