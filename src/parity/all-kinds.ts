@@ -4,7 +4,11 @@ import { fullSizeCases } from './full-size-cases.js';
 import { generationCases } from './generation-cases.js';
 import { modelCases } from './model-cases.js';
 import { originalBeamCases } from './original-beam-cases.js';
+import { pictureCases } from './picture-cases.js';
+import { normalizeCases, resizeCases } from './resize-cases.js';
+import { routeCases } from './route-cases.js';
 import { samplingCases } from './sampling-cases.js';
+import { tokenizerCases } from './tokenizer-cases.js';
 import { unknownFiles } from './unknown-files.js';
 
 /** Every kind of case, in the order in which they look at a folder. */
@@ -14,6 +18,11 @@ export const CASE_KINDS: readonly CaseKind[] = [
   generationCases,
   originalBeamCases,
   samplingCases,
+  pictureCases,
+  resizeCases,
+  normalizeCases,
+  routeCases,
+  tokenizerCases,
   modelCases,
   unknownFiles,
 ];
