@@ -12,8 +12,8 @@ export interface JsonLimits {
   /** Integers (no fraction, no exponent, not -0) become `bigint`, so that no digit is lost and `1.0` is told from `1`. */
   readonly exactIntegers: boolean;
   readonly maxDepth: number;
-  /** Objects and arrays, all together. */
-  readonly maxContainers: number;
+  readonly maxObjects: number;
+  readonly maxArrays: number;
 }
 
 /** Makes the error for a broken rule at an index of the text; the reader throws it. */
@@ -48,7 +48,8 @@ export interface JsonText {
 export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault): JsonText {
   const indexOf = new Map<string, number>();
   let at = 0;
-  let containers = 0;
+  let objects = 0;
+  let arrays = 0;
 
   const fail = (rule: string, detail: string, index = at): never => {
     throw fault(rule, detail, index);
@@ -68,7 +69,6 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
   /** After `open`: items until `close`, separated by commas, none of them left out. */
   function list(close: string, depth: number, item: () => void): void {
     if (depth > limits.maxDepth) fail('json-depth', `nested deeper than ${limits.maxDepth}`);
-    if (++containers > limits.maxContainers) fail('json-size', `more than ${limits.maxContainers} objects and arrays`);
     at++;
     space();
     if (text[at] === close) {
@@ -86,6 +86,7 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
   }
 
   function object(depth: number): JsonObject {
+    if (++objects > limits.maxObjects) fail('json-size', `more than ${limits.maxObjects} objects`);
     const result: { [name: string]: Json } = Object.create(null);
     list('}', depth, () => {
       const start = at;
@@ -100,6 +101,7 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
   }
 
   function array(depth: number): Json[] {
+    if (++arrays > limits.maxArrays) fail('json-size', `more than ${limits.maxArrays} arrays`);
     const result: Json[] = [];
     list(']', depth, () => {
       result.push(value(depth));

@@ -3,7 +3,7 @@ import { isKind, kindOf, type PickleValue } from './pickle-values.js';
 
 const MAX_STACK = 1_000_000;
 const MAX_MEMO = 500_000;
-const MAX_MADE = 250_000;
+const MAX_MADE = 150_000; // 25,000 tensors as torch writes them; an empty dict is one byte in the file and 300 here
 
 /** The machine's memory: a stack that marks divide, and the memo. All bounded. */
 export interface PickleStack {
