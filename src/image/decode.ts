@@ -30,7 +30,7 @@ function checkOptions({ maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions): number
 
 /**
  * Decodes a PNG, JPEG, WebP or GIF (first frame) to RGB, as Pillow's `Image.open(f).convert("RGB")`: alpha is dropped, never blended. The
- * bytes decide the format. Memory stays below 8 bytes per pixel and some megabytes beside the file.
+ * bytes decide the format. Beside the file, memory stays below 8 bytes per pixel (WebP, whose codec keeps copies: 16) and some megabytes.
  * @throws ImageError for anything that is no whole picture, and (field `unsupported`) for legal pictures of kinds that are not read.
  */
 export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage> {

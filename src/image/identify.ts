@@ -51,6 +51,7 @@ function describe(bytes: Uint8Array): { name: string; picture: boolean } | undef
  * @throws ImageError saying what the bytes look like; `unsupported` when that is a picture of another format.
  */
 export function formatOf(bytes: Uint8Array): ImageFormat {
+  if (!(bytes instanceof Uint8Array)) throw fault('not-a-picture', 'the bytes of a picture must be a Uint8Array');
   if (bytes.length === 0) throw fault('not-a-picture', 'the file is empty', 0);
   if (startsWith(bytes, 0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)) return 'png';
   if (startsWith(bytes, 0xff, 0xd8, 0xff) || (bytes.length === 2 && startsWith(bytes, 0xff, 0xd8))) return 'jpeg';

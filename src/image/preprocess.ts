@@ -2,7 +2,7 @@ import { ImageError, OptionError } from '../errors.js';
 import { type CropPlan, place, planCenterCrop, roundHalfEven } from './center-crop.js';
 import { allocate } from './fault.js';
 import { CLIP_MEAN, CLIP_STD, type ImageConfig, MAX_IMAGE_SIDE } from './image-config.js';
-import type { RawImage } from './raw-image.js';
+import { isRawImage, type RawImage } from './raw-image.js';
 import { type ResizeFilter, resize } from './resize.js';
 
 /** Pictures ready for the model: float32 [B, height, width, 3], rows from the top, RGB. */
@@ -148,6 +148,9 @@ function checkOptions(images: readonly RawImage[], { route, keepRatio }: Preproc
     throw new OptionError({ place, rule: 'preprocess', detail });
   };
   if (images.length === 0) fail('images', 'no picture');
+  const odd = images.findIndex((image) => !isRawImage(image));
+  if (odd >= 0)
+    throw new ImageError({ rule: 'raw-image', detail: `picture ${odd} is no RGB picture with all its bytes` });
   if (route !== undefined && route !== 'huggingface' && route !== 'original') fail('route', `unknown route ${route}`);
   if (keepRatio === undefined) return;
   if (route !== 'original') fail('keepRatio', 'is for the route "original"');

@@ -17,6 +17,8 @@ export interface WebpFile {
 /** Where the decoder's WebAssembly comes from; without it the codec fetches the file that lies beside it (browsers, bundlers). */
 export type WasmSource = () => Promise<WebAssembly.Module | BufferSource>;
 
+const MAX_CHUNKS = 10_000;
+
 interface Chunk {
   readonly type: string;
   readonly start: number;
@@ -32,6 +34,7 @@ function chunksOf(bytes: Uint8Array): Chunk[] {
     const length = u32le(bytes, at + 4);
     const chunk = { type: latin1(bytes, at, 4), start: at + 8, end: at + 8 + length };
     if (chunk.end > end) throw fault('webp-truncated', `a chunk of ${length} bytes runs past the end`, at);
+    if (chunks.length === MAX_CHUNKS) throw fault('webp-chunks', `more than ${MAX_CHUNKS} chunks`, at);
     chunks.push(chunk);
     at = chunk.end + (length & 1);
   }

@@ -100,4 +100,22 @@ describe('mutated pictures', () => {
       }
     }
   });
+
+  it('floods of tiny parts cost linear time and no stack', async () => {
+    const jpeg = readBin(`${HOSTILE}image/ok_420.jpg`);
+    const repeat = (unit: readonly number[], times: number) =>
+      Uint8Array.from({ length: unit.length * times }, (_, i) => unit[i % unit.length]!);
+    const join = (...parts: Uint8Array[]) => new Uint8Array(Buffer.concat(parts));
+    const body = jpeg.subarray(0, -2);
+    const floods = [
+      join(body, Uint8Array.of(0xff, 0xfe, 0, 2), repeat([0xff, 0], 1e6), jpeg.subarray(-2)),
+      join(body, repeat([0xff, 0xfe, 0, 2], 5e5)),
+      join(body, repeat([0xff], 2e6)),
+      join(jpeg.subarray(0, 2), repeat([0xff, 0xd0], 1e6), jpeg.subarray(2)),
+      join(new TextEncoder().encode('GIF89a'), Uint8Array.of(1, 0, 1, 0, 0, 0, 0), repeat([0x21, 0xfe, 0], 5e5)),
+      join(new TextEncoder().encode('GIF89a'), repeat([0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 1, 0x44, 0], 1e5)),
+      join(new TextEncoder().encode('RIFF\x08\x12\x7a\x00WEBP'), repeat([65, 65, 65, 65, 0, 0, 0, 0], 1e6)),
+    ];
+    for (const [i, flood] of floods.entries()) await survive(flood, `flood ${i}`);
+  });
 });

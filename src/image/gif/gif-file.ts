@@ -85,6 +85,11 @@ function readFrame(bytes: Uint8Array, offset: number, common: Uint8Array | undef
   return { frame, next };
 }
 
+const largest = (width: number, height: number, { left, top, ...frame }: GifFrame): [number, number] => [
+  Math.max(width, left + frame.width),
+  Math.max(height, top + frame.height),
+];
+
 /**
  * Reads the structure of a GIF file: at most `wanted` frames. Bytes between blocks that are no block are skipped, and a file that
  * ends between blocks is accepted, as every reader does.
@@ -97,6 +102,7 @@ export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): G
   const background = common ? bytes[11]! : 0;
   const frames: GifFrame[] = [];
   const control: Control = { disposal: 0, transparent: undefined };
+  let [reachX, reachY] = [width, height]; // a later frame can make the picture larger
   for (let at = 13 + (common?.length ?? 0); at < bytes.length && frames.length < wanted; ) {
     const block = bytes[at]!;
     if (block === TRAILER) break;
@@ -106,16 +112,14 @@ export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): G
     } else if (block === 0x2c) {
       if (frames.length === MAX_FRAMES) throw fault('gif-frames', `more than ${MAX_FRAMES} frames`, at);
       const { frame, next } = readFrame(bytes, at, common, control);
-      if (frames.length === 0) {
-        [width, height] = [Math.max(width, frame.left + frame.width), Math.max(height, frame.top + frame.height)];
-      }
-      checkPixels(frame.left + frame.width, frame.top + frame.height, maxPixels, at);
+      if (frames.length === 0) [width, height] = largest(width, height, frame);
+      [reachX, reachY] = largest(reachX, reachY, frame);
+      checkPixels(reachX, reachY, maxPixels, at);
       frames.push(frame);
       control.transparent = undefined;
       at = next;
     } else at++;
   }
   if (frames.length === 0) throw fault('gif-frames', 'the file has no picture', bytes.length);
-  checkPixels(width, height, maxPixels, 6);
   return { width, height, background, frames };
 }

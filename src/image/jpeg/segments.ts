@@ -42,18 +42,16 @@ const isBare = (marker: number) => marker === 0x01 || (marker >= 0xd0 && marker 
  */
 export function segmentAt(bytes: Uint8Array, offset: number, afterScan: boolean): Segment | undefined {
   let at = offset;
-  if (afterScan) {
-    const found = bytes.indexOf(0xff, at);
-    at = found < 0 ? bytes.length : found;
-  }
-  if (at < bytes.length && bytes[at] !== 0xff) throw fault('jpeg-marker', 'no marker where a segment ends', at);
-  while (bytes[at] === 0xff) at++;
-  if (at >= bytes.length) return undefined;
+  do {
+    const found = afterScan ? bytes.indexOf(0xff, at) : at;
+    if (found < 0 || found >= bytes.length) return undefined;
+    if (bytes[found] !== 0xff) throw fault('jpeg-marker', 'no marker where a segment ends', found);
+    at = found;
+    while (bytes[at] === 0xff) at++;
+    if (at >= bytes.length) return undefined;
+  } while (bytes[at] === 0 && afterScan);
   const marker = bytes[at]!;
-  if (marker === 0) {
-    if (afterScan) return segmentAt(bytes, at, true);
-    throw fault('jpeg-marker', 'no marker where a segment ends', at);
-  }
+  if (marker === 0) throw fault('jpeg-marker', 'no marker where a segment ends', at);
   const start = at + 1;
   if (isBare(marker)) return { marker, offset: at - 1, start, end: start };
   if (start + 2 > bytes.length) throw fault('jpeg-truncated', 'the file ends inside a segment', at - 1);

@@ -35,6 +35,9 @@ function passes(header: PngHeader): Pass[] {
   })).filter((pass) => pass.width > 0 && pass.height > 0);
 }
 
+/** Two rows are kept beside the picture: this bounds them. */
+const MAX_ROW_BYTES = 1 << 25;
+
 /** Deflate cannot shrink data more than this: a claim beyond it is refused before the pixels are allocated. */
 const MOST_DEFLATE_GAINS = 1032;
 
@@ -47,6 +50,9 @@ export function decodePng(file: PngFile): RawImage {
   const { header, idat, dataOffset } = file;
   const bitsPerPixel = pngChannels(header) * header.bitDepth;
   const rowBytes = (width: number) => Math.ceil((width * bitsPerPixel) / 8);
+  if (rowBytes(header.width) > MAX_ROW_BYTES) {
+    throw fault('image-too-large', `a row of ${rowBytes(header.width)} bytes; at most ${MAX_ROW_BYTES} are read`, 16);
+  }
   const all = passes(header);
   const expected = all.reduce((sum, pass) => sum + pass.height * (1 + rowBytes(pass.width)), 0);
   const given = idat.reduce((sum, piece) => sum + piece.length, 0);
