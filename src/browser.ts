@@ -1,0 +1,9 @@
+/**
+ * The page's door: the front door, and pictures and files as a page has them.
+ *
+ * @module
+ */
+export * from './index.js';
+export { fromFiles } from './platform/browser-files.js';
+export type { PageSource } from './platform/browser-pictures.js';
+export { readPixels } from './platform/browser-pictures.js';
