@@ -30,7 +30,9 @@ export async function* walkFolders(directory: string): AsyncGenerator<Folder> {
 }
 
 async function* walk(path: string, below: string, root: string, depth: number): AsyncGenerator<Folder> {
-  const entries = await readdir(path, { withFileTypes: true });
+  const entries = await readdir(path, { withFileTypes: true }).catch((cause: Error) => {
+    throw new OptionError({ file: path, rule: 'unreadable-folder', detail: cause.message, cause });
+  });
   const names = (wanted: boolean) =>
     entries
       .filter((entry) => entry.isDirectory() === wanted)

@@ -1,27 +1,32 @@
 import { getBackend } from '@tensorflow/tfjs-core';
 import { z } from 'zod/mini';
+import { defaultImageConfig } from '../image/image-config.js';
+import { preprocess } from '../image/preprocess.js';
 import type { Git } from '../model/git.js';
 import { disposeCache } from '../model/kv-cache.js';
 import type { CaseFile } from './case-file.js';
 import { needTensor, readCaseFile, readJsonFile, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase, ParityScope } from './case-kind.js';
 import type { HostTensor } from './compare.js';
-import { compareTensor } from './compare.js';
+import { compareNumbers, compareTensor } from './compare.js';
 import { compareIdRows } from './compare-sequences.js';
 import type { Folder } from './folders.js';
 import { readForwardInput } from './forward-input.js';
 import type { Stages } from './forward-stages.js';
 import { forwardStages, tiledCache } from './forward-stages.js';
-import { checkGeneratedWeights, generateGit, WEIGHTS_FILE, weightsSign } from './generated-model.js';
+import { checkGeneratedWeights, generateGit, readGitConfig, WEIGHTS_FILE, weightsSign } from './generated-model.js';
 import { generationGolden, runGolden } from './generation-golden.js';
 import { compareLayer, layerFacts } from './layer-statistics.js';
 import type { ParityRow } from './parity-row.js';
 import { notRun } from './parity-row.js';
+import { channelsLast, readPicture } from './picture-rows.js';
 
 /** By this the case of a generated model is known. */
 const sign = z.object({ layers: z.record(z.string(), z.unknown()) });
 
 const caseSchema = z.object({
+  /** What `pixel_values` was made from. */
+  picture: z.optional(z.string()),
   layers: z.record(z.string(), layerFacts),
   top5: z.optional(z.object({ ids: z.array(z.int()), logits_f64: z.array(z.number()) })),
   generation: z._default(z.record(z.string(), generationGolden), {}),
@@ -40,6 +45,7 @@ export const fullSizeCases: CaseKind = {
       const base = file.replace(/\.json$/, '');
       const full = await readJsonFile(folder.path, file, caseSchema);
       cases.push(
+        ...pictureCase(folder, base, full),
         forwardCase(folder, base, full),
         ...Object.keys(full.generation).map((key) => goldenCase(folder, base, full, key)),
       );
@@ -52,6 +58,36 @@ export const fullSizeCases: CaseKind = {
 function weightsCase(folder: Folder): ParityCase {
   const name = `${folder.label}/weights`;
   return { name, run: ({ signal }) => checkGeneratedWeights(folder.path, name, signal) };
+}
+
+/** The model input from the picture, exactly. */
+function pictureCase(folder: Folder, base: string, { picture }: FullCase): ParityCase[] {
+  if (picture === undefined) return [];
+  const name = `${folder.label}/${base}/${picture}`;
+  return [
+    {
+      name,
+      async *run() {
+        const { vision } = await readGitConfig(folder.path);
+        const { data, shape } = preprocess(
+          [await readPicture(folder.path, picture)],
+          defaultImageConfig(vision.imageSize),
+        );
+        const expected = needTensor(await readCaseFile(folder.path, base, false), 'pixel_values');
+        const values = channelsLast(expected.values, expected.shape.slice(1));
+        yield compareNumbers(
+          name,
+          'pixel_values',
+          { shape, values: data },
+          {
+            expected: { shape: [1, ...expected.shape.slice(2), 3], values },
+            isTruth: false,
+            tolerance: 0,
+          },
+        );
+      },
+    },
+  ];
 }
 
 const tooSlow = ({ asked }: ParityScope): boolean => getBackend() === 'cpu' && !asked;

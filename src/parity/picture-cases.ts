@@ -4,12 +4,13 @@ import { defaultImageConfig } from '../image/image-config.js';
 import { preprocess, shortestEdgeSize } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
 import { crop, resize } from '../image/resize.js';
-import { needTensor, readJsonFile, readTensors, sniffJson } from './case-file.js';
+import { checkLayout, needTensor, readJsonFile, readTensors, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';
 import { compareNumbers } from './compare.js';
 import type { Folder } from './folders.js';
 import type { ParityRow } from './parity-row.js';
 import {
+  channelsLast,
   compareBytes,
   compareFacts,
   comparePixelValues,
@@ -89,7 +90,8 @@ function pictureCase(folder: Folder, prefix: string, picture: Picture): ParityCa
       const { width, height, decoded } = picture;
       let source = ours;
       if (decoded.file === undefined) {
-        yield compareFacts(name, 'decoded', { width: ours.width, sha256: sha256(ours.data) }, { width, ...decoded });
+        const facts = { width: ours.width, height: ours.height, sha256: sha256(ours.data) };
+        yield compareFacts(name, 'decoded', facts, { width, height, sha256: decoded.sha256 });
       } else {
         const bytes = await readGzip(folder.path, decoded.file, width * height * 3);
         const tolerance = picture.pillow_mode === 'CMYK' ? CMYK_TOLERANCE : 0;
@@ -113,7 +115,7 @@ async function* sizeRows(
   edge: number,
   json: unknown,
 ): AsyncGenerator<ParityRow> {
-  const expected = z.parse(sizeSchema, json);
+  const expected = checkLayout(json, `${caseName} ${key}`, sizeSchema);
   const config = defaultImageConfig(edge);
   const [width, height] = shortestEdgeSize(source.width, source.height, edge);
   const resized = resize(source, width, height, config.resample);
@@ -160,13 +162,4 @@ function paddingCase(folder: Folder, padding: z.infer<typeof paddingSchema>): Pa
       );
     },
   };
-}
-
-/** [3, H, W] → [H, W, 3]. */
-function channelsLast(values: ArrayLike<number>, [channels, height, width]: readonly number[]): Float32Array {
-  const area = height! * width!;
-  return Float32Array.from(
-    { length: values.length },
-    (_, i) => values[(i % channels!) * area + Math.floor(i / channels!)]!,
-  );
 }

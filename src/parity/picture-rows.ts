@@ -86,3 +86,12 @@ export function comparePixelValues(
 }
 
 export const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** [3, H, W] → [H, W, 3]. */
+export function channelsLast(values: ArrayLike<number>, [channels, height, width]: readonly number[]): Float32Array {
+  const area = height! * width!;
+  return Float32Array.from(
+    { length: values.length },
+    (_, i) => values[(i % channels!) * area + Math.floor(i / channels!)]!,
+  );
+}

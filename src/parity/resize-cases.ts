@@ -1,4 +1,5 @@
 import { z } from 'zod/mini';
+import { ConfigError } from '../errors.js';
 import { planCenterCrop } from '../image/center-crop.js';
 import { defaultImageConfig } from '../image/image-config.js';
 import { keepRatioSize, preprocess, shortestEdgeSize, toChannelsFirst } from '../image/preprocess.js';
@@ -61,14 +62,14 @@ const FILTERS = new Set<string>([
 ] satisfies ResizeFilter[]);
 
 function* resizeRows(file: CaseFile, key: string, caseName: string): Generator<ParityRow> {
-  const source = toPicture(needTensor(file, `in.${key}`));
+  const source = toPicture(needTensor(file, `in.${key}`), file.name, `in.${key}`);
   const prefix = `out.${key}.`;
   for (const [name, expected] of file.tensors) {
     if (!name.startsWith(prefix)) continue;
     const filter = name.slice(prefix.length);
     if (!FILTERS.has(filter)) yield notRun(caseName, filter, 'no filter of this name');
     else {
-      const { width, height, data: bytes } = toPicture(expected);
+      const { width, height, data: bytes } = toPicture(expected, file.name, name);
       yield compareBytes(caseName, filter, resize(source, width, height, filter as ResizeFilter), {
         width,
         height,
@@ -79,8 +80,10 @@ function* resizeRows(file: CaseFile, key: string, caseName: string): Generator<P
 }
 
 /** uint8 [H, W, 3] as a picture. */
-function toPicture({ shape, values }: HostTensor): RawImage {
-  return { data: values as Uint8Array, height: shape[0]!, width: shape[1]! };
+function toPicture({ shape, values }: HostTensor, file: string, place: string): RawImage {
+  const [height = 0, width = 0, channels] = shape;
+  if (values instanceof Uint8Array && shape.length === 3 && channels === 3) return { data: values, height, width };
+  throw new ConfigError({ file: `${file}.safetensors`, place, rule: 'case-layout', detail: 'not uint8 [H, W, 3]' });
 }
 
 /** A table of sizes: the columns that `compute` gives, from those that it takes. */

@@ -4,7 +4,7 @@ import { defaultImageConfig } from '../image/image-config.js';
 import { keepRatioSize, preprocess, shortestEdgeSize } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
 import { resize } from '../image/resize.js';
-import { readJsonFile, sniffJson } from './case-file.js';
+import { checkLayout, readJsonFile, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';
 import type { ParityRow } from './parity-row.js';
 import { notRun } from './parity-row.js';
@@ -60,12 +60,12 @@ function* routeRows(caseName: string, key: string, source: RawImage, json: unkno
   const [, kind, first, second] =
     /^(original|original_minmax|video_processor)_(\d{1,4})(?:_(\d{1,4}))?$/.exec(key) ?? [];
   const [edge, most] = [Number(first), Number(second)];
-  if (kind === 'original' && second === undefined)
-    yield* originalRows(caseName, key, source, edge, z.parse(routeSchema, json));
+  const routeOf = (value: unknown): Route => checkLayout(value, `${caseName} ${key}`, routeSchema);
+  if (kind === 'original' && second === undefined) yield* originalRows(caseName, key, source, edge, routeOf(json));
   else if (kind === 'original_minmax' && second !== undefined) {
-    yield* ratioRows(caseName, key, source, { min: edge, max: most }, z.parse(routeSchema, json));
+    yield* ratioRows(caseName, key, source, { min: edge, max: most }, routeOf(json));
   } else if (kind === 'video_processor' && second === undefined) {
-    const route = z.parse(routeSchema, json);
+    const route = routeOf(json);
     const pixels = preprocess([source], defaultImageConfig(edge, 'videomae'));
     yield comparePixelValues(caseName, key, pixels, { sha256: route.pixel_values_sha256, samples: route.sample });
   } else yield notRun(caseName, key, 'no route of this name');

@@ -58,15 +58,18 @@ async function findKind(kind: CaseKind, folder: Folder, unclaimed: readonly stri
   try {
     return (await kind.find(folder, unclaimed)) ?? { cases: [], claims: [] };
   } catch (error) {
-    if (!(error instanceof Image2TextError) || error.file === undefined || !unclaimed.includes(error.file)) throw error;
-    const { file } = error;
+    const file = error instanceof Image2TextError ? error.file : undefined;
+    const message = error instanceof Error ? error.message : String(error);
+    if (file === undefined || !unclaimed.includes(file)) {
+      return { cases: [brokenCase(folder.label, message)], claims: [] };
+    }
     const name = `${folder.label}/${file}`;
     const rest = await findKind(
       kind,
       folder,
       unclaimed.filter((other) => other !== file),
     );
-    return { cases: [brokenCase(name, error.message), ...rest.cases], claims: [file, ...rest.claims] };
+    return { cases: [brokenCase(name, message), ...rest.cases], claims: [file, ...rest.claims] };
   }
 }
 
