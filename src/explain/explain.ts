@@ -1,0 +1,78 @@
+import type { Tensor5D } from '@tensorflow/tfjs-core';
+import { reshape, tensor4d } from '@tensorflow/tfjs-core';
+import { OptionError } from '../errors.js';
+import type { ImageConfig } from '../image/image-config.js';
+import { type PixelValues, type PreprocessOptions, preprocess } from '../image/preprocess.js';
+import type { RawImage } from '../image/raw-image.js';
+import type { Git } from '../model/git.js';
+import { explainTokens } from './explain-tokens.js';
+import { seenRectangle } from './geometry.js';
+import { groupWords, type Pieces } from './group-words.js';
+import type { Explanation, TokenLooks } from './types.js';
+
+/** What is to be explained: pictures, how the model saw them, and the text. */
+export interface ExplainInput {
+  /** The picture as it was given, or the frames of a video. */
+  readonly pictures: readonly RawImage[];
+  /** Frames get temporal embeddings and become one sequence. */
+  readonly video: boolean;
+  readonly imageConfig: ImageConfig;
+  readonly preprocess?: PreprocessOptions | undefined;
+  /** Prompt and generated tokens, [CLS] first. */
+  readonly ids: readonly number[];
+  /** How many of the ids were given, [CLS] included. */
+  readonly promptLength: number;
+  /** The prompt as text; for people only. */
+  readonly prompt?: string | undefined;
+  /** The generated tokens as text. */
+  readonly text: string;
+}
+
+/**
+ * Explains a text that the model wrote, or might have written, about a picture or video: every word with where the model looked, and where
+ * that lies on the picture as it was given.
+ *
+ * @throws as `explainTokens` and `preprocess`.
+ */
+export async function explainText(
+  git: Git,
+  pieces: Pieces,
+  input: ExplainInput,
+  options: { readonly signal?: AbortSignal | undefined } = {},
+): Promise<Explanation> {
+  const { pictures, video, imageConfig, preprocess: route, ids, promptLength, prompt = '', text } = input;
+  if (!video && pictures.length !== 1) {
+    const detail = `${pictures.length} pictures; one is explained at a time, or the frames of a video`;
+    throw new OptionError({ place: 'pictures', rule: 'picture-count', detail });
+  }
+  const pixels = preprocess(pictures, imageConfig, route);
+  const looks = await lookAt(git, pixels, video, ids, { promptLength, signal: options.signal });
+  const { patchSize } = git.config.vision;
+  return {
+    ...looks,
+    ...{ text, prompt },
+    words: groupWords(looks.tokens, pieces, text),
+    pictures: pictures.map((image) => ({ image, seen: seenRectangle(image, patchSize, imageConfig, route).seen })),
+  };
+}
+
+async function lookAt(
+  git: Git,
+  pixels: PixelValues,
+  video: boolean,
+  ids: readonly number[],
+  options: { readonly promptLength: number; readonly signal: AbortSignal | undefined },
+): Promise<TokenLooks> {
+  const values = tensor4d(pixels.data, [...pixels.shape]); // [F, height, width, 3]
+  try {
+    if (!video) return await explainTokens(git, values, ids, options);
+    const frames: Tensor5D = reshape(values, [1, ...pixels.shape]);
+    try {
+      return await explainTokens(git, frames, ids, options);
+    } finally {
+      frames.dispose();
+    }
+  } finally {
+    values.dispose();
+  }
+}
