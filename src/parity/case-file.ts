@@ -62,6 +62,9 @@ export async function readJsonFile<T extends z.core.$ZodType>(
   return checkLayout(json, file, schema);
 }
 
+/** A list whose first entry is of this layout: enough to know a file by; whether all are, is found out when it is read. */
+export const firstOf = <T extends z.ZodMiniType>(schema: T) => z.tuple([schema], z.unknown());
+
 /** Does a json file have this layout? A broken one has none. */
 export async function sniffJson(folder: string, file: string, schema: z.core.$ZodType): Promise<boolean> {
   return await readJsonFile(folder, file, schema).then(

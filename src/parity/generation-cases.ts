@@ -1,7 +1,7 @@
 import { z } from 'zod/mini';
 import type { Git } from '../model/git.js';
 import { disposeCache } from '../model/kv-cache.js';
-import { needTensor, readJsonFile, readTensors, sniffJson } from './case-file.js';
+import { firstOf, needTensor, readJsonFile, readTensors, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase, ParityScope } from './case-kind.js';
 import type { HostTensor } from './compare.js';
 import type { Folder } from './folders.js';
@@ -12,7 +12,7 @@ import { takeRows } from './host-tensors.js';
 
 /** By these a file is known. */
 const sign = z.object({
-  cases: z.array(z.object({ args: z.unknown(), sequences: z.unknown() })).check(z.minLength(1)),
+  cases: firstOf(z.object({ args: z.unknown(), sequences: z.unknown() })),
 });
 
 const namedGolden = z.extend(generationGolden, { name: z.string(), images: z.array(z.int().check(z.minimum(0))) });

@@ -7,7 +7,7 @@ import { padRows } from '../generation/steps.js';
 import type { Git } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { disposeCache } from '../model/kv-cache.js';
-import { readJsonFile, sniffJson } from './case-file.js';
+import { firstOf, readJsonFile, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';
 import { compareIdRows } from './compare-sequences.js';
 import type { Folder } from './folders.js';
@@ -19,7 +19,7 @@ import { notRun } from './parity-row.js';
 
 /** By these a file is known. */
 const sign = z.object({
-  cases: z.array(z.object({ per_node_beam_size: z.unknown(), predictions: z.unknown() })).check(z.minLength(1)),
+  cases: firstOf(z.object({ per_node_beam_size: z.unknown(), predictions: z.unknown() })),
 });
 
 const goldenSchema = z.object({

@@ -4,7 +4,7 @@ import { defaultImageConfig } from '../image/image-config.js';
 import { preprocess, shortestEdgeSize } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
 import { crop, resize } from '../image/resize.js';
-import { checkLayout, needTensor, readJsonFile, readTensors, sniffJson } from './case-file.js';
+import { checkLayout, firstOf, needTensor, readJsonFile, readTensors, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';
 import { compareNumbers } from './compare.js';
 import type { Folder } from './folders.js';
@@ -22,7 +22,7 @@ import {
 
 /** By these a file is known. */
 const sign = z.object({
-  pictures: z.array(z.object({ file: z.string(), decoded: z.unknown() })).check(z.minLength(1)),
+  pictures: firstOf(z.object({ file: z.string(), decoded: z.unknown() })),
 });
 
 /** Shortest edge and centre crop to the N of the key `sizeN`. */

@@ -4,7 +4,7 @@ import { defaultImageConfig } from '../image/image-config.js';
 import { keepRatioSize, preprocess, shortestEdgeSize } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
 import { resize } from '../image/resize.js';
-import { checkLayout, readJsonFile, sniffJson } from './case-file.js';
+import { checkLayout, firstOf, readJsonFile, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';
 import type { ParityRow } from './parity-row.js';
 import { notRun } from './parity-row.js';
@@ -12,7 +12,7 @@ import { compareFacts, comparePixelValues, readPicture, samples, sha256 } from '
 import { ratioSize, sizesCase } from './resize-cases.js';
 
 /** By these a file is known. */
-const sign = z.object({ minmax_sizes: z.unknown(), cases: z.array(z.object({ file: z.string() })) });
+const sign = z.object({ minmax_sizes: z.unknown(), cases: firstOf(z.object({ file: z.string() })) });
 
 const routeSchema = z.object({
   pixel_values_sha256: z.string(),

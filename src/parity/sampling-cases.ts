@@ -5,7 +5,7 @@ import { badWords, minLength, noRepeatNgram, repetitionPenalty } from '../genera
 import { temperature, topK, topP } from '../generation/logits-warpers.js';
 import type { LogitsProcessor } from '../generation/types.js';
 import type { CaseFile } from './case-file.js';
-import { needTensor, readCaseFile, readJsonFile, sniffJson } from './case-file.js';
+import { firstOf, needTensor, readCaseFile, readJsonFile, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';
 import type { HostTensor } from './compare.js';
 import { compareTensor } from './compare.js';
@@ -15,7 +15,7 @@ import { idRows } from './generation-golden.js';
 import type { ParityRow } from './parity-row.js';
 import { notRun } from './parity-row.js';
 
-const sign = z.object({ cases: z.array(z.object({ name: z.string(), order: z.unknown() })).check(z.minLength(1)) });
+const sign = z.object({ cases: firstOf(z.object({ name: z.string(), order: z.unknown() })) });
 
 /** `["top_k", 5, "min_tokens_to_keep", 4]`: a rule, its value, then further arguments by name. */
 const step = z.array(z.union([z.string(), z.number(), idRows])).check(z.minLength(2));

@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import type { ParityRow } from '../../src/parity/index.js';
+import { summarizeParity } from '../../src/parity/index.js';
+import { BACKENDS, useBackend } from '../support/backends.js';
+import { REFERENCE, TOKENIZER_REFERENCE } from '../support/fixtures.js';
+import { collect } from './support.js';
+
+/** Folders whose cases depend on the backend, and how many comparisons each has at least. */
+const TENSOR_FOLDERS = { 'tiny-a': 240, 'tiny-b': 195, 'tiny-video': 265, checkpoints: 14 } as const;
+
+/** What may be not run, and nothing else: records of bugs of transformers 4.40, and training after its first step. */
+const NOT_RUN = [
+  /greedy_left_padded_cache\/?.* sequences$/,
+  /forward_single_frame_4d past\./,
+  /training (loss\[1\.\.3\]|grad\.\*|grad_l2_norm_all|step1\.\*|step3\.\*)$/,
+];
+
+function expectParity(rows: readonly ParityRow[], atLeast: number, allowed: readonly RegExp[], label: string): void {
+  const name = (row: ParityRow) => `${row.case} ${row.tensor}`;
+  const faults = rows.filter(
+    (row) =>
+      row.verdict === 'fail' || (row.verdict === 'not run' && !allowed.some((pattern) => pattern.test(name(row)))),
+  );
+  assert.deepEqual(faults, []);
+  const { passed, worstRatio } = summarizeParity(rows);
+  assert.ok(passed >= atLeast, `${label}: only ${passed} comparisons, expected ${atLeast}`);
+  const far = rows.filter((row) => (row.ratio ?? 0) > 3).map((row) => `${name(row)} ${row.ratio}`);
+  assert.deepEqual(far, [], `${label}: more than 3 times the reference's own error`);
+  const worst = worstRatio === undefined ? 'all exact' : `largest error ${worstRatio.toFixed(2)} x the reference's own`;
+  console.log(`    ${label}: ${passed} passed, ${worst}`);
+}
+
+describe('parity with the reference', () => {
+  for (const backend of BACKENDS) {
+    for (const [folder, atLeast] of Object.entries(TENSOR_FOLDERS)) {
+      it(`${folder} on ${backend}`, async () => {
+        await useBackend(backend);
+        expectParity(await collect(REFERENCE + folder), atLeast, NOT_RUN, `${folder} on ${backend}`);
+      });
+    }
+
+    it(`the original's beam search on ${backend}`, async () => {
+      await useBackend(backend);
+      const rows = await collect(`${REFERENCE}tiny-original-beam`);
+      expectParity(rows, 80, [], `tiny-original-beam on ${backend}`);
+    });
+  }
+
+  it('pictures, bit for bit', async () => {
+    await useBackend('cpu');
+    const rows = await collect(`${REFERENCE}image-processor`);
+    expectParity(rows, 498, [/jpeg-variation\.json/], 'image-processor');
+    assert.deepEqual(
+      rows.filter((row) => row.verdict === 'pass' && row.error !== 0).map((row) => row.case),
+      [],
+      'pixels are equal, CMYK too',
+    );
+  });
+
+  it('the tokenizer with the full vocabulary', async function () {
+    if (TOKENIZER_REFERENCE === undefined) this.skip();
+    expectParity(await collect(TOKENIZER_REFERENCE), 10, [], 'tokenizer');
+  });
+
+  it('generated weights and the picture of the full-size model', async () => {
+    await useBackend('cpu');
+    const rows = await collect(`${REFERENCE}full-b16`);
+    expectParity(rows, 3, [/^full-b16\/case/], 'full-b16 without its model');
+    assert.equal(rows.filter((row) => row.verdict === 'not run').length, 5, 'the cpu backend leaves the model out');
+  });
+
+  it('the full-size model on wasm (IMAGE2TEXT_FULL=1)', async function () {
+    if (process.env['IMAGE2TEXT_FULL'] === undefined) this.skip();
+    this.timeout(1_200_000);
+    await useBackend('wasm');
+    expectParity(await collect(`${REFERENCE}full-b16`), 36, [], 'full-b16 on wasm');
+  });
+
+  it('names what it cannot run', async () => {
+    const rows = await collect(REFERENCE, { only: '*.json' });
+    assert.ok(rows.length >= 12, `${rows.length} files`);
+    for (const row of rows) assert.equal(row.verdict, 'not run', row.case);
+  });
+});
