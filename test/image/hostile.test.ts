@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { deflateSync } from 'node:zlib';
 import { readJson as readCheckedJson } from '../../src/checkpoint/json.js';
 import { ConfigError, ImageError } from '../../src/errors.js';
 import { identifyImage } from '../../src/image/decode.js';
 import { parseImageConfig } from '../../src/image/image-config.js';
+import { crc32 } from '../../src/image/png/crc32.js';
 import { HOSTILE, type HostileCase, hostileCases, ROOT, readBin, readJson } from '../support/fixtures.js';
 import { decode, sha256 } from './support.js';
 
@@ -89,25 +94,92 @@ describe('hostile pictures', () => {
     for (const [name, pattern] of Object.entries(words)) assert.match(await detail(name), pattern, name);
   });
 
-  it('bombs cost no memory: the whole folder in a child process', () => {
-    const measure = (script: string) =>
-      Number(
-        execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
-          cwd: ROOT,
-          timeout: 60_000,
-          encoding: 'utf8',
-        }),
-      );
-    const rss = 'console.log(process.resourceUsage().maxRSS / 1024);';
-    const imports = `import { decodeImage } from './src/image/decode.ts'; import { readFileSync, readdirSync } from 'node:fs';`;
-    const folder = './test/fixtures/hostile/image/';
+  it('a legal progression of hundreds of scans is bounded', async () => {
+    for (const [side, refined] of [
+      [64, true],
+      [4096, true],
+    ] as const) {
+      const start = performance.now();
+      await assert.rejects(decode(progressiveBomb(side, refined)), { name: 'ImageError', rule: 'jpeg-scans' });
+      assert.ok(performance.now() - start < 5000);
+    }
+    const { width, data } = await decode(progressiveBomb(64, false)); // 64 scans are many, but fine
+    assert.deepEqual([width, new Set(data)], [64, new Set([128])]);
+  });
+
+  it('bombs cost no memory; a picture at most 8 bytes per pixel and 64 MB: in child processes', () => {
+    const folder = `${HOSTILE}image/`;
     const all = `for (const f of readdirSync('${folder}')) await decodeImage(new Uint8Array(readFileSync('${folder}' + f))).catch(() => 0);`;
-    const idle = measure(imports + rss);
-    const busy = measure(imports + all + rss);
-    console.log(`      peak ${Math.round(busy - idle)} MB above an idle process`);
-    assert.ok(busy - idle < 64, `${busy} MB, idle ${idle} MB`);
+    const side = 4096;
+    const file = join(tmpdir(), `image-memory-${process.pid}`);
+    const one = `await decodeImage(new Uint8Array(readFileSync('${file}')));`;
+    const idle = peakMemory('');
+    const bombs = peakMemory(all) - idle;
+    try {
+      writeFileSync(file, deepPng(side));
+      const png = peakMemory(one) - idle;
+      writeFileSync(file, progressiveBomb(side, false, 20));
+      const jpeg = peakMemory(one) - idle;
+      console.log(`      peak above idle: hostile files ${bombs} MB, 16 megapixels ${png} MB (PNG), ${jpeg} MB (JPEG)`);
+      assert.ok(bombs < 64 && Math.max(png, jpeg) < 64 + (8 * side * side) / 2 ** 20);
+    } finally {
+      rmSync(file, { force: true });
+    }
   });
 });
+
+/** Peak resident memory in MB of a process that runs `body`. */
+function peakMemory(body: string): number {
+  const imports = `import { decodeImage } from './src/image/decode.ts'; import { readFileSync, readdirSync } from 'node:fs';`;
+  const script = `${imports} ${body} console.log(process.resourceUsage().maxRSS / 1024);`;
+  const options = { cwd: ROOT, timeout: 60_000, encoding: 'utf8' } as const;
+  return Math.round(
+    Number(execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], options)),
+  );
+}
+
+/** A PNG of zeros, 16 bits RGBA: the most bytes per pixel. */
+function deepPng(side: number): Uint8Array {
+  const chunk = (type: string, data: Uint8Array) => {
+    const bytes = Buffer.concat([Buffer.alloc(4), Buffer.from(type), data, Buffer.alloc(4)]);
+    bytes.writeUInt32BE(data.length);
+    bytes.writeUInt32BE(crc32(bytes, 4, bytes.length - 4), bytes.length - 4);
+    return bytes;
+  };
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(side, 0);
+  header.writeUInt32BE(side, 4);
+  header.set([16, 6], 8);
+  const pixels = deflateSync(Buffer.alloc(side * (1 + side * 8)), { level: 1 });
+  const signature = Buffer.from('89504e470d0a1a0a', 'hex');
+  return Buffer.concat([signature, chunk('IHDR', header), chunk('IDAT', pixels), chunk('IEND', Buffer.alloc(0))]);
+}
+
+/** A gray progressive JPEG whose every scan says in a few bytes that nothing is in it; legal in every scan. */
+function progressiveBomb(side: number, refined: boolean, lastBand = 63): Uint8Array {
+  const blocks = (side / 8) ** 2;
+  const bytes: number[] = [0xff, 0xd8];
+  const segment = (marker: number, ...data: number[]) =>
+    bytes.push(0xff, marker, (data.length + 2) >> 8, (data.length + 2) & 255, ...data);
+  const oneCode = [1, ...new Array<number>(15).fill(0)];
+  segment(0xdb, 0, ...new Array<number>(64).fill(1));
+  segment(0xc2, 8, side >> 8, side & 255, side >> 8, side & 255, 1, 1, 0x11, 0);
+  segment(0xc4, 0x00, ...oneCode, 0x00); // DC: the code 0 is "no difference"
+  segment(0xc4, 0x10, ...oneCode, 0xe0); // AC: the code 0 and 14 bits are a run of 16384 to 32767 empty blocks
+  segment(0xda, 1, 1, 0, 0, 0, 0);
+  for (let i = 0; i < blocks; i += 8) bytes.push(0);
+  const bits = ('0'.padEnd(15, '1').repeat(Math.ceil(blocks / 32767)) + '1'.repeat(7)).match(/.{8}/g)!;
+  const empty = bits.flatMap((eight) => (eight === '11111111' ? [255, 0] : [Number.parseInt(eight, 2)]));
+  const scan = (k: number, high: number, low: number) => {
+    segment(0xda, 1, 1, 0, k, k, (high << 4) | low);
+    bytes.push(...empty);
+  };
+  const deepest = refined ? 13 : 0;
+  for (let k = 1; k <= lastBand; k++) scan(k, 0, deepest);
+  for (let low = deepest - 1; low >= 0; low--) for (let k = 1; k <= lastBand; k++) scan(k, low + 1, low);
+  bytes.push(0xff, 0xd9);
+  return Uint8Array.from(bytes);
+}
 
 describe('hostile preprocessor_config.json', () => {
   for (const entry of hostileCases('preprocessor')) {

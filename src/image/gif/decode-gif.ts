@@ -18,6 +18,7 @@ function* storedRows({ height, interlaced }: GifFrame): Generator<number> {
 }
 
 type Color = readonly [number, number, number];
+const BLACK: Color = [0, 0, 0];
 
 function colorOf(frame: GifFrame, index: number): Color {
   const { palette } = frame;
@@ -89,8 +90,9 @@ export function paintGif(file: GifFile, maxPixels: number, each: (picture: RawIm
   let pixels = 0;
   for (const [i, frame] of file.frames.entries()) {
     dispose();
-    canvas = grown(canvas, frame);
-    dispose = disposal(canvas, file, frame, i === 0);
+    const before = canvas;
+    canvas = grown(before, frame, frame.transparent === undefined ? colorOf(frame, 0) : BLACK);
+    dispose = disposal(before, canvas, file, frame, i === 0);
     paint(canvas, frame, i === 0 ? undefined : frame.transparent);
     pixels += canvas.width * canvas.height;
     if (pixels > maxPixels) {
@@ -101,26 +103,26 @@ export function paintGif(file: GifFile, maxPixels: number, each: (picture: RawIm
 }
 
 /** A frame beyond the edge makes the picture larger, from here on. */
-function grown(canvas: Canvas, frame: GifFrame): Canvas {
+function grown(canvas: Canvas, frame: GifFrame, color: Color): Canvas {
   const width = Math.max(canvas.width, frame.left + frame.width);
   const height = Math.max(canvas.height, frame.top + frame.height);
   if (width === canvas.width && height === canvas.height) return canvas;
-  const larger = newCanvas(width, height, frame.transparent === undefined ? colorOf(frame, 0) : [0, 0, 0]);
+  const larger = newCanvas(width, height, color);
   moveRectangle(larger, { left: 0, top: 0, width: canvas.width, height: canvas.height }, canvas.data);
   return larger;
 }
 
 /** What to do with the frame's rectangle before the next frame is painted; to be asked before this one is. */
-function disposal(canvas: Canvas, file: GifFile, frame: GifFrame, first: boolean): () => void {
+function disposal(before: Canvas, canvas: Canvas, file: GifFile, frame: GifFrame, first: boolean): () => void {
   if (frame.disposal === 2) {
     const index = frame.transparent ?? file.background;
     // after the first frame Pillow takes colour 0 for an index past the palette
     const known = first || index * 3 < (frame.palette?.length ?? 768);
     return () => fillRectangle(canvas, frame, colorOf(frame, known ? index : 0));
   }
-  if (frame.disposal !== 3) return () => undefined;
+  if (frame.disposal < 3) return () => undefined;
   if (!first) {
-    const saved = moveRectangle(canvas, frame);
+    const saved = moveRectangle(grown(before, frame, BLACK), frame);
     return () => void moveRectangle(canvas, frame, saved);
   }
   // before the first frame there was nothing: Pillow clears to transparency, or leaves the frame where it has none

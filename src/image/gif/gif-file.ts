@@ -11,7 +11,7 @@ export interface GifFrame {
   /** RGB triples: the frame's own, or the file's; undefined means gray values. */
   readonly palette: Uint8Array | undefined;
   readonly transparent: number | undefined;
-  /** What happens to the frame's rectangle after it was shown: 2 background, 3 what was there before, else nothing. */
+  /** What happens to the frame's rectangle after it was shown: 2 background, 3 and more what was there before. */
   readonly disposal: number;
   readonly codeBits: number;
   /** LZW data. */
@@ -62,7 +62,7 @@ interface Control {
 function readControl(bytes: Uint8Array, offset: number, control: Control): void {
   if (bytes[offset + 1] !== 0xf9 || (bytes[offset + 2] ?? 0) < 4) return;
   const flags = bytes[offset + 3]!;
-  control.transparent = flags & 1 ? bytes[offset + 6] : undefined;
+  if (flags & 1) control.transparent = bytes[offset + 6];
   control.disposal = (flags >> 2) & 7 || control.disposal; // "unspecified" leaves what was said before, as Pillow has it
 }
 

@@ -10,9 +10,14 @@ import { sequentialDecoder } from './sequential.js';
 import type { Frame } from './types.js';
 import { lineSource } from './upsample.js';
 
-/** Scans of a file, and blocks that all its scans visit: a progressive file of some kilobytes can ask for hours of work. */
+/**
+ * Scans of a file, and how often they may visit each block of a large picture: real files have up to some 20 scans, while a progressive
+ * file of some kilobytes can ask for hours of work.
+ */
 const MAX_SCANS = 500;
-const MAX_VISITS = 2e8;
+const MAX_VISITS = 24;
+/** Visits that any picture may have, however small. */
+const FREE_VISITS = 2e7;
 
 /** A JPEG file up to its first scan. */
 export interface JpegHeader {
@@ -54,6 +59,8 @@ export function decodeJpeg(bytes: Uint8Array, header: JpegHeader): RawImage {
   const { state, frame } = header;
   let scans = 0;
   let visits = 0;
+  const allBlocks = frame.components.reduce((sum, { stride, rows }) => sum + stride * rows, 0);
+  const maxVisits = Math.max(FREE_VISITS, MAX_VISITS * allBlocks);
   let ended = false;
   for (let segment: Segment | undefined = header.firstScan; segment && !ended; ) {
     let offset = segment.end;
@@ -62,7 +69,7 @@ export function decodeJpeg(bytes: Uint8Array, header: JpegHeader): RawImage {
       const scan = readScan(bytes, segment, state);
       const { blocks } = scanSize(frame, scan);
       visits += blocks;
-      if (++scans > MAX_SCANS || visits > Math.max(MAX_VISITS, 2 * state.maxPixels)) {
+      if (++scans > MAX_SCANS || visits > maxVisits) {
         throw fault('jpeg-scans', `too much work: ${scans} scans over ${visits} blocks`, segment.offset);
       }
       offset = decodeScan(bytes, segment.end, state, frame, scan, blocks);

@@ -24,6 +24,12 @@ const COLUMN_ROUND = 1 << (COLUMN_SHIFT - 1);
 const ROW_ROUND = (1 << (ROW_SHIFT - 1)) + (128 << ROW_SHIFT);
 
 /**
+ * Bits that the magnitude of a dequantised coefficient can have: 8-bit samples give at most 1024, quantising at most doubles it, and
+ * one bit is to spare. Beyond, data are damaged, and decoders that compute in 16 bits no longer agree.
+ */
+export const COEFFICIENT_BITS = 12;
+
+/**
  * Eight outputs of one pass: in `x` at `at`, every `step`; written to `out` in the same places, rounded by `round` and shifted.
  */
 function transform(x: Int32Array, out: Int32Array, at: number, step: number, round: number, shift: number): void {

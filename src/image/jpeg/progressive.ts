@@ -1,7 +1,7 @@
 import { fault } from '../fault.js';
 import { type BitReader, takeBits } from './entropy.js';
 import { FAST_BITS, slowLookup } from './huffman.js';
-import { inverseTransform, inverseTransformFlat } from './idct.js';
+import { COEFFICIENT_BITS, inverseTransform, inverseTransformFlat } from './idct.js';
 import type { BlockDecoder } from './scan.js';
 import { type Component, type HuffmanTable, type Scan, ZIGZAG } from './types.js';
 
@@ -84,34 +84,49 @@ const acFirst: Decode = (reader, scan, part, coefficients, at, state) => {
   }
 };
 
+/** One more bit for a coefficient that is not zero. */
+function refine(reader: BitReader, coefficients: Int16Array, place: number, bit: number): void {
+  const value = coefficients[place]!;
+  if (takeBits(reader, 1) && (value & bit) === 0) coefficients[place] = value + (value > 0 ? bit : -bit);
+}
+
+/** Goes on from k to the `zeros + 1`-th coefficient that is zero, refining all others on the way; gives its k, or end + 1. */
+function refineAcross(
+  reader: BitReader,
+  scan: Scan,
+  coefficients: Int16Array,
+  at: number,
+  from: number,
+  zeros: number,
+) {
+  let left = zeros;
+  let k = from;
+  for (; k <= scan.end; k++) {
+    const place = at + ZIGZAG[k]!;
+    if (coefficients[place] !== 0) refine(reader, coefficients, place, 1 << scan.low);
+    else if (left-- === 0) break;
+  }
+  return k;
+}
+
 const acRefine: Decode = (reader, scan, part, coefficients, at, state) => {
-  const bit = 1 << scan.low;
   let k = scan.start;
-  const refine = (place: number) => {
-    const value = coefficients[place]!;
-    if (takeBits(reader, 1) && (value & bit) === 0) coefficients[place] = value + (value > 0 ? bit : -bit);
-  };
   for (; state.endOfBand === 0 && k <= scan.end; k++) {
     const code = symbol(reader, scan.parts[part]!.ac!);
-    let run = code >> 4;
-    let value = 0;
+    const run = code >> 4;
     if ((code & 15) > 1) throw fault('jpeg-data', 'a refinement of more than one bit', scan.offset);
-    if (code & 1) value = takeBits(reader, 1) ? bit : -bit;
-    else if (run < 15) {
+    if ((code & 1) === 0 && run < 15) {
       state.endOfBand = (1 << run) + (run > 0 ? takeBits(reader, run) : 0);
       break;
     }
-    for (; k <= scan.end; k++) {
-      const place = at + ZIGZAG[k]!;
-      if (coefficients[place] !== 0) refine(place);
-      else if (run-- === 0) break;
-    }
+    const value = code & 1 ? (takeBits(reader, 1) ? 1 : -1) * (1 << scan.low) : 0;
+    k = refineAcross(reader, scan, coefficients, at, k, run);
     if (value === 0) continue;
     if (k > scan.end) throw fault('jpeg-data', 'a run of coefficients leaves its band', scan.offset);
     coefficients[at + ZIGZAG[k]!] = value;
   }
   if (state.endOfBand === 0) return;
-  for (; k <= scan.end; k++) if (coefficients[at + ZIGZAG[k]!] !== 0) refine(at + ZIGZAG[k]!);
+  refineAcross(reader, scan, coefficients, at, k, 64);
   state.endOfBand--;
 };
 
@@ -125,10 +140,17 @@ export function transformComponent(component: Component): void {
       const from = (row * stride + column) * 64;
       const to = (row * stride * 8 + column) * 8;
       let ac = 0;
-      for (let i = 1; i < 64; i++) ac |= block[i] = Math.imul(coefficients[from + i]!, quant[i]!);
-      const dc = Math.imul(coefficients[from]!, quant[0]!);
-      block[0] = dc;
-      if (ac === 0) inverseTransformFlat(dc, plane, to, stride * 8);
+      let magnitudes = 0;
+      for (let i = 0; i < 64; i++) {
+        const value = Math.imul(coefficients[from + i]!, quant[i]!);
+        if (i > 0) ac |= value;
+        magnitudes |= value ^ (value >> 31);
+        block[i] = value;
+      }
+      if (magnitudes >> COEFFICIENT_BITS !== 0) {
+        throw fault('jpeg-data', 'a coefficient beyond what 8-bit samples can give');
+      }
+      if (ac === 0) inverseTransformFlat(block[0]!, plane, to, stride * 8);
       else inverseTransform(block, plane, to, stride * 8);
     }
   }

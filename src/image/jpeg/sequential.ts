@@ -1,12 +1,13 @@
 import { fault } from '../fault.js';
 import type { BitReader } from './entropy.js';
 import { FAST_BITS, slowLookup } from './huffman.js';
-import { inverseTransform, inverseTransformFlat } from './idct.js';
+import { COEFFICIENT_BITS, inverseTransform, inverseTransformFlat } from './idct.js';
 import type { BlockDecoder } from './scan.js';
 import { type HuffmanTable, type Scan, ZIGZAG } from './types.js';
 
 const FAST_MASK = (1 << FAST_BITS) - 1;
 
+const outOfRange = () => fault('jpeg-data', 'a coefficient beyond what 8-bit samples can give');
 const badCode = () => fault('jpeg-data', 'a bit pattern that is no Huffman code');
 
 /**
@@ -24,6 +25,7 @@ function readBlock(
   let { hold, bits, position } = reader;
   let table = dc;
   let last = 0;
+  let magnitudes = 0;
   for (let k = 0; k < 64; k++) {
     if (bits < 16) {
       hold = (hold << 16) | (bytes[position]! << 8) | bytes[position + 1]!;
@@ -53,7 +55,11 @@ function readBlock(
       let value = (hold >>> bits) & ((1 << size) - 1);
       if (value < 1 << (size - 1)) value += 1 - (1 << size);
       const place = ZIGZAG[k]!;
-      block[place] = k === 0 ? value : Math.imul(value, quant[place]!);
+      if (k > 0) {
+        value = Math.imul(value, quant[place]!);
+        magnitudes |= value ^ (value >> 31);
+      }
+      block[place] = value;
       last = k;
     }
     table = ac;
@@ -61,6 +67,7 @@ function readBlock(
   reader.hold = hold;
   reader.bits = bits;
   reader.position = position;
+  if (magnitudes >> COEFFICIENT_BITS !== 0) throw outOfRange();
   return last;
 }
 
@@ -77,6 +84,7 @@ export function sequentialDecoder(reader: BitReader, scan: Scan): BlockDecoder {
       const last = readBlock(reader, dc!, ac!, quant, block);
       predictions[index]! += block[0]!;
       const first = Math.imul(predictions[index]!, quant[0]!);
+      if (Math.abs(first) >> COEFFICIENT_BITS !== 0) throw outOfRange();
       const at = (row * stride * 8 + column) * 8;
       if (last === 0) {
         inverseTransformFlat(first, plane, at, stride * 8);
