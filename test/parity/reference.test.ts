@@ -6,7 +6,7 @@ import { REFERENCE, TOKENIZER_REFERENCE } from '../support/fixtures.js';
 import { collect } from './support.js';
 
 /** Folders whose cases depend on the backend, and how many comparisons each has at least. */
-const TENSOR_FOLDERS = { 'tiny-a': 240, 'tiny-b': 195, 'tiny-video': 265, checkpoints: 14 } as const;
+const TENSOR_FOLDERS = { 'tiny-a': 249, 'tiny-b': 218, 'tiny-video': 245, checkpoints: 14 } as const;
 
 /** What may be not run, and nothing else: records of bugs of transformers 4.40, and training after its first step. */
 const NOT_RUN = [
@@ -26,7 +26,12 @@ function expectParity(rows: readonly ParityRow[], atLeast: number, allowed: read
   assert.ok(passed >= atLeast, `${label}: only ${passed} comparisons, expected ${atLeast}`);
   const far = rows.filter((row) => (row.ratio ?? 0) > 3).map((row) => `${name(row)} ${row.ratio}`);
   assert.deepEqual(far, [], `${label}: more than 3 times the reference's own error`);
-  const worst = worstRatio === undefined ? 'all exact' : `largest error ${worstRatio.toFixed(2)} x the reference's own`;
+  const worst =
+    worstRatio === undefined
+      ? rows.some((row) => row.error)
+        ? 'all within tolerance'
+        : 'all exact'
+      : `largest error ${worstRatio.toFixed(2)} x the reference's own`;
   console.log(`    ${label}: ${passed} passed, ${worst}`);
 }
 
