@@ -1,6 +1,6 @@
 import { WeightError, type WeightFault } from '../errors.js';
 import type { TensorSpec } from '../layers/param-spec.js';
-import { WEIGHT_DTYPES } from './dtype.js';
+import { isWeight } from './dtype.js';
 import { nameOf, type StoredTensor, type TensorMap } from './stored-tensor.js';
 
 /** A parameter that the model needs. */
@@ -25,7 +25,7 @@ export function compareWeights(needed: readonly NeededParam[], stored: TensorMap
   const faults = findFaults(needed, stored, options.ignore);
   const unreadable = needed
     .map(({ name }) => stored.get(name))
-    .filter((tensor) => tensor !== undefined && !WEIGHT_DTYPES.includes(tensor.dtype)) as StoredTensor[];
+    .filter((tensor) => tensor !== undefined && !isWeight(tensor)) as StoredTensor[];
   if (faults.length === 0 && unreadable.length === 0) return;
 
   const hint = options.hint?.(faults);

@@ -64,6 +64,10 @@ const TO_FLOAT32: ReadonlyMap<string, (bytes: Uint8Array<ArrayBuffer>) => Float3
 /** Dtypes that become weights; all others are for buffers, or refused. */
 export const WEIGHT_DTYPES: readonly string[] = [...TO_FLOAT32.keys()];
 
+/** Can this tensor become a weight? I8 can where the file says what its numbers are worth. */
+export const isWeight = ({ dtype, scales }: Pick<StoredTensor, 'dtype' | 'scales'>): boolean =>
+  WEIGHT_DTYPES.includes(dtype) || (dtype === 'I8' && scales !== undefined);
+
 /** Stored F32, F16, BF16 or F64 (rounded once) as float32. Throws WeightError (`unsupported-dtype`) for any other dtype. */
 export function toFloat32(tensor: TensorLabel, bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
   const widen = TO_FLOAT32.get(tensor.dtype);

@@ -1,5 +1,6 @@
 import { TorchFileError, WeightError } from '../errors.js';
 import { type ByteSource, type ModelFiles, readBytes } from './byte-source.js';
+import { attachScales } from './int8.js';
 import { fromOriginalLayout, isOriginalLayout } from './original-layout.js';
 import { looksLikeTorch, readPytorch } from './pytorch.js';
 import { readSafetensors } from './safetensors.js';
@@ -78,6 +79,9 @@ async function openerOf(name: string, source: ByteSource): Promise<Opener> {
 }
 
 function byOurNames(opened: Opened): OpenCheckpoint {
-  if (!isOriginalLayout(opened.tensors)) return { ...opened, layout: 'hugging-face' };
+  if (!isOriginalLayout(opened.tensors)) {
+    const tensors = attachScales(opened.tensors, opened.metadata, opened.files[0]!);
+    return { ...opened, layout: 'hugging-face', tensors };
+  }
   return { ...opened, layout: 'original', tensors: fromOriginalLayout(opened.tensors) };
 }

@@ -1,6 +1,7 @@
 import { WeightError } from '../errors.js';
 import type { TensorSpec } from '../layers/param-spec.js';
 import { toFloat32 } from './dtype.js';
+import { dequantise, readScales } from './int8.js';
 import { turnKernels, turnRows } from './layout.js';
 import { elementCount, nameOf, type StoredTensor } from './stored-tensor.js';
 
@@ -9,31 +10,55 @@ const CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
  * Reads one stored tensor as the float32 values that a parameter holds, turned to its layout.
- * Throws WeightError: `unsupported-dtype`, or `non-finite` for NaN and infinity, which no trained weight has and which would only
- * show much later, as an empty caption.
+ * Throws WeightError: `unsupported-dtype`, `non-finite` for NaN and infinity, which no trained weight has and which would only
+ * show much later, as an empty caption; `bad-scale` or `int8-range` for int8 weights.
  */
 export async function readWeights(stored: StoredTensor, spec: TensorSpec): Promise<Float32Array<ArrayBuffer>> {
-  if (stored.dtype === 'F32' && spec.layout === 'as-is')
-    return finite(stored, toFloat32(stored, await stored.read()), 0);
-  if (spec.layout === 'conv2d') {
-    const values = finite(stored, toFloat32(stored, await stored.read()), 0);
+  if (spec.layout === 'conv2d' || (stored.dtype === 'F32' && spec.layout === 'as-is')) {
+    const widen = await widenerOf(stored);
+    const values = widen(await stored.read(), 0);
+    if (spec.layout === 'as-is') return values;
     const turned = new Float32Array(values.length);
     turnKernels(values, spec.shape, turned);
     return turned;
   }
-  const count = elementCount(spec.shape);
-  const result = new Float32Array(count);
-  if (count === 0) return result;
+  const result = new Float32Array(elementCount(spec.shape));
   const inputs = spec.layout === 'linear' ? spec.shape[1]! : 1;
-  const rowBytes = (stored.byteLength / count) * inputs;
-  const step = Math.max(1, Math.floor(CHUNK_BYTES / rowBytes));
-  for await (const { bytes, begin } of chunks(stored, step * rowBytes)) {
-    const row = begin / rowBytes;
-    const values = finite(stored, toFloat32(stored, bytes), row * inputs);
-    if (spec.layout === 'linear') turnRows(values, row, spec.shape[0]!, inputs, result);
-    else result.set(values, row);
+  for await (const { values, first } of readPieces(stored, inputs)) {
+    if (spec.layout === 'linear') turnRows(values, first / inputs, spec.shape[0]!, inputs, result);
+    else result.set(values, first);
   }
   return result;
+}
+
+/**
+ * The float32 values of a stored tensor as they lie in the file, some megabytes at a time; `first` is the index of a piece's first
+ * element, always a multiple of `unit`. Throws as `readWeights`.
+ */
+export async function* readPieces(
+  stored: StoredTensor,
+  unit = 1,
+): AsyncGenerator<{ readonly values: Float32Array<ArrayBuffer>; readonly first: number }, void, void> {
+  const count = elementCount(stored.shape);
+  if (count === 0) return;
+  const widen = await widenerOf(stored);
+  const itemBytes = stored.byteLength / count;
+  const step = Math.max(1, Math.floor(CHUNK_BYTES / (itemBytes * unit))) * unit;
+  for await (const { bytes, begin } of chunks(stored, step * itemBytes)) {
+    const first = begin / itemBytes;
+    yield { values: widen(bytes, first), first };
+  }
+}
+
+/** From bytes of a tensor to finite float32; `first` is the index of their first element. */
+type Widen = (bytes: Uint8Array<ArrayBuffer>, first: number) => Float32Array<ArrayBuffer>;
+
+async function widenerOf(stored: StoredTensor): Promise<Widen> {
+  if (stored.dtype !== 'I8' || stored.scales === undefined) {
+    return (bytes, first) => finite(stored, toFloat32(stored, bytes), first);
+  }
+  const scales = await readScales(stored.scales);
+  return (bytes, first) => finite(stored, dequantise(stored, bytes, first, scales), first);
 }
 
 /** A tensor's bytes piece by piece; the next piece is already being read while one is worked on. */

@@ -15,8 +15,11 @@ export interface ShardedCheckpoint {
   readonly warnings: readonly string[];
 }
 
-/** Opens one shard: its tensors by name. */
-export type OpenShard = (source: ByteSource, file: string) => Promise<{ readonly tensors: TensorMap }>;
+/** Opens one shard: its tensors by name, and what its header says beside them. */
+export type OpenShard = (
+  source: ByteSource,
+  file: string,
+) => Promise<{ readonly tensors: TensorMap; readonly metadata?: Readonly<Record<string, string>> }>;
 
 /**
  * Reads `model.safetensors.index.json` (or PyTorch's, by another `openShard`) and opens every shard that it names. All or nothing:
@@ -37,10 +40,13 @@ export async function readSharded(
   if (shards.length > MAX_SHARDS) throw fail('shard-count', `${shards.length} shards; the limit is ${MAX_SHARDS}`);
 
   const tensors = new Map<string, StoredTensor>();
+  const headers: Readonly<Record<string, string>>[] = [];
   for (const shard of shards) {
     const source = await files.open(shard);
     if (!source) throw fail('shard-missing', `the index names it, but ${files.label} does not hold it`, shard);
-    for (const [name, stored] of (await openShard(source, shard)).tensors) {
+    const opened = await openShard(source, shard);
+    headers.push(opened.metadata ?? {});
+    for (const [name, stored] of opened.tensors) {
       const home = weightMap.get(name);
       if (home !== shard) {
         throw fail(
@@ -56,7 +62,15 @@ export async function readSharded(
     if (!tensors.has(name)) throw fail('weight-map', `the index puts it in ${shard}, which lacks it`, nameOf(name));
   }
   const bytes = [...tensors.values()].reduce((sum, stored) => sum + stored.byteLength, 0);
-  return { tensors, files: [index.name, ...shards], metadata: {}, warnings: sizeWarning(parsed, bytes, index.name) };
+  const warnings = sizeWarning(parsed, bytes, index.name);
+  return { tensors, files: [index.name, ...shards], metadata: common(headers), warnings };
+}
+
+/** What all shards say alike: a statement that one of them does not make holds for none of the others either. */
+function common(headers: readonly Readonly<Record<string, string>>[]): Record<string, string> {
+  const [first = {}, ...others] = headers;
+  const agreed = Object.entries(first).filter(([key, text]) => others.every((header) => header[key] === text));
+  return Object.assign(Object.create(null), Object.fromEntries(agreed));
 }
 
 type Fail = (rule: string, detail: string, place?: string) => Error;

@@ -11,6 +11,8 @@ export interface StoredTensor {
   readonly file: string;
   /** Its bytes [begin, end), row-major and little-endian; all of them by default. Only these are read. */
   read(begin?: number, end?: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** I8 weights of a quantised file: what one is worth in each output channel, F32 [out] (int8.ts). */
+  readonly scales?: StoredTensor;
 }
 
 /** The tensors of a checkpoint by name. */
