@@ -1,53 +1,68 @@
 import { stat } from 'node:fs/promises';
-import { UsageError } from './terminal.js';
+import type { Picture } from '../node.js';
+import type { Context } from './context.js';
+import { picturesBelow } from './folder.js';
+import { UsageError } from './report.js';
+import { readStdin } from './stdin.js';
 
-/** One picture that the command line names: its name for the results, and how to get it. */
+/** One picture that the command line names. */
 export interface Input {
+  /** What results and messages call it. */
   readonly name: string;
-  read(): Promise<string | Uint8Array>;
+  /** The file on this machine, where it is one. */
+  readonly path?: string;
+  read(): Promise<Picture>;
 }
 
-/** File endings that a folder or a `**` stands for. A file that is named itself may have any. */
-const PICTURE_FILES = '*.{png,jpg,jpeg,jpe,jfif,webp,gif,PNG,JPG,JPEG,WEBP,GIF}';
+export interface InputList {
+  readonly inputs: readonly Input[];
+  /** More than one was asked for, or a folder or glob, which may hold any number: results are named, and JSON is an array. */
+  readonly several: boolean;
+}
 
 /**
- * Files, URLs, globs (for shells that leave them), folders (their pictures, not those of folders below) and `-` for stdin, in
- * the order given; the files of a folder or glob are sorted.
+ * Files, URLs, globs (for shells that leave them), folders and `-` for stdin, in the order given; the files of a folder or glob are
+ * sorted by name, whatever the file system's order or the locale.
  *
  * @throws UsageError when a glob or folder holds no picture, or nothing is named.
  */
-export async function expandInputs(names: readonly string[]): Promise<Input[]> {
-  const inputs: Input[] = [];
-  for (const name of names) inputs.push(...(await expandOne(name)));
-  if (inputs.length === 0) throw new UsageError('name at least one picture, folder or glob, or - for stdin');
-  return inputs;
+export async function expandInputs(names: readonly string[], context: Context, recursive = false): Promise<InputList> {
+  if (names.filter((name) => name === '-').length > 1) throw new UsageError('- (stdin) can be read once only');
+  const lists: InputList[] = [];
+  for (const name of names) lists.push(await expandOne(name, context, recursive));
+  if (lists.length === 0) throw new UsageError('name at least one picture, folder or glob, or - for stdin');
+  return {
+    inputs: lists.flatMap(({ inputs }) => inputs),
+    several: lists.length > 1 || lists.some(({ several }) => several),
+  };
 }
 
-async function expandOne(name: string): Promise<Input[]> {
-  if (name === '-') return [{ name: 'stdin', read: readStdin }];
-  if (/^(https?|data|file):/i.test(name)) return [asIs(name)];
+async function expandOne(name: string, context: Context, recursive: boolean): Promise<InputList> {
+  if (name === '-') return one({ name: 'stdin', read: async () => fileOf(await readStdin(context), 'stdin') });
+  if (/^(https?|data|file):/i.test(name)) return one({ name, read: async () => name });
   const found = await stat(name).catch(() => undefined);
-  if (found?.isDirectory() === true) return some(name, await globSorted(PICTURE_FILES, name));
-  if (found === undefined && /[*?[{]/.test(name)) return some(name, await globSorted(name));
-  return [asIs(name)];
+  if (found?.isDirectory() === true) return many(name, await picturesBelow(name, recursive));
+  if (found === undefined && /[*?[{]/.test(name)) return many(name, await globSorted(name));
+  return one(onDisk(name));
 }
 
-const asIs = (name: string): Input => ({ name, read: async () => name });
+/** Bytes under a name, which messages about them then use. */
+export const fileOf = (bytes: Uint8Array, name: string): File => new File([bytes as Uint8Array<ArrayBuffer>], name);
 
-function some(name: string, files: string[]): Input[] {
+const onDisk = (path: string): Input => ({ name: path, path, read: async () => path });
+
+const one = (input: Input): InputList => ({ inputs: [input], several: false });
+
+function many(name: string, files: readonly string[]): InputList {
   if (files.length === 0) throw new UsageError(`${name}: no picture there (png, jpg, webp, gif)`);
-  return files.map(asIs);
+  return { inputs: files.map(onDisk), several: true };
 }
 
-async function globSorted(pattern: string, folder?: string): Promise<string[]> {
+async function globSorted(pattern: string): Promise<string[]> {
   const { glob } = await import('tinyglobby');
-  const files = await glob(pattern, { cwd: folder ?? process.cwd(), expandDirectories: false });
-  const joined = folder === undefined ? files : files.map((file) => `${folder.replace(/[\\/]+$/, '')}/${file}`);
-  return joined.sort();
-}
-
-async function readStdin(): Promise<Uint8Array> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return new Uint8Array(Buffer.concat(chunks));
+  const files = await glob(pattern.replaceAll('\\', '/'), {
+    expandDirectories: false,
+    absolute: pattern.startsWith('/'),
+  });
+  return files.sort();
 }

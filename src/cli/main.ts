@@ -1,4 +1,11 @@
 #!/usr/bin/env node
 import { run } from './program.js';
+import { explainError } from './report.js';
+import { plain } from './terminal.js';
 
+process.on('uncaughtException', (error) => {
+  const { code, lines } = explainError(error);
+  for (const line of lines) process.stderr.write(`image2text: ${plain(line)}\n`);
+  process.exit(code);
+});
 process.exitCode = await run(process.argv.slice(2));

@@ -1,29 +1,44 @@
-import { fileURLToPath } from 'node:url';
 import type { Image2Text, LoadOptions, NodeBackend } from '../node.js';
+import type { Context } from './context.js';
+import { UsageError } from './report.js';
 
-/** The demo checkpoint that comes with the package. */
-export const DEMO_MODEL = fileURLToPath(new URL('../../weights/demo', import.meta.url));
-
-/** Options that choose and place the model. */
+/** Options that choose and place the model, and say how it sees. */
 export interface ModelFlags {
   readonly model: string;
   readonly backend: NodeBackend;
+  readonly preprocessing: 'huggingface' | 'original';
+  readonly keepRatio?: { readonly min: number; readonly max: number };
+  readonly ignoreOrientation?: boolean;
+  readonly maxMegapixels?: number;
 }
 
 /** Starts the backend, loads the model, and frees it when `body` has ended. */
 export async function withModel<T>(
   flags: ModelFlags,
-  signal: AbortSignal,
-  options: LoadOptions,
+  { signal }: Context,
   body: (model: Image2Text) => Promise<T>,
 ): Promise<T> {
+  const options = loadOptions(flags, signal);
   const { loadImage2Text, quietTensorflow, startBackend } = await import('../node.js');
   quietTensorflow();
   await startBackend(flags.backend);
-  const model = await loadImage2Text(flags.model, { signal, ...options });
+  const model = await loadImage2Text(flags.model, options);
   try {
     return await body(model);
   } finally {
     model.dispose();
   }
+}
+
+function loadOptions(flags: ModelFlags, signal: AbortSignal): LoadOptions {
+  if (flags.keepRatio !== undefined && flags.preprocessing !== 'original') {
+    throw new UsageError('--keep-ratio is for --preprocessing original');
+  }
+  return {
+    signal,
+    route: flags.preprocessing,
+    ...(flags.keepRatio === undefined ? {} : { keepRatio: flags.keepRatio }),
+    exifOrientation: flags.ignoreOrientation !== true,
+    maxPixels: flags.maxMegapixels === undefined ? undefined : Math.max(1, Math.round(flags.maxMegapixels * 1e6)),
+  };
 }

@@ -1,26 +1,37 @@
-/** A bar on stderr while several pictures are worked on; nothing where stderr is no terminal. */
+import type { Context } from './context.js';
+
+/** A bar on stderr while several things are worked on; nothing where stderr is no terminal. */
 export interface Progress {
   advance(): void;
-  /** Runs something that writes to stderr without tearing the bar. */
+  /** Runs something that writes to the terminal without tearing the bar. */
   aside<T>(body: () => T): T;
   stop(): void;
 }
 
-export async function startProgress(total: number): Promise<Progress> {
-  if (total < 2 || !process.stderr.isTTY || process.env['CI'] !== undefined) {
-    return { advance: () => {}, aside: (body) => body(), stop: () => {} };
-  }
+const SILENT: Progress = { advance: () => {}, aside: (body) => body(), stop: () => {} };
+
+export async function startProgress(
+  total: number,
+  { terminal: { stderr } }: Context,
+  { what = 'pictures', quiet = false }: { readonly what?: string; readonly quiet?: boolean | undefined } = {},
+): Promise<Progress> {
+  if (quiet || total < 2 || stderr.isTTY !== true || process.env['CI'] !== undefined) return SILENT;
   const { default: cliProgress } = await import('cli-progress');
-  const format = '{bar} {value}/{total} pictures, {eta_formatted} left';
+  const format = `{bar} {value}/{total} ${what}, {rate}, {eta_formatted} left`;
   const bar = new cliProgress.SingleBar(
-    { format, stream: process.stderr, hideCursor: true },
+    { format, stream: stderr, hideCursor: true, etaBuffer: 50 },
     cliProgress.Presets.shades_classic,
   );
-  bar.start(total, 0);
+  const started = performance.now();
+  let done = 0;
+  bar.start(total, 0, { rate: '- a second' });
   return {
-    advance: () => bar.increment(),
+    advance() {
+      done++;
+      bar.update(done, { rate: `${((done * 1000) / (performance.now() - started)).toPrecision(2)} a second` });
+    },
     aside(body) {
-      process.stderr.write('\r\x1b[K');
+      stderr.write('\r\x1b[K');
       return body();
     },
     stop: () => bar.stop(),

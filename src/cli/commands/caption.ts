@@ -1,122 +1,127 @@
-import type { Caption, CaptionOptions, Image2Text } from '../../node.js';
-import type { Input } from '../inputs.js';
+import type { Caption, CaptionOptions, CaptionStreamOptions, Image2Text, Picture } from '../../node.js';
+import type { CaptionStore, StoreFlags } from '../caption-store.js';
+import { captionLine, openCaptionStore } from '../caption-store.js';
+import type { Context } from '../context.js';
+import type { DecodingFlags } from '../decoding.js';
+import { canStream, decodingOptions } from '../decoding.js';
+import type { Input, InputList } from '../inputs.js';
 import { expandInputs } from '../inputs.js';
 import type { ModelFlags } from '../model.js';
 import { withModel } from '../model.js';
-import { startProgress } from '../progress.js';
-import { EXIT, print, report } from '../terminal.js';
+import { exitCode, overPictures } from '../over-pictures.js';
+import { EXIT, UsageError } from '../report.js';
+import { captionFields, formatOf } from '../results.js';
+import { plain } from '../terminal.js';
+import { pictureRow, pictureRows } from '../tsv.js';
 
-export interface CaptionFlags extends ModelFlags {
-  readonly decoding: 'original' | 'greedy' | 'beam' | 'sample';
-  readonly beams?: number;
-  readonly maxNewTokens?: number;
-  readonly lengthPenalty?: number;
-  readonly temperature?: number;
-  readonly topK?: number;
-  readonly topP?: number;
-  readonly seed?: number;
-  readonly repetitionPenalty?: number;
-  readonly repeatNgram?: number | boolean;
+export interface CaptionFlags extends ModelFlags, DecodingFlags, StoreFlags {
   readonly prompt?: string;
   readonly batch: number;
-  readonly preprocessing: 'huggingface' | 'original';
-  readonly ignoreOrientation?: boolean;
-  readonly maxMegapixels?: number;
-  readonly json?: boolean;
-  readonly jsonl?: boolean;
+  readonly recursive?: boolean;
+  readonly tsv?: string;
+  readonly prefix?: string;
+  readonly suffix?: string;
 }
 
 /** `image2text caption`. One picture that fails is reported and the others are done; the exit code is then 1. */
-export async function captionCommand(
-  names: readonly string[],
-  flags: CaptionFlags,
-  signal: AbortSignal,
-): Promise<number> {
-  const inputs = await expandInputs(names);
-  const options = { ...captionOptions(flags), signal };
-  const loadOptions = {
-    route: flags.preprocessing,
-    exifOrientation: flags.ignoreOrientation !== true,
-    maxPixels: flags.maxMegapixels === undefined ? undefined : flags.maxMegapixels * 1e6,
+export async function captionCommand(names: readonly string[], flags: CaptionFlags, context: Context): Promise<number> {
+  const options = {
+    ...decodingOptions(flags),
+    ...(flags.prompt === undefined ? {} : { prompt: flags.prompt }),
+    signal: context.signal,
   };
-  return withModel(flags, signal, loadOptions, async (model) => {
-    const progress = await startProgress(inputs.length);
-    const done: unknown[] = [];
-    let code: number = EXIT.done;
-    for (let n = 0; n < inputs.length; n += flags.batch) {
-      for (const result of await captionBatch(model, inputs.slice(n, n + flags.batch), options, signal)) {
-        progress.advance();
-        if ('error' in result) {
-          code = progress.aside(() => report(result.error));
-          continue;
-        }
-        const line = describe(result.name, result.caption);
-        if (flags.json === true) done.push(line);
-        else
-          await print(
-            flags.jsonl === true
-              ? JSON.stringify(line)
-              : inputs.length === 1
-                ? line.text
-                : `${result.name}\t${line.text}`,
-          );
-      }
-    }
-    progress.stop();
-    if (flags.json === true) await print(JSON.stringify(inputs.length === 1 ? (done[0] ?? null) : done, undefined, 2));
-    return code;
+  const stored = flags.sidecar !== undefined || flags.output !== undefined;
+  if (flags.skipExisting === true && !stored) throw new UsageError('--skip-existing is for --sidecar and --output');
+  const list = await listInputs(names, flags, context);
+  return stored ? captionToFiles(list, flags, options, context) : captionToStdout(list, flags, options, context);
+}
+
+async function listInputs(names: readonly string[], flags: CaptionFlags, context: Context): Promise<InputList> {
+  if (flags.tsv === undefined) return expandInputs(names, context, flags.recursive);
+  if (names.length > 0) throw new UsageError('give --tsv or pictures, not both');
+  return { inputs: (await pictureRows(flags.tsv)).map(pictureRow), several: true };
+}
+
+async function captionToStdout(
+  { inputs, several }: InputList,
+  flags: CaptionFlags,
+  options: CaptionOptions,
+  context: Context,
+): Promise<number> {
+  const format = formatOf(flags);
+  const streams = format === 'text' && !several && context.terminal.stdout.isTTY === true && canStream(options);
+  const shown: object[] = [];
+  const deliver = async ({ name }: Input, caption: Caption): Promise<void> => {
+    if (format === 'json') shown.push({ file: name, ...captionFields(caption) });
+    else if (format !== 'text') await context.print(captionLine(name, caption, format));
+    else await context.print(`${several ? `${plain(name)}\t` : ''}${plain(caption.text)}`);
+  };
+  return withModel(flags, context, async (model) => {
+    if (streams) return streamCaption(model, inputs[0]!, flags, options, context);
+    const failed = await overPictures(inputs, captionJob(model, flags, options, deliver), context);
+    const [first] = shown;
+    if (format === 'json' && several) await context.print(JSON.stringify(shown, undefined, 2));
+    else if (first !== undefined) await context.print(JSON.stringify(first, undefined, 2));
+    return exitCode(failed);
   });
 }
 
-type Result = { readonly name: string } & ({ readonly caption: Caption } | { readonly error: unknown });
-
-/** Captions of several pictures at once; where one of them fails, each alone. */
-async function captionBatch(
-  model: Image2Text,
-  inputs: readonly Input[],
+async function captionToFiles(
+  { inputs }: InputList,
+  flags: CaptionFlags,
   options: CaptionOptions,
-  signal: AbortSignal,
-): Promise<Result[]> {
+  context: Context,
+): Promise<number> {
+  const store = await openCaptionStore(inputs, flags);
   try {
-    const pictures = await Promise.all(inputs.map((input) => input.read()));
-    const captions = await model.caption(pictures, { ...options, batchSize: inputs.length });
-    return inputs.map(({ name }, n) => ({ name, caption: captions[n]! }));
-  } catch (error) {
-    signal.throwIfAborted();
-    if (inputs.length === 1) return [{ name: inputs[0]!.name, error }];
-    const results: Result[] = [];
-    for (const input of inputs) results.push(...(await captionBatch(model, [input], options, signal)));
-    return results;
+    const failed = await captionMissing(store, flags, options, context);
+    if (flags.quiet !== true) {
+      const [all, todo] = [inputs.length, store.missing.length];
+      context.tell(`${all} pictures: ${todo - failed} done, ${all - todo} there already, ${failed} failed`);
+    }
+    return exitCode(failed);
+  } finally {
+    await store.close();
   }
 }
 
-function captionOptions(flags: CaptionFlags): CaptionOptions {
-  const beams = flags.decoding === 'original' || flags.decoding === 'beam';
-  const given = {
-    strategy: flags.decoding,
-    prompt: flags.prompt,
-    maxNewTokens: flags.maxNewTokens,
-    repetitionPenalty: flags.repetitionPenalty,
-    noRepeatNgramSize: typeof flags.repeatNgram === 'number' ? flags.repeatNgram : undefined,
-    numBeams: beams ? flags.beams : undefined,
-    lengthPenalty: beams ? flags.lengthPenalty : undefined,
-    ...(flags.decoding === 'sample' && {
-      temperature: flags.temperature,
-      topK: flags.topK,
-      topP: flags.topP,
-      seed: flags.seed,
-    }),
-  };
-  return Object.fromEntries(
-    Object.entries(given).filter(([, value]) => value !== undefined),
-  ) as unknown as CaptionOptions;
+/** Resolves to how many failed. Where nothing is missing, no model is loaded. */
+async function captionMissing(
+  { missing, put }: CaptionStore,
+  flags: CaptionFlags,
+  options: CaptionOptions,
+  context: Context,
+): Promise<number> {
+  if (missing.length === 0) return 0;
+  return withModel(flags, context, (model) => overPictures(missing, captionJob(model, flags, options, put), context));
 }
 
-const describe = (file: string, { text, score, confidence, finish, tokens }: Caption) => ({
-  file,
-  text,
-  score,
-  confidence,
-  finish,
-  tokens,
+const captionJob = (
+  model: Image2Text,
+  { batch, quiet, prefix = '', suffix = '' }: CaptionFlags,
+  options: CaptionOptions,
+  deliver: (input: Input, caption: Caption) => Promise<void>,
+) => ({
+  batch,
+  quiet,
+  work: (pictures: readonly Picture[]) => model.caption(pictures, { ...options, batchSize: batch }),
+  deliver: (input: Input, caption: Caption) => deliver(input, { ...caption, text: prefix + caption.text + suffix }),
 });
+
+/** Words as they come. */
+async function streamCaption(
+  model: Image2Text,
+  input: Input,
+  { prefix = '', suffix = '' }: CaptionFlags,
+  options: CaptionOptions,
+  context: Context,
+): Promise<number> {
+  const pieces = model.stream(await input.read(), options as CaptionStreamOptions);
+  let lead = prefix;
+  for await (const piece of pieces) {
+    await context.write(plain(lead + piece));
+    lead = '';
+  }
+  await context.print(plain(lead + suffix));
+  return EXIT.done;
+}

@@ -1,21 +1,26 @@
 import { Image2TextError } from '../../errors.js';
 import type { Inspection } from '../../node.js';
-import { EXIT, print, report, tell } from '../terminal.js';
+import type { Context } from '../context.js';
+import { EXIT } from '../report.js';
+import { plain } from '../terminal.js';
 
 /** `image2text inspect`. Exit codes with --check: 0 would load, 1 illegal, 3 legal but unsupported. */
 export async function inspectCommand(
   [file]: readonly string[],
   flags: { readonly check?: boolean; readonly json?: boolean },
+  context: Context,
 ): Promise<number> {
   const { inspectFile } = await import('../../node.js');
   try {
     const found = await inspectFile(file!, { check: flags.check ?? false });
-    await print(flags.json === true ? JSON.stringify(found, undefined, 2) : describe(found, flags.check ?? false));
-    for (const warning of found.warnings ?? []) tell(`image2text: warning: ${warning}`);
+    await context.print(
+      flags.json === true ? JSON.stringify(found, undefined, 2) : describe(found, flags.check ?? false),
+    );
+    for (const warning of found.warnings ?? []) context.tell(`image2text: warning: ${warning}`);
     return EXIT.done;
   } catch (error) {
     if (!(error instanceof Image2TextError)) throw error;
-    report(error);
+    context.report(error);
     return error.unsupported ? EXIT.unsupported : EXIT.failed;
   }
 }
@@ -28,7 +33,7 @@ function describe({ file, kind, facts, tensors, metadata }: Inspection, checked:
   const wide = Math.max(0, ...entries.map(([key]) => String(key).length));
   const widest = Math.max(0, ...(tensors ?? []).map(({ name }) => name.length));
   return [
-    `${file}: ${kind}${checked ? ', would load' : ''}`,
+    `${plain(file)}: ${kind}${checked ? ', would load' : ''}`,
     ...entries.map(([key, value]) => `  ${String(key).padEnd(wide)}  ${plain(String(value))}`),
     ...(tensors ?? []).map(
       ({ name, dtype, shape, bytes }) =>
@@ -36,6 +41,3 @@ function describe({ file, kind, facts, tensors, metadata }: Inspection, checked:
     ),
   ].join('\n');
 }
-
-/** Text from a file must not move the cursor or fake a line. */
-const plain = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e]/g, '?');

@@ -1,6 +1,8 @@
 import type { NodeBackend } from '../../node.js';
 import type { ParityRow } from '../../parity/index.js';
-import { EXIT, print, tell } from '../terminal.js';
+import type { Context } from '../context.js';
+import { EXIT } from '../report.js';
+import { plain } from '../terminal.js';
 
 interface ParityFlags {
   readonly backend: NodeBackend;
@@ -12,7 +14,7 @@ interface ParityFlags {
 export async function parityCommand(
   [directory]: readonly string[],
   flags: ParityFlags,
-  signal: AbortSignal,
+  { terminal: { stderr }, signal, print, tell }: Context,
 ): Promise<number> {
   const { quietTensorflow, startBackend } = await import('../../node.js');
   const { formatParityTable, runParity, summarizeParity } = await import('../../parity/index.js');
@@ -24,10 +26,10 @@ export async function parityCommand(
     signal,
   })) {
     rows.push(row);
-    if (process.stderr.isTTY)
-      process.stderr.write(`\r\x1b[K${rows.length} ${row.case}`.slice(0, process.stderr.columns ?? 80));
+    if (stderr.isTTY)
+      stderr.write(`\r\x1b[K${plain(`${rows.length} ${row.case}`).slice(0, (stderr.columns ?? 80) - 1)}`);
   }
-  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+  if (stderr.isTTY) stderr.write('\r\x1b[K');
   await print(flags.json === true ? JSON.stringify(rows, undefined, 2) : formatParityTable(rows));
   const { passed, failed, notRun, worstRatio } = summarizeParity(rows);
   const worst = worstRatio === undefined ? '' : `; largest error ${worstRatio.toFixed(2)} times the reference's own`;

@@ -1,0 +1,59 @@
+import { Image2TextError } from '../errors.js';
+import { UsageError } from './report.js';
+import type { TsvRow } from './tsv.js';
+import { indexTsv, pictureRows, readValue } from './tsv.js';
+
+/** A question of the original's question files. */
+export interface Question {
+  readonly question: string;
+  /** A number or text, given back with the answer. */
+  readonly id: string | number;
+}
+
+/** Longest list of questions, in bytes. */
+const MOST_BYTES = 64 * 2 ** 20;
+
+/**
+ * Rows of pictures with their rows of questions: as in the original, line by line, with the same keys.
+ *
+ * @throws UsageError where the lines do not pair.
+ */
+export async function pairQuestions(pictures: string, questions: string): Promise<[TsvRow, TsvRow][]> {
+  const [left, right] = [await pictureRows(pictures), await indexTsv(questions)];
+  if (left.length !== right.length) {
+    throw new UsageError(
+      `${questions} has ${right.length} lines, ${pictures} has ${left.length}: they pair line by line`,
+    );
+  }
+  return left.map((row, n) => {
+    const other = right[n]!;
+    if (row.key === other.key) return [row, other];
+    throw new UsageError(
+      `${questions} line ${other.line} is about "${other.key}", ${pictures} line ${row.line} is "${row.key}"`,
+    );
+  });
+}
+
+/** The questions of a row: JSON, a list of objects with `question` and `question_id`. */
+export async function readQuestions(row: TsvRow): Promise<Question[]> {
+  const fail = (detail: string): never => {
+    throw new Image2TextError({ file: row.file, place: `line ${row.line}`, rule: 'tsv-questions', detail });
+  };
+  if (row.value !== undefined && row.value.end - row.value.start > MOST_BYTES) fail(`more than ${MOST_BYTES} bytes`);
+  const list = parse((await readValue(row)).toString('utf8'));
+  if (!Array.isArray(list)) return fail('the second column is not a JSON list');
+  return list.map((entry: unknown, n) => {
+    const { question, question_id: id } = Object(entry) as Record<string, unknown>;
+    if (typeof question !== 'string' || question.trim() === '') return fail(`entry ${n}: no text in "question"`);
+    if (typeof id !== 'string' && typeof id !== 'number') return fail(`entry ${n}: no text or number in "question_id"`);
+    return { question, id };
+  });
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,85 @@
+import type { Answer, Caption } from '../node.js';
+import type { LineRule } from './line-file.js';
+import { UsageError } from './report.js';
+import { plain } from './terminal.js';
+
+/** How results look. */
+export interface FormatFlags {
+  readonly json?: boolean;
+  readonly jsonl?: boolean;
+  readonly asTsv?: boolean;
+  readonly quiet?: boolean;
+}
+
+export type Format = 'text' | 'json' | 'jsonl' | 'tsv';
+
+export const formatOf = ({ json, jsonl, asTsv }: FormatFlags, otherwise: Format = 'text'): Format =>
+  json === true ? 'json' : jsonl === true ? 'jsonl' : asTsv === true ? 'tsv' : otherwise;
+
+/**
+ * The format of an output file: as the flags say, else by its ending.
+ *
+ * @throws UsageError where neither tells, or lines cannot be that.
+ */
+export function fileFormat(path: string, flags: FormatFlags): 'jsonl' | 'tsv' {
+  const format = formatOf(flags, /\.jsonl$/i.test(path) ? 'jsonl' : /\.tsv$/i.test(path) ? 'tsv' : 'text');
+  if (format === 'json')
+    throw new UsageError('--output writes lines: use --jsonl or --as-tsv, or a file .jsonl or .tsv');
+  if (format === 'text')
+    throw new UsageError(`--output ${path}: name a file .jsonl or .tsv, or add --jsonl or --as-tsv`);
+  return format;
+}
+
+/** A caption as JSON shows it. */
+export const captionFields = ({ text, score, confidence, finish, tokens }: Caption) => ({
+  text,
+  score,
+  confidence,
+  finish,
+  tokens,
+});
+
+/** An answer as JSON shows it. */
+export const answerFields = ({ question, ...answer }: Answer) => ({ question, ...captionFields(answer) });
+
+/** A line of the original's caption files. */
+export const captionTsv = (key: string, caption: string): string => `${plain(key)}\t${originalJson([{ caption }])}`;
+
+/** A line of the original's answer files, which is one column. */
+export const answerTsv = (answer: string, questionId: unknown): string =>
+  originalJson({ answer, question_id: questionId });
+
+/** JSON as the original writes it: no spaces, ASCII only; callers give keys in order. */
+const originalJson = (value: unknown): string =>
+  JSON.stringify(value).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+/** How to read back lines of captions: the key is the picture's name. */
+export const captionRule = (format: 'jsonl' | 'tsv'): LineRule =>
+  format === 'jsonl'
+    ? { keyOf: (line) => stringOf(fieldsOf(line)?.['file']), mayBegin: beginsLike('{"file":') }
+    : {
+        keyOf: (line) => /^([^\t]+)\t\[\{"caption":.*\}\]$/.exec(line)?.[1],
+        mayBegin: (piece) => /^[^\t]+(\t|$)/.test(piece),
+      };
+
+/** The key that `captionRule` finds in the line of a picture. */
+export const captionKey = (name: string, format: 'jsonl' | 'tsv'): string => (format === 'jsonl' ? name : plain(name));
+
+/** How to read back lines of answers: the key is the question's id, as JSON. */
+export const answerRule = (format: 'jsonl' | 'tsv'): LineRule => ({
+  keyOf: (line) => JSON.stringify(fieldsOf(line)?.['question_id']),
+  mayBegin: beginsLike(format === 'jsonl' ? '{"file":' : '{"answer":'),
+});
+
+const beginsLike = (start: string) => (piece: string) => start.startsWith(piece.slice(0, start.length));
+
+const stringOf = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+
+function fieldsOf(line: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
