@@ -99,13 +99,17 @@ async function sendOnce(
   );
   client.signal?.addEventListener('abort', onAbort);
   const mayKnowToken = client.token !== undefined && url.origin === new URL(client.endpoint).origin;
+  const given = new Promise<never>((_, reject) => {
+    own.signal.addEventListener('abort', () => reject(own.signal.reason)); // whether or not `fetch` listens to its signal
+  });
   try {
-    return await client.fetch(url.href, {
+    const init = {
       method,
       headers: { ...headers, ...(mayKnowToken ? { authorization: `Bearer ${client.token}` } : {}) },
       redirect: client.redirects === 'by-hand' ? 'manual' : 'follow',
       signal: own.signal,
-    });
+    } as const;
+    return await Promise.race([client.fetch(url.href, init), given]);
   } catch (error) {
     throw own.signal.aborted ? own.signal.reason : networkError(error, url);
   } finally {

@@ -1,4 +1,5 @@
 /** One file of a repository into the cache: looked for, locked, fetched, verified, named, pointed to; in this order. */
+import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { HubError } from '../errors.js';
 import { resolveUrl } from './address.js';
@@ -33,11 +34,17 @@ export function downloadFile(repo: string, file: string, options: DownloadOption
 }
 
 async function downloadOnline(session: HubSession, file: string): Promise<string> {
-  const { repo, revision, paths, client } = session;
-  const metadata = await fileMetadata(client, repo, revision, file);
+  const metadata = await fileMetadata(session.client, session.repo, session.revision, file);
   const path = await storeFile(session, file, metadata);
-  if (!isCommit(revision)) await writeWhole(paths.ref(revision), metadata.commit);
+  await writeRef(session, metadata.commit);
   return path;
+}
+
+/** Notes which commit the revision stands for today; nothing is written where that is known already. */
+export async function writeRef({ revision, paths }: HubSession, commit: string): Promise<void> {
+  if (isCommit(revision)) return;
+  const known = await readFile(paths.ref(revision), 'utf8').catch(() => '');
+  if (known !== commit) await writeWhole(paths.ref(revision), commit);
 }
 
 /** Makes sure that the file is in the cache, and returns its path there. */

@@ -62,6 +62,7 @@ function answerOf(secure: boolean, options: RequestOptions): Promise<IncomingMes
   return new Promise((resolve, reject) => {
     const request = (secure ? httpsRequest : httpRequest)(options, resolve);
     request.once('error', (error) => reject(options.signal?.aborted ? options.signal.reason : error));
+    request.once('close', () => reject(new Error('the connection closed without an answer'))); // as after a 101
     request.end();
   });
 }

@@ -54,12 +54,12 @@ export async function openSession(repo: string, options: DownloadOptions): Promi
   const revision = checkRevision(options.revision ?? 'main');
   const endpoint = endpointFrom(env, options.endpoint);
   const token = await tokenFrom(env, options.token);
-  const transport = options.fetch === undefined ? nodeTransport(env) : undefined;
+  const transport = options.fetch === undefined ? nodeTransport(env) : { fetch: options.fetch, close: () => undefined };
   return {
     repo,
     revision,
     client: {
-      fetch: options.fetch ?? transport!.fetch,
+      fetch: transport.fetch,
       endpoint,
       token,
       signal: options.signal,
@@ -72,7 +72,7 @@ export async function openSession(repo: string, options: DownloadOptions): Promi
     thorough: options.verify === true,
     report: progressReport(repo, options.onProgress),
     freeBytes: options.freeBytes ?? freeBytes,
-    close: () => transport?.close(),
+    close: transport.close,
   };
 }
 

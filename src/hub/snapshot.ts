@@ -1,13 +1,12 @@
 /** A whole GIT checkpoint from the Hub, in the cache that Python's tools share. */
 import { HubError } from '../errors.js';
 import { cachedSnapshot, orCached, readShardNames } from './cached.js';
-import { storeFile } from './download-file.js';
+import { storeFile, writeRef } from './download-file.js';
 import { type FileMetadata, fileMetadata } from './file-metadata.js';
 import { checkFileName, fileLabel, isCommit } from './names.js';
 import { selectFiles } from './repo-files.js';
 import { type RepoFile, type RepoInfo, repoInfo } from './repo-info.js';
 import { type DownloadOptions, type HubSession, withSession } from './session.js';
-import { writeWhole } from './storage.js';
 
 export interface SnapshotOptions extends DownloadOptions {
   /** Exactly these files, instead of those that a GIT checkpoint needs. */
@@ -51,14 +50,13 @@ async function fetchSnapshot(
   info: RepoInfo,
   wanted: readonly string[] | undefined,
 ): Promise<Snapshot> {
-  const { revision, paths } = session;
   const files = wanted === undefined ? await fetchCheckpoint(session, info) : [...wanted];
   if (wanted !== undefined) await fetchAll(session, info, wanted);
-  if (!isCommit(revision)) await writeWhole(paths.ref(revision), info.commit);
+  await writeRef(session, info.commit);
   return {
-    directory: paths.snapshot(info.commit),
+    directory: session.paths.snapshot(info.commit),
     commit: info.commit,
-    files: files.map((file) => checkFileName(file)),
+    files,
   };
 }
 

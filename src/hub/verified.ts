@@ -6,7 +6,7 @@ import type { Stats } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { blobHash, isHash, readPieces } from './blob-hash.js';
 import type { RepoPaths } from './cache-paths.js';
-import { isMissing, writeWhole } from './storage.js';
+import { isMissing, storageError, writeWhole } from './storage.js';
 
 /** `size` is what the server declares, where one was asked; `thorough` hashes in spite of the note. */
 export interface VerifyOptions {
@@ -17,25 +17,26 @@ export interface VerifyOptions {
 
 const note = (stats: Stats): string => [stats.size, stats.mtimeMs, stats.ctimeMs, stats.ino].join(' ');
 
-/** `missing`, `intact`, or `damaged`: another size or other bytes than the name and the server say. */
+/** `missing`, `intact`, or `damaged`: another size or other bytes than the name and the server say. Throws HubError (storage). */
 export async function checkBlob(
   paths: RepoPaths,
   etag: string,
   { size, thorough, signal }: VerifyOptions = {},
 ): Promise<'missing' | 'intact' | 'damaged'> {
   const path = paths.blob(etag);
-  const stats = await stat(path).catch((error: unknown) => {
-    if (isMissing(error)) return undefined;
-    throw error;
-  });
-  if (stats === undefined) return 'missing';
-  if (!stats.isFile() || (size !== undefined && stats.size !== size)) return 'damaged';
-  if (!isHash(etag)) return 'intact';
-  const noted = thorough ? '' : await readFile(paths.stamp(etag), 'utf8').catch(() => '');
-  if (noted === note(stats)) return 'intact';
-  if (!(await hasHash(path, etag, stats.size, signal))) return 'damaged';
-  await noteVerified(paths, etag, stats);
-  return 'intact';
+  try {
+    const stats = await stat(path);
+    if (!stats.isFile() || (size !== undefined && stats.size !== size)) return 'damaged';
+    if (!isHash(etag)) return 'intact';
+    const noted = thorough ? '' : await readFile(paths.stamp(etag), 'utf8').catch(() => '');
+    if (noted === note(stats)) return 'intact';
+    if (!(await hasHash(path, etag, stats.size, signal))) return 'damaged';
+    await noteVerified(paths, etag, stats);
+    return 'intact';
+  } catch (error) {
+    if (isMissing(error)) return 'missing';
+    throw storageError(error, path);
+  }
 }
 
 /** Does the file have the content that the name promises? */

@@ -27,8 +27,8 @@ export interface LocalHub {
   /** Bodies are sent in pieces of `bytes`, with a pause of `ms` after each. */
   pace: { bytes: number; ms: number } | undefined;
   handler: Handler | undefined;
-  /** Called after each piece of a body, with all bytes sent so far. */
-  onSent: ((bytesSent: number) => void) | undefined;
+  /** Called, and waited for, after each piece of a body, with all bytes sent so far. */
+  onSent: ((bytesSent: number) => void | Promise<void>) | undefined;
   /** Adds a commit with these files and lets `branch` point to it. */
   commit(repo: string, files: Readonly<Record<string, HubFile | string>>, branch?: string): string;
   /** What the server does for a repository: demand a token, or omit sizes and hashes from its listing as old mirrors do. */
@@ -239,7 +239,7 @@ async function sendPieces(hub: LocalHub, content: Uint8Array, response: ServerRe
     });
     if (!(await Promise.race([taken, closed]))) return;
     hub.bytesSent += piece.length;
-    hub.onSent?.(hub.bytesSent);
+    await hub.onSent?.(hub.bytesSent);
     if (ms > 0) await sleep(ms);
   }
 }

@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { HubError } from '../../src/errors.js';
+import type { HubClient } from '../../src/hub/client.js';
+import { acquireLock } from '../../src/hub/lock.js';
+import { withRetries } from '../../src/hub/retry.js';
+import { IMPATIENT, withFolder } from './room.js';
+
+describe('hub: lock', () => {
+  const options = { pollMs: 2 };
+
+  it('one at a time, of thirty', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'deep/er/a.lock');
+      let [inside, most] = [0, 0];
+      const work = async () => {
+        const lock = await acquireLock(path, options);
+        most = Math.max(most, ++inside);
+        await sleep(1);
+        assert.ok(await lock.isHeld());
+        inside--;
+        await lock.release();
+      };
+      await Promise.all(Array.from({ length: 30 }, work));
+      assert.equal(most, 1);
+      assert.deepEqual(readdirSync(join(folder, 'deep/er')), []);
+    }));
+
+  it('one that many find dead is taken by one', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'a.lock');
+      for (let round = 0; round < 10; round++) {
+        writeFileSync(path, round % 2 ? 'not even JSON' : '{"pid":1,"host":"another machine"}');
+        const old = new Date(Date.now() - 120_000);
+        utimesSync(path, old, old);
+        const [first, ...others] = Array.from({ length: 8 }, () => acquireLock(path, options));
+        let held = 0;
+        await Promise.all(
+          [first!, ...others].map(async (soon) => {
+            const lock = await soon;
+            held += (await lock.isHeld()) ? 1 : 0;
+            await lock.release();
+          }),
+        );
+        assert.equal(held, 8, 'each held it when its turn came');
+        assert.deepEqual(readdirSync(folder), []);
+      }
+    }));
+
+  it('is kept alive while it is held, and lost when another takes it', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'a.lock');
+      const lock = await acquireLock(path, { staleMs: 120 });
+      const late = acquireLock(path, { ...options, staleMs: 120, signal: AbortSignal.timeout(400) });
+      await assert.rejects(late, /timeout/i);
+      assert.ok(await lock.isHeld());
+      writeFileSync(path, '{"pid":1,"host":"another machine"}');
+      assert.equal(await lock.isHeld(), false);
+      await lock.release();
+      assert.ok(existsSync(path), 'what is not ours is not removed');
+    }));
+});
+
+describe('hub: retries', () => {
+  const client = { limits: { ...IMPATIENT, retries: 3, backoffMs: 1 }, signal: undefined } as HubClient;
+  const broken = (rule: string) => new HubError({ rule, detail: 'x' });
+  const failing = (rule: string) => {
+    const state = { tries: 0 };
+    const attempt = () => Promise.reject(broken(rule)).finally(() => state.tries++);
+    return { state, attempt };
+  };
+
+  it('ends after the given number of tries, and at once where there is no hope', async () => {
+    for (const [rule, tries] of [
+      ['connection-lost', 4],
+      ['idle-timeout', 4],
+      ['forbidden', 1],
+      ['hash-mismatch', 1],
+    ] as const) {
+      const { state, attempt } = failing(rule);
+      await assert.rejects(withRetries(client, attempt), { rule });
+      assert.equal(state.tries, tries, rule);
+    }
+  });
+
+  it('counts anew after another MiB, and never for the same bytes twice', async () => {
+    const { state, attempt } = failing('connection-lost');
+    const arrived = () => Math.min(state.tries, 5) * (1 << 20);
+    await assert.rejects(withRetries(client, attempt, { arrived }), { rule: 'connection-lost' });
+    assert.equal(state.tries, 5 + 3);
+    const sawtooth = failing('connection-lost');
+    const again = () => (sawtooth.state.tries % 2) * (1 << 20);
+    await assert.rejects(withRetries(client, sawtooth.attempt, { arrived: again }), { rule: 'connection-lost' });
+    assert.ok(sawtooth.state.tries <= 5, `${sawtooth.state.tries}`);
+  });
+
+  it('an abort ends a pause', async () => {
+    const stop = new AbortController();
+    const slow = { ...client, limits: { ...client.limits, backoffMs: 60_000 }, signal: stop.signal };
+    setTimeout(() => stop.abort(new Error('enough')), 10);
+    await assert.rejects(withRetries(slow, failing('connection-lost').attempt), /enough/);
+  });
+});
