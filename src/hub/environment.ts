@@ -24,7 +24,7 @@ export function endpointFrom(env: EnvironmentVariables, option: string | undefin
 }
 
 /**
- * The token to send: the option; else `HF_TOKEN`, else the file `HF_TOKEN_PATH` or `token` in the Hub's home, unless
+ * The token to send: the option; else `HF_TOKEN` (or its older name), else the file `HF_TOKEN_PATH` or `token` in the Hub's home, unless
  * `HF_HUB_DISABLE_IMPLICIT_TOKEN`. The option `false` sends none. Throws HubError `token` (which never shows it).
  */
 export async function tokenFrom(

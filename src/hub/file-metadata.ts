@@ -4,7 +4,7 @@ import { resolveUrl } from './address.js';
 import { discard } from './body.js';
 import { type HubClient, send } from './client.js';
 import { statusError } from './failures.js';
-import { checkCommit, checkEtag, fileLabel } from './names.js';
+import { checkCommit, checkEtag, checkPinned, fileLabel } from './names.js';
 import { withRetries } from './retry.js';
 
 /** Commit that the revision stands for, name of the content (its hash, for all that the Hub itself stores), and bytes. */
@@ -31,7 +31,9 @@ export async function fileMetadata(
     const { response } = await send(client, 'HEAD', address, { 'accept-encoding': 'identity' }, describesFile);
     await discard(response);
     if (response.status >= 400) throw statusError(response, label, client.endpoint, client.token);
-    return readHeaders(response.headers, label);
+    const metadata = readHeaders(response.headers, label);
+    checkPinned(revision, metadata.commit, label);
+    return metadata;
   });
 }
 

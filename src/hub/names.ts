@@ -78,6 +78,12 @@ export function checkCommit(commit: unknown, file: string): string {
   return commit;
 }
 
+/** A full commit hash must be answered with itself. Throws HubError `commit-header`. */
+export function checkPinned(revision: string, commit: string, file: string): void {
+  if (!isCommit(revision) || commit === revision) return;
+  throw new HubError({ file, rule: 'commit-header', detail: `the server answered with another commit, ${commit}` });
+}
+
 /** Returns an etag header as the name of a blob: quotes and the weakness mark removed. Throws HubError `etag-header`. */
 export function checkEtag(header: unknown, file: string): string {
   if (typeof header !== 'string' || header === '') {

@@ -7,7 +7,7 @@ export interface FileProgress {
 }
 
 /** `name` is the repository, `loaded` and `total` are bytes, `progress` is 0 to 100. Loaders send `ready` when all is done. */
-export type LoadProgress =
+export type DownloadProgress =
   | { readonly status: 'initiate' | 'download' | 'done'; readonly name: string; readonly file: string }
   | ({
       readonly status: 'progress';
@@ -23,7 +23,7 @@ export type LoadProgress =
     } & FileProgress)
   | { readonly status: 'ready'; readonly task: string; readonly model: string };
 
-export type OnProgress = (event: LoadProgress) => void;
+export type OnDownloadProgress = (event: DownloadProgress) => void;
 
 /** What happens to the files of one repository, as events. */
 export interface ProgressReport {
@@ -39,7 +39,7 @@ export interface ProgressReport {
 const STEP = 200;
 
 /** Makes the events of repository `name`. What `onProgress` throws ends the download. */
-export function progressReport(name: string, onProgress: OnProgress | undefined): ProgressReport {
+export function progressReport(name: string, onProgress: OnDownloadProgress | undefined): ProgressReport {
   const files = new Map<string, FileProgress>();
   const emit = onProgress ?? (() => undefined);
   const percent = (loaded: number, total: number) => (total === 0 ? 100 : (loaded / total) * 100);

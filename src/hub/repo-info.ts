@@ -4,7 +4,7 @@ import { infoUrl } from './address.js';
 import { bodyText, discard } from './body.js';
 import { type HubClient, send } from './client.js';
 import { statusError } from './failures.js';
-import { checkCommit, fileLabel } from './names.js';
+import { checkCommit, checkPinned, fileLabel } from './names.js';
 import { withRetries } from './retry.js';
 
 /** A file of a repository. `etag` is what the Hub calls its content: sha256 of a large file, git's sha1 of a plain one. */
@@ -39,7 +39,9 @@ export async function repoInfo(client: HubClient, repo: string, revision: string
     }
     return bodyText(response, url, MAX_INFO_BYTES, client.limits.idleMs, client.signal);
   });
-  return parseInfo(text, file);
+  const info = parseInfo(text, file);
+  checkPinned(revision, info.commit, file);
+  return info;
 }
 
 /** Reads an answer of the API; `file` names it in errors. Throws HubError `listing` or `commit-header`. */

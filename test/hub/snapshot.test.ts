@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { lstatSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { scanCacheDir } from '@huggingface/hub';
-import { downloadSnapshot, type LoadProgress, type SnapshotOptions } from '../../src/hub/index.js';
+import { type DownloadProgress, downloadFile, downloadSnapshot, type SnapshotOptions } from '../../src/hub/index.js';
 import { type HubFile, type LocalHub, sha256, startHub } from '../support/local-hub.js';
 import {
   assertDisconnected,
@@ -95,9 +95,26 @@ describe('hub: snapshots', () => {
       assert.equal((await get(cacheDir, { revision: commit, localFilesOnly: true })).directory, old.directory);
     }));
 
+  it('a commit that the server answers with another one is refused; a cached file of a commit needs no server', () =>
+    withFolder(async (cacheDir) => {
+      const options = { cacheDir, endpoint: hub.url, env: {}, limits: IMPATIENT };
+      const path = await downloadFile(REPO, 'config.json', { ...options, revision: commit });
+      const count = hub.requests.length;
+      assert.equal(await downloadFile(REPO, 'config.json', { ...options, revision: commit }), path);
+      assert.equal(hub.requests.length, count);
+      assert.ok(!existsSync(join(root(cacheDir), 'refs')), 'a commit has no ref');
+      hub.commit(REPO, FILES, 'd'.repeat(40)); // a branch that calls itself a commit
+      for (const work of [
+        get(cacheDir, { revision: 'd'.repeat(40) }),
+        downloadFile(REPO, FILE, { ...options, revision: 'd'.repeat(40) }),
+      ]) {
+        assert.equal((await hubErrorOf(work)).rule, 'commit-header');
+      }
+    }));
+
   it('tells its progress as transformers.js does', () =>
     withFolder(async (cacheDir) => {
-      const events: LoadProgress[] = [];
+      const events: DownloadProgress[] = [];
       await get(cacheDir, { onProgress: (event) => events.push(event) });
       const ofWeights = events.filter((event) => 'file' in event && event.file === FILE);
       assert.deepEqual(ofWeights.slice(0, 2), [
@@ -129,6 +146,10 @@ describe('hub: snapshots', () => {
       assert.deepEqual((await get(cacheDir, { revision: 'sharded', localFilesOnly: true })).files, names);
       hub.commit(REPO, { ...files, [shard(1)]: WEIGHTS }, 'sharded');
       assert.equal((await hubErrorOf(get(cacheDir, { revision: 'sharded' }))).rule, 'file-not-found');
+      for (const index of ['{}', '[]', 'null', '{', '{"weight_map":[]}', '{"weight_map":{}}']) {
+        hub.commit(REPO, { 'config.json': '{}', 'model.safetensors.index.json': index }, 'evil');
+        assert.equal((await hubErrorOf(get(cacheDir, { revision: 'evil' }))).rule, 'shard-index', index);
+      }
       for (const name of ['../x.safetensors', 'a/b.safetensors', 'x.py', 'C:x.bin', 5]) {
         const evil = JSON.stringify({ weight_map: { a: name } });
         hub.commit(REPO, { 'config.json': '{}', 'model.safetensors.index.json': evil }, 'evil');
