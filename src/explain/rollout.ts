@@ -1,17 +1,5 @@
 import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
-import {
-  add,
-  concat,
-  matMul,
-  mul,
-  oneHot,
-  reshape,
-  slice,
-  tensor1d,
-  tidy,
-  transpose,
-  zeros,
-} from '@tensorflow/tfjs-core';
+import { add, concat, matMul, mul, reshape, slice, tensor2d, tidy, transpose, zeros } from '@tensorflow/tfjs-core';
 import type { Attentions } from './attentions.js';
 
 /**
@@ -31,8 +19,7 @@ export function rollout({ vision, image, text, rows }: Attentions): Tensor2D {
   return tidy(() => {
     const [tokens, columns] = text[0]!.shape;
     const wanted = rows[0]!.shape[1];
-    const places = Array.from({ length: wanted }, (_, row) => tokens - wanted + row);
-    let onText = oneHot(tensor1d(places, 'int32'), tokens, 1, 0, 'float32') as Tensor2D; // [T', T]
+    let onText = lastUnits(wanted, tokens); // [T', T]
     let onImage: Tensor2D = zeros([wanted, columns - tokens]); // [T', I]
     for (let layer = text.length - 1; layer >= 0; layer--) {
       const spread = matMul(onText, text[layer]!); // [T', I + T]
@@ -54,3 +41,10 @@ function throughVision(onImage: Tensor2D, vision: readonly Tensor3D[]): Tensor2D
 }
 
 const half = <R extends Tensor>(residual: R, attended: Tensor): R => mul(add(residual, attended), 0.5);
+
+/** The last `wanted` unit vectors of `tokens` places. From the host: wasm's oneHot writes integers, whatever the dtype asked for. */
+function lastUnits(wanted: number, tokens: number): Tensor2D {
+  const values = new Float32Array(wanted * tokens);
+  for (let row = 0; row < wanted; row++) values[row * tokens + tokens - wanted + row] = 1;
+  return tensor2d(values, [wanted, tokens]);
+}
