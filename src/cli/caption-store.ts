@@ -26,7 +26,8 @@ export async function openCaptionStore(inputs: readonly Input[], flags: StoreFla
   const resume = flags.skipExisting === true;
   const sidecars = flags.sidecar === undefined ? undefined : planSidecars(inputs, flags.sidecar);
   const format = flags.output === undefined ? undefined : fileFormat(flags.output, flags);
-  const lines = format === undefined ? undefined : await openLineFile(flags.output!, captionRule(format), resume);
+  const names = inputs.map(({ name }) => name);
+  const lines = format && (await openLineFile(flags.output!, captionRule(format, names), resume));
   const needed = new Map<Input, Need>();
   for (const input of inputs) {
     const need = {

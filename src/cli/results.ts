@@ -23,10 +23,8 @@ export const formatOf = ({ json, jsonl, asTsv }: FormatFlags, otherwise: Format 
  */
 export function fileFormat(path: string, flags: FormatFlags): 'jsonl' | 'tsv' {
   const format = formatOf(flags, /\.jsonl$/i.test(path) ? 'jsonl' : /\.tsv$/i.test(path) ? 'tsv' : 'text');
-  if (format === 'json')
-    throw new UsageError('--output writes lines: use --jsonl or --as-tsv, or a file .jsonl or .tsv');
-  if (format === 'text')
-    throw new UsageError(`--output ${path}: name a file .jsonl or .tsv, or add --jsonl or --as-tsv`);
+  if (format === 'json') throw new UsageError('--output writes lines, --json is one value: use --jsonl');
+  if (format === 'text') throw new UsageError(`--output ${path}: name a file .jsonl or .tsv`);
   return format;
 }
 
@@ -53,13 +51,13 @@ export const answerTsv = (answer: string, questionId: unknown): string =>
 const originalJson = (value: unknown): string =>
   JSON.stringify(value).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
-/** How to read back lines of captions: the key is the picture's name. */
-export const captionRule = (format: 'jsonl' | 'tsv'): LineRule =>
+/** How to read back lines of captions of the pictures of these names, which are the keys. */
+export const captionRule = (format: 'jsonl' | 'tsv', names: readonly string[]): LineRule =>
   format === 'jsonl'
     ? { keyOf: (line) => stringOf(fieldsOf(line)?.['file']), mayBegin: beginsLike('{"file":') }
     : {
-        keyOf: (line) => /^([^\t]+)\t\[\{"caption":.*\}\]$/.exec(line)?.[1],
-        mayBegin: (piece) => /^[^\t]+(\t|$)/.test(piece),
+        keyOf: (line) => /^([^\t]*)\t\[\{"caption":.*\}\]$/.exec(line)?.[1],
+        mayBegin: (piece) => names.some((name) => beginsLike(`${plain(name)}\t[{"caption":`)(piece)),
       };
 
 /** The key that `captionRule` finds in the line of a picture. */
@@ -71,7 +69,11 @@ export const answerRule = (format: 'jsonl' | 'tsv'): LineRule => ({
   mayBegin: beginsLike(format === 'jsonl' ? '{"file":' : '{"answer":'),
 });
 
-const beginsLike = (start: string) => (piece: string) => start.startsWith(piece.slice(0, start.length));
+/** A cut may go through a character, which then reads as U+FFFD. */
+const beginsLike =
+  (start: string) =>
+  (piece: string): boolean =>
+    start.startsWith(piece.slice(0, start.length).replace(/\ufffd+$/, ''));
 
 const stringOf = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
 

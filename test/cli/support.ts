@@ -1,0 +1,101 @@
+import { spawn } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable, Writable } from 'node:stream';
+import { EXAMPLES, ROOT } from '../support/fixtures.js';
+
+export interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface World {
+  readonly stdin?: string | Uint8Array | readonly string[];
+  /** All three streams are a terminal. */
+  readonly tty?: boolean;
+}
+
+/** Runs a command line in this process. Its modules are imported as they are in a process of its own: mocha requires test files. */
+export async function cli(args: readonly string[], { stdin = '', tty = false }: World = {}): Promise<Outcome> {
+  const [stdout, stderr] = [collector(tty), collector(tty)];
+  const chunks = typeof stdin === 'string' || stdin instanceof Uint8Array ? [Buffer.from(stdin)] : stdin;
+  const input = Object.assign(Readable.from(chunks), { isTTY: tty });
+  const { run } = await import('../../src/cli/program.js');
+  const code = await run(args, { stdin: input, stdout, stderr });
+  return { code, stdout: stdout.text(), stderr: stderr.text() };
+}
+
+function collector(isTTY: boolean) {
+  let all = '';
+  const stream = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      all += chunk.toString();
+      done();
+    },
+  });
+  return Object.assign(stream, { isTTY, columns: 100, text: () => all });
+}
+
+/** The command line of a process of its own. */
+export const COMMAND = [process.execPath, '--import', 'tsx', `${ROOT}src/cli/main.ts`] as const;
+
+/** Starts the command as a process. */
+export function start(args: readonly string[]) {
+  const [node, ...rest] = COMMAND;
+  return spawn(node!, [...rest, ...args], { cwd: ROOT });
+}
+
+/** Waits for a process to end. */
+export function ended(child: ReturnType<typeof start>): Promise<Outcome & { readonly signal: NodeJS.Signals | null }> {
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString();
+  });
+  return new Promise((done) => {
+    child.on('close', (code, signal) => done({ code, signal, stdout, stderr }));
+  });
+}
+
+/** A folder that is gone when the tests of the enclosing `describe` have ended. */
+export function scratch(): () => string {
+  let folder = '';
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'image2text-cli-'));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  return () => folder;
+}
+
+/** Names of the example pictures. */
+export const PICTURES = readdirSync(EXAMPLES)
+  .filter((name) => /\.(jpg|png)$/.test(name))
+  .sort();
+
+/** A new folder with `count` copies of the example pictures: 00-….jpg, 01-….png, …; some of them in a folder below. */
+export function fillFolder(folder: string, count: number): string[] {
+  mkdirSync(join(folder, 'more'), { recursive: true });
+  return Array.from({ length: count }, (_, n) => {
+    const name = PICTURES[n % PICTURES.length]!;
+    const at = `${n % 4 === 3 ? 'more/' : ''}${String(n).padStart(2, '0')}-${name}`;
+    copyFileSync(EXAMPLES + name, join(folder, at));
+    return at;
+  });
+}
+
+/** All files below a folder that are no pictures, with their content. */
+export function textsBelow(folder: string): Record<string, string> {
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter(
+    (entry) => entry.isFile() && !/\.(jpg|png|gif)$/.test(entry.name),
+  );
+  return Object.fromEntries(
+    files
+      .map((entry) => join(entry.parentPath, entry.name))
+      .sort()
+      .map((path) => [path.slice(folder.length + 1), readFileSync(path, 'utf8')]),
+  );
+}

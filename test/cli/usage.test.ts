@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { BACKENDS } from '../../src/cli/backends.js';
+import { NODE_BACKENDS } from '../../src/node.js';
+import { EXAMPLES, ROOT } from '../support/fixtures.js';
+import { cli, ended, start } from './support.js';
+
+const COMMANDS = ['caption', 'answer', 'video', 'classify', 'score', 'embed', 'inspect', 'parity'];
+const PICTURE = `${EXAMPLES}red-book-short.png`;
+
+/** Wrong usage: code 2, a line on stderr that says this, nothing on stdout. */
+async function refuses(args: readonly string[], said: RegExp, stdin = ''): Promise<void> {
+  const { code, stdout, stderr } = await cli(args, { stdin });
+  assert.equal(code, 2, `${args.join(' ')}: ${stderr}`);
+  assert.equal(stdout, '');
+  assert.match(stderr, said);
+  assert.doesNotMatch(stderr, /\n {4}at /);
+}
+
+describe('the command: help and wrong usage', () => {
+  it('lists every command', async () => {
+    const { code, stdout, stderr } = await cli(['--help']);
+    assert.deepEqual([code, stderr], [0, '']);
+    for (const name of COMMANDS) assert.match(stdout, new RegExp(`^  ${name} `, 'm'));
+  });
+
+  for (const name of COMMANDS) {
+    it(`${name} --help has examples, on stdout`, async () => {
+      const { code, stdout, stderr } = await cli([name, '--help']);
+      assert.deepEqual([code, stderr], [0, '']);
+      assert.match(stdout, new RegExp(`^Usage: image2text ${name} `));
+      assert.match(stdout, new RegExp(`\nExamples:\n  .*image2text ${name} `));
+      assert.ok(
+        stdout.split('\n').every((line) => line.length <= 100 || line.startsWith('  image2text')),
+        'lines fit a terminal',
+      );
+      assert.equal((await cli(['help', name])).stdout, stdout);
+    });
+  }
+
+  it('says its version', async () => {
+    const { version } = JSON.parse(readFileSync(`${ROOT}package.json`, 'utf8')) as { version: string };
+    assert.deepEqual(await cli(['--version']), { code: 0, stdout: `${version}\n`, stderr: '' });
+  });
+
+  it('knows the backends of the door', () => assert.deepEqual(BACKENDS, [...NODE_BACKENDS]));
+
+  it('without a command: the help on stderr, code 2', async () => {
+    const { code, stdout, stderr } = await cli([]);
+    assert.deepEqual([code, stdout], [2, '']);
+    assert.match(stderr, /^Usage: image2text/);
+  });
+
+  const WRONG: readonly (readonly [string[], RegExp])[] = [
+    [['describe', PICTURE], /unknown command 'describe'/],
+    [['caption', PICTURE, '--beam', '3'], /unknown option '--beam'/],
+    [['caption', '\u001b[31m', '--\u001b[31m'], /unknown option '--\\u001b\[31m'/],
+    [['caption', PICTURE, '--beams', '0'], /--beams.*expected a whole number from 1 to 64/],
+    [['caption', PICTURE, '--beams', '1e1'], /expected a whole number/],
+    [['caption', PICTURE, '--beams'], /argument missing/],
+    [['caption', PICTURE, '--length-penalty', 'long'], /expected a number/],
+    [['caption', PICTURE, '--decoding', 'magic'], /Allowed choices are original, greedy, beam, sample/],
+    [['caption', PICTURE, '--backend', 'abacus'], /Allowed choices are auto, /],
+    [['caption', PICTURE, '--json', '--jsonl'], /cannot be used with/],
+    [['caption', PICTURE, '--json', '--as-tsv'], /cannot be used with/],
+    [['caption', PICTURE, '--temperature', '2'], /--temperature is for --decoding sample, this is original/],
+    [['caption', PICTURE, '--decoding', 'greedy', '--beams', '2'], /--beams is for --decoding original and beam/],
+    [['caption', PICTURE, '--decoding', 'sample', '--top-p', '7'], /--top-p: out-of-range/],
+    [['caption', PICTURE, '--repetition-penalty', '-1'], /--repetition-penalty: /],
+    [['caption', PICTURE, '--keep-ratio', '480'], /expected two whole numbers/],
+    [['caption', PICTURE, '--keep-ratio', '480,640'], /--keep-ratio is for --preprocessing original/],
+    [['caption', PICTURE, '--max-megapixels', '0'], /expected a number above 0/],
+    [['caption'], /name at least one picture/],
+    [['caption', '-', '-'], /- \(stdin\) can be read once only/],
+    [['caption', `${ROOT}src/cli`], /no picture there/],
+    [['caption', `${ROOT}examples/*.webp`], /no picture there/],
+    [['caption', PICTURE, '--skip-existing'], /--skip-existing is for --sidecar and --output/],
+    [['caption', PICTURE, '--output', 'captions.txt'], /name a file \.jsonl or \.tsv/],
+    [['caption', PICTURE, '--output', 'captions.jsonl', '--json'], /use --jsonl/],
+    [['caption', PICTURE, '--sidecar', 'txt'], /expected an ending such as \.txt/],
+    [['caption', PICTURE, '--sidecar', './x'], /expected an ending/],
+    [['caption', PICTURE, '--sidecar', '.png'], /would overwrite the picture/],
+    [['caption', '-', '--sidecar', '.txt'], /stdin is no file/],
+    [['caption', PICTURE, PICTURE, '--sidecar', '.txt'], /would both write/],
+    [['caption', PICTURE, '--tsv', 'pictures.tsv'], /--tsv or pictures, not both/],
+    [['caption', '--tsv', 'no-such.tsv'], /no-such\.tsv: there is no such file/],
+    [['answer'], /name at least one picture/],
+    [['answer', `${ROOT}examples`, 'what is this?'], /one picture, not a folder/],
+    [['answer', '-'], /give the questions on the command line/],
+    [['answer', PICTURE], /no question/],
+    [['answer', PICTURE, ' '], /question: empty/],
+    [['answer', '--tsv', 'a.tsv'], /go together/],
+    [['answer', PICTURE, '--tsv', 'a.tsv'], /not both/],
+    [['answer', PICTURE, 'what?', '--output', 'a.tsv'], /are for --tsv/],
+    [['video'], /missing required argument 'video'/],
+    [['video', 'a.gif', '--question', 'what?', '--prompt', 'a'], /--question or --prompt, not both/],
+    [['classify', PICTURE], /required option '--labels <names>' not specified/],
+    [['classify', PICTURE, '--labels', 'no/such/file'], /no such file/],
+    [['classify', PICTURE, '--labels', 'labels.txt'], /no such file/],
+    [['classify', PICTURE, '--labels', ' , '], /no name there/],
+    [['classify', PICTURE, '--labels', 'a mug', '--top', '0'], /whole number/],
+    [['score'], /missing required argument 'picture'/],
+    [['score', PICTURE], /no text/],
+    [['score', '-'], /give the texts on the command line/],
+    [['embed', PICTURE, '--pool', 'max'], /Allowed choices are mean, class, none/],
+    [['inspect'], /missing required argument 'file'/],
+    [['inspect', PICTURE, PICTURE], /too many arguments/],
+    [['parity'], /missing required argument 'dir'/],
+  ];
+  for (const [args, said] of WRONG) {
+    it(`refuses ${JSON.stringify(args.join(' ').replaceAll(ROOT, ''))}`, () => refuses(args, said));
+  }
+
+  it('as a process: the same codes, a clean stdout and stderr', async () => {
+    const [help, wrong, done] = await Promise.all([
+      ended(start(['--help'])),
+      ended(start(['caption', '--nonsense'])),
+      ended(start(['caption', PICTURE])),
+    ]);
+    assert.deepEqual([help.code, help.stderr], [0, '']);
+    assert.deepEqual([wrong.code, wrong.stdout], [2, '']);
+    assert.deepEqual(done, { code: 0, signal: null, stdout: 'a red book with the title short\n', stderr: '' });
+  });
+});
