@@ -63,23 +63,37 @@ export function dequantise(
   scales: Float32Array,
 ): Float32Array<ArrayBuffer> {
   const numbers = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const width = elementCount(stored.shape.slice(1));
   const values = new Float32Array(numbers.length);
   let least = 0;
-  for (let i = 0; i < numbers.length; ) {
-    const channel = Math.floor((first + i) / width);
+  eachChannel(numbers.length, first, stored.shape, (channel, begin, end) => {
     const scale = scales[channel]!;
-    for (const end = Math.min(numbers.length, (channel + 1) * width - first); i < end; i++) {
+    for (let i = begin; i < end; i++) {
       const number = numbers[i]!;
       if (number < least) least = number;
       values[i] = number * scale;
     }
-  }
+  });
   if (least < -INT8_LIMIT) {
     const place = first + numbers.indexOf(least);
     throw fault(stored, 'int8-range', `value ${place} is ${least}; the scheme goes from -127 to 127`);
   }
   return values;
+}
+
+/** Visits the parts of a piece of `count` elements, of which `first` is the first in its tensor, that lie in one output channel each. */
+export function eachChannel(
+  count: number,
+  first: number,
+  shape: readonly number[],
+  visit: (channel: number, begin: number, end: number) => void,
+): void {
+  const width = elementCount(shape.slice(1));
+  for (let begin = 0; begin < count; ) {
+    const channel = Math.floor((first + begin) / width);
+    const end = Math.min(count, (channel + 1) * width - first);
+    visit(channel, begin, end);
+    begin = end;
+  }
 }
 
 const fault = (stored: StoredTensor, rule: string, detail: string) =>

@@ -46,7 +46,7 @@ export function readEntry(name: string, value: Json, where: Where): SafetensorsE
     fail('byte-count', `${dtype} [${dims.slice(0, MAX_RANK)}] needs ${needed} bytes, the offsets give ${end - begin}`);
   }
   if (dims.length > MAX_RANK) fail('rank', `${dims.length} dimensions; the limit is ${MAX_RANK}`, true);
-  if ([...dims, end].some((size) => size > MAX_SAFE)) fail('too-large', 'a size or offset above 2^53', true);
+  if ([...dims, end].some((size) => size > MAX_SAFE)) fail('too-large', 'a size or offset above 2^53');
   return { name, dtype, shape: dims.map(Number), begin: Number(begin), end: Number(end), offset: where.offset };
 }
 

@@ -70,7 +70,7 @@ export function findGlobal(module: string, name: string, fail: PickleFail): Pick
   if (BUILDERS.has(known) || STORAGES.has(known)) return { kind: 'global', name: known };
   if (INERT.has(known)) return { kind: 'inert', name: known };
   const unsupported = UNSUPPORTED.get(known);
-  if (unsupported !== undefined) throw fail('unsupported-global', `${known}: ${unsupported}`, true);
+  if (unsupported !== undefined) throw fail('unsupported-global', `${known}: ${unsupported} is not supported`);
   const shown = JSON.stringify(full.slice(0, 80));
   throw fail('forbidden-global', `${shown} is not among the names that a checkpoint needs; nothing was run`);
 }

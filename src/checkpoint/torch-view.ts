@@ -25,7 +25,7 @@ export function rebuildTensor(args: readonly PickleValue[], counts: readonly num
   if (!inside)
     throw fail('tensor-view', `[${shape}] from ${start} by [${strides}] leaves its storage of ${storage.count}`);
   if (count > BigInt(Math.max(storage.count, MAX_EXPANDED))) {
-    throw fail('expanded-view', `[${shape}] over a storage of ${storage.count} elements`, true);
+    throw fail('expanded-view', `[${shape}] over a storage of ${storage.count} elements`);
   }
   return { kind: 'tensor', storage, offset: start, shape, strides };
 }

@@ -138,9 +138,9 @@ function centralHeader(bytes: Uint8Array<ArrayBuffer>, at: number, base: number,
   const extra = new DataView(bytes.buffer, nameEnd, extraLength!);
   const [packedSize, size, offset] = sizes(view, at, extra, bad);
   if (view.getUint16(at + 34, true) !== 0) throw bad(`${quote(name)} is on another disk`);
-  if (flags & 1) throw bad(`${quote(name)} is encrypted`, true);
-  if (flags & ~ALLOWED_FLAGS) throw bad(`${quote(name)} has flags ${flags.toString(16)}`, true);
-  if (method !== 0 && method !== 8) throw bad(`${quote(name)} is packed by method ${method}; known are 0 and 8`, true);
+  if (flags & 1) throw bad(`${quote(name)} is encrypted`);
+  if (flags & ~ALLOWED_FLAGS) throw bad(`${quote(name)} has flags ${flags.toString(16)}`);
+  if (method !== 0 && method !== 8) throw bad(`${quote(name)} is packed by method ${method}; known are 0 and 8`);
   if (method === 0 && packedSize !== size) throw bad(`${quote(name)} is stored, but its two sizes differ`);
   if (size > packedSize * MAX_DEFLATE_RATIO) throw bad(`${quote(name)} claims ${size} bytes from ${packedSize}`);
   const crc = view.getUint32(at + 16, true);

@@ -1,13 +1,16 @@
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { readBytes } from '../checkpoint/byte-source.js';
+import { checkInferred, inferConfig } from '../checkpoint/infer-config.js';
+import type { Json } from '../checkpoint/json.js';
 import { readJson } from '../checkpoint/json.js';
 import type { LoadParamsOptions } from '../checkpoint/load-params.js';
 import { loadParams } from '../checkpoint/load-params.js';
+import type { OpenCheckpoint } from '../checkpoint/open-checkpoint.js';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.js';
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
 import { aliasTensors, renameTensors } from '../checkpoint/stored-tensor.js';
 import type { WeightFault } from '../errors.js';
-import { ConfigError } from '../errors.js';
+import { ConfigError, WeightError } from '../errors.js';
 import { specEntries } from '../layers/param-spec.js';
 import type { Git } from './git.js';
 import { gitSpec } from './git.js';
@@ -18,8 +21,8 @@ export type LoadGitOptions = Pick<LoadParamsOptions, 'signal' | 'onProgress' | '
 
 const MAX_CONFIG_BYTES = 1 << 20;
 
-/** Buffers that some files carry and no computation uses. */
-const IGNORED = [/\.position_ids$/];
+/** Names of buffers that some files carry and no computation uses. */
+export const IGNORED = [/\.position_ids$/];
 
 /**
  * Loads config and weights of a checkpoint folder. The caller owns the parameters: `disposeGit`.
@@ -31,11 +34,39 @@ export async function loadGit(files: ModelFiles, options: LoadGitOptions = {}): 
   return { config, params: await loadGitParams(config, tensors, files.label, options) };
 }
 
-/** Reads a checkpoint folder's config and the headers of its weights; no tensor is made. */
-export async function openGit(files: ModelFiles): Promise<{ readonly config: GitConfig; readonly tensors: TensorMap }> {
-  const config = parseGitConfig(await readConfig(files), 'config.json');
-  return { config, tensors: (await openCheckpoint(files)).tensors };
+/** A checkpoint folder whose small files and headers were read, and none of whose tensors was. */
+export interface OpenedGit extends OpenCheckpoint {
+  readonly config: GitConfig;
+  /** config.json as it is, or what the shapes of the tensors say where there is none. */
+  readonly json: unknown;
 }
+
+/**
+ * Reads a checkpoint folder's config and the headers of its weights; no tensor is made. Weights in the original's layout may come
+ * without a config.json: their shapes give it; where there is one, it must say the same.
+ *
+ * @throws ConfigError (`missing-file`, `config-contradicts-weights`, …), WeightError, SafetensorsError, TorchFileError.
+ */
+export async function openGit(files: ModelFiles): Promise<OpenedGit> {
+  const given = await readConfig(files);
+  const stated = given === undefined ? undefined : parseGitConfig(given, 'config.json');
+  const opened = await openCheckpoint(files).catch((error: unknown) => {
+    throw given === undefined && isNoWeights(error) ? missingConfig(files) : error;
+  });
+  if (opened.layout !== 'original') {
+    if (stated === undefined) throw missingConfig(files);
+    return { ...opened, config: stated, json: given };
+  }
+  const inferred = inferConfig(opened.tensors, files.label);
+  if (stated === undefined) return { ...opened, config: parseGitConfig(inferred, opened.files[0]), json: inferred };
+  checkInferred(inferred, given as Json);
+  return { ...opened, config: stated, json: given };
+}
+
+const isNoWeights = (error: unknown): boolean => error instanceof WeightError && error.rule === 'no-weights';
+
+const missingConfig = ({ label }: ModelFiles): ConfigError =>
+  new ConfigError({ file: label, place: 'config.json', rule: 'missing-file', detail: 'there is none in this folder' });
 
 /** The parameters of `config` from stored tensors, in either spelling of the temporal keys, with or without a tied output. */
 export function loadGitParams(
@@ -52,17 +83,10 @@ export function loadGitParams(
   });
 }
 
-/** Reads a folder's config.json as plain JSON. */
-export async function readConfig(files: ModelFiles): Promise<unknown> {
+/** A folder's config.json as plain JSON, where there is one. */
+async function readConfig(files: ModelFiles): Promise<unknown> {
   const source = await files.open('config.json');
-  if (source === undefined) {
-    throw new ConfigError({
-      file: files.label,
-      place: 'config.json',
-      rule: 'missing-file',
-      detail: 'there is none in this folder',
-    });
-  }
+  if (source === undefined) return undefined;
   if (source.size > MAX_CONFIG_BYTES) {
     throw new ConfigError({
       file: 'config.json',
@@ -89,8 +113,8 @@ export function countParameters(config: GitConfig): number {
   return specEntries(gitSpec(config)).reduce((sum, { spec }) => sum + spec.shape.reduce((a, b) => a * b, 1), 0);
 }
 
-/** What the checkpoint seems to be, where its tensors do not fit the config. */
-function weightHint(config: GitConfig): (faults: readonly WeightFault[]) => string | undefined {
+/** Guesses what the checkpoint is, where its tensors do not fit the config. */
+export function weightHint(config: GitConfig): (faults: readonly WeightFault[]) => string | undefined {
   return (faults) => {
     const find = (kind: WeightFault['kind'], pattern: RegExp) =>
       faults.find((f) => f.kind === kind && pattern.test(f.name));

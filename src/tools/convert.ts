@@ -1,0 +1,128 @@
+import { resolve } from 'node:path';
+import type { ModelFiles } from '../checkpoint/byte-source.js';
+import { compareWeights } from '../checkpoint/compare-weights.js';
+import { INT8_METADATA } from '../checkpoint/int8.js';
+import { byteLengthOf } from '../checkpoint/safetensors-header.js';
+import type { TensorMap } from '../checkpoint/stored-tensor.js';
+import { OptionError } from '../errors.js';
+import type { TensorSpec } from '../layers/param-spec.js';
+import { specEntries } from '../layers/param-spec.js';
+import { gitSpec } from '../model/git.js';
+import type { OpenedGit } from '../model/load-git.js';
+import { canonicalNames, IGNORED, openGit, weightHint } from '../model/load-git.js';
+import { fromDirectory } from '../platform/directory.js';
+import { CONVERT_DTYPES, type ConvertDtype, encodeTensor, type Losses } from './encode-tensor.js';
+import { checkSpace } from './files.js';
+import { writeSmallFiles } from './small-files.js';
+import { withStaging } from './staging.js';
+import { type NewTensor, type WrittenFile, writeCheckpoint } from './write-safetensors.js';
+
+export interface ConvertOptions {
+  /** Number format of the weights. For int8 the matrices; vectors, position embeddings and the patch embedding are float32 there. */
+  readonly dtype: ConvertDtype;
+  /** Most bytes of tensors in one file; a tensor that has more gets a file for itself. Default: one file. */
+  readonly maxShardBytes?: number | undefined;
+  /** Write into a folder that has files in it. Default false. */
+  readonly overwrite?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes of weights written so far, and in all. */
+  readonly onProgress?: ((progress: { readonly loaded: number; readonly total: number }) => void) | undefined;
+}
+
+/** What a conversion made. */
+export interface Conversion {
+  readonly directory: string;
+  readonly dtype: ConvertDtype;
+  readonly files: readonly WrittenFile[];
+  /** How the source was stored. */
+  readonly from: { readonly format: OpenedGit['format']; readonly layout: OpenedGit['layout']; readonly bytes: number };
+  /** Bytes of all weights, scales included. */
+  readonly bytes: number;
+  readonly tensors: number;
+  /** Weights that were not 0 and are now, because f16 has nothing that small. */
+  readonly flushed: number;
+  /** What the folder still lacks, or what is odd about the source. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Converts a checkpoint of any format that can be loaded to safetensors in Hugging Face's layout, with config.json, vocabulary and
+ * preprocessor config beside it. Tensors are read and written some megabytes at a time. The folder appears when all of it is written;
+ * after a failure or an abort nothing of it is left.
+ *
+ * @throws OptionError (`destination-exists`, `unknown-dtype`, `shard-size`); WeightError, also `f16-overflow`, `bf16-overflow` and
+ *   `f16-underflow`, naming the tensor; what opening the source throws; Image2TextError (`disk-space`, `disk-full`, `cannot-write`);
+ *   the signal's reason.
+ */
+export async function convertCheckpoint(
+  source: string | ModelFiles,
+  destination: string,
+  options: ConvertOptions,
+): Promise<Conversion> {
+  checkOptions(options);
+  const files = typeof source === 'string' ? await fromDirectory(source) : source;
+  const opened = await openGit(files);
+  const losses: Losses = { flushed: 0 };
+  const groups = encodeAll(opened, files.label, options.dtype, losses);
+  const all = groups.flat();
+  const total = all.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
+
+  return withStaging(resolve(destination), options.overwrite ?? false, async (staging) => {
+    await checkSpace(staging, total);
+    let loaded = 0;
+    const weights = await writeCheckpoint(staging, groups, {
+      metadata: { format: 'pt', ...(options.dtype === 'int8' && INT8_METADATA) },
+      maxShardBytes: options.maxShardBytes,
+      signal: options.signal,
+      onBytes(bytes) {
+        loaded += bytes;
+        options.onProgress?.({ loaded, total });
+      },
+    });
+    const beside = await writeSmallFiles(files, opened.json, options.dtype, staging);
+    options.signal?.throwIfAborted();
+    return {
+      directory: destination,
+      dtype: options.dtype,
+      files: [...weights, ...beside.files],
+      from: { format: opened.format, layout: opened.layout, bytes: bytesOf(opened.tensors) },
+      bytes: total,
+      tensors: all.length,
+      flushed: losses.flushed,
+      warnings: [...opened.warnings, ...beside.warnings],
+    };
+  });
+}
+
+/** Every tensor that the model needs in the new format; all names and shapes are compared before anything is written. */
+function encodeAll({ config, tensors }: OpenedGit, label: string, dtype: ConvertDtype, losses: Losses): NewTensor[][] {
+  const stored = canonicalNames(tensors);
+  const needed = specEntries(gitSpec(config));
+  compareWeights(needed, stored, { label, ignore: IGNORED, hint: weightHint(config) });
+  return needed.map(({ name, spec }) => {
+    const narrow = dtype !== 'int8' || isMatrix(name, spec) ? dtype : 'f32';
+    return encodeTensor(stored.get(name)!, narrow, losses);
+  });
+}
+
+/** What int8 is for: the matrices that make up a checkpoint's size, word embeddings included. */
+const isMatrix = (name: string, { layout }: TensorSpec): boolean =>
+  layout === 'linear' || name === 'git.embeddings.word_embeddings.weight';
+
+const bytesOf = (tensors: TensorMap): number =>
+  [...tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+
+function checkOptions({ dtype, maxShardBytes, signal }: ConvertOptions): void {
+  signal?.throwIfAborted();
+  if (!CONVERT_DTYPES.includes(dtype)) {
+    const detail = `${String(dtype)} is not one of ${CONVERT_DTYPES.join(', ')}`;
+    throw new OptionError({ place: 'dtype', rule: 'unknown-dtype', detail });
+  }
+  if (maxShardBytes !== undefined && !(Number.isFinite(maxShardBytes) && maxShardBytes >= 1)) {
+    throw new OptionError({
+      place: 'maxShardBytes',
+      rule: 'shard-size',
+      detail: `${maxShardBytes} is no number of bytes`,
+    });
+  }
+}

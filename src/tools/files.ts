@@ -1,0 +1,58 @@
+import { randomUUID } from 'node:crypto';
+import { open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { Image2TextError } from '../errors.js';
+
+/** What the tools need of the file system: its errors in our words, and writing that leaves nothing half-done. */
+
+/** A file system's error as Image2TextError `disk-full` or `cannot-write`; everything else passes through. */
+export function writeError(error: unknown, path: string): unknown {
+  const code = String((error as { code?: unknown } | null)?.code ?? '');
+  if (error instanceof Image2TextError || !/^E[A-Z0-9]+$/.test(code)) return error;
+  const full = /^(?:ENOSPC|EDQUOT|EFBIG)$/.test(code);
+  return new Image2TextError({
+    file: path,
+    rule: full ? 'disk-full' : 'cannot-write',
+    detail: full ? 'no space is left' : `it cannot be written here (${code})`,
+    cause: error,
+  });
+}
+
+/** Writes a small file under another name that becomes `path` when all of it is there. */
+export async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
+  const unfinished = `${path}.${randomUUID()}.tmp`;
+  try {
+    const file = await open(unfinished, 'wx');
+    await file.writeFile(bytes).finally(() => file.close());
+    await rename(unfinished, path);
+  } catch (error) {
+    await rm(unfinished, { force: true }).catch(() => undefined);
+    throw writeError(error, path);
+  }
+}
+
+/** Is there something at this path: nothing, an empty folder, a folder with files, or no folder? */
+export async function whatIsAt(path: string): Promise<'nothing' | 'empty' | 'folder' | 'file'> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined) return 'nothing';
+  if (!found.isDirectory()) return 'file';
+  return (await readdir(path)).length === 0 ? 'empty' : 'folder';
+}
+
+/** Bytes that a user may still write to the file system of an existing folder; undefined where it does not say. */
+export async function freeBytes(folder: string): Promise<number | undefined> {
+  const { bavail, bsize } = await statfs(folder).catch(() => ({ bavail: Number.NaN, bsize: 1 }));
+  return Number.isFinite(bavail) ? bavail * bsize : undefined;
+}
+
+/** Throws Image2TextError (`disk-space`) where `bytes` do not fit the file system of `folder`. */
+export async function checkSpace(folder: string, bytes: number): Promise<void> {
+  const free = await freeBytes(folder);
+  if (free === undefined || free >= bytes) return;
+  const detail = `${megabytes(bytes)} are needed, ${megabytes(free)} are free`;
+  throw new Image2TextError({ file: folder, rule: 'disk-space', detail });
+}
+
+/** Bytes for people: `176.6 MB`. */
+export function megabytes(bytes: number): string {
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
+}

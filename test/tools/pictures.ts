@@ -1,0 +1,50 @@
+import { readdirSync } from 'node:fs';
+import type { RawImage } from '../../src/image/raw-image.js';
+import { toRawImage } from '../../src/image2text/pictures.js';
+import { openPicture } from '../../src/node.js';
+import { EXAMPLES } from '../support/fixtures.js';
+
+/** The demo's example pictures by name. */
+export const EXAMPLE_PICTURES: readonly string[] = readdirSync(EXAMPLES)
+  .filter((name) => /\.(png|jpg)$/.test(name))
+  .sort();
+
+/** A look at a picture: `zoom` above 1 comes nearer, `dx` and `dy` are pixels to the right and down; the border goes on outside. */
+export interface View {
+  readonly zoom: number;
+  readonly dx: number;
+  readonly dy: number;
+}
+
+/** Small shifts and zooms as a hand-held camera makes them. */
+export const VIEWS: readonly View[] = [
+  { zoom: 1, dx: 0, dy: 0 },
+  { zoom: 1, dx: 6, dy: -4 },
+  { zoom: 1, dx: -7, dy: 5 },
+  { zoom: 1.05, dx: 0, dy: 0 },
+  { zoom: 0.95, dx: 3, dy: 3 },
+  { zoom: 1.1, dx: -4, dy: -4 },
+];
+
+/** All examples in all views. */
+export async function viewedExamples(views: readonly View[] = VIEWS): Promise<RawImage[]> {
+  const pictures: RawImage[] = [];
+  for (const name of EXAMPLE_PICTURES) {
+    const image = await toRawImage(EXAMPLES + name, openPicture);
+    for (const view of views) pictures.push(viewOf(image, view));
+  }
+  return pictures;
+}
+
+function viewOf({ data, width, height }: RawImage, { zoom, dx, dy }: View): RawImage {
+  const clamp = (value: number, size: number) => Math.max(0, Math.min(size - 1, Math.round(value)));
+  const result = new Uint8Array(data.length);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const fromX = clamp((x - width / 2) / zoom + width / 2 - dx, width);
+      const fromY = clamp((y - height / 2) / zoom + height / 2 - dy, height);
+      for (let c = 0; c < 3; c++) result[(y * width + x) * 3 + c] = data[(fromY * width + fromX) * 3 + c]!;
+    }
+  }
+  return { data: result, width, height };
+}
