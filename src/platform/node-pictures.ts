@@ -1,6 +1,8 @@
 import { readFile, stat } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { ImageError } from '../errors.js';
+import type { WasmSource } from '../image/webp.js';
 import type { OpenPicture } from '../image2text/pictures.js';
 import { fetchPicture, MAX_PICTURE_BYTES } from '../image2text/pictures.js';
 
@@ -30,3 +32,7 @@ async function readPictureFile(path: string, signal?: AbortSignal): Promise<Uint
     throw new ImageError({ file: path, rule: 'cannot-read', detail: (cause as Error).message, cause });
   }
 }
+
+/** The WebP decoder's WebAssembly from the codec's package: Node's `fetch` does not open files. */
+export const webpWasm: WasmSource = () =>
+  readFile(createRequire(import.meta.url).resolve('@jsquash/webp/codec/dec/webp_dec.wasm'));

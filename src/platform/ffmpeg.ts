@@ -1,0 +1,143 @@
+import { ImageError, quote } from '../errors.js';
+import { DEFAULT_MAX_PIXELS } from '../image/decode.js';
+import type { RawImage } from '../image/raw-image.js';
+import { evenly } from '../image2text/videos.js';
+import { readPpmStream } from './ppm-frames.js';
+import { type Ended, ProgramStopped, readText, runProgram } from './run-program.js';
+
+/** Which programs read videos, and how much they may cost. */
+export interface FfmpegOptions {
+  /** Default `ffmpeg`, found on the PATH. */
+  readonly ffmpeg?: string | undefined;
+  /** Default `ffprobe`, found on the PATH. */
+  readonly ffprobe?: string | undefined;
+  /** Most milliseconds for each of the two programs. Default 10 minutes. */
+  readonly timeLimitMs?: number | undefined;
+  /** Most pixels of all frames that are looked at together. Default 100 million. */
+  readonly maxPixels?: number | undefined;
+}
+
+const TEN_MINUTES = 600_000;
+
+/**
+ * Containers that are opened, by ffmpeg's names. Playlists and scripts (HLS, DASH, concat, SDP, …) are not among them: they name other
+ * files and addresses, and a video must not be able to choose what is read.
+ */
+const CONTAINERS =
+  'mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,apng,ivf,obu,h264,hevc,m4v,mjpeg,mxf,nut,yuv4mpegpipe,dv,rm,wtv,vc1,nsv,flic,swf';
+
+/** Local files only, of those containers. */
+const inputArguments = (path: string): string[] => [
+  ...['-protocol_whitelist', 'file', '-format_whitelist', CONTAINERS],
+  ...['-i', `file:${path}`], // with the protocol, so that no name is taken for an option or an address
+];
+
+/**
+ * Frames of a video file, read by the user's own ffmpeg: all if there are at most `count`, else the middle of each of `count` equal parts,
+ * counted in frames. Turned as the file asks, 8-bit RGB, as PyAV's `to_rgb()` gives them for 8-bit videos. No shell, no temporary file.
+ *
+ * @throws ImageError `ffmpeg-missing`, `not-a-video`, `no-frames`, `too-many-pixels`, `ffmpeg-too-slow`, `ffmpeg-failed`; the signal's reason.
+ */
+export async function readVideoFrames(
+  path: string,
+  count: number,
+  options: FfmpegOptions = {},
+  signal?: AbortSignal,
+): Promise<RawImage[]> {
+  const packets = await probe(path, 'packets', options, signal);
+  const frames = await extract(path, packets, count, options, signal);
+  if (frames.length === Math.min(packets, count)) return frames;
+  // Some packets hold no frame that is shown (cut away by an edit list, broken): counting frames means decoding all of them.
+  const shown = await probe(path, 'frames', options, signal);
+  return extract(path, shown, count, options, signal);
+}
+
+/** How many packets or decoded frames the first video stream has; cover pictures of songs do not count as one. */
+async function probe(
+  path: string,
+  unit: 'packets' | 'frames',
+  options: FfmpegOptions,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const args = [
+    ...['-v', 'error', ...inputArguments(path), `-count_${unit}`, '-select_streams', 'V:0'],
+    ...['-show_entries', `stream=nb_read_${unit}`, '-of', 'csv=p=0'],
+  ];
+  const { output, code, stderr } = await run(options.ffprobe ?? 'ffprobe', path, args, readText, options, signal);
+  if (code !== 0) throw new ImageError({ file: path, rule: 'not-a-video', detail: told(stderr, path) });
+  if (output.trim() === '') throw new ImageError({ file: path, rule: 'not-a-video', detail: 'it has no video stream' });
+  const total = Number(/^\d+/.exec(output)?.[0] ?? 0); // `N/A` where none was read
+  if (total > 0) return total;
+  throw new ImageError({
+    file: path,
+    rule: 'no-frames',
+    detail: stderr === '' ? 'it has none' : told(stderr, path),
+  });
+}
+
+/** The chosen ones of `total` frames; fewer if there are fewer than that after all. */
+async function extract(
+  path: string,
+  total: number,
+  count: number,
+  options: FfmpegOptions,
+  signal: AbortSignal | undefined,
+): Promise<RawImage[]> {
+  const chosen = evenly(total, count);
+  const filter = [
+    `select=${chosen.map((index) => `eq(n\\,${index})`).join('+')}`,
+    'scale=flags=bilinear', // PyAV's choice, and not left to what this version of ffmpeg prefers
+    'format=rgb24',
+    'settb=1/25', // renumbered to one frame for each tick of the output, so that none is doubled or dropped
+    'setpts=N',
+  ];
+  const args = [
+    ...['-nostdin', '-v', 'error', ...inputArguments(path), '-map', '0:V:0', '-vf', filter.join(',')],
+    ...['-r', '25', '-frames:v', String(chosen.length), '-c:v', 'ppm', '-f', 'image2pipe', 'pipe:1'],
+  ];
+  const maxPixels = options.maxPixels ?? DEFAULT_MAX_PIXELS;
+  const read = (stdout: AsyncIterable<Uint8Array>) => readPpmStream(stdout, maxPixels);
+  const { output, code, stderr } = await run(options.ffmpeg ?? 'ffmpeg', path, args, read, options, signal);
+  if (code === 0) return output;
+  throw new ImageError({ file: path, rule: 'ffmpeg-failed', detail: told(stderr, path) });
+}
+
+async function run<T>(
+  program: string,
+  path: string,
+  args: readonly string[],
+  read: (stdout: AsyncIterable<Uint8Array>) => Promise<T>,
+  { timeLimitMs = TEN_MINUTES }: FfmpegOptions,
+  signal: AbortSignal | undefined,
+): Promise<Ended<T>> {
+  try {
+    return await runProgram(program, args, read, { timeLimitMs, signal });
+  } catch (cause) {
+    signal?.throwIfAborted();
+    throw new ImageError({ file: path, ...explain(cause as Error, program), cause });
+  }
+}
+
+function explain(cause: Error, program: string): { rule: string; detail: string } {
+  if (cause instanceof ImageError) return { rule: cause.rule, detail: cause.detail };
+  if (!(cause instanceof ProgramStopped)) return { rule: 'ffmpeg-failed', detail: `${program}: ${cause.message}` };
+  if (cause.why === 'too-slow') return { rule: 'ffmpeg-too-slow', detail: `${program}: ${cause.message}` };
+  if (cause.why === 'not-started')
+    return { rule: 'ffmpeg-failed', detail: `${program} does not start: ${cause.message}` };
+  return { rule: 'ffmpeg-missing', detail: `${program} is not installed: ${HOW_TO_INSTALL}` };
+}
+
+const HOW_TO_INSTALL =
+  'video files need it (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg); GIFs and folders of pictures do not';
+
+/** The last line that ffmpeg wrote, without the file's name, which the error gives already. */
+function told(stderr: string, path: string): string {
+  const refused = /\[(\w+) @ \w+\] Format not on whitelist/.exec(stderr)?.[1];
+  if (refused !== undefined) return `ffmpeg takes it for ${quote(refused)}; only containers of videos are opened`;
+  const line =
+    stderr
+      .trim()
+      .split(/[\r\n]+/)
+      .at(-1) ?? '';
+  return line.replace(`file:${path}: `, '').replace(/^\[[^\]]*\] /, '') || 'ffmpeg does not say why';
+}
