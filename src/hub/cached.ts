@@ -13,7 +13,7 @@ import { checkBlob } from './verified.js';
 const MAX_INDEX_BYTES = 64 << 20;
 
 /** The error of all that is not here while nothing may be fetched. */
-export function notCached({ repo, revision, paths }: HubSession, what: string, file?: string): HubError {
+function notCached({ repo, revision, paths }: HubSession, what: string, file?: string): HubError {
   return new HubError({
     file: fileLabel(repo, revision, file),
     rule: 'not-cached',

@@ -4,7 +4,17 @@ import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { downloadFile } from '../../src/hub/index.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
-import { assertDisconnected, assertTidy, FILE, hubErrorOf, IMPATIENT, REPO, seededBytes, withFolder } from './room.js';
+import {
+  assertDisconnected,
+  assertTidy,
+  FILE,
+  hubErrorOf,
+  IMPATIENT,
+  REPO,
+  seededBytes,
+  VERY_IMPATIENT,
+  withFolder,
+} from './room.js';
 
 describe('hub: bad connections', () => {
   const content = seededBytes(2_000_000, 5);
@@ -90,7 +100,7 @@ describe('hub: bad connections', () => {
         });
         await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
         const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-        const error = await hubErrorOf(get(cacheDir, { endpoint }));
+        const error = await hubErrorOf(get(cacheDir, { endpoint, limits: VERY_IMPATIENT }));
         assert.match(
           error.rule,
           /^(?:connection-lost|headers-timeout|redirect-location|http-status|server-error)$/,
@@ -109,7 +119,7 @@ describe('hub: bad connections', () => {
         if (!request.url!.includes('/storage/')) return false;
         return response.writeHead(200, { 'content-length': content.length }).write('x') !== undefined;
       };
-      const { rule } = await hubErrorOf(get(`${cacheDir}/2`, { endpoint: own.url, fetch }));
+      const { rule } = await hubErrorOf(get(`${cacheDir}/2`, { endpoint: own.url, fetch, limits: VERY_IMPATIENT }));
       assert.equal(rule, 'idle-timeout');
       await own.close();
     }));

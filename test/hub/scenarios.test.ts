@@ -14,6 +14,7 @@ import {
   IMPATIENT,
   REPO,
   TOKEN,
+  VERY_IMPATIENT,
   withFolder,
 } from './room.js';
 import { playScript, type Scenario } from './scripted-hub.js';
@@ -128,7 +129,7 @@ describe('hub: hostile http scenarios', () => {
     it(`${name}: ${rule instanceof RegExp ? rule.source : rule}`, () =>
       stage(name, async (now) => {
         const start = Date.now();
-        await expectFailure(now, rule);
+        await expectFailure(now, rule, name === 'stall' || name === 'slow_headers' ? { limits: VERY_IMPATIENT } : {});
         assert.ok(now.hub.requests.length <= requests, `${now.hub.requests.length} requests`);
         assert.ok(Date.now() - start < 2500, `${Date.now() - start} ms`);
         assert.ok(now.hub.requests.every(({ headers }) => headers['accept-encoding'] === 'identity'));
