@@ -1,4 +1,4 @@
-import { latin1, u32be } from './bytes.js';
+import { latin1, u32be, u32le } from './bytes.js';
 import { fault, unsupported } from './fault.js';
 
 /** Formats that are decoded. */
@@ -48,7 +48,7 @@ function describe(bytes: Uint8Array): { name: string; picture: boolean } | undef
 
 /**
  * The format of a picture by its first bytes; its name never counts.
- * @throws ImageError saying what the bytes look like; `unsupported` when that is a picture of another format.
+ * @throws ImageError saying what the bytes look like; `unsupported` when that is surely a legal picture of another format.
  */
 export function formatOf(bytes: Uint8Array): ImageFormat {
   if (!(bytes instanceof Uint8Array)) throw fault('not-a-picture', 'the bytes of a picture must be a Uint8Array');
@@ -61,8 +61,13 @@ export function formatOf(bytes: Uint8Array): ImageFormat {
     throw fault('png-signature', 'a PNG whose signature is cut off, or was damaged as text in transfer', 0);
   }
   const found = describe(bytes);
-  if (found?.picture)
-    throw unsupported('image-format', `${found.name} is not supported; PNG, JPEG, WebP and GIF are`, 0);
+  if (found?.picture) {
+    const detail = `${found.name} is not supported; PNG, JPEG, WebP and GIF are`;
+    // A signature alone does not make a legal picture; a BMP whose header states the file's own size does.
+    throw found.name === 'BMP' && u32le(bytes, 2) === bytes.length
+      ? unsupported('image-format', detail, 0)
+      : fault('image-format', detail, 0);
+  }
   const firstBytes = Array.from(bytes.subarray(0, 8), (value) => value.toString(16).padStart(2, '0')).join(' ');
   const looks = found ? `the bytes are ${found.name}` : `unknown bytes, beginning with ${firstBytes}`;
   throw fault('not-a-picture', `${looks}; PNG, JPEG, WebP and GIF are read`, 0);

@@ -21,6 +21,7 @@ import type { GitConfig } from '../model/git-config.js';
 import { parseGitConfig } from '../model/git-config.js';
 import { canonicalNames, countParameters, openGit } from '../model/load-git.js';
 import { fromDirectory, fromFile } from '../platform/directory.js';
+import { webpWasm } from '../platform/node-pictures.js';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.js';
 import { parseTokenizerConfig } from '../tokenizer/tokenizer-config.js';
 import type { FileKind } from './kinds.js';
@@ -142,7 +143,7 @@ async function checkWeights(config: GitConfig, stored: TensorMap, label: string)
 
 async function inspectPicture(bytes: Uint8Array, file: string, check: boolean): Promise<Found> {
   const facts = await identifyImage(bytes, { file });
-  if (check) await decodeImage(bytes, { file });
+  if (check) await decodeImage(bytes, { file, webpWasm });
   return { facts: flatten(facts) };
 }
 

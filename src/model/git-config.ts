@@ -139,17 +139,11 @@ function schemaError(issue: z.core.$ZodIssue | undefined, json: unknown, file: s
   const path = issue?.path.map(String) ?? [];
   const found = path.reduce<unknown>((node, key) => (node as Record<string, unknown> | undefined)?.[key], json);
   const shown = found === undefined ? 'nothing' : quote(JSON.stringify(found) ?? String(found));
-  const unsupported = path[0] === 'position_embedding_type' && typeof found === 'string';
   return new ConfigError({
     file,
     place: path.length === 0 ? undefined : path.join('.'),
-    rule: unsupported
-      ? 'unsupported-position-embedding'
-      : path.length === 0
-        ? 'not-an-object'
-        : `bad-${issue?.code ?? 'value'}`.replaceAll('_', '-'),
+    rule: path.length === 0 ? 'not-an-object' : `bad-${issue?.code ?? 'value'}`.replaceAll('_', '-'),
     detail: `${issue === undefined ? 'is wrong' : expectation(issue)}, found ${shown}`,
-    unsupported,
   });
 }
 
