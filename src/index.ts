@@ -27,6 +27,7 @@ export { createImage2Text } from './image2text/create.js';
 export type { GenerateSequencesOptions, Image2Text } from './image2text/image2text.js';
 export type { LoadOptions } from './image2text/load.js';
 export { loadImage2Text } from './image2text/load.js';
+export type { LoadEvent, OnLoadEvent } from './image2text/load-events.js';
 export type { OpenPicture, Picture, PixelSamples } from './image2text/pictures.js';
 export * from './image2text/types.js';
 export type { Frames, OpenVideo, Video } from './image2text/videos.js';

@@ -7,10 +7,12 @@ import type { ModelFiles } from './checkpoint/byte-source.js';
 import type { Image2Text } from './image2text/image2text.js';
 import type { LoadOptions } from './image2text/load.js';
 import { loadImage2Text as loadFiles } from './image2text/load.js';
-import { fromDirectory } from './platform/directory.js';
 import { openPicture, webpWasm } from './platform/node-pictures.js';
 import { openVideo } from './platform/node-videos.js';
+import type { HubOptions } from './platform/open-model.js';
+import { openModel } from './platform/open-model.js';
 
+export * from './hub/index.js';
 export * from './index.js';
 export type { Inspection } from './inspect/inspect-file.js';
 export { inspectFile } from './inspect/inspect-file.js';
@@ -21,12 +23,27 @@ export { openVideo, videoOpener } from './platform/node-videos.js';
 export type { NodeBackend } from './platform/start-backend.js';
 export { NODE_BACKENDS, quietTensorflow, startBackend } from './platform/start-backend.js';
 
+/** Options of Node's `loadImage2Text`. */
+export type NodeLoadOptions = LoadOptions & Omit<HubOptions, 'signal' | 'onProgress'>;
+
 /**
- * Loads a checkpoint from a folder on this machine, or from files opened otherwise. Pictures and videos may be paths.
+ * Loads a checkpoint by its name on the Hub (`microsoft/git-base-textcaps`; fetched once, into the cache that Python's tools share), from
+ * a folder on this machine, or from files opened otherwise. Pictures and videos may be paths.
  *
- * @throws as the front door's, and ConfigError when the folder does not exist.
+ * @throws as the front door's; ConfigError when the folder does not exist; HubError when the checkpoint cannot be had.
  */
-export async function loadImage2Text(model: string | ModelFiles, options: LoadOptions = {}): Promise<Image2Text> {
-  const files = typeof model === 'string' ? await fromDirectory(model) : model;
-  return loadFiles(files, { openPicture, openVideo, webpWasm, ...options });
+export async function loadImage2Text(model: string | ModelFiles, options: NodeLoadOptions = {}): Promise<Image2Text> {
+  const { revision, cacheDir, token, endpoint, localFilesOnly, env, ...rest } = options;
+  const hub = {
+    revision,
+    cacheDir,
+    token,
+    endpoint,
+    localFilesOnly,
+    env,
+    signal: rest.signal,
+    onProgress: rest.onProgress,
+  };
+  const files = typeof model === 'string' ? await openModel(model, hub) : model;
+  return loadFiles(files, { openPicture, openVideo, webpWasm, ...rest });
 }

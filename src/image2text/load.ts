@@ -7,9 +7,13 @@ import { openImageConfig, openTokenizer } from './checkpoint-files.js';
 import type { SightOptions } from './create.js';
 import { createImage2Text } from './create.js';
 import type { Image2Text } from './image2text.js';
+import type { OnLoadEvent } from './load-events.js';
+import { weightEvents } from './load-events.js';
 
 /** How a model is loaded and how it sees. */
-export interface LoadOptions extends LoadGitOptions, SightOptions {
+export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, SightOptions {
+  /** Hears how far loading is, in transformers.js's events. */
+  readonly onProgress?: OnLoadEvent | undefined;
   /** Make this registered tfjs backend the current one first. Default: the application's current backend is left as it is. */
   readonly backend?: string | undefined;
 }
@@ -26,7 +30,9 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
   const { signal, onProgress, upload, backend: _, ...sight } = options;
-  const params = await loadGitParams(config, tensors, files.label, { signal, onProgress, upload });
+  const progress = weightEvents(files.label, onProgress);
+  const params = await loadGitParams(config, tensors, files.label, { signal, onProgress: progress, upload });
+  onProgress?.({ status: 'ready', task: 'image-to-text', model: files.label });
   return createImage2Text({ config, params }, tokenizer, imageConfig, sight);
 }
 
