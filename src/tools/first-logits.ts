@@ -17,7 +17,7 @@ export interface FirstLogitsOptions {
 
 /** The logits of the first word after the prompt, [V], for one picture or for the frames of one video. */
 export async function firstLogits(
-  { git, imageConfig }: Image2Text,
+  { git, imageConfig }: Pick<Image2Text, 'git' | 'imageConfig'>,
   images: readonly RawImage[],
   options: FirstLogitsOptions = {},
 ): Promise<Float32Array> {

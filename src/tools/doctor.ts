@@ -1,0 +1,125 @@
+import type { EnvironmentVariables } from '../hub/cache-paths.js';
+import { isOffline } from '../hub/environment.js';
+import { NODE_BACKENDS, type NodeBackend } from '../platform/start-backend.js';
+import { megabytes } from './files.js';
+import {
+  type CacheFacts,
+  cacheFacts,
+  environmentFacts,
+  type MachineFacts,
+  machineFacts,
+  programVersion,
+} from './machine.js';
+import { type BackendHealth, tryBackend } from './try-backend.js';
+
+export interface DoctorOptions {
+  /** Instead of `process.env`. */
+  readonly env?: EnvironmentVariables | undefined;
+  /** Which backends to try. Default: all that Node's door can start. */
+  readonly backends?: readonly NodeBackend[] | undefined;
+  /** Most milliseconds for each backend. Default 60,000. */
+  readonly timeoutMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Hears which backend is being tried. */
+  readonly onBackend?: ((name: NodeBackend) => void) | undefined;
+}
+
+/** What is wrong, and what to do about it. */
+export interface Problem {
+  readonly what: string;
+  readonly advice: string;
+}
+
+export interface DoctorReport {
+  readonly machine: MachineFacts;
+  readonly backends: readonly BackendHealth[];
+  /** What `auto` starts, where it works. */
+  readonly defaultBackend: string | undefined;
+  readonly cache: CacheFacts;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly ffmpeg: string | undefined;
+  readonly problems: readonly Problem[];
+  /** Can captions be made here? */
+  readonly healthy: boolean;
+}
+
+/** Looks at everything that this library needs from the machine. Never throws; an abort shows as backends that fail. */
+export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorReport> {
+  const { env = process.env, backends = NODE_BACKENDS, timeoutMs = 60_000, signal, onBackend } = options;
+  const tried: BackendHealth[] = [];
+  for (const name of new Set<NodeBackend>(['auto', ...backends])) {
+    onBackend?.(name);
+    tried.push(await tryBackend(name, timeoutMs, signal));
+  }
+  const [automatic, ...named] = tried;
+  const facts = {
+    machine: machineFacts(),
+    backends: named,
+    defaultBackend: automatic!.state === 'works' ? automatic!.test?.tfjsName : undefined,
+    cache: await cacheFacts(env),
+    environment: environmentFacts(env),
+    ffmpeg: await programVersion('ffmpeg', signal),
+  };
+  return { ...facts, problems: findProblems(facts, automatic!, env), healthy: facts.defaultBackend !== undefined };
+}
+
+const LEAST_NODE = [20, 19] as const;
+const GIT_BASE_MEMORY = 2e9;
+const GIT_BASE_DISK = 0.8e9;
+
+type Facts = Omit<DoctorReport, 'problems' | 'healthy'>;
+
+function findProblems(facts: Facts, automatic: BackendHealth, env: EnvironmentVariables): Problem[] {
+  const { machine, cache, backends, ffmpeg } = facts;
+  const problems: Problem[] = [];
+  const note = (wrong: boolean, what: string, advice: string) => {
+    if (wrong) problems.push({ what, advice });
+  };
+  const [major = 0, minor = 0] = machine.node.split('.').map(Number);
+  note(
+    major < LEAST_NODE[0] || (major === LEAST_NODE[0] && minor < LEAST_NODE[1]),
+    `Node ${machine.node} is older than ${LEAST_NODE.join('.')}`,
+    'install a newer one from nodejs.org',
+  );
+  note(
+    automatic.state !== 'works',
+    `no backend works: ${automatic.detail}`,
+    'reinstall the package: npm install generative-image2text',
+  );
+  for (const { name, state, detail } of backends) {
+    note(
+      state === 'fails',
+      `backend ${name} is installed and does not work: ${detail}`,
+      ADVICE[name] ?? 'use another backend',
+    );
+    note(state === 'wrong', `backend ${name} computes wrongly: ${detail}`, 'update the driver, or use another backend');
+  }
+  note(
+    machine.memory < GIT_BASE_MEMORY,
+    `${megabytes(machine.memory)} of memory`,
+    'a git-base needs about 2 GB; convert it to int8 for a smaller file, or raise the limit of the container',
+  );
+  note(!cache.writable, `the cache ${cache.folder} cannot be written`, 'name another folder in HF_HUB_CACHE');
+  note(
+    cache.freeDisk !== undefined && cache.freeDisk < GIT_BASE_DISK,
+    `${megabytes(cache.freeDisk ?? 0)} are free where the cache is`,
+    'a git-base has 707 MB, a git-large 1.58 GB: make room, or name another folder in HF_HUB_CACHE',
+  );
+  note(
+    isOffline(env),
+    'HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set',
+    'nothing is downloaded; unset it to fetch models',
+  );
+  note(
+    ffmpeg === undefined,
+    'ffmpeg is not installed',
+    'only video files need it; GIFs and folders of frames do without',
+  );
+  return problems;
+}
+
+const ADVICE: Readonly<Partial<Record<NodeBackend, string>>> = {
+  webgpu: 'it needs a Vulkan, Metal or Direct3D 12 driver; VK_DRIVER_FILES can name one of software',
+  node: 'tfjs-node is fetched and built while it is installed: npm rebuild @tensorflow/tfjs-node --build-addon-from-source',
+  'node-gpu': 'it needs CUDA 11.2 and cuDNN 8.1 besides the package',
+};

@@ -1,0 +1,21 @@
+/**
+ * The tools' door (Node): converting and comparing checkpoints, the published models, and a look at the machine.
+ *
+ * @module
+ */
+export type { CompareModelsOptions, ModelComparison, PictureComparison } from './compare-models.js';
+export { compareModels } from './compare-models.js';
+export type { Conversion, ConvertOptions } from './convert.js';
+export { convertCheckpoint } from './convert.js';
+export type { DoctorOptions, DoctorReport, Problem } from './doctor.js';
+export { runDoctor } from './doctor.js';
+export type { ConvertDtype } from './encode-tensor.js';
+export { megabytes } from './files.js';
+export type { ModelFolder } from './model-folder.js';
+export { modelFolder } from './model-folder.js';
+export type { PublishedLogits, PublishedModel } from './models.js';
+export { listModels, listPublishedLogits } from './models.js';
+export type { BackendHealth } from './try-backend.js';
+export type { Verification, VerifiedLogit, VerifyOptions } from './verify.js';
+export { verifyModel } from './verify.js';
+export type { WrittenFile } from './write-safetensors.js';

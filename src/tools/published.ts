@@ -1,0 +1,59 @@
+import { OptionError } from '../errors.js';
+import { isOffline } from '../hub/environment.js';
+import type { RawImage } from '../image/raw-image.js';
+import { type Picture, toRawImage } from '../image2text/pictures.js';
+import { toFrames, type Video } from '../image2text/videos.js';
+import { openPicture } from '../platform/node-pictures.js';
+import { openVideo } from '../platform/node-videos.js';
+import { listPublishedLogits, type PublishedLogits } from './models.js';
+import type { VerifyOptions } from './verify.js';
+
+/** Pictures of the published numbers that can be fetched. Which frames of the video were used depends on its decoder. */
+const ADDRESSES: Readonly<Record<string, string>> = {
+  'COCO val2017 000000039769.jpg': 'http://images.cocodataset.org/val2017/000000039769.jpg',
+  'nielsr/textvqa-sample bus.png': 'https://huggingface.co/datasets/nielsr/textvqa-sample/resolve/main/bus.png',
+};
+
+/** The numbers published with a checkpoint. Throws OptionError (`which-checkpoint`, `nothing-published`). */
+export function publishedFor(
+  id: string | undefined,
+  model: string,
+  catalogue: readonly PublishedLogits[] = listPublishedLogits(),
+): PublishedLogits {
+  const found = catalogue.find(({ checkpoint }) => checkpoint === id);
+  if (found !== undefined) return found;
+  const known = catalogue.map(({ checkpoint }) => checkpoint.replace(/^microsoft\//, '')).join(', ');
+  throw id === undefined
+    ? new OptionError({
+        file: model,
+        place: 'as',
+        rule: 'which-checkpoint',
+        detail: `say which published one it is: ${known}`,
+      })
+    : new OptionError({
+        file: id,
+        place: 'as',
+        rule: 'nothing-published',
+        detail: `numbers are published for ${known}`,
+      });
+}
+
+/** The picture of published numbers, or the frames of its video. Throws OptionError (`picture-needed`), ImageError. */
+export async function openPublishedPicture(
+  { picture: what, config }: PublishedLogits,
+  { picture, addresses = ADDRESSES, env = process.env, localFilesOnly, signal }: VerifyOptions,
+): Promise<RawImage[]> {
+  const address = picture ?? (localFilesOnly === true || isOffline(env) ? undefined : addresses[what]);
+  if (address === undefined) {
+    const detail = `the numbers were published for ${what}, which cannot be fetched here: name your copy`;
+    throw new OptionError({ place: 'picture', rule: 'picture-needed', detail });
+  }
+  const frames = config.num_image_with_embedding;
+  if (frames === null) return [await toRawImage(address as Picture, openPicture, { exifOrientation: false, signal })];
+  return toFrames(
+    address as Video,
+    frames,
+    { picture: openPicture, video: openVideo },
+    { exifOrientation: false, signal },
+  );
+}

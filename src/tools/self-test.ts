@@ -1,0 +1,71 @@
+import { randomUniform, type Tensor4D } from '@tensorflow/tfjs-core';
+import { randomParams } from '../checkpoint/generated-weights.js';
+import { disposeGit, encodeImage, gitSpec } from '../model/git.js';
+import { parseGitConfig } from '../model/git-config.js';
+import { startSession } from '../model/git-session.js';
+import { disposeCache } from '../model/kv-cache.js';
+import { type NodeBackend, quietTensorflow, startBackend } from '../platform/start-backend.js';
+
+/** What a backend made of a small model, beside the cpu backend. */
+export interface SelfTest {
+  /** Its name in tfjs. */
+  readonly tfjsName: string;
+  /** Largest difference of a logit from the cpu backend's. */
+  readonly largestDifference: number;
+  /** Of the second forward; the first compiles. */
+  readonly milliseconds: number;
+}
+
+/** Every kind of layer and no more numbers than a backend needs to show that it can count. */
+const CONFIG = parseGitConfig({
+  model_type: 'git',
+  ...{ vocab_size: 200, hidden_size: 48, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 96 },
+  ...{ max_position_embeddings: 32, bos_token_id: 1, eos_token_id: 2 },
+  vision_config: {
+    ...{
+      hidden_size: 40,
+      num_hidden_layers: 2,
+      num_attention_heads: 4,
+      intermediate_size: 80,
+      image_size: 32,
+      patch_size: 8,
+    },
+  },
+});
+const SEED = 5;
+
+/**
+ * Runs a small random model on a backend and on the cpu backend. It changes the current backend of the process.
+ *
+ * @throws BackendError as `startBackend`, and whatever a backend throws when it computes.
+ */
+export async function selfTest(name: NodeBackend): Promise<SelfTest> {
+  quietTensorflow();
+  await startBackend('cpu');
+  const expected = await forward();
+  const tfjsName = await startBackend(name);
+  await forward();
+  const start = performance.now();
+  const got = await forward();
+  const milliseconds = performance.now() - start;
+  const largestDifference = expected.reduce((most, value, i) => Math.max(most, Math.abs(value - got[i]!)), 0);
+  return { tfjsName, largestDifference, milliseconds };
+}
+
+/** Logits after two steps over a random picture. */
+async function forward(): Promise<Float32Array> {
+  const git = { config: CONFIG, params: randomParams(gitSpec(CONFIG), SEED) };
+  const side = CONFIG.vision.imageSize;
+  const pixels = randomUniform([1, side, side, 3], -2, 2, 'float32', SEED) as Tensor4D;
+  const image = encodeImage(git, pixels);
+  const session = startSession(git, image);
+  try {
+    await session.step([[1, 17, 101]]);
+    return (await session.step([[33]]))[0]!.slice();
+  } finally {
+    session.dispose();
+    disposeCache(image);
+    pixels.dispose();
+    disposeGit(git);
+  }
+}
