@@ -35,9 +35,6 @@ export interface OverlayOptions {
 export function overlayPng(explanation: Explanation, word: number, options: OverlayOptions = {}): Uint8Array {
   const { view = 'mean', frame = 0, scale = 'word', filling = 'smooth', legend = true, maxSide = 1024 } = options;
   checkPlaces(explanation, word, view, frame);
-  if (!Number.isInteger(maxSide) || maxSide < 1) {
-    throw new OptionError({ place: 'maxSide', rule: 'out-of-range', detail: `${maxSide} is no number of pixels` });
-  }
   const { image, seen } = fitted(explanation.pictures[frame]!, maxSide);
   const look = lookOf(explanation.words[word]!, view, explanation);
   const heat = heatMap(look, explanation.grid, frame, seen, image.width, image.height, filling);
@@ -56,6 +53,9 @@ export const largest = (shares: Float32Array): number => shares.reduce((most, sh
 
 /** The picture with no side above `maxSide`, and what was seen of it in the new pixels. */
 export function fitted({ image, seen }: SeenPicture, maxSide: number): SeenPicture {
+  if (!Number.isInteger(maxSide) || maxSide < 1) {
+    throw new OptionError({ place: 'maxSide', rule: 'out-of-range', detail: `${maxSide} is no number of pixels` });
+  }
   const long = Math.max(image.width, image.height);
   if (long <= maxSide) return { image, seen };
   const shrink = (side: number) => Math.max(1, Math.round((side * maxSide) / long));

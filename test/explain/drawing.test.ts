@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-// @ts-expect-error: no types come with it
 import { PNG } from 'pngjs';
 import { OptionError } from '../../src/errors.js';
 import { COLORS } from '../../src/explain/color-map.js';

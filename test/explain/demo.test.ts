@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { memory } from '@tensorflow/tfjs-core';
+import { type Explanation, explainText, type Look, overlayPng, renderPage } from '../../src/explain/index.js';
+import { decodeFrames, decodeImage } from '../../src/image/decode.js';
+import type { RawImage } from '../../src/image/raw-image.js';
+import { resize } from '../../src/image/resize.js';
+import { type Image2Text, loadImage2Text } from '../../src/node.js';
+import { useBackend } from '../support/backends.js';
+import { expectClose, expectTensors } from '../support/close.js';
+import { DEMO, EXAMPLES, readBin } from '../support/fixtures.js';
+
+/** Middle of a look's brightest patch, in pixels of the picture. */
+function brightest({ grid, pictures }: Explanation, { patches }: Look): [x: number, y: number] {
+  const place = patches.indexOf(Math.max(...patches));
+  const { left, top, width, height } = pictures[0]!.seen;
+  return [
+    left + (((place % grid.columns) + 0.5) * width) / grid.columns,
+    top + ((Math.floor(place / grid.columns) + 0.5) * height) / grid.rows,
+  ];
+}
+
+const within = ([x, y]: [number, number], left: number, top: number, right: number, bottom: number): boolean =>
+  x >= left && x <= right && y >= top && y <= bottom;
+
+describe('the demo model explained', () => {
+  let model: Image2Text;
+  const open = (name: string): Promise<RawImage> => decodeImage(readBin(`${EXAMPLES}${name}`));
+
+  async function explain(image: RawImage, prompt = ''): Promise<Explanation> {
+    const ids = [model.tokenizer.clsId, ...model.tokenizer.encode(prompt, { addSpecialTokens: false })];
+    const { text, tokens } = await model.caption(image, prompt === '' ? {} : { prompt });
+    const all = [...ids, ...tokens.map(({ id }) => id)];
+    const { imageConfig } = model;
+    const input = { pictures: [image], video: false, imageConfig, ids: all, promptLength: ids.length, prompt, text };
+    const found = await explainText(model.git, model.tokenizer, input);
+    const logProbs = tokens.map(({ logProb }) => logProb);
+    expectClose(
+      found.tokens.map(({ logProb }) => logProb),
+      logProbs,
+      1e-4,
+      'as the search says',
+    );
+    return found;
+  }
+
+  before(async () => {
+    await useBackend('wasm');
+    model = await loadImage2Text(DEMO);
+  });
+  after(() => model.dispose());
+
+  it('looks at the thing when it names it or its colour', async () => {
+    const mug = await explain(await open('blue-mug-juice.png')); // the mug: 40 to 300 across, its body to 256; 58 to 275 down
+    assert.equal(mug.text, 'a blue mug with the word juice on it');
+    const [, blue, noun] = mug.words;
+    assert.ok(within(brightest(mug, blue!.mean), 40, 58, 256, 275), 'blue: the body');
+    assert.ok(within(brightest(mug, noun!.mean), 220, 90, 300, 275), 'mug: where the handle begins');
+    const book = await explain(await open('red-book-short.png')); // 51 to 270 across, its spine to 71; 20 to 305 down
+    assert.ok(within(brightest(book, book.words[1]!.mean), 71, 20, 270, 305), 'red: the cover');
+    assert.ok(within(brightest(book, book.words[2]!.mean), 40, 20, 82, 305), 'book: the spine');
+  });
+
+  it('takes what it reads from the printed word: rollout ends there', async () => {
+    for (const [file, place, box] of [
+      ['blue-mug-juice.png', 6, [60, 120, 245, 200]],
+      ['red-book-short.png', 6, [70, 130, 250, 200]],
+    ] as const) {
+      const found = await explain(await open(file));
+      const word = found.words[place]!;
+      assert.ok(file.includes(word.text), word.text);
+      assert.ok(
+        within(brightest(found, word.rollout), box[0], box[1], box[2], box[3]),
+        `${word.text}: ${brightest(found, word.rollout)}`,
+      );
+    }
+  });
+
+  it('stays where it was when the picture gets wider: the crop is undone', async () => {
+    // of the model's own height, so that nothing is resized: bicubic would reach over the edge of the crop
+    const square = resize(await open('blue-mug-juice.png'), 96, 96, 'bicubic');
+    const data = new Uint8Array(168 * 96 * 3);
+    for (let y = 0; y < 96; y++) data.set(square.data.subarray(y * 288, (y + 1) * 288), (y * 168 + 36) * 3);
+    const { imageConfig } = model;
+    const ids = [model.tokenizer.clsId, ...model.tokenizer.encode('a blue mug', { addSpecialTokens: false })];
+    const input = { video: false, imageConfig, ids, promptLength: 1, text: 'a blue mug' };
+    const look = (image: RawImage) => explainText(model.git, model.tokenizer, { ...input, pictures: [image] });
+    const [found, wide] = [await look(square), await look({ data, width: 168, height: 96 })];
+    assert.deepEqual(wide.pictures[0]!.seen, { left: 36, top: 0, width: 96, height: 96 });
+    for (const [n, word] of wide.words.entries()) {
+      expectClose(word.mean.patches, found.words[n]!.mean.patches, 1e-6);
+      const [x, y] = brightest(found, found.words[n]!.mean);
+      assert.deepEqual(brightest(wide, word.mean), [x + 36, y]);
+    }
+  });
+
+  it('explains answers and videos, and leaves no tensor behind', async () => {
+    const image = await open('red-book-short.png');
+    await expectTensors(0, async () => {
+      const answer = await explain(image, 'what color is the book?');
+      assert.deepEqual([answer.text, answer.prompt, answer.words.length], ['red', 'what color is the book?', 2]);
+    });
+    const frames = await decodeFrames(readBin(`${EXAMPLES}video-1.gif`));
+    const { text, tokens } = await model.captionVideo({ frames });
+    const ids = [model.tokenizer.clsId, ...tokens.map(({ id }) => id)];
+    const before = memory().numTensors;
+    const input = { pictures: frames, video: true, imageConfig: model.imageConfig, ids, promptLength: 1, text };
+    const found = await explainText(model.git, model.tokenizer, input);
+    assert.equal(memory().numTensors, before);
+    assert.deepEqual([found.grid.frames, found.pictures.length], [frames.length, frames.length]);
+    assert.equal(
+      (await decodeImage(overlayPng(found, 1, { frame: frames.length - 1, legend: false }))).width,
+      frames[0]!.width,
+    );
+    const page = renderPage(found);
+    assert.equal([...page.matchAll(/<img /g)].length, frames.length);
+    console.log(`      a page of ${(page.length / 1024).toFixed(0)} KiB`);
+  });
+
+  it('explains one picture at a time', async () => {
+    const image = await open('red-book-short.png');
+    const input = {
+      pictures: [image, image],
+      video: false,
+      imageConfig: model.imageConfig,
+      ids: [2, 5],
+      promptLength: 1,
+      text: '',
+    };
+    await assert.rejects(explainText(model.git, model.tokenizer, input), { rule: 'picture-count' });
+  });
+});
