@@ -47,5 +47,7 @@ const FLAGS: Readonly<Record<string, string>> = {
   labels: '--labels',
 };
 
-const optionMessage = ({ place = '', rule, detail }: OptionError): string =>
-  `${FLAGS[place] ?? place}: ${rule}: ${detail}`;
+function optionMessage({ place = '', rule, detail, message }: OptionError): string {
+  const flag = FLAGS[place];
+  return flag === undefined ? message : `${flag}: ${rule}: ${detail}`;
+}

@@ -208,7 +208,7 @@ describe('image2text inspect', () => {
 describe('image2text parity', () => {
   const folder = scratch();
 
-  it('a table or JSON on stdout, the sums on stderr, code 1 where none ran', async () => {
+  it('a table or JSON on stdout, the sums on stderr, code 2 where none matches', async () => {
     const args = ['parity', REFERENCE, '--only', '*image-processor*'];
     const { code, stdout, stderr } = await cli(args);
     assert.equal(code, 0, stderr);
@@ -216,13 +216,13 @@ describe('image2text parity', () => {
     assert.ok(lines(stdout).length > 2);
     assert.ok(parse<unknown[]>((await cli([...args, '--json'])).stdout).length > 0);
     const nothing = await cli(['parity', REFERENCE, '--only', 'no such case']);
-    assert.equal(nothing.code, 1);
-    assert.match(nothing.stderr, /0 passed, 0 failed, 0 not run/);
+    assert.deepEqual([nothing.code, nothing.stdout], [2, '']);
+    assert.match(nothing.stderr, /^image2text: \S+: no-cases: no case matches no such case\n$/);
   });
 
   it('a folder without cases, or none', async () => {
     mkdirSync(join(folder(), 'empty'));
-    assert.equal((await cli(['parity', join(folder(), 'empty')])).code, 1);
+    assert.equal((await cli(['parity', join(folder(), 'empty')])).code, 2);
     const { code, stderr } = await cli(['parity', `${ROOT}no-such-folder`]);
     assert.equal(code, 2);
     assert.match(stderr, /^image2text: [^\n]+\n$/);
