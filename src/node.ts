@@ -7,15 +7,18 @@ import type { ModelFiles } from './checkpoint/byte-source.js';
 import type { Image2Text } from './image2text/image2text.js';
 import type { LoadOptions } from './image2text/load.js';
 import { loadImage2Text as loadFiles } from './image2text/load.js';
+import { createPipeline } from './pipeline/index.js';
 import { openPicture, webpWasm } from './platform/node-pictures.js';
 import { openVideo } from './platform/node-videos.js';
 import type { HubOptions } from './platform/open-model.js';
 import { openModel } from './platform/open-model.js';
+import { startDevice } from './platform/start-device.js';
 
 export * from './hub/index.js';
 export * from './index.js';
 export type { Inspection } from './inspect/inspect-file.js';
 export { inspectFile } from './inspect/inspect-file.js';
+export * from './pipeline/index.js';
 export { fromDirectory, fromFile } from './platform/directory.js';
 export type { FfmpegOptions } from './platform/ffmpeg.js';
 export { openPicture } from './platform/node-pictures.js';
@@ -47,3 +50,14 @@ export async function loadImage2Text(model: string | ModelFiles, options: NodeLo
   const files = typeof model === 'string' ? await openModel(model, hub) : model;
   return loadFiles(files, { openPicture, openVideo, webpWasm, ...rest });
 }
+
+/**
+ * `pipeline('image-to-text', 'microsoft/git-base-coco')`: a function from pictures to texts, with transformers.js's inputs, options and results.
+ * The model is what `loadImage2Text` takes, or is loaded already; `device` names a backend (`wasm`, `webgpu`, `cuda`, …) that is started first.
+ *
+ * @throws OptionError for unknown tasks and options, and contradictory ones; what starting the backend and loading throw.
+ */
+export const pipeline = createPipeline<string | ModelFiles>(async (model, { device, ...options }) => {
+  if (device !== undefined) await startDevice(device);
+  return loadImage2Text(model, options);
+});
