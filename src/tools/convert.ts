@@ -10,21 +10,23 @@ import { specEntries } from '../layers/param-spec.js';
 import { gitSpec } from '../model/git.js';
 import type { OpenedGit } from '../model/load-git.js';
 import { canonicalNames, IGNORED, openGit, weightHint } from '../model/load-git.js';
-import { fromDirectory } from '../platform/directory.js';
+import type { HubOptions } from '../platform/open-model.js';
+import { openModel } from '../platform/open-model.js';
 import { CONVERT_DTYPES, type ConvertDtype, encodeTensor, type Losses } from './encode-tensor.js';
 import { checkSpace } from './files.js';
 import { writeSmallFiles } from './small-files.js';
-import { withStaging } from './staging.js';
+import { checkDestination, withStaging } from './staging.js';
 import { type NewTensor, type WrittenFile, writeCheckpoint } from './write-safetensors.js';
 
-export interface ConvertOptions {
+export interface ConvertOptions extends Omit<HubOptions, 'onProgress'> {
   /** Number format of the weights. For int8 the matrices; vectors, position embeddings and the patch embedding are float32 there. */
   readonly dtype: ConvertDtype;
   /** Most bytes of tensors in one file; a tensor that has more gets a file for itself. Default: one file. */
   readonly maxShardBytes?: number | undefined;
   /** Write into a folder that has files in it. Default false. */
   readonly overwrite?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
+  /** Hears the download of a source that is named as on the Hub. */
+  readonly onDownload?: HubOptions['onProgress'];
   /** Bytes of weights written so far, and in all. */
   readonly onProgress?: ((progress: { readonly loaded: number; readonly total: number }) => void) | undefined;
 }
@@ -46,9 +48,9 @@ export interface Conversion {
 }
 
 /**
- * Converts a checkpoint of any format that can be loaded to safetensors in Hugging Face's layout, with config.json, vocabulary and
- * preprocessor config beside it. Tensors are read and written some megabytes at a time. The folder appears when all of it is written;
- * after a failure or an abort nothing of it is left.
+ * Converts a checkpoint of any format that can be loaded (a folder, or a name on the Hub) to safetensors in Hugging Face's layout, with
+ * config.json, vocabulary and preprocessor config beside it. Tensors are read and written some megabytes at a time. The folder appears
+ * when all of it is written; after a failure or an abort nothing of it is left.
  *
  * @throws OptionError (`destination-exists`, `unknown-dtype`, `shard-size`); WeightError, also `f16-overflow`, `bf16-overflow` and
  *   `f16-underflow`, naming the tensor; what opening the source throws; Image2TextError (`disk-space`, `disk-full`, `cannot-write`);
@@ -60,7 +62,9 @@ export async function convertCheckpoint(
   options: ConvertOptions,
 ): Promise<Conversion> {
   checkOptions(options);
-  const files = typeof source === 'string' ? await fromDirectory(source) : source;
+  await checkDestination(resolve(destination), options.overwrite ?? false); // before anything is fetched
+  const files =
+    typeof source === 'string' ? await openModel(source, { ...options, onProgress: options.onDownload }) : source;
   const opened = await openGit(files);
   const losses: Losses = { flushed: 0 };
   const groups = encodeAll(opened, files.label, options.dtype, losses);

@@ -11,8 +11,6 @@ export type { DoctorOptions, DoctorReport, Problem } from './doctor.js';
 export { runDoctor } from './doctor.js';
 export type { ConvertDtype } from './encode-tensor.js';
 export { megabytes } from './files.js';
-export type { ModelFolder } from './model-folder.js';
-export { modelFolder } from './model-folder.js';
 export type { PublishedLogits, PublishedModel } from './models.js';
 export { listModels, listPublishedLogits } from './models.js';
 export type { BackendHealth } from './try-backend.js';

@@ -1,8 +1,11 @@
+import { realpath } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { OptionError } from '../errors.js';
 import { isOffline } from '../hub/environment.js';
 import type { RawImage } from '../image/raw-image.js';
 import { type Picture, toRawImage } from '../image2text/pictures.js';
 import { toFrames, type Video } from '../image2text/videos.js';
+import { fromDirectory } from '../platform/directory.js';
 import { openPicture } from '../platform/node-pictures.js';
 import { openVideo } from '../platform/node-videos.js';
 import { listPublishedLogits, type PublishedLogits } from './models.js';
@@ -36,6 +39,19 @@ export function publishedFor(
         rule: 'nothing-published',
         detail: `numbers are published for ${known}`,
       });
+}
+
+/**
+ * What a model is called on the Hub: the name that it is asked for by, or what its folder's path says. Throws ConfigError for what is
+ * neither a name nor a folder.
+ */
+export async function publishedName(model: string): Promise<string | undefined> {
+  const path = await realpath(model).catch(() => undefined);
+  if (path === undefined && !/^\w[\w.-]*\/\w[\w.-]*$/.test(model)) await fromDirectory(model);
+  if (path === undefined) return model;
+  const [, owner, name] = /[\\/]models--([^\\/]+?)--([^\\/]+)/.exec(path) ?? []; // in the Hub's cache
+  if (owner !== undefined) return `${owner}/${name}`;
+  return basename(path).startsWith('git-') ? `microsoft/${basename(path)}` : undefined;
 }
 
 /** The picture of published numbers, or the frames of its video. Throws OptionError (`picture-needed`), ImageError. */

@@ -7,14 +7,13 @@ import { whatIsAt, writeError } from './files.js';
 /**
  * Runs `body` with an empty folder beside `destination`, which takes its place when `body` has ended well and is removed when not.
  *
- * @throws OptionError (`destination-exists`) before anything is made; Image2TextError (`cannot-write`); what `body` throws.
+ * @throws OptionError (`destination-exists`); Image2TextError (`cannot-write`); what `body` throws.
  */
 export async function withStaging<T>(
   destination: string,
   overwrite: boolean,
   body: (staging: string) => Promise<T>,
 ): Promise<T> {
-  await checkDestination(destination, overwrite);
   const staging = join(dirname(destination), `.${basename(destination)}.${randomUUID()}.unfinished`);
   try {
     await mkdir(staging, { recursive: true });
@@ -27,7 +26,8 @@ export async function withStaging<T>(
   }
 }
 
-async function checkDestination(destination: string, overwrite: boolean): Promise<void> {
+/** Throws OptionError (`destination-exists`) where files would be in the way. */
+export async function checkDestination(destination: string, overwrite: boolean): Promise<void> {
   const there = await whatIsAt(destination);
   if (there === 'nothing' || there === 'empty' || (there === 'folder' && overwrite)) return;
   const detail =

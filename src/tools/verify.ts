@@ -1,4 +1,3 @@
-import type { SnapshotOptions } from '../hub/snapshot.js';
 import { defaultImageConfig, type ImageConfig } from '../image/image-config.js';
 import { openImageConfig } from '../image2text/checkpoint-files.js';
 import type { Picture } from '../image2text/pictures.js';
@@ -6,20 +5,19 @@ import type { Video } from '../image2text/videos.js';
 import { disposeGit } from '../model/git.js';
 import type { LoadGitOptions } from '../model/load-git.js';
 import { loadGitParams, openGit } from '../model/load-git.js';
-import { fromDirectory } from '../platform/directory.js';
+import type { HubOptions } from '../platform/open-model.js';
+import { openModel } from '../platform/open-model.js';
 import { firstLogits } from './first-logits.js';
-import { modelFolder } from './model-folder.js';
 import type { PublishedLogits } from './models.js';
-import { openPublishedPicture, publishedFor } from './published.js';
+import { openPublishedPicture, publishedFor, publishedName } from './published.js';
 
-export interface VerifyOptions
-  extends Pick<SnapshotOptions, 'revision' | 'cacheDir' | 'env' | 'localFilesOnly' | 'signal'> {
+export interface VerifyOptions extends Omit<HubOptions, 'onProgress'> {
   /** Which published checkpoint it is, where neither its name nor its path says so. */
   readonly as?: string | undefined;
   /** The picture (or frames) of the published numbers. Default: fetched, where that is possible. */
   readonly picture?: Picture | Video | undefined;
   /** Hears the download. */
-  readonly onDownload?: SnapshotOptions['onProgress'];
+  readonly onDownload?: HubOptions['onProgress'];
   /** Hears the loading. */
   readonly onProgress?: LoadGitOptions['onProgress'];
   /** Instead of weights/published-logits.json. */
@@ -39,7 +37,6 @@ export interface VerifiedLogit {
 
 export interface Verification {
   readonly checkpoint: string;
-  readonly directory: string;
   /** How the weights are stored. */
   readonly dtypes: readonly string[];
   /** The picture, in the catalogue's words. */
@@ -60,10 +57,8 @@ export interface Verification {
  */
 export async function verifyModel(model: string, options: VerifyOptions = {}): Promise<Verification> {
   const { signal, onDownload, onProgress } = options;
-  if (options.as !== undefined) publishedFor(options.as, model, options.catalogue); // before anything is fetched
-  const { directory, id } = await modelFolder(model, { ...hubOptions(options), onProgress: onDownload });
-  const published = publishedFor(options.as ?? id, model, options.catalogue);
-  const files = await fromDirectory(directory);
+  const published = publishedFor(options.as ?? (await publishedName(model)), model, options.catalogue);
+  const files = await openModel(model, { ...options, onProgress: onDownload });
   const { config, tensors } = await openGit(files);
   const dtypes = [...new Set([...tensors.values()].map(({ dtype }) => dtype))].filter((dtype) => dtype !== 'I64');
   const imageConfig = imageConfigOf(published);
@@ -80,19 +75,11 @@ export async function verifyModel(model: string, options: VerifyOptions = {}): P
     const logits = compare(published, await firstLogits({ git, imageConfig }, images, asked));
     const passed = logits.every((logit) => logit.passed);
     const { checkpoint, picture, atol: tolerance } = published;
-    return { checkpoint, directory, dtypes, picture, tolerance, logits, passed, notes };
+    return { checkpoint, dtypes, picture, tolerance, logits, passed, notes };
   } finally {
     disposeGit(git);
   }
 }
-
-const hubOptions = ({ revision, cacheDir, env, localFilesOnly, signal }: VerifyOptions): SnapshotOptions => ({
-  revision,
-  cacheDir,
-  env,
-  localFilesOnly,
-  signal,
-});
 
 const isVideo = ({ config }: PublishedLogits): boolean => config.num_image_with_embedding !== null;
 
