@@ -34,7 +34,11 @@ export const addBackend = (command: Command): Command =>
 /** Which model, and how it sees. */
 export function addModel(command: Command): Command {
   command.optionsGroup('Model and pictures:');
-  command.option('--model <dir>', 'folder of a checkpoint: config.json, weights, vocab.txt', DEMO_MODEL);
+  command.option(
+    '--model <name>',
+    'name of a checkpoint on the Hub (microsoft/git-base-coco), or its folder',
+    DEMO_MODEL,
+  );
   command.options.at(-1)!.default(DEMO_MODEL, 'the demo that comes with the package');
   return addBackend(command)
     .addOption(
