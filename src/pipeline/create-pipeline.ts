@@ -2,7 +2,7 @@ import { DisposedError, OptionError, quote } from '../errors.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { OnLoadEvent } from '../image2text/load-events.js';
 import { imageClassification, readLabels } from './label-task.js';
-import { contradiction, type Given, readOptions, withoutNulls, wrongType } from './option-names.js';
+import { checkSignal, contradiction, type Given, readOptions, withoutNulls, wrongType } from './option-names.js';
 import { visualQuestionAnswering } from './question-task.js';
 import { imageToText, type Task, videoToText } from './text-tasks.js';
 import type { CreatePipeline, ModelLoadOptions, Pipelines, PipelineTask } from './types.js';
@@ -46,9 +46,17 @@ export const createPipeline =
       tell?.({ status: 'ready', task, model: 'loaded model' });
       return assemble(task, model, TASKS[task](labels), false);
     }
-    const onProgress: OnLoadEvent | undefined =
-      tell && ((event) => tell(event.status === 'ready' ? { ...event, task } : event));
-    return assemble(task, await load(model, { ...loading, onProgress }), TASKS[task](labels), true);
+    const loaded = await load(model, {
+      ...loading,
+      onProgress: tell && ((event) => event.status === 'ready' || tell(event)),
+    });
+    try {
+      tell?.({ status: 'ready', task, model: labelOf(model) });
+    } catch (error) {
+      loaded.dispose();
+      throw error;
+    }
+    return assemble(task, loaded, TASKS[task](labels), true);
   };
 
 function readPipelineOptions(task: PipelineTask, given: Given) {
@@ -61,6 +69,7 @@ function readPipelineOptions(task: PipelineTask, given: Given) {
     contradiction('candidate_labels', `the task ${task} has no use for them`);
   for (const [name, other] of SYNONYMS)
     if (name in given && other in given) contradiction(name, `${name} and ${other} say the same: give one of them`);
+  checkSignal(loading);
   for (const name of ['device', 'revision', 'cacheDir'])
     if (loading[name] !== undefined && typeof loading[name] !== 'string') wrongType(name, 'a text', loading[name]);
   return {
@@ -77,6 +86,11 @@ const SYNONYMS = [
 
 const isLoaded = (model: unknown): model is Image2Text =>
   typeof model === 'object' && model !== null && 'git' in model && 'caption' in model;
+
+const labelOf = (model: unknown): string => {
+  if (typeof model === 'string') return model;
+  return typeof model === 'object' && model !== null && 'label' in model ? String(model.label) : 'model';
+};
 
 function refuseLoading(given: Given): void {
   for (const name of LOADERS)

@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import type { Picture } from '../image2text/pictures.js';
 import type { ClassifyOptions } from '../image2text/types.js';
-import { readOptions, withoutNulls, wrongType } from './option-names.js';
+import { checkSignal, readOptions, withoutNulls, wrongType } from './option-names.js';
 import type { Task } from './text-tasks.js';
 import type { ScoredLabel } from './types.js';
 
@@ -14,6 +14,7 @@ export const imageClassification =
   async (model, [pictures, options]) => {
     const given = readOptions(options, LABEL_OPTIONS, 'image-classification');
     const { candidateLabels, topK: _, prompt, method, ...rest } = withoutNulls(given);
+    checkSignal(rest);
     const labels = candidateLabels === undefined ? preset : readLabels(candidateLabels);
     if (labels === undefined) {
       const detail = 'GIT has no classes of its own: give the names to choose from';

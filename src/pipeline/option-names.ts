@@ -57,3 +57,9 @@ export function wrongType(place: string, expected: string, value: unknown): neve
   const found = typeof value === 'string' ? quote(value) : Array.isArray(value) ? 'a list' : String(typeof value);
   throw new OptionError({ place, rule: 'wrong-type', detail: `expected ${expected}, found ${found}` });
 }
+
+/** An AbortSignal of whatever realm, or nothing. */
+export function checkSignal({ signal }: Given): void {
+  if (signal === undefined || signal === null) return;
+  if (typeof signal !== 'object' || !('throwIfAborted' in signal)) wrongType('signal', 'an AbortSignal', signal);
+}

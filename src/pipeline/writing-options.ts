@@ -1,6 +1,6 @@
 import type { TokenListener } from '../generation/options.js';
 import type { CaptionOptions } from '../image2text/types.js';
-import { contradiction, type Given, withoutNulls, wrongType } from './option-names.js';
+import { checkSignal, contradiction, type Given, withoutNulls, wrongType } from './option-names.js';
 import type { Interruptable } from './types.js';
 
 /** Names of what decides how a text is written. */
@@ -45,6 +45,7 @@ const IDLE: Readonly<Record<string, Readonly<Record<string, string>>>> = {
  */
 export function writingOptions(options: Given): CaptionOptions {
   const { doSample, strategy, badWordsIds, stoppingCriteria, ...given } = withoutNulls(options);
+  checkSignal(given);
   if (doSample !== undefined && typeof doSample !== 'boolean') wrongType('do_sample', 'true or false', doSample);
   if (strategy !== undefined && doSample !== undefined)
     contradiction('do_sample', 'strategy says already whether to sample');
