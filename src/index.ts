@@ -6,6 +6,7 @@
 export type { ByteSource, ModelFiles } from './checkpoint/byte-source.js';
 export { fromBytes } from './checkpoint/byte-source.js';
 export * from './errors.js';
+export * from './explain/index.js';
 export { constrainedGreedy, rankNames } from './generation/constrained.js';
 export { generate, streamTokens } from './generation/generate.js';
 export type { GenerateOptions, StreamOptions } from './generation/options.js';
@@ -22,8 +23,8 @@ export type {
 } from './generation/types.js';
 export type { ImageConfig } from './image/image-config.js';
 export type { RawImage } from './image/raw-image.js';
-export type { SightOptions } from './image2text/create.js';
 export { createImage2Text } from './image2text/create.js';
+export type { SightOptions } from './image2text/eyes.js';
 export type { GenerateSequencesOptions, Image2Text } from './image2text/image2text.js';
 export type { LoadOptions } from './image2text/load.js';
 export { loadImage2Text } from './image2text/load.js';

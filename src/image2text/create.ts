@@ -1,6 +1,7 @@
 import { OptionError } from '../errors.js';
+import type { Explanation } from '../explain/index.js';
+import { explainText } from '../explain/index.js';
 import type { ImageConfig } from '../image/image-config.js';
-import type { PreprocessOptions } from '../image/preprocess.js';
 import { preprocess } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
 import type { Git } from '../model/git.js';
@@ -11,23 +12,15 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { promptIds, questionIds, splitOptions, toAnswer, toCaption, type Writer, writeSequences } from './captions.js';
 import type { ModelInput } from './encode.js';
 import { checkSize, withImageCache } from './encode.js';
+import type { SightOptions } from './eyes.js';
+import { openEyes } from './eyes.js';
 import type { Image2Text } from './image2text.js';
 import { startLifetime } from './lifetime.js';
-import type { OpenPicture, Picture, PictureOptions } from './pictures.js';
-import { fetchPicture, toRawImage } from './pictures.js';
+import type { Picture } from './pictures.js';
 import { embedPixels, rankLabels, scoreTexts } from './scores.js';
 import { streamText } from './streams.js';
-import type { Answer, AnswerOptions, Caption, CaptionOptions } from './types.js';
-import type { OpenVideo, Video } from './videos.js';
-import { toFrames } from './videos.js';
-
-/** How a model sees. */
-export interface SightOptions extends Omit<PictureOptions, 'signal'>, PreprocessOptions {
-  /** Opens paths and URLs; Node's door gives its own. Default: `fetch`. */
-  readonly openPicture?: OpenPicture | undefined;
-  /** Opens folders and files as videos; Node's door gives its own. Default: none, videos are animated GIFs or frames. */
-  readonly openVideo?: OpenVideo | undefined;
-}
+import type { Answer, AnswerOptions, Caption, CaptionOptions, ExplainOptions } from './types.js';
+import type { Video } from './videos.js';
 
 /** The hall where the rooms meet, around parts that are loaded already. It owns the weights from here on. */
 export function createImage2Text(
@@ -38,7 +31,7 @@ export function createImage2Text(
 ): Image2Text {
   const lifetime = startLifetime(() => disposeGit(git));
   const writer: Writer = { git, tokenizer };
-  const eyes = openEyes(git, imageConfig, sight);
+  const eyes = openEyes(git.config, imageConfig, sight);
 
   /** Texts for one prompt over several pictures or videos. */
   async function write<P>(
@@ -79,6 +72,29 @@ export function createImage2Text(
     });
   }
 
+  /** Writes a text about a picture or video, or takes the given one, and says where the model looked for each word. */
+  async function see<P>(
+    item: P,
+    open: (item: P, signal: AbortSignal) => Promise<RawImage[]>,
+    video: boolean,
+    { text, ...given }: ExplainOptions,
+  ): Promise<Explanation> {
+    const prompt = promptIds(tokenizer, given.prompt);
+    const { generation, scope } = splitOptions(given, prompt);
+    return lifetime.during(given.signal, async (signal) => {
+      const pictures = await open(item, signal);
+      const input = { pixels: preprocess(pictures, imageConfig, eyes.preprocess), video, prompts: [prompt] };
+      checkSize(input.pixels, git.config);
+      const ids =
+        text === undefined
+          ? (await writeSequences(writer, [input], generation, { ...scope, signal }))[0]![0]![0]!.ids
+          : [...prompt, ...tokenizer.encode(text, { addSpecialTokens: false }), git.config.eosTokenId];
+      const said = text ?? tokenizer.decode(ids.slice(prompt.length), { skipSpecialTokens: true });
+      const about = { pictures, video, imageConfig, preprocess: eyes.preprocess, ids, promptLength: prompt.length };
+      return explainText(git, tokenizer, { ...about, prompt: given.prompt, text: said }, { signal });
+    });
+  }
+
   const oneOrMany = <P, R>(items: P | readonly P[], results: Promise<R[]>): Promise<R | R[]> =>
     Array.isArray(items) ? results : results.then(([first]) => first!);
 
@@ -110,6 +126,8 @@ export function createImage2Text(
         const { pixels } = await eyes.look(picture, signal);
         return embedPixels(writer, pixels, options);
       }),
+    explain: (picture, options = {}) => see(picture, eyes.openPicture, false, options),
+    explainVideo: (video, options = {}) => see(video, eyes.openVideo, true, options),
     async *stream(picture, options = {}) {
       yield* lifetime.streaming(options.signal, async function* (signal) {
         const input = await eyes.look(picture, signal);
@@ -134,28 +152,6 @@ export function createImage2Text(
 }
 
 type See<P> = (item: P, signal: AbortSignal) => Promise<ModelInput>;
-
-/** From pictures and videos to what the model takes. */
-function openEyes(git: Git, imageConfig: ImageConfig, sight: SightOptions): { look: See<Picture>; watch: See<Video> } {
-  const { openPicture = fetchPicture, openVideo, route, keepRatio, ...decoding } = sight;
-  const toInput = (images: readonly RawImage[], video: boolean): ModelInput => {
-    const pixels = preprocess(images, imageConfig, {
-      ...(route === undefined ? {} : { route }),
-      ...(keepRatio === undefined ? {} : { keepRatio }),
-    });
-    checkSize(pixels, git.config);
-    return { pixels, video };
-  };
-  return {
-    async look(picture, signal) {
-      return toInput([await toRawImage(picture, openPicture, { ...decoding, signal })], false);
-    },
-    async watch(video, signal) {
-      const open = { picture: openPicture, video: openVideo };
-      return toInput(await toFrames(video, git.config.numImageWithEmbedding, open, { ...decoding, signal }), true);
-    },
-  };
-}
 
 const asList = <P>(items: P | readonly P[]): readonly P[] =>
   Array.isArray(items) ? (items as readonly P[]) : [items as P];

@@ -1,3 +1,4 @@
+import type { Explanation } from '../explain/index.js';
 import type { GeneratedSequence } from '../generation/types.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { Git } from '../model/git.js';
@@ -14,6 +15,7 @@ import type {
   ClassScore,
   Embedding,
   EmbedOptions,
+  ExplainOptions,
   LookOptions,
   TextScore,
 } from './types.js';
@@ -57,6 +59,11 @@ export interface Image2Text {
   ): Promise<TextScore[]>;
   /** What the vision tower makes of a picture. */
   embed(picture: Picture, options?: EmbedOptions): Promise<Embedding>;
+  /**
+   * Where in the picture the decoder looked for every word of its caption (or of `text`): `overlayPng` draws it, `renderPage` makes a page of it.
+   */
+  explain(picture: Picture, options?: ExplainOptions): Promise<Explanation>;
+  explainVideo(video: Video, options?: ExplainOptions): Promise<Explanation>;
   /** A caption or answer as it is written, greedy or sampled: `for await (const piece of model.stream(picture))`. */
   stream(picture: Picture, options?: CaptionStreamOptions): AsyncGenerator<string, void, void>;
   /** The sequences themselves: token ids, log-probabilities and scores, `[picture][rank]`. */

@@ -55,6 +55,12 @@ export type CaptionOptions = AnswerOptions & {
   readonly prompt?: string;
 };
 
+/** Options of `explain`. */
+export type ExplainOptions = CaptionOptions & {
+  /** Explain this text instead of a caption of the model's own. */
+  readonly text?: string;
+};
+
 /** Options of `stream`. */
 export type CaptionStreamOptions = Partial<StreamOptions> &
   Pick<LookOptions, 'trace' | 'signal'> & {

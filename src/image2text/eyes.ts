@@ -1,0 +1,52 @@
+import type { ImageConfig } from '../image/image-config.js';
+import type { PreprocessOptions } from '../image/preprocess.js';
+import { preprocess } from '../image/preprocess.js';
+import type { RawImage } from '../image/raw-image.js';
+import type { GitConfig } from '../model/git-config.js';
+import type { ModelInput } from './encode.js';
+import { checkSize } from './encode.js';
+import type { OpenPicture, Picture, PictureOptions } from './pictures.js';
+import { fetchPicture, toRawImage } from './pictures.js';
+import type { OpenVideo, Video } from './videos.js';
+import { toFrames } from './videos.js';
+
+/** How a model sees. */
+export interface SightOptions extends Omit<PictureOptions, 'signal'>, PreprocessOptions {
+  /** Opens paths and URLs; Node's door gives its own. Default: `fetch`. */
+  readonly openPicture?: OpenPicture | undefined;
+  /** Opens folders and files as videos; Node's door gives its own. Default: none, videos are animated GIFs or frames. */
+  readonly openVideo?: OpenVideo | undefined;
+}
+
+/** From what a caller calls a picture or a video to what the model takes. */
+export interface Eyes {
+  readonly preprocess: PreprocessOptions;
+  /** The picture itself, as RGB. */
+  openPicture(picture: Picture, signal: AbortSignal): Promise<RawImage[]>;
+  /** The frames that the model looks at, as RGB. */
+  openVideo(video: Video, signal: AbortSignal): Promise<RawImage[]>;
+  look(picture: Picture, signal: AbortSignal): Promise<ModelInput>;
+  watch(video: Video, signal: AbortSignal): Promise<ModelInput>;
+}
+
+export function openEyes(config: GitConfig, imageConfig: ImageConfig, sight: SightOptions): Eyes {
+  const { openPicture: picture = fetchPicture, openVideo: video, route, keepRatio, ...decoding } = sight;
+  const options: PreprocessOptions = {
+    ...(route === undefined ? {} : { route }),
+    ...(keepRatio === undefined ? {} : { keepRatio }),
+  };
+  const toInput = (images: readonly RawImage[], isVideo: boolean): ModelInput => {
+    const pixels = preprocess(images, imageConfig, options);
+    checkSize(pixels, config);
+    return { pixels, video: isVideo };
+  };
+  const eyes: Eyes = {
+    preprocess: options,
+    openPicture: async (item, signal) => [await toRawImage(item, picture, { ...decoding, signal })],
+    openVideo: (item, signal) =>
+      toFrames(item, config.numImageWithEmbedding, { picture, video }, { ...decoding, signal }),
+    look: async (item, signal) => toInput(await eyes.openPicture(item, signal), false),
+    watch: async (item, signal) => toInput(await eyes.openVideo(item, signal), true),
+  };
+  return eyes;
+}
