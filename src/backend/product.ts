@@ -33,18 +33,20 @@ const STREAM_ROWS = 8;
 /** Rows of one block of A: with 768 columns it stays in the second-level cache. */
 const BLOCK_ROWS = 204;
 /** Steps of k in one block, as in assembly/linear.ts: what a widened panel needs. */
-const K_BLOCK = 768;
-/** Multiply-adds of a chunk above STREAM_ROWS rows, and bytes of weights up to them: some 50 microseconds. */
-const CHUNK_WORK = 1_250_000;
+const K_BLOCK = 256;
+/** Panels of a chunk above STREAM_ROWS rows: enough of them to use a block of A more than once. */
+const CHUNK_PANELS = 8;
+/** Bytes of weights in a chunk up to STREAM_ROWS rows: some 20 microseconds. */
 const CHUNK_BYTES = 262_144;
-/** f16 weights are decoded 2^112 too small, against rows 2^112 too large: numbers from here on would overflow. */
-const F16_LIMIT = 60_000;
+/** f16 weights are decoded 2^102 too small, against rows 2^102 too large: rows with numbers near 2^26 would overflow. */
+const F16_FACTOR = 2 ** 102;
+const F16_LIMIT = 2 ** 25;
 
 /** Panels of 8 columns that one chunk takes. */
 function panelsPerChunk({ m, k, n, b }: Product): number {
   const stepBytes = b.format === 'f32' ? 32 : b.format === 'int8' ? 8 : 16;
-  const wanted = m > STREAM_ROWS ? CHUNK_WORK / (Math.min(m, BLOCK_ROWS) * k * 8) : CHUNK_BYTES / (k * stepBytes);
-  return Math.min(Math.max(1, Math.round(wanted)), Math.ceil(n / 8));
+  const wanted = m > STREAM_ROWS ? CHUNK_PANELS : Math.round(CHUNK_BYTES / (k * stepBytes));
+  return Math.min(Math.max(1, wanted), Math.ceil(n / 8));
 }
 
 /** A in tiles of rows (assembly/pack.ts). A single row is its own tile. */
@@ -56,10 +58,10 @@ function packLeft(backend: SimdBackend, { m, k, a, lda, transposed = false }: Pr
   return tiles;
 }
 
-/** `x`, `size` numbers, times 2^112. */
+/** `x`, `size` numbers, times 2^102. */
 function raised(backend: SimdBackend, x: number, size: number): number {
   const y = backend.scratch(size * 4);
-  backend.pool.run(JOB.map, 1, [UNARY.Affine, x, y, size, floatBits(2 ** 112), floatBits(0)]);
+  backend.pool.run(JOB.map, 1, [UNARY.Affine, x, y, size, floatBits(F16_FACTOR), floatBits(0)]);
   return y;
 }
 
@@ -124,7 +126,7 @@ function runLinear(
   const { m, k, n, c, ldc, bias = 0, activation } = product;
   const perChunk = panelsPerChunk(product);
   const chunksPerBlock = Math.ceil(Math.ceil(n / 8) / perChunk);
-  const perThread = Math.min(m, blockRows) * 32 + K_BLOCK * 32 + 64;
+  const perThread = Math.min(m, blockRows) * 32 + K_BLOCK * 32 + 512;
   const scratch = backend.scratch(perThread * backend.pool.threads);
   const parameters = [
     ...[tiles, m, k, panels.address, FORMAT[panels.format], panels.scales, n, c, ldc, bias],

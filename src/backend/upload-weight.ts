@@ -101,8 +101,9 @@ function check({ format, data, scales, shape }: WeightUpload): void {
   }
 }
 
-/** Does an f16 array hold infinities or NaN? The kernels' decoding has none. */
-const hasSpecials = (words: Uint16Array) => words.some((word) => (word & 0x7c00) === 0x7c00);
+/** The first exponent of f16 numbers that the kernels' own encoding has no room for: 128 and more, infinities, NaN. */
+const F16_TOO_LARGE = 22;
+const exponentOf = (word: number) => (word >> 10) & 31;
 
 function place(backend: SimdBackend, upload: WeightUpload): Packed {
   const { shape, transposed = false } = upload;
@@ -110,7 +111,9 @@ function place(backend: SimdBackend, upload: WeightUpload): Packed {
   const at = transposed ? (i: number, j: number) => j * rows + i : (i: number, j: number) => i * columns + j;
   const { data, scales } = wordsOf(upload, at);
   const { format } = upload;
-  if (format === 'f16' && hasSpecials(data as Uint16Array)) throw fault('not-finite', 'f16 weights must be finite');
+  if (format === 'f16' && (data as Uint16Array).some((word) => exponentOf(word) >= F16_TOO_LARGE)) {
+    throw fault('too-large', 'f16 weights must be finite and below 128; upload them as f32');
+  }
   const bytes = packedBytes(format, rows, columns);
   const address = backend.heap.alloc(bytes);
   const scaleBytes = scales === undefined ? 0 : Math.ceil(columns / 8) * 8 * 4;
@@ -162,7 +165,7 @@ function stage(
  * Uploads the weight of a linear layer in the given format, packed for `GitLinear`; to every other kernel, and when it is read,
  * it is a float32 [in, out] tensor with the values that the format stands for. Needs the simd backend to be the current one (or to
  * be given).
- * @throws BackendError (`not-current`, `unknown-format`, `wrong-type`, `wrong-size`, `wrong-scales`, `not-finite`, `memory-limit`).
+ * @throws BackendError (`not-current`, `unknown-format`, `wrong-type`, `wrong-size`, `wrong-scales`, `too-large`, `memory-limit`).
  */
 export function uploadWeight(upload: WeightUpload, backend: unknown = engine().backend): Tensor2D {
   if (!(backend instanceof SimdBackend)) throw fault('not-current', 'the current backend is not simd');

@@ -12,3 +12,4 @@ export { peak, readAll } from './probe';
 export function tileRows(): i32 {
   return TILE_ROWS;
 }
+

@@ -6,12 +6,10 @@ import { param, paramInt } from './memory-map';
 import {
   BF16, F16, F32, INT8, packTiles, packTilesTransposed, TILE_ROWS, widenPanel16, widenPanel8,
 } from './pack';
-import {
-  streamBf16, streamF16, streamF32, streamInt8, tileBf16, tileF16, tileF32, tileInt8,
-} from './tiles';
+import { streamBf16, streamF16, streamF32, streamInt8, tileBf16, tileF16, tileF32, tileInt8 } from './tiles';
 
 /** Steps of k that are summed in registers before they are added to C: panel and tile stay in the first-level cache. */
-const K_BLOCK: i32 = 768;
+const K_BLOCK: i32 = 256;
 
 /** Up to this many rows the weights are read once and decoded in registers; above, panels are widened to float32 first. */
 const STREAM_ROWS: i32 = 8;
@@ -28,53 +26,82 @@ export function packTilesJob(chunk: i32): void {
   else packTiles(param(0), param(1), param(2), from, to, paramInt(4));
 }
 
-@inline function tile(format: i32, rows: i32, a: usize, b: usize, c: usize, ldc: usize, k: i32, add: bool, bias: usize): void {
-  if (format == F32) tileF32(rows, a, b, c, ldc, k, add, bias);
-  else if (format == BF16) tileBf16(rows, a, b, c, ldc, k, add, bias);
-  else tileF16(rows, a, b, c, ldc, k, add, bias);
+/** 32 bytes of zeros: the bias where there is none. */
+const ZEROS: usize = memory.data<f32>([0, 0, 0, 0, 0, 0, 0, 0], 16);
+
+/** The eight numbers that panel p adds. */
+@inline function biasOf(bias: usize, p: i32): usize {
+  return bias ? bias + (<usize>p << 5) : ZEROS;
 }
 
-/** C[m, 8] (+)= tiles · one panel (rows k0 to k0 + kb of both). */
-function multiplyPanel(format: i32, tiles: usize, m: i32, k: i32, k0: i32, kb: i32, b: usize, c: usize, ldc: usize, bias: usize): void {
-  const add = k0 > 0;
-  let i = 0;
-  for (; i + TILE_ROWS <= m; i += TILE_ROWS, c += ldc * TILE_ROWS) {
-    const a = tiles + (<usize>(i * k + k0 * TILE_ROWS) << 2);
-    if (format == F32) tileF32(TILE_ROWS, a, b, c, ldc, kb, add, bias);
-    else tile(format, TILE_ROWS, a, b, c, ldc, kb, add, bias);
+@inline function tile(format: i32, rows: i32, a: usize, b: usize, c: usize, ldc: usize, k: i32, base: usize, step: usize): void {
+  if (format == F32) tileF32(rows, a, b, c, ldc, k, base, step);
+  else if (format == BF16) tileBf16(rows, a, b, c, ldc, k, base, step);
+  else tileF16(rows, a, b, c, ldc, k, base, step);
+}
+
+/** A tile's sum over one block of k, before it is added to C. */
+@inline function addTile(sums: usize, c: usize, ldc: usize, rows: i32): void {
+  for (let i = 0; i < rows; i++, sums += 32, c += ldc) {
+    v128.store(c, f32x4.add(v128.load(c), v128.load(sums)));
+    v128.store(c, f32x4.add(v128.load(c, 16), v128.load(sums, 16)), 16);
   }
-  const rest = m - i;
-  if (rest) tile(format, rest, tiles + (<usize>(i * k + k0 * rest) << 2), b, c, ldc, kb, add, bias);
+}
+
+/**
+ * C[m, 8] (+)= tiles · one panel (rows k0 to k0 + kb of both). Blocks of k are summed from zero and then added: the error of a
+ * sum grows with its length, so short ones keep it small. `sums` has room for one tile.
+ */
+function multiplyPanel(
+  format: i32, tiles: usize, m: i32, k: i32, k0: i32, kb: i32, b: usize, c: usize, ldc: usize, bias: usize, sums: usize,
+): void {
+  for (let i = 0; i < m; i += TILE_ROWS, c += ldc * TILE_ROWS) {
+    const rows = min(TILE_ROWS, m - i), a = tiles + (<usize>(i * k + k0 * rows) << 2);
+    if (k0 == 0) tile(format, rows, a, b, c, ldc, kb, bias, 0);
+    else {
+      tile(format, rows, a, b, sums, 32, kb, ZEROS, 0);
+      addTile(sums, c, ldc, rows);
+    }
+  }
+}
+
+/** The panel's float32 form where it must be widened first, at `wide`; the panel itself otherwise. */
+@inline function widen(format: i32, b: usize, scales: usize, wide: usize, kb: i32): usize {
+  if (format == INT8) widenPanel8(b, scales, wide, kb);
+  else widenPanel16(format, b, wide, kb);
+  return wide;
+}
+
+/** Panel p and the block of k from k0 on; parameters as `multiply`. */
+function multiplyBlock(
+  tiles: usize, m: i32, k: i32, w: usize, format: i32, scales: usize, n: i32, p: i32, k0: i32, c: usize, ldc: usize, bias: usize,
+  spare: usize,
+): void {
+  const kb = min(K_BLOCK, k - k0), columns = min(8, n - (p << 3)), wide = spare + (<usize>m << 5), sums = wide + K_BLOCK * 32;
+  const height = format == INT8 ? (k + 1) & ~1 : k, widening = format == INT8 || (format != F32 && m > STREAM_ROWS);
+  const panel = w + (<usize>p * height + k0) * stepBytes(format), at = c + (<usize>p << 5), bp = biasOf(bias, p);
+  const b = widening ? widen(format, panel, scales + (<usize>p << 5), wide, kb) : panel, kind = widening ? F32 : format;
+  if (columns == 8) return multiplyPanel(kind, tiles, m, k, k0, kb, b, at, ldc, bp, sums);
+  multiplyPanel(kind, tiles, m, k, k0, kb, b, spare, 32, bp, sums);
+  if (k0 + kb == k) copyColumns(spare, at, ldc, m, columns);
 }
 
 /**
  * C[m, n] = A · B + bias for panels p0 to p1, float32 A in tiles. `spare` holds m * 32 bytes for a last panel that C has no room
- * for, and K_BLOCK * 32 for a widened panel. int8 weights are always widened here.
+ * for, K_BLOCK * 32 for a widened panel, and a tile of sums. int8 weights are always widened here. Few rows read each panel from
+ * front to back, as it comes from memory; many take all panels for one block of k, so that this block of A stays in the cache.
  */
 export function multiply(
   tiles: usize, m: i32, k: i32, w: usize, format: i32, scales: usize, n: i32, p0: i32, p1: i32, c: usize, ldc: usize, bias: usize,
   spare: usize,
 ): void {
-  const bytes = stepBytes(format);
-  const height = format == INT8 ? (k + 1) & ~1 : k;
-  const widen = format == INT8 || (format != F32 && m > STREAM_ROWS);
-  const wide = spare + (<usize>m << 5);
-  for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
-    const kb = min(K_BLOCK, k - k0);
+  if (m <= STREAM_ROWS) {
     for (let p = p0; p < p1; p++) {
-      let b = w + (<usize>p * height + k0) * bytes;
-      const columns = min(8, n - (p << 3));
-      if (widen) {
-        if (format == INT8) widenPanel8(b, scales + (<usize>p << 5), wide, kb);
-        else widenPanel16(format, b, wide, kb);
-        b = wide;
-      }
-      const kind = widen ? F32 : format, bp = bias ? bias + (<usize>p << 5) : 0;
-      if (columns == 8) multiplyPanel(kind, tiles, m, k, k0, kb, b, c + (<usize>p << 5), ldc, bp);
-      else {
-        multiplyPanel(kind, tiles, m, k, k0, kb, b, spare, 32, bp);
-        if (k0 + kb == k) copyColumns(spare, c + (<usize>p << 5), ldc, m, columns);
-      }
+      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyBlock(tiles, m, k, w, format, scales, n, p, k0, c, ldc, bias, spare);
+    }
+  } else {
+    for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
+      for (let p = p0; p < p1; p++) multiplyBlock(tiles, m, k, w, format, scales, n, p, k0, c, ldc, bias, spare);
     }
   }
 }
@@ -87,16 +114,30 @@ function copyColumns(s: usize, c: usize, ldc: usize, m: i32, columns: i32): void
   }
 }
 
-/** C[1, n] = a · B + bias for panels p0 to p1, weights decoded on the way. */
+/** Adds the four partial sums of a row and the bias; all from memory, see tiles.mjs. */
+@inline function finishRow(sums: usize, bias: usize, c: usize): void {
+  for (let i: usize = 0; i < 32; i += 16) {
+    const even = f32x4.add(v128.load(sums + i), v128.load(sums + i, 32));
+    const odd = f32x4.add(v128.load(sums + i, 64), v128.load(sums + i, 96));
+    v128.store(c + i, f32x4.add(f32x4.add(even, odd), v128.load(bias + i)));
+  }
+}
+
+/** C[1, n] = a · B + bias for panels p0 to p1, weights decoded on the way. Four steps of k at a time; the rest one by one. */
 function streamRow(a: usize, k: i32, w: usize, format: i32, n: i32, p0: i32, p1: i32, c: usize, bias: usize, spare: usize): void {
-  const bytes = stepBytes(format);
+  const bytes = stepBytes(format), even = k & ~3, sums = spare + 32;
   for (let p = p0; p < p1; p++) {
     const b = w + <usize>p * <usize>k * bytes, columns = min(8, n - (p << 3));
-    const to = columns == 8 ? c + (<usize>p << 5) : spare, bp = bias ? bias + (<usize>p << 5) : 0;
-    if (format == F32) streamF32(a, b, to, k, bp);
-    else if (format == BF16) streamBf16(a, b, to, k, bp);
-    else streamF16(a, b, to, k, bp);
-    if (columns < 8) copyColumns(spare, c + (<usize>p << 5), 0, 1, columns);
+    memory.fill(sums, 0, 128);
+    if (format == F32) streamF32(a, b, sums, even);
+    else if (format == BF16) streamBf16(a, b, sums, even);
+    else streamF16(a, b, sums, even);
+    for (let i = even; i < k; i++) {
+      tile(format, 1, a + (<usize>i << 2), b + <usize>i * bytes, sums, 32, 1, sums, 0);
+    }
+    const at = c + (<usize>p << 5);
+    finishRow(sums, biasOf(bias, p), columns == 8 ? at : spare);
+    if (columns < 8) copyColumns(spare, at, 0, 1, columns);
   }
 }
 
@@ -152,6 +193,28 @@ export function packTilesInt16(a: usize, d: usize, scales: usize, m: i32, k: i32
   }
 }
 
+/** The exact sums of a tile, scaled by row and column, with the bias. */
+function scaleTile(sums: usize, rows: i32, c: usize, ldc: usize, rowScales: usize, scales: usize, bias: usize): void {
+  for (let i = 0; i < rows; i++, c += ldc, sums += 32, rowScales += 4) {
+    const scale = v128.load_splat<f32>(rowScales);
+    for (let j: usize = 0; j < 32; j += 16) {
+      const value = f32x4.mul(f32x4.convert_i32x4_s(v128.load(sums + j)), f32x4.mul(scale, v128.load(scales + j)));
+      v128.store(c + j, f32x4.add(value, v128.load(bias + j)));
+    }
+  }
+}
+
+/** The exact sums of a single row and a panel. */
+function streamRowInt8(a: usize, b: usize, sums: usize, pairs: i32): void {
+  const even = pairs & ~1;
+  memory.fill(sums, 0, 64);
+  streamInt8(a, b, sums, even);
+  for (let j: usize = 0; j < 32; j += 16) v128.store(sums + j, i32x4.add(v128.load(sums + j), v128.load(sums + j, 32)));
+  if (pairs == even) return;
+  tileInt8(1, a + (<usize>even << 2), b + (<usize>even << 4), sums + 32, 1);
+  for (let j: usize = 0; j < 32; j += 16) v128.store(sums + j, i32x4.add(v128.load(sums + j), v128.load(sums + j, 32)));
+}
+
 /**
  * Job: parameters as in `linearJob`, with `tiles` in 16-bit words and `scales` those of the columns; 16 is the scales of the
  * rows. One block; at most STREAM_ROWS rows.
@@ -159,19 +222,18 @@ export function packTilesInt16(a: usize, d: usize, scales: usize, m: i32, k: i32
 export function linearInt8Job(chunk: i32, thread: i32): void {
   const m = paramInt(1), pairs = (paramInt(2) + 1) >> 1, n = paramInt(6), ldc = param(8), rowScales = param(16);
   const p0 = chunk * paramInt(13), p1 = min(p0 + paramInt(13), (n + 7) >> 3);
-  const spare = param(11) + <usize>thread * param(12);
+  const spare = param(11) + <usize>thread * param(12), sums = spare + (<usize>m << 5);
   for (let p = p0; p < p1; p++) {
-    const b = param(3) + (<usize>p * pairs << 4), scales = param(5) + (<usize>p << 5), columns = min(8, n - (p << 3));
-    const bias = param(9) ? param(9) + (<usize>p << 5) : 0;
-    const c = columns == 8 ? param(7) + (<usize>p << 5) : spare, step: usize = columns == 8 ? ldc : 32;
-    if (m == 1) streamInt8(param(0), b, c, pairs, rowScales, scales, bias);
-    else {
-      for (let i = 0; i < m; i += TILE_ROWS) {
-        const rows = min(TILE_ROWS, m - i), a = param(0) + (<usize>i * pairs << 2);
-        tileInt8(rows, a, b, c + <usize>i * step, step, pairs, rowScales + (<usize>i << 2), scales, bias);
-      }
+    const b = param(3) + (<usize>(p * pairs) << 4), columns = min(8, n - (p << 3));
+    const at = param(7) + (<usize>p << 5), c = columns == 8 ? at : spare, step: usize = columns == 8 ? ldc : 32;
+    for (let i = 0; i < m; i += TILE_ROWS) {
+      const rows = min(TILE_ROWS, m - i), a = param(0) + (<usize>(i * pairs) << 2);
+      if (m == 1) streamRowInt8(a, b, sums, pairs);
+      else tileInt8(rows, a, b, sums, pairs);
+      const first = c + <usize>i * step, scales = param(5) + (<usize>p << 5);
+      scaleTile(sums, rows, first, step, rowScales + (<usize>i << 2), scales, biasOf(param(9), p));
     }
-    if (columns < 8) copyColumns(spare, param(7) + (<usize>p << 5), ldc, m, columns);
+    if (columns < 8) copyColumns(spare, at, ldc, m, columns);
   }
   activate(paramInt(10), param(7), ldc, m, p0, p1, n);
 }

@@ -3,7 +3,8 @@
 // Right-hand side: panels of 8 columns, the last one filled up with zeros; panel p of a [k, n] matrix begins at p * k * 8 elements.
 //   f32   [k][8]                    float32
 //   bf16  [k][8], columns 0 4 1 5 2 6 3 7   16-bit words, so that a shift and a mask give columns 0-3 and 4-7
-//   f16   as bf16
+//   f16   as bf16, each word with its exponent counted from 2^-25, so that every finite number below 128, subnormal ones included,
+//         becomes a normal float32 by shifting alone: a processor takes 150 cycles for a subnormal operand
 //   int8  [k / 2][8][2]             pairs of k, as the 16-bit dot product takes them; an odd k is filled up with zero
 // Left-hand side: tiles of TILE_ROWS rows (fewer in the last), each [k][rows] float32.
 
@@ -131,7 +132,8 @@ export function packPanelsTransposed(b: usize, ldb: usize, d: usize, k: i32, n: 
   const columns = (n + 7) & ~7;
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < columns; j++) {
-      const v: T = j < n ? load<T>(s + <usize>(i * n + j) * sizeof<T>()) : 0;
+      let v: T = j < n ? load<T>(s + <usize>(i * n + j) * sizeof<T>()) : 0;
+      if (format == F16) v = <T>encodeHalf(<u16>v);
       store<T>(d + placeOf(format, row0 + i, j, k) * sizeof<T>(), v);
     }
   }
@@ -144,10 +146,21 @@ export function packWeight(format: i32, s: usize, d: usize, row0: i32, rows: i32
   else packElements<u16>(format, s, d, row0, rows, n, k);
 }
 
-/** An f16 word as float32; infinities and NaN are not expected here. */
+/** 2^102: what a re-encoded f16 at the place of float32's exponent must be multiplied with. */
+const F16_FACTOR: f32 = 5.070602400912918e30;
+
+/** A re-encoded f16 word as float32. */
 @inline function fromHalf(word: u32): f32 {
-  const sign = (word & 0x8000) << 16;
-  return reinterpret<f32>(((word & 0x7fff) << 13) | sign) * 5.192296858534828e33; // 2^112
+  return reinterpret<f32>(((word & 0x7fff) << 13) | ((word & 0x8000) << 16)) * F16_FACTOR;
+}
+
+/** An f16 word below 128 with its exponent counted from 2^-25 instead of 2^-15, normal for all numbers but 0. */
+function encodeHalf(word: u16): u16 {
+  const sign = word & 0x8000, exponent = (word >> 10) & 31, mantissa = <u32>word & 1023;
+  if (exponent) return sign | (word & 0x7fff) + (10 << 10);
+  if (!mantissa) return sign;
+  const top = 31 - clz(mantissa);
+  return <u16>(<u32>sign | ((top + 1) << 10) | ((mantissa << (10 - top)) & 1023));
 }
 
 /** The packed element (row, column) as float32. */
@@ -168,7 +181,7 @@ export function unpackWeight(format: i32, w: usize, scales: usize, d: usize, n: 
 
 /** `rows` rows of one 16-bit panel, at w, as a float32 panel at d. */
 export function widenPanel16(format: i32, w: usize, d: usize, rows: i32): void {
-  const half = i32x4.splat(<i32>0x8fffe000), upper = i32x4.splat(<i32>0xffff0000), factor = f32x4.splat(5.192296858534828e33);
+  const half = i32x4.splat(<i32>0x8fffe000), upper = i32x4.splat(<i32>0xffff0000), factor = f32x4.splat(F16_FACTOR);
   for (const end = d + (<usize>rows << 5); d < end; d += 32, w += 16) {
     const t = v128.load(w);
     if (format == BF16) {

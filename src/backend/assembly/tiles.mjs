@@ -14,7 +14,7 @@ const FORMATS = {
     raw: (at) => `v128.load(b, ${at})`,
     split: (t) => [`i32x4.shl(${t}, 16)`, `v128.and(${t}, UPPER_HALF)`],
   },
-  // f16 moved to the place of float32's exponent is 2^112 too small; the other operand comes 2^112 too large (see linear.ts).
+  // Re-encoded f16 (see pack.ts) at the place of float32's exponent is 2^102 too small; the rows come 2^102 too large for it.
   F16: {
     bytes: 16,
     raw: (at) => `v128.load(b, ${at})`,
@@ -28,12 +28,12 @@ const FORMATS = {
 const range = (n) => Array.from({ length: n }, (_, i) => i);
 const each = (n, write, separator = '\n') => range(n).map(write).join(separator);
 
-/** The constants that a format's decoding needs, as locals. */
+/** The constants that a format's decoding needs, as locals; from memory, because V8 rebuilds a literal at every turn of a loop. */
 const constants = (name) =>
   ({
     F32: '',
-    Bf16: '  const UPPER_HALF = i32x4.splat(<i32>0xffff0000);\n',
-    F16: '  const HALF_BITS = i32x4.splat(<i32>0x8fffe000);\n',
+    Bf16: '  const UPPER_HALF = v128.load(MASKS);\n',
+    F16: '  const HALF_BITS = v128.load(MASKS, 16);\n',
   })[name];
 
 /** Lines that load one step of k at byte `at` into `l<tag>` and `h<tag>`. */
@@ -43,93 +43,75 @@ function loadStep(format, at, tag = '') {
   return `${raw ? `    const t${tag} = ${raw(at)};\n` : ''}    const l${tag} = ${low}, h${tag} = ${high};`;
 }
 
-/** C[rows, 8] (+)= A[rows, k] · panel, with the bias where C is not added to. */
+/**
+ * C[rows, 8] = what stands at `base` + A[rows, k] · panel. The base is C itself where a block of k is added to others, the bias
+ * (the same for every row: a step of 0), or zeros. Before the loop only loads and after it only stores: with arithmetic there,
+ * V8 (11.3) moves every multiply-add behind all the loads of a step and runs out of registers (62 % of the peak instead of 98 %).
+ */
 function tile(format, rows) {
   const { bytes } = FORMATS[format];
   return `
-function tile${format}x${rows}(a: usize, b: usize, c: usize, ldc: usize, k: i32, add: bool, bias: usize): void {
+export function tile${format}x${rows}(a: usize, b: usize, c: usize, ldc: usize, k: i32, base: usize, step: usize): void {
 ${constants(format)}  const end = b + <usize>k * ${bytes};
-${each(rows, (i) => `  let l${i} = f32x4.splat(0), h${i} = l${i};`)}
-  for (; b < end; a += ${rows * 4}, b += ${bytes}) {
+${each(rows, (i) => `  let l${i} = v128.load(base), h${i} = v128.load(base, 16);${i + 1 < rows ? ' base += step;' : ''}`)}
+  for (; b < end; b += ${bytes}, a += ${rows * 4}) {
 ${loadStep(format, 0)}
     let x: v128;
 ${each(rows, (i) => `    x = v128.load_splat<f32>(a, ${i * 4}); l${i} = fma(x, l, l${i}); h${i} = fma(x, h, h${i});`)}
   }
-  if (add) {
-${each(rows, (i) => `    addTo(c${i ? ` + ${i} * ldc` : ''}, l${i}, h${i});`)}
-  } else {
-    let l = f32x4.splat(0), h = l;
-    if (bias) {
-      l = v128.load(bias);
-      h = v128.load(bias, 16);
-    }
-${each(rows, (i) => `    put(c${i ? ` + ${i} * ldc` : ''}, f32x4.add(l${i}, l), f32x4.add(h${i}, h));`)}
-  }
+${each(rows, (i) => `  v128.store(c, l${i}); v128.store(c, h${i}, 16);${i + 1 < rows ? ' c += ldc;' : ''}`)}
 }
 `;
 }
 
-/** y[8] = x[k] · panel + bias for a single row: four interleaved partial sums hide the latency of the additions. */
+/** Steps that a single row takes at a time, each into its own sum, to hide the latency of the additions: as many as registers hold. */
+const PHASES = { F32: 4, Bf16: 2, F16: 2 };
+
+/** Interleaved partial sums of x[k] · panel for a single row, added to what stands at `sums` [4, 8]. k is a multiple of 4. */
 function stream(format) {
   const { bytes } = FORMATS[format];
-  const step = (at, tag, u) => `${loadStep(format, at, tag)}
-    const x${tag} = v128.load_splat<f32>(a, ${u * 4}); p${u} = fma(x${tag}, l${tag}, p${u}); q${u} = fma(x${tag}, h${tag}, q${u});`;
+  const phases = PHASES[format];
+  const step = (u) => `${loadStep(format, u * bytes, `_${u}`)}
+    const x${u} = v128.load_splat<f32>(a, ${u * 4}); p${u} = fma(x${u}, l_${u}, p${u}); q${u} = fma(x${u}, h_${u}, q${u});`;
   return `
-function stream${format}(a: usize, b: usize, c: usize, k: i32, bias: usize): void {
-${constants(format)}${each(4, (u) => `  let p${u} = f32x4.splat(0), q${u} = p${u};`)}
-  const end = b + <usize>k * ${bytes}, even = b + <usize>(k & ~3) * ${bytes};
-  for (; b < even; a += 16, b += ${4 * bytes}) {
-${each(4, (u) => step(u * bytes, `_${u}`, u))}
+export function stream${format}(a: usize, b: usize, sums: usize, k: i32): void {
+${constants(format)}${each(phases, (u) => `  let p${u} = v128.load(sums, ${u * 32}), q${u} = v128.load(sums, ${u * 32 + 16});`)}
+  const end = b + <usize>k * ${bytes};
+  for (; b < end; b += ${phases * bytes}, a += ${phases * 4}) {
+${each(phases, step)}
   }
-  for (; b < end; a += 4, b += ${bytes}) {
-${step(0, '_0', 0)}
-  }
-  let l = f32x4.add(f32x4.add(p0, p1), f32x4.add(p2, p3)), h = f32x4.add(f32x4.add(q0, q1), f32x4.add(q2, q3));
-  if (bias) {
-    l = f32x4.add(l, v128.load(bias));
-    h = f32x4.add(h, v128.load(bias, 16));
-  }
-  put(c, l, h);
+${each(phases, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, ${u * 32 + 16});`)}
 }
 `;
 }
 
-/** int8 weights in pairs of k against rows rounded to 16 bits: exact integer sums, scaled at the end. */
+/** One row against int8 weights, two pairs of k at a time; the sums are left at `sums` [2, 8]. `pairs` is even. */
+const int8Stream = () => `
+export function streamInt8(a: usize, b: usize, sums: usize, pairs: i32): void {
+  const end = b + (<usize>pairs << 4);
+${each(2, (u) => `  let p${u} = v128.load(sums, ${u * 32}), q${u} = v128.load(sums, ${u * 32 + 16});`)}
+  for (; b < end; b += 32, a += 8) {
+${each(2, (u) => `    const x${u} = v128.load_splat<i32>(a, ${u * 4}); p${u} = i32x4.add(p${u}, i32x4.dot_i16x8_s(x${u}, v128.load_ext<i8>(b, ${u * 16}))); q${u} = i32x4.add(q${u}, i32x4.dot_i16x8_s(x${u}, v128.load_ext<i8>(b, ${u * 16 + 8})));`)}
+  }
+${each(2, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, ${u * 32 + 16});`)}
+}
+`;
+
+/** int8 weights in pairs of k against rows rounded to 16 bits: exact integer sums, [rows, 8] at `sums`. */
 function int8Tile(rows) {
   return `
-function tileInt8x${rows}(a: usize, b: usize, c: usize, ldc: usize, pairs: i32, rowScales: usize, scales: usize, bias: usize): void {
+export function tileInt8x${rows}(a: usize, b: usize, sums: usize, pairs: i32): void {
   const end = b + (<usize>pairs << 4);
-${each(rows, (i) => `  let l${i} = i32x4.splat(0), h${i} = l${i};`)}
-  for (; b < end; a += ${rows * 4}, b += 16) {
+${each(rows, (i) => `  let l${i} = v128.load(ZEROS), h${i} = v128.load(ZEROS, 16);`)}
+  for (; b < end; b += 16, a += ${rows * 4}) {
     const l = v128.load_ext<i8>(b), h = v128.load_ext<i8>(b, 8);
     let x: v128;
 ${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); l${i} = i32x4.add(l${i}, i32x4.dot_i16x8_s(x, l)); h${i} = i32x4.add(h${i}, i32x4.dot_i16x8_s(x, h));`)}
   }
-${each(rows, (i) => `  putScaled(c${i ? ` + ${i} * ldc` : ''}, l${i}, h${i}, rowScales + ${i * 4}, scales, bias);`)}
+${each(rows, (i) => `  v128.store(sums, l${i}, ${i * 32}); v128.store(sums, h${i}, ${i * 32 + 16});`)}
 }
 `;
 }
-
-/** One row of int8 weights, two steps at a time. */
-const int8Stream = () => `
-function streamInt8(a: usize, b: usize, c: usize, pairs: i32, rowScale: usize, scales: usize, bias: usize): void {
-  const end = b + (<usize>pairs << 4), even = b + (<usize>(pairs & ~1) << 4);
-  let l0 = i32x4.splat(0), h0 = l0, l1 = l0, h1 = l0;
-  for (; b < even; a += 8, b += 32) {
-    const x = v128.load_splat<i32>(a), y = v128.load_splat<i32>(a, 4);
-    l0 = i32x4.add(l0, i32x4.dot_i16x8_s(x, v128.load_ext<i8>(b)));
-    h0 = i32x4.add(h0, i32x4.dot_i16x8_s(x, v128.load_ext<i8>(b, 8)));
-    l1 = i32x4.add(l1, i32x4.dot_i16x8_s(y, v128.load_ext<i8>(b, 16)));
-    h1 = i32x4.add(h1, i32x4.dot_i16x8_s(y, v128.load_ext<i8>(b, 24)));
-  }
-  if (b < end) {
-    const x = v128.load_splat<i32>(a);
-    l0 = i32x4.add(l0, i32x4.dot_i16x8_s(x, v128.load_ext<i8>(b)));
-    h0 = i32x4.add(h0, i32x4.dot_i16x8_s(x, v128.load_ext<i8>(b, 8)));
-  }
-  putScaled(c, i32x4.add(l0, l1), i32x4.add(h0, h1), rowScale, scales, bias);
-}
-`;
 
 /** A switch over the number of rows. */
 const choose = (name, parameters, args, rows) => `
@@ -150,36 +132,22 @@ export function tilesSource() {
     `// Written by tiles.mjs.
 import { fma } from './math';
 
-@inline function put(c: usize, l: v128, h: v128): void {
-  v128.store(c, l);
-  v128.store(c, h, 16);
-}
-
-@inline function addTo(c: usize, l: v128, h: v128): void {
-  put(c, f32x4.add(v128.load(c), l), f32x4.add(v128.load(c, 16), h));
-}
-
-@inline function putScaled(c: usize, l: v128, h: v128, rowScale: usize, scales: usize, bias: usize): void {
-  const s = v128.load_splat<f32>(rowScale);
-  l = f32x4.mul(f32x4.convert_i32x4_s(l), f32x4.mul(s, v128.load(scales)));
-  h = f32x4.mul(f32x4.convert_i32x4_s(h), f32x4.mul(s, v128.load(scales, 16)));
-  if (bias) {
-    l = f32x4.add(l, v128.load(bias));
-    h = f32x4.add(h, v128.load(bias, 16));
-  }
-  put(c, l, h);
-}
+/** What a sum starts from. */
+const ZEROS: usize = memory.data<f32>([0, 0, 0, 0, 0, 0, 0, 0], 16);
+/** The upper half of a word, and the bits of an f16 in the upper half, moved to the place they have in a float32. */
+const MASKS: usize = memory.data<u32>([
+  0xffff0000, 0xffff0000, 0xffff0000, 0xffff0000, 0x8fffe000, 0x8fffe000, 0x8fffe000, 0x8fffe000,
+], 16);
 `,
   ];
-  const parameters = 'a: usize, b: usize, c: usize, ldc: usize, k: i32, add: bool, bias: usize';
+  const parameters = 'a: usize, b: usize, c: usize, ldc: usize, k: i32, base: usize, step: usize';
   for (const format of Object.keys(FORMATS)) {
     parts.push(...range(MAX_ROWS).map((i) => tile(format, i + 1)));
-    parts.push(choose(`tile${format}`, parameters, 'a, b, c, ldc, k, add, bias', MAX_ROWS));
-    parts.push(stream(format).replace('\nfunction', '\nexport function'));
+    parts.push(choose(`tile${format}`, parameters, 'a, b, c, ldc, k, base, step', MAX_ROWS));
+    parts.push(stream(format));
   }
-  const int8 = 'a: usize, b: usize, c: usize, ldc: usize, pairs: i32, rowScales: usize, scales: usize, bias: usize';
   parts.push(...range(MAX_ROWS).map((i) => int8Tile(i + 1)));
-  parts.push(choose('tileInt8', int8, 'a, b, c, ldc, pairs, rowScales, scales, bias', MAX_ROWS));
-  parts.push(int8Stream().replace('\nfunction', '\nexport function'));
+  parts.push(int8Stream());
+  parts.push(choose('tileInt8', 'a: usize, b: usize, sums: usize, pairs: i32', 'a, b, sums, pairs', MAX_ROWS));
   return parts.join('');
 }
