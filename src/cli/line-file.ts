@@ -1,4 +1,5 @@
 import { open, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { Image2TextError } from '../errors.js';
 import { readLines } from './lines.js';
 import { UsageError } from './report.js';
@@ -24,16 +25,18 @@ export interface LineRule {
  * Opens a file to add lines to. One with lines in it is gone on with if `resume` says so: whole lines stay and are remembered, a
  * last line that was cut off is removed. A file whose lines are not of our making is left as it is.
  *
- * @throws UsageError when there is something and `resume` does not say to go on; Image2TextError for lines of another making.
+ * @throws UsageError when there is something and `resume` does not say to go on, or no folder; Image2TextError for lines of another making.
  */
 export async function openLineFile(path: string, rule: LineRule, resume: boolean): Promise<LineFile> {
   const found = await stat(path).catch(() => undefined);
   if (found !== undefined && !resume && !(found.isFile() && found.size === 0) && !isStream(found)) {
     throw new UsageError(`${path} is there already: remove it, or go on with it by --skip-existing`);
   }
+  const folder = await stat(dirname(path)).catch(() => undefined);
+  if (folder?.isDirectory() !== true) throw new UsageError(`${path}: there is no folder ${dirname(path)}`);
   const { done, whole } = found?.isFile() === true ? await readBack(path, rule) : { done: new Map(), whole: 0 };
-  const handle = await open(path, 'a');
-  if (found?.isFile() === true && whole < found.size) await handle.truncate(whole);
+  let handle = found === undefined ? undefined : await open(path, 'a');
+  if (found?.isFile() === true && whole < found.size) await handle?.truncate(whole);
   return {
     claim(key) {
       const left = done.get(key) ?? 0;
@@ -41,9 +44,11 @@ export async function openLineFile(path: string, rule: LineRule, resume: boolean
       return left > 0;
     },
     async append(lines) {
-      if (lines.length > 0) await handle.appendFile(lines.map((line) => `${line}\n`).join(''));
+      if (lines.length === 0) return;
+      handle ??= await open(path, 'a'); // no file before there is something to write
+      await handle.appendFile(lines.map((line) => `${line}\n`).join(''));
     },
-    close: () => handle.close(),
+    close: async () => handle?.close(),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Context } from './context.js';
+import type { OutputStream } from './terminal.js';
 
 /** A bar on stderr while several things are worked on; nothing where stderr is no terminal. */
 export interface Progress {
@@ -19,7 +20,7 @@ export async function startProgress(
   const { default: cliProgress } = await import('cli-progress');
   const format = `{bar} {value}/{total} ${what}, {rate}, {eta_formatted} left`;
   const bar = new cliProgress.SingleBar(
-    { format, stream: stderr, hideCursor: true, etaBuffer: 50 },
+    { format, stream: keepingPlace(stderr), hideCursor: true, etaBuffer: 50 },
     cliProgress.Presets.shades_classic,
   );
   const started = performance.now();
@@ -37,3 +38,12 @@ export async function startProgress(
     stop: () => bar.stop(),
   };
 }
+
+/**
+ * The bar's library saves the cursor's place at the start and goes back to it at the end, which would be into the middle of what was printed
+ * meanwhile: those two commands are left out.
+ */
+const keepingPlace = (stream: OutputStream): OutputStream =>
+  Object.create(stream, {
+    write: { value: (text: string) => text === '\x1b7' || text === '\x1b8' || stream.write(text) },
+  }) as OutputStream;

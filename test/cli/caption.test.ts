@@ -229,6 +229,7 @@ describe('image2text caption', () => {
       const { stdout, stderr } = await cli(['caption', BOOK, MUG], { tty: true });
       assert.equal(lines(stdout).length, 2);
       assert.match(stderr, /2\/2 pictures, \S+ a second, \S+ left/);
+      assert.doesNotMatch(stderr, /\u001b[78]/, 'the cursor stays below what was printed');
       assert.equal((await cli(['caption', BOOK, MUG, '--quiet'], { tty: true })).stderr, '');
     } finally {
       if (ci !== undefined) process.env['CI'] = ci;

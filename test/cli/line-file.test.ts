@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import type { LineRule } from '../../src/cli/line-file.js';
@@ -71,13 +71,24 @@ describe('files that grow by whole lines', () => {
     });
   }
 
+  it('there is no file before there is a line', async () => {
+    const path = join(folder(), 'none');
+    const { rule, lines } = KINDS[0]!;
+    const file = await openLineFile(path, rule, false);
+    await file.append([]);
+    assert.equal(existsSync(path), false);
+    await file.append(lines);
+    await file.close();
+    assert.equal(readFileSync(path, 'utf8'), lines.map((line) => `${line}\n`).join(''));
+  });
+
   it('what is there is gone on with on request only', async () => {
     const path = join(folder(), 'there');
     const { rule, lines } = KINDS[0]!;
     writeFileSync(path, `${lines[0]}\n`);
     await assert.rejects(() => openLineFile(path, rule, false), /is there already/);
     await assert.rejects(() => openLineFile(folder(), rule, false), /is there already/);
-    await assert.rejects(() => openLineFile(join(folder(), 'no/such/folder'), rule, false), { code: 'ENOENT' });
+    await assert.rejects(() => openLineFile(join(folder(), 'no/such/folder'), rule, false), /there is no folder/);
   });
 
   it('lines are read as they are, whatever the ends of lines and the size of chunks', async () => {
