@@ -50,7 +50,7 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
 
   it('the pieces joined are the text: greedy and sampled, captions, prompts and answers', async () => {
     let compared = 0;
-    const samples = [1, 2, 3, 4].map((seed) => ({
+    const samples = [1, 2].map((seed) => ({
       do_sample: true,
       temperature: 6,
       top_k: 0,
@@ -173,12 +173,12 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
     const kinds = [{}, { do_sample: true }, { num_beams: 2 }, { strategy: 'original' as const }];
     for (let n = 0; n < 200; n++) {
       const controller = new AbortController();
-      const { trace } = atStep(1 + (n % 5), () => controller.abort());
+      const { trace } = atStep(1 + (n % 3), () => controller.abort());
       const options = { ...LONG, trace, signal: controller.signal };
       const call =
-        n % 3 === 0
-          ? ask(BOOK, ['what is this?', 'what color is the book?'], { ...options, ...kinds[n % 4]! })
-          : caption(n % 3 === 1 ? [BOOK] : [BOOK, MUG], { ...options, ...kinds[n % 4]! });
+        n % 2 === 0
+          ? ask(BOOK, ['what is this?', 'what color is the book?'], { ...options, ...kinds[(n >> 1) % 4]! })
+          : caption(n % 9 === 0 ? [BOOK, MUG] : [BOOK], { ...options, ...kinds[(n >> 1) % 4]! });
       await assert.rejects(call, { name: 'AbortError' });
       assert.equal(memory().numTensors, tensors, `after call ${n}`);
     }
