@@ -7,6 +7,7 @@ import { answerPage } from './describe/answer.js';
 import { captionPage } from './describe/caption.js';
 import { classifyPage } from './describe/classify.js';
 import { embedPage } from './describe/embed.js';
+import { explainPage } from './describe/explain.js';
 import { inspectPage } from './describe/inspect.js';
 import type { Page } from './describe/page.js';
 import { parityPage } from './describe/parity.js';
@@ -23,6 +24,7 @@ const PAGES: readonly Page[] = [
   classifyPage,
   scorePage,
   embedPage,
+  explainPage,
   inspectPage,
   parityPage,
 ];

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEMO, EXAMPLES, HOSTILE, REFERENCE, ROOT } from '../support/fixtures.js';
 import { cli, scratch } from './support.js';
@@ -160,6 +160,60 @@ describe('image2text embed', () => {
   });
 });
 
+describe('image2text explain', () => {
+  const folder = scratch();
+  interface Shares {
+    readonly text: string;
+    readonly grid: { rows: number; columns: number };
+    readonly words: readonly {
+      text: string;
+      probability: number;
+      mean: { patches: number[]; classToken: number; text: number };
+    }[];
+  }
+
+  it('a page, a PNG for every word, numbers that add up to 1', async () => {
+    const [page, overlays] = [join(folder(), 'page.html'), join(folder(), 'new', 'words')];
+    const said = await cli(['explain', BOOK, '-o', page, '--overlays', overlays]);
+    assert.deepEqual(said, { code: 0, stdout: 'a red book with the title short\n', stderr: '' });
+    assert.match(readFileSync(page, 'utf8'), /^<!doctype html>[\s\S]*red[\s\S]*<\/html>\n$/);
+    const names = ['01-a', '02-red', '03-book', '04-with', '05-the', '06-title', '07-short'].map(
+      (name) => `${name}.png`,
+    );
+    assert.deepEqual(readdirSync(overlays).sort(), names);
+    assert.match((await cli(['inspect', join(overlays, '02-red.png'), '--check'])).stdout, /picture, would load/);
+    const { text, grid, words } = parse<Shares>((await cli(['explain', BOOK, '--json'])).stdout);
+    assert.equal(text, words.map((word) => word.text).join(' '));
+    for (const { mean } of words) {
+      assert.equal(mean.patches.length, grid.rows * grid.columns);
+      assert.ok(Math.abs(mean.patches.reduce((a, b) => a + b, 0) + mean.classToken + mean.text - 1) < 1e-4);
+    }
+    await cli(['explain', BOOK, '--overlays', overlays, '--view', 'rollout']);
+    assert.deepEqual(readdirSync(overlays).sort(), names);
+  });
+
+  it('a given text, a question, a video', async () => {
+    const given = parse<Shares>((await cli(['explain', BOOK, '--json', '--text', 'a blue mug'])).stdout);
+    assert.deepEqual(
+      given.words.map(({ text }) => text),
+      ['a', 'blue', 'mug'],
+    );
+    assert.ok(given.words[1]!.probability < 0.1);
+    const asked = await cli(['explain', MUG, '-o', join(folder(), 'asked.html'), '--prompt', 'what color is the mug?']);
+    assert.equal(asked.stdout, 'blue\n');
+    const overlays = join(folder(), 'frames');
+    const video = await cli(['explain', '--video', `${EXAMPLES}video-1.gif`, '--overlays', overlays]);
+    assert.equal(video.stdout, 'a yellow shirt moves right\n');
+    assert.equal(readdirSync(overlays).length, 5 * 6);
+  });
+
+  it('a picture that fails leaves no file', async () => {
+    const page = join(folder(), 'none.html');
+    const { code, stdout } = await cli(['explain', 'no-such.png', '-o', page]);
+    assert.deepEqual([code, stdout, existsSync(page)], [1, '', false]);
+  });
+});
+
 describe('image2text inspect', () => {
   const folder = scratch();
 
@@ -209,10 +263,10 @@ describe('image2text parity', () => {
   const folder = scratch();
 
   it('a table or JSON on stdout, the sums on stderr, code 2 where none matches', async () => {
-    const args = ['parity', REFERENCE, '--only', '*image-processor*'];
+    const args = ['parity', REFERENCE, '--only', '*image-processor*', '--backend', 'cpu'];
     const { code, stdout, stderr } = await cli(args);
     assert.equal(code, 0, stderr);
-    assert.match(stderr, /^wasm: \d+ passed, 0 failed, \d+ not run/);
+    assert.match(stderr, /^cpu: \d+ passed, 0 failed, \d+ not run/);
     assert.ok(lines(stdout).length > 2);
     assert.ok(parse<unknown[]>((await cli([...args, '--json'])).stdout).length > 0);
     const nothing = await cli(['parity', REFERENCE, '--only', 'no such case']);

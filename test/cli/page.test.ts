@@ -37,7 +37,7 @@ const literally = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, 
 
 /** Compares what was printed with the page: `…` stands for anything, fractions may differ a little. */
 function compare(printed: string, { command, shown }: Example): void {
-  const pattern = shown.split(FRACTION).map((text) => text.split('…').map(literally).join('[^]*'));
+  const pattern = shown.split(FRACTION).map((text) => text.split('…').map(literally).join('[\\s\\S]*'));
   const match = new RegExp(`^${pattern.join('(-?\\d+(?:\\.\\d+)?(?:e[+-]?\\d+)?)')}$`).exec(printed);
   assert.ok(match, `$ ${command}\nprinted:\n${printed}\nthe page shows:\n${shown}`);
   for (const [n, wanted] of (shown.match(FRACTION) ?? []).entries()) {

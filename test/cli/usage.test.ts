@@ -5,7 +5,7 @@ import { NODE_BACKENDS } from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
 import { cli, ended, start } from './support.js';
 
-const COMMANDS = ['caption', 'answer', 'video', 'classify', 'score', 'embed', 'inspect', 'parity'];
+const COMMANDS = ['caption', 'answer', 'video', 'classify', 'score', 'embed', 'explain', 'inspect', 'parity'];
 const PICTURE = `${EXAMPLES}red-book-short.png`;
 
 /** Wrong usage: code 2, a line on stderr that says this, nothing on stdout. */
@@ -103,6 +103,9 @@ describe('the command: help and wrong usage', () => {
     [['score', PICTURE], /no text/],
     [['score', '-'], /give the texts on the command line/],
     [['embed', PICTURE, '--pool', 'max'], /Allowed choices are mean, class, none/],
+    [['explain', PICTURE], /say what to make/],
+    [['explain', PICTURE, PICTURE, '--json'], /name one picture, or add --video/],
+    [['explain', PICTURE, '-o', 'no/such/page.html'], /there is no folder no\/such/],
     [['inspect'], /missing required argument 'file'/],
     [['inspect', PICTURE, PICTURE], /too many arguments/],
     [['parity'], /missing required argument 'dir'/],

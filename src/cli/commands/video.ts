@@ -41,7 +41,7 @@ export async function videoCommand(names: readonly string[], flags: VideoFlags, 
 }
 
 /** One name goes to the library as it is; several, or those of a glob, are frames. Numbers in names of a glob count as numbers. */
-async function openVideo(names: readonly string[], context: Context): Promise<Video> {
+export async function openVideo(names: readonly string[], context: Context): Promise<Video> {
   const [name] = names;
   if (names.length === 1 && name !== '-' && !/[*?[{]/.test(name!)) return name!;
   const { inputs, several } = await expandInputs(names, context);
