@@ -17,7 +17,7 @@ const threadsAt = args.indexOf('--threads');
 const threads = threadsAt < 0 ? 1 : Number(args[threadsAt + 1]);
 const filter = args.find((arg, i) => !arg.startsWith('--') && (threadsAt < 0 || i !== threadsAt + 1)) ?? '';
 
-registerSimdBackend(plain ? { relaxed: false } : {});
+registerSimdBackend({ threads: 1, ...(plain ? { relaxed: false } : {}) });
 await tf.setBackend('simd');
 const backend = tf.backend() as SimdBackend;
 

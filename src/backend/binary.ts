@@ -2,8 +2,12 @@ import { BackendError } from '../errors.js';
 
 /** What the compiled kernels offer (assembly/index.ts). Addresses are numbers from 0 to 2^32 - 1. */
 export interface KernelExports {
-  /** Runs a job; returns how often the caller looked before the last helper was done. */
-  run(job: number, chunks: number, helpers: number): number;
+  /** Runs all chunks of a job in the calling thread. */
+  runAlone(job: number, chunks: number): void;
+  /** Shares a job with helpers; returns the chunks that the calling thread took. `join` must follow. */
+  share(job: number, chunks: number, helpers: number): number;
+  /** Waits for helpers that are still at work. */
+  join(): void;
   /** A worker's life; does not return. */
   serve(thread: number, spins: number): void;
   tileRows(): number;

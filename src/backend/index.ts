@@ -3,7 +3,7 @@ import { BackendError } from '../errors.js';
 import { compileKernels, createMemory, hasRelaxedSimd, hasSharedMemory, hasSimd, instantiate } from './binary.js';
 import { createHeap } from './heap.js';
 import { allKernels } from './kernels/index.js';
-import { allowRelaxedSimd, coreCount } from './platform.js';
+import { allowRelaxedSimd, coreCount, isPage } from './platform.js';
 import { SimdBackend } from './simd-backend.js';
 import { createThreadPool } from './thread-pool.js';
 
@@ -14,7 +14,7 @@ export { uploadWeight, type WeightUpload } from './upload-weight.js';
 
 /** How the backend starts. Everything left out is chosen by what the platform can do. */
 export interface SimdBackendOptions {
-  /** Threads, the calling one included. Default: 1. */
+  /** Threads, the calling one included. Default: one a core, up to 8; 1 in the main thread of a page. */
   readonly threads?: number;
   /** Fused multiply-add. Default: where the platform has it. */
   readonly relaxed?: boolean;
@@ -26,7 +26,15 @@ export interface SimdBackendOptions {
 
 const cannotStart = (detail: string) => new BackendError({ place: 'simd', rule: 'cannot-start', detail });
 
-async function start({ threads = 1, relaxed, shared = hasSharedMemory() }: SimdBackendOptions): Promise<SimdBackend> {
+/** More threads than this have not been seen to pay at a transformer's sizes. */
+const MOST_THREADS = 8;
+const defaultThreads = () => (isPage() ? 1 : Math.min(coreCount(), MOST_THREADS));
+
+async function start({
+  threads = defaultThreads(),
+  relaxed,
+  shared = hasSharedMemory(),
+}: SimdBackendOptions): Promise<SimdBackend> {
   if (!hasSimd()) throw cannotStart('this platform has no WebAssembly SIMD');
   if (relaxed !== false) allowRelaxedSimd();
   const fused = relaxed ?? hasRelaxedSimd();

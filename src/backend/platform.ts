@@ -43,6 +43,9 @@ export function coreCount(): number {
   return os?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
 }
 
+/** Is this the main thread of a page, which must not wait for others? */
+export const isPage = (): boolean => typeof (globalThis as { document?: unknown }).document === 'object';
+
 /** What a worker does with the `{ module, memory, thread, spins }` it is given. */
 const SERVE = `({ module, memory, thread, spins }) => {
   new WebAssembly.Instance(module, { env: { memory } }).exports.serve(thread, spins);

@@ -2,6 +2,7 @@ import type { KernelExports } from './binary.js';
 import type { Heap } from './heap.js';
 import { PARAMETERS } from './memory-map.js';
 import { type Helper, startHelper } from './platform.js';
+import { createThreadPolicy } from './thread-policy.js';
 
 /** Runs jobs of the kernels, in chunks, on one or more threads. */
 export interface ThreadPool {
@@ -41,11 +42,21 @@ export function createThreadPool(
   shared: boolean,
 ): ThreadPool {
   const helpers: Helper[] = [];
+  const policy = createThreadPolicy();
   let threads = 1;
   return {
     run(job, chunks, parameters) {
       heap.i32.set(parameters, PARAMETERS >> 2);
-      kernels.run(job, chunks, chunks < MIN_CHUNKS ? 0 : threads - 1);
+      const start = threads > 1 && chunks >= MIN_CHUNKS ? performance.now() : 0;
+      if (start === 0 || !policy.allowed(start)) {
+        kernels.runAlone(job, chunks);
+        return;
+      }
+      const own = kernels.share(job, chunks, threads - 1);
+      const done = performance.now();
+      kernels.join();
+      const end = performance.now();
+      policy.record(end, end - start, ((done - start) * chunks) / Math.max(own, 1));
     },
     get threads() {
       return threads;

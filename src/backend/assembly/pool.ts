@@ -17,17 +17,23 @@ const SLEEPING: usize = CONTROL + 256;
 /** Job, chunks, and the largest number of a worker that may help. */
 const JOB: usize = CONTROL + 320;
 
-function takeChunks(thread: i32): void {
+/** Takes chunks until there are none; returns how many. */
+function takeChunks(thread: i32): i32 {
   const job = load<i32>(JOB), chunks = load<i32>(JOB, 4);
-  for (let chunk = atomic.add<i32>(NEXT, 1); chunk < chunks; chunk = atomic.add<i32>(NEXT, 1)) execute(job, chunk, thread);
+  let taken = 0;
+  for (let chunk = atomic.add<i32>(NEXT, 1); chunk < chunks; chunk = atomic.add<i32>(NEXT, 1), taken++) {
+    execute(job, chunk, thread);
+  }
+  return taken;
 }
 
-/** Runs all chunks of a job with up to `helpers` workers. Returns how often the caller looked before the last worker was done. */
-export function run(job: i32, chunks: i32, helpers: i32): i32 {
-  if (helpers == 0) {
-    for (let chunk = 0; chunk < chunks; chunk++) execute(job, chunk, 0);
-    return 0;
-  }
+/** Runs all chunks of a job in this thread. */
+export function runAlone(job: i32, chunks: i32): void {
+  for (let chunk = 0; chunk < chunks; chunk++) execute(job, chunk, 0);
+}
+
+/** Offers a job to up to `helpers` workers, and helps until no chunk is left; `join` must follow. Returns the chunks done here. */
+export function share(job: i32, chunks: i32, helpers: i32): i32 {
   store<i32>(JOB, job);
   store<i32>(JOB, chunks, 4);
   store<i32>(JOB, helpers, 8);
@@ -35,11 +41,14 @@ export function run(job: i32, chunks: i32, helpers: i32): i32 {
   atomic.store<i32>(OPEN, 1);
   atomic.add<i32>(EPOCH, 1);
   if (atomic.load<i32>(SLEEPING) > 0) atomic.notify(EPOCH, helpers);
-  takeChunks(0);
+  const taken = takeChunks(0);
   atomic.store<i32>(OPEN, 0);
-  let looks = 0;
-  while (atomic.load<i32>(ACTIVE) > 0) looks++;
-  return looks;
+  return taken;
+}
+
+/** Waits for the workers that are still at a chunk. */
+export function join(): void {
+  while (atomic.load<i32>(ACTIVE) > 0) {}
 }
 
 /** A worker's life: look for a new job `spins` times, then sleep until one is there. `thread` is 1 for the first worker. */
