@@ -29,7 +29,7 @@ const READ_BYTES = 256 * 2 ** 20;
 const area = backend.heap.alloc(READ_BYTES);
 backend.heap.f32.fill(1, area / 4, (area + READ_BYTES) / 4);
 
-const computePeak = () => void backend.kernels.peak(TURNS, 1);
+const computePeak = () => void backend.kernels.peak(TURNS);
 const readPeak = () => void backend.kernels.readAll(area, READ_BYTES);
 
 const fixed = (value: number, digits = 1) => value.toFixed(digits).padStart(8);

@@ -15,21 +15,32 @@ const middle = (values: number[]): number => values.sort((a, b) => a - b)[values
 /** A sample is quiet if the process got the processor for as long as the clock ran, on all the threads that it uses. */
 const QUIET = 0.96;
 
-/** Runs `body` for about `seconds`, at least 7 times, after a warm-up. `threads` are expected to be busy all the time. */
+/** A sample is at least so long: the clock of the processor time is coarse. */
+const SAMPLE = 2;
+
+/**
+ * Runs `body` for about `seconds`, at least 7 samples, after a warm-up. On one thread a sample is the processor time that it
+ * took, which waiting for others does not lengthen; on several it is the time by the clock.
+ */
 export function measure(body: () => void, { seconds = 0.6, threads = 1 } = {}): Timing {
   for (let i = 0; i < 3; i++) body();
+  const first = performance.now();
+  body();
+  const turns = Math.max(1, Math.ceil(SAMPLE / (performance.now() - first)));
   const [all, quiet]: [number[], number[]] = [[], []];
   const end = performance.now() + seconds * 1000;
   while (all.length < 7 || performance.now() < end) {
     const cpu = process.cpuUsage();
     const start = performance.now();
-    body();
-    const took = performance.now() - start;
+    for (let i = 0; i < turns; i++) body();
+    const clock = performance.now() - start;
     const { user, system } = process.cpuUsage(cpu);
+    const busy = (user + system) / 1000;
+    const took = (threads === 1 ? Math.min(clock, busy) : clock) / turns;
     all.push(took);
-    if ((user + system) / 1000 >= took * threads * QUIET) quiet.push(took);
+    if (busy >= clock * threads * QUIET) quiet.push(took);
   }
-  const kept = quiet.length >= 3 ? quiet : [...all];
+  const kept = quiet.length >= 3 ? quiet : all;
   return { median: middle([...kept]), best: Math.min(...all), quiet: quiet.length, samples: all.length };
 }
 

@@ -18,7 +18,7 @@ export interface KernelExports {
   packPanelsTransposed(b: number, ldb: number, d: number, k: number, n: number): void;
   packWeight(format: number, s: number, d: number, row0: number, rows: number, n: number, k: number): void;
   unpackWeight(format: number, w: number, scales: number, d: number, n: number, k: number): void;
-  peak(turns: number, seed: number): number;
+  peak(turns: number): void;
   readAll(at: number, bytes: number): number;
 }
 
