@@ -2,7 +2,7 @@
  * `npm run bench -- [--backends wasm,…] [--runs 3] [--tokens 20] [--size base|tiny]`
  *
  * Encode, prefill, step and whole captions at the git-base size with generated weights, per backend, beside the plain path that computes
- * picture and text again for every token. Times are medians of one run on one machine and mean nothing beside those of another; ratios do.
+ * picture and text again for every token. CPU times are medians of one run on one machine and mean nothing beside those of another; ratios do.
  */
 import { parseArgs } from 'node:util';
 import { getBackend, memory } from '@tensorflow/tfjs-core';
@@ -14,7 +14,7 @@ import { machine, ms, table } from './support.js';
 
 const { values } = parseArgs({
   options: {
-    backends: { type: 'string', default: 'wasm' },
+    backends: { type: 'string', default: 'wasm,simd' },
     runs: { type: 'string', default: '3' },
     tokens: { type: 'string', default: '20' },
     size: { type: 'string', default: 'base' },
@@ -23,7 +23,7 @@ const { values } = parseArgs({
 
 quietTensorflow();
 console.log(
-  `${machine()}\nGIT ${values.size}, one picture of the trained size, ${values.tokens} tokens, medians of ${values.runs} runs\n`,
+  `${machine()}\nGIT ${values.size}, one picture of the trained size, ${values.tokens} tokens, CPU time, medians of ${values.runs} runs\n`,
 );
 
 const results: Measured[] = [];

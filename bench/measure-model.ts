@@ -72,9 +72,10 @@ async function measureLoad(config: GitConfig): Promise<{ git: Git; load: Measure
     peak = Math.max(peak, process.memoryUsage().rss - start);
   };
   const timer = setInterval(watch, 5);
-  const began = performance.now();
+  const began = process.cpuUsage();
   const params = await loadGitParams(config, store, 'generated', { onProgress: watch });
-  const took = performance.now() - began;
+  const { user, system } = process.cpuUsage(began);
+  const took = (user + system) / 1000;
   clearInterval(timer);
   const load = {
     weights: megabytes(4 * countParameters(config)),

@@ -1,2 +1,2 @@
 /** Names of Node's backends, apart from their code, so that `--help` does not load TensorFlow.js. A test compares them with the door's. */
-export const BACKENDS = ['auto', 'wasm', 'cpu', 'webgpu', 'node', 'node-gpu'];
+export const BACKENDS = ['auto', 'simd', 'wasm', 'cpu', 'webgpu', 'node', 'node-gpu'];

@@ -16,7 +16,7 @@ import { plain } from './terminal.js';
 export async function converse(input: Input, flags: AnswerFlags, context: Context): Promise<number> {
   const options = { ...decodingOptions(flags, 'greedy'), signal: context.signal };
   return withModel(flags, context, async (model) => {
-    const picture = await opened(input);
+    const picture = await model.look(await opened(input), { signal: context.signal }); // encoded once, however long the talk
     context.tell(`Ask about ${input.name}. An empty line ends.`);
     const lines = createInterface({
       input: context.terminal.stdin,
@@ -35,6 +35,7 @@ export async function converse(input: Input, flags: AnswerFlags, context: Contex
       }
     } finally {
       lines.close();
+      picture.dispose();
     }
     context.signal.throwIfAborted();
     return EXIT.done;

@@ -144,8 +144,9 @@ function withStreamer(
     if (!started) streamer.put([prompt.map(BigInt)]);
     started = true;
     streamer.put([[BigInt(event.id)]]);
-    if (event.finish !== undefined) streamer.end();
-    return inner?.(event);
+    const answer = await inner?.(event);
+    if (event.finish !== undefined || answer === false) streamer.end();
+    return answer;
   };
   return { ...options, onToken };
 }

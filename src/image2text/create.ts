@@ -11,13 +11,15 @@ import type { Trace } from '../model/trace.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { promptIds, questionIds, splitOptions, toAnswer, toCaption, type Writer, writeSequences } from './captions.js';
 import type { ModelInput } from './encode.js';
-import { checkSize, withImageCache } from './encode.js';
+import { checkSize, encodeOne, withImageCache } from './encode.js';
 import type { SightOptions } from './eyes.js';
 import { openEyes } from './eyes.js';
 import type { Image2Text } from './image2text.js';
 import { startLifetime } from './lifetime.js';
 import type { Picture } from './pictures.js';
 import { embedPixels, rankLabels, scoreTexts } from './scores.js';
+import type { SeenPicture } from './seen.js';
+import { holdPicture } from './seen.js';
 import { streamText } from './streams.js';
 import type { Answer, AnswerOptions, Caption, CaptionOptions, ExplainOptions } from './types.js';
 import type { Video } from './videos.js';
@@ -29,9 +31,13 @@ export function createImage2Text(
   imageConfig: ImageConfig,
   sight: SightOptions = {},
 ): Image2Text {
-  const lifetime = startLifetime(() => disposeGit(git));
+  const looks = new Set<SeenPicture>();
+  const lifetime = startLifetime(() => {
+    for (const seen of looks) seen.dispose();
+    disposeGit(git);
+  });
   const writer: Writer = { git, tokenizer };
-  const eyes = openEyes(git.config, imageConfig, sight);
+  const eyes = openEyes(git, imageConfig, sight);
 
   /** Texts for one prompt over several pictures or videos. */
   async function write<P>(
@@ -117,6 +123,13 @@ export function createImage2Text(
       oneOrMany(questions, reply(picture, eyes.look, asList(questions), options))) as Image2Text['answer'],
     answerVideo: (async (video: Video, questions: string | readonly string[], options: AnswerOptions = {}) =>
       oneOrMany(questions, reply(video, eyes.watch, asList(questions), options))) as Image2Text['answerVideo'],
+    look: (picture, options = {}) =>
+      lifetime.during(options.signal, async (signal) => {
+        const input = await eyes.look(picture, signal);
+        const seen = holdPicture(git, picture, input, encodeOne(git, input, options.trace), () => looks.delete(seen));
+        looks.add(seen);
+        return seen;
+      }),
     classify: (picture, labels, options = {}) =>
       over(picture, options, (image, signal) => rankLabels(writer, image, labels, { ...options, signal })),
     score: (picture, texts, options = {}) =>

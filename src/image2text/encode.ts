@@ -8,12 +8,15 @@ import type { GitConfig } from '../model/git-config.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import { concatCaches, disposeCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
+import type { HeldCache } from './seen.js';
 
 /** One picture, or the frames of one video, ready for the model: float32 [1 or F, height, width, 3]. */
 export interface ModelInput {
   readonly pixels: PixelValues;
   /** A video's frames get temporal embeddings and become one sequence. */
   readonly video: boolean;
+  /** Its cache, where it was looked at before. */
+  readonly held?: HeldCache;
 }
 
 /**
@@ -26,6 +29,8 @@ export async function withImageCache<T>(
   options: { readonly signal: AbortSignal; readonly trace?: Trace | undefined },
   body: (image: ImageCache) => Promise<T>,
 ): Promise<T> {
+  const [first] = inputs;
+  if (inputs.length === 1 && first?.held !== undefined) return withHeld(first.held, body);
   const caches: ImageCache[] = [];
   let image: ImageCache | undefined;
   try {
@@ -39,6 +44,15 @@ export async function withImageCache<T>(
   } finally {
     for (const cache of caches) disposeCache(cache);
     if (image !== undefined) disposeCache(image);
+  }
+}
+
+async function withHeld<T>(cache: HeldCache, body: (image: ImageCache) => Promise<T>): Promise<T> {
+  cache.retain();
+  try {
+    return await body(cache.image);
+  } finally {
+    cache.release();
   }
 }
 
@@ -78,7 +92,8 @@ export function batches<I extends ModelInput>(inputs: readonly I[], batchSize: n
   const runs: I[][] = [];
   for (const input of inputs) {
     const run = runs.at(-1);
-    if (run !== undefined && run.length < batchSize && shapeKey(run[0]!) === shapeKey(input)) run.push(input);
+    const alone = input.held !== undefined || run?.[0]?.held !== undefined;
+    if (run !== undefined && !alone && run.length < batchSize && shapeKey(run[0]!) === shapeKey(input)) run.push(input);
     else runs.push([input]);
   }
   return runs;

@@ -2,11 +2,12 @@ import type { ImageConfig } from '../image/image-config.js';
 import type { PreprocessOptions } from '../image/preprocess.js';
 import { preprocess } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
-import type { GitConfig } from '../model/git-config.js';
+import type { Git } from '../model/git.js';
 import type { ModelInput } from './encode.js';
 import { checkSize } from './encode.js';
 import type { OpenPicture, Picture, PictureOptions } from './pictures.js';
 import { fetchPicture, toRawImage } from './pictures.js';
+import { isSeen, seenInput } from './seen.js';
 import type { OpenVideo, Video } from './videos.js';
 import { toFrames } from './videos.js';
 
@@ -29,7 +30,8 @@ export interface Eyes {
   watch(video: Video, signal: AbortSignal): Promise<ModelInput>;
 }
 
-export function openEyes(config: GitConfig, imageConfig: ImageConfig, sight: SightOptions): Eyes {
+export function openEyes(git: Git, imageConfig: ImageConfig, sight: SightOptions): Eyes {
+  const { config } = git;
   const { openPicture: picture = fetchPicture, openVideo: video, route, keepRatio, ...decoding } = sight;
   const options: PreprocessOptions = {
     ...(route === undefined ? {} : { route }),
@@ -45,7 +47,8 @@ export function openEyes(config: GitConfig, imageConfig: ImageConfig, sight: Sig
     openPicture: async (item, signal) => [await toRawImage(item, picture, { ...decoding, signal })],
     openVideo: (item, signal) =>
       toFrames(item, config.numImageWithEmbedding, { picture, video }, { ...decoding, signal }),
-    look: async (item, signal) => toInput(await eyes.openPicture(item, signal), false),
+    look: async (item, signal) =>
+      isSeen(item) ? seenInput(item, git) : toInput(await eyes.openPicture(item, signal), false),
     watch: async (item, signal) => toInput(await eyes.openVideo(item, signal), true),
   };
   return eyes;

@@ -5,6 +5,7 @@ import type { Git } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { Picture } from './pictures.js';
+import type { SeenPicture } from './seen.js';
 import type {
   Answer,
   AnswerOptions,
@@ -49,6 +50,8 @@ export interface Image2Text {
   /** Answers questions about one video. */
   answerVideo(video: Video, question: string, options?: AnswerOptions): Promise<Answer>;
   answerVideo(video: Video, questions: readonly string[], options?: AnswerOptions): Promise<Answer[]>;
+  /** Encodes a picture and keeps that, for calls one after the other about the same picture. */
+  look(picture: Picture, options?: Pick<LookOptions, 'signal' | 'trace'>): Promise<SeenPicture>;
   /** Which of the given names fits the picture, best first. */
   classify(picture: Picture, labels: readonly string[], options?: ClassifyOptions): Promise<ClassScore[]>;
   /** How likely the model finds each text as a caption of the picture, in the order given: for re-ranking and retrieval. */

@@ -1,4 +1,4 @@
-import { DisposedError } from '../errors.js';
+import { DisposedError, OptionError } from '../errors.js';
 
 /** Lets calls in flight end before what they use is freed. */
 export interface Lifetime {
@@ -31,6 +31,9 @@ export function startLifetime(free: () => void): Lifetime {
   /** Counts a call in and gives the signal that it is to obey; `leave` counts it out. */
   const enter = (signal: AbortSignal | undefined): AbortSignal => {
     if (ending.signal.aborted) throw ending.signal.reason;
+    if (signal !== undefined && !(signal instanceof AbortSignal)) {
+      throw new OptionError({ place: 'signal', rule: 'wrong-type', detail: 'expected an AbortSignal' });
+    }
     signal?.throwIfAborted();
     calls++;
     return signal === undefined ? ending.signal : AbortSignal.any([signal, ending.signal]);

@@ -32,12 +32,19 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const { signal, onProgress, upload, backend: _, ...sight } = options;
   const progress = weightEvents(files.label, onProgress);
   const params = await loadGitParams(config, tensors, files.label, { signal, onProgress: progress, upload });
-  onProgress?.({ status: 'ready', task: 'image-to-text', model: files.label });
-  return createImage2Text({ config, params }, tokenizer, imageConfig, sight);
+  const model = createImage2Text({ config, params }, tokenizer, imageConfig, sight);
+  try {
+    onProgress?.({ status: 'ready', task: 'image-to-text', model: files.label });
+  } catch (error) {
+    model.dispose(); // the listener's error is the caller's, and so are the weights no longer
+    throw error;
+  }
+  return model;
 }
 
 async function useBackend(name: string): Promise<void> {
-  if (await setBackend(name)) return;
+  const started = await setBackend(name).catch((cause: unknown) => cause); // tfjs throws for a name that is not registered
+  if (started === true) return;
   const detail = 'it is not registered or does not start; import its package first';
-  throw new BackendError({ place: name, rule: 'backend-failed', detail });
+  throw new BackendError({ place: name, rule: 'backend-failed', detail, cause: started });
 }

@@ -6,6 +6,9 @@ import { decodeImage } from '../image/decode.js';
 import type { RawImage, Samples } from '../image/raw-image.js';
 import { rawImage } from '../image/raw-image.js';
 
+import type { SeenPicture } from './seen.js';
+import { isSeen } from './seen.js';
+
 /** Samples of a picture in memory: a canvas's `ImageData` (RGBA), or RGB, gray with alpha, gray; rows from the top. */
 export interface PixelSamples {
   readonly data: Samples;
@@ -15,9 +18,9 @@ export interface PixelSamples {
 
 /**
  * A picture: a path (Node) or URL; the bytes of a PNG, JPEG, WebP or GIF; samples in memory; or a tensor [height, width, 1 | 3 | 4]
- * of values 0 to 255, as `tf.browser.fromPixels` makes it. The caller keeps what it gives.
+ * of values 0 to 255, as `tf.browser.fromPixels` makes it; or what `look` gave. The caller keeps what it gives.
  */
-export type Picture = string | URL | Uint8Array | ArrayBuffer | Blob | PixelSamples | Tensor;
+export type Picture = string | URL | Uint8Array | ArrayBuffer | Blob | PixelSamples | Tensor | SeenPicture;
 
 /** How a picture's bytes become pixels. */
 export interface PictureOptions {
@@ -43,6 +46,7 @@ export const MAX_PICTURE_BYTES = 256 * 2 ** 20;
  */
 export async function toRawImage(picture: Picture, open: OpenPicture, options: PictureOptions = {}): Promise<RawImage> {
   options.signal?.throwIfAborted();
+  if (isSeen(picture)) return toRawImage(picture.seen, open, options);
   if (picture instanceof TensorClass) return fromTensor(picture);
   if (typeof picture === 'string' || picture instanceof URL) {
     const { bytes, file } = await open(picture, options.signal);

@@ -30,7 +30,8 @@ export async function* streamText(
     return text;
   };
   const generation = { strategy: 'greedy', ...rest } as StreamOptions;
-  const image = encodeOne(git, input, trace);
+  const image = input.held?.image ?? encodeOne(git, input, trace);
+  input.held?.retain();
   try {
     for await (const { id } of streamTokens(sessionOver(git, image, [0], trace), vocabularyOf(git), generation, [
       ids,
@@ -40,7 +41,8 @@ export async function* streamText(
       if (piece !== '') yield piece;
     }
   } finally {
-    disposeCache(image);
+    if (input.held === undefined) disposeCache(image);
+    else input.held.release();
   }
   const tail = clean(detokenizer.flush());
   if (tail !== '') yield tail;

@@ -8,6 +8,7 @@ import type { Git } from './git.js';
 import { decodeText, vocabularyLogits } from './git.js';
 import type { ImageCache, TextCache } from './kv-cache.js';
 import { disposeCache, gatherCache, imageCacheShape, textLength } from './kv-cache.js';
+import { nextTask } from './next-task.js';
 import type { Trace } from './trace.js';
 
 /** What one row is: which picture it looks at, and which of its cache columns hold real tokens (1) or padding (0). */
@@ -95,7 +96,9 @@ export function startSession(git: Git, image: ImageCache, trace?: Trace): Decode
 /** The values of a tensor, which is disposed. */
 async function readBack(x: Tensor3D): Promise<Float32Array> {
   try {
-    return (await x.data()) as Float32Array;
+    const values = (await x.data()) as Float32Array;
+    await nextTask();
+    return values;
   } finally {
     x.dispose();
   }

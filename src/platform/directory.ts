@@ -1,7 +1,7 @@
 import { open, realpath, stat } from 'node:fs/promises';
 import { join, resolve, sep } from 'node:path';
 import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
-import { Image2TextError, ConfigError } from '../errors.js';
+import { ConfigError, Image2TextError } from '../errors.js';
 
 /** A file on disk as a byte source; it is opened for each read and closed after it, so that no handle can be left behind. */
 export async function fromFile(path: string): Promise<ByteSource> {

@@ -2,11 +2,16 @@ import { enableProdMode, getBackend, setBackend } from '@tensorflow/tfjs-core';
 import { BackendError } from '../errors.js';
 
 /** Backends that Node's door can start by name. */
-export const NODE_BACKENDS = ['auto', 'wasm', 'cpu', 'webgpu', 'node', 'node-gpu'] as const;
+export const NODE_BACKENDS = ['auto', 'simd', 'wasm', 'cpu', 'webgpu', 'node', 'node-gpu'] as const;
 export type NodeBackend = (typeof NODE_BACKENDS)[number];
 
 /** Imports what registers the backend; resolves to the name that tfjs knows it by. */
 const START: Readonly<Record<Exclude<NodeBackend, 'auto'>, () => Promise<string>>> = {
+  async simd() {
+    const { registerSimdBackend } = await import('../backend/index.js');
+    registerSimdBackend();
+    return 'simd';
+  },
   async wasm() {
     await import('@tensorflow/tfjs-backend-wasm');
     return 'wasm';
@@ -31,7 +36,7 @@ const START: Readonly<Record<Exclude<NodeBackend, 'auto'>, () => Promise<string>
 };
 
 /** What `auto` tries, best first: all of these come with the package. */
-const AUTOMATIC = ['wasm', 'cpu'] as const;
+const AUTOMATIC = ['simd', 'wasm', 'cpu'] as const;
 
 /**
  * Makes a backend the current one, importing it if need be. `auto` takes the fastest that starts. Call it only where the application

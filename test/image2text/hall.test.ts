@@ -67,6 +67,37 @@ describe('the hall', () => {
       for (const [n, { text }] of answers.entries()) assert.equal(text, answers[n % 2]!.text);
     });
 
+    it('a picture that was looked at, for every kind of call, until it is disposed', async () => {
+      const counts = counter();
+      await expectTensors(0, async () => {
+        const seen = await model.look(MUG, { trace: counts.trace });
+        assert.equal((await model.caption(seen, { trace: counts.trace })).text, MUG_TEXT);
+        assert.equal(
+          (await model.answer(seen, 'what is this?', { strategy: 'greedy', trace: counts.trace })).text,
+          'a mug',
+        );
+        const pieces: string[] = [];
+        for await (const piece of model.stream(seen, { trace: counts.trace })) pieces.push(piece);
+        assert.equal(pieces.join(''), MUG_TEXT);
+        const [best] = await model.classify(seen, ['a mug', 'a sign'], {
+          prompt: 'what is this?',
+          trace: counts.trace,
+        });
+        assert.equal(best!.label, 'a mug');
+        const both = await model.caption([seen, SHIRT, seen], { strategy: 'greedy', trace: counts.trace });
+        assert.deepEqual(
+          both.map(({ text }) => text),
+          [MUG_TEXT, 'a black shirt that says press', MUG_TEXT],
+        );
+        assert.deepEqual([counts.encodes, counts.prefills], [2, 2], 'the mug once and the shirt once');
+        const inFlight = model.caption(seen);
+        seen.dispose();
+        seen.dispose();
+        await assert.rejects(model.caption(seen), DisposedError);
+        await inFlight.catch((error: unknown) => assert.ok(error instanceof DisposedError));
+      });
+    });
+
     it('a thousand class names, with fewer than a thousand decodes', async () => {
       const counts = counter();
       const colors = ['red', 'blue', 'green', 'black', 'white', 'orange', 'pink', 'brown', 'yellow', 'purple'];
@@ -163,6 +194,18 @@ describe('the hall', () => {
       );
       assert.equal(memory().numTensors, before, `run ${run}`);
     }
+  });
+
+  it('an abort from a timer is heard while the model writes', async () => {
+    const controller = new AbortController();
+    const counts = counter();
+    setTimeout(() => controller.abort(new Error('late')), 1);
+    const signal = controller.signal;
+    await assert.rejects(
+      model.caption(MUG, { strategy: 'greedy', minLength: 62, maxLength: 63, signal, trace: counts.trace }),
+      /late/,
+    );
+    assert.ok(counts.steps < 60, `${counts.steps} steps before the timer was heard`);
   });
 
   it('fifty calls at once give what fifty in a row give', async () => {
