@@ -114,30 +114,54 @@ function copyColumns(s: usize, c: usize, ldc: usize, m: i32, columns: i32): void
   }
 }
 
-/** Adds the four partial sums of a row and the bias; all from memory, see tiles.mjs. */
-@inline function finishRow(sums: usize, bias: usize, c: usize): void {
+/** c[8] = a + b + bias, all eight numbers each and from memory, see tiles.mjs. */
+@inline function addThree(a: usize, b: usize, bias: usize, c: usize): void {
   for (let i: usize = 0; i < 32; i += 16) {
-    const even = f32x4.add(v128.load(sums + i), v128.load(sums + i, 32));
-    const odd = f32x4.add(v128.load(sums + i, 64), v128.load(sums + i, 96));
-    v128.store(c + i, f32x4.add(f32x4.add(even, odd), v128.load(bias + i)));
+    v128.store(c + i, f32x4.add(f32x4.add(v128.load(a + i), v128.load(b + i)), v128.load(bias + i)));
   }
 }
 
-/** C[1, n] = a · B + bias for panels p0 to p1, weights decoded on the way. Four steps of k at a time; the rest one by one. */
-function streamRow(a: usize, k: i32, w: usize, format: i32, n: i32, p0: i32, p1: i32, c: usize, bias: usize, spare: usize): void {
-  const bytes = stepBytes(format), even = k & ~3, sums = spare + 32;
+/** A finished panel into C, of which the last has room for `columns` only. */
+@inline function putPanel(sums: usize, other: usize, c: usize, columns: i32, bias: usize, spare: usize): void {
+  addThree(sums, other, bias, columns >= 8 ? c : spare);
+  if (columns < 8) copyColumns(spare, c, 0, 1, columns);
+}
+
+/** C[1, n] = a · B + bias for panels p0 to p1 of float32 weights: four steps of k at a time, the rest one by one. */
+function streamRow32(a: usize, k: i32, w: usize, n: i32, p0: i32, p1: i32, c: usize, bias: usize, spare: usize): void {
+  const even = k & ~3, sums = spare + 32;
   for (let p = p0; p < p1; p++) {
-    const b = w + <usize>p * <usize>k * bytes, columns = min(8, n - (p << 3));
+    const b = w + (<usize>p * <usize>k << 5);
     memory.fill(sums, 0, 128);
-    if (format == F32) streamF32(a, b, sums, even);
-    else if (format == BF16) streamBf16(a, b, sums, even);
-    else streamF16(a, b, sums, even);
-    for (let i = even; i < k; i++) {
-      tile(format, 1, a + (<usize>i << 2), b + <usize>i * bytes, sums, 32, 1, sums, 0);
+    streamF32(a, b, sums, even);
+    for (let i = even; i < k; i++) tileF32(1, a + (<usize>i << 2), b + (<usize>i << 5), sums, 32, 1, sums, 0);
+    addThree(sums, sums + 32, ZEROS, sums);
+    addThree(sums + 64, sums + 96, ZEROS, sums + 32);
+    putPanel(sums, sums + 32, c + (<usize>p << 5), n - (p << 3), biasOf(bias, p), spare);
+  }
+}
+
+/** The same for 16-bit weights: two panels at a time, in blocks of k whose sums are added up. */
+function streamRow16(a: usize, k: i32, w: usize, format: i32, n: i32, p0: i32, p1: i32, c: usize, bias: usize, spare: usize): void {
+  const panel = <usize>k << 4, even = k & ~1, totals = spare + 32, sums = totals + 64;
+  for (let p = p0; p < p1; p += 2) {
+    const b = w + <usize>p * panel, next = p + 1 < p1 ? panel : 0;
+    memory.fill(totals, 0, 64);
+    for (let k0 = 0; k0 < even; k0 += K_BLOCK) {
+      const kb = min(K_BLOCK, even - k0), at = b + (<usize>k0 << 4), x = a + (<usize>k0 << 2);
+      memory.fill(sums, 0, 64);
+      if (format == BF16) streamBf16(x, at, next, sums, kb);
+      else streamF16(x, at, next, sums, kb);
+      addThree(totals, sums, ZEROS, totals);
+      addThree(totals + 32, sums + 32, ZEROS, totals + 32);
     }
-    const at = c + (<usize>p << 5);
-    finishRow(sums, biasOf(bias, p), columns == 8 ? at : spare);
-    if (columns < 8) copyColumns(spare, at, 0, 1, columns);
+    if (even < k) {
+      const at = b + (<usize>even << 4), x = a + (<usize>even << 2);
+      tile(format, 1, x, at, totals, 32, 1, totals, 0);
+      tile(format, 1, x, at + next, totals + 32, 32, 1, totals + 32, 0);
+    }
+    putPanel(totals, ZEROS, c + (<usize>p << 5), n - (p << 3), biasOf(bias, p), spare);
+    if (next) putPanel(totals + 32, ZEROS, c + (<usize>(p + 1) << 5), n - (p + 1 << 3), biasOf(bias, p + 1), spare);
   }
 }
 
@@ -152,7 +176,8 @@ export function linearJob(chunk: i32, thread: i32): void {
   const p0 = (chunk % paramInt(15)) * perChunk, p1 = min(p0 + perChunk, (n + 7) >> 3);
   const spare = param(11) + <usize>thread * param(12);
   const tiles = param(0) + (<usize>row0 * <usize>k << 2), c = param(7) + <usize>row0 * ldc;
-  if (m == 1 && format != INT8) streamRow(tiles, k, param(3), format, n, p0, p1, c, bias, spare);
+  if (m == 1 && format == F32) streamRow32(tiles, k, param(3), n, p0, p1, c, bias, spare);
+  else if (m == 1 && format != INT8) streamRow16(tiles, k, param(3), format, n, p0, p1, c, bias, spare);
   else multiply(tiles, rows, k, param(3), format, param(5), n, p0, p1, c, ldc, bias, spare);
   activate(paramInt(10), c, ldc, rows, p0, p1, n);
 }
@@ -204,15 +229,14 @@ function scaleTile(sums: usize, rows: i32, c: usize, ldc: usize, rowScales: usiz
   }
 }
 
-/** The exact sums of a single row and a panel. */
-function streamRowInt8(a: usize, b: usize, sums: usize, pairs: i32): void {
-  const even = pairs & ~1;
-  memory.fill(sums, 0, 64);
-  streamInt8(a, b, sums, even);
-  for (let j: usize = 0; j < 32; j += 16) v128.store(sums + j, i32x4.add(v128.load(sums + j), v128.load(sums + j, 32)));
+/** The exact sums of a single row and two panels of int8 weights, `next` bytes apart, at `sums` [2, 8]. */
+function streamRowInt8(a: usize, b: usize, next: usize, sums: usize, pairs: i32): void {
+  const even = pairs & ~1, rest = sums + 64;
+  streamInt8(a, b, next, sums, even);
   if (pairs == even) return;
-  tileInt8(1, a + (<usize>even << 2), b + (<usize>even << 4), sums + 32, 1);
-  for (let j: usize = 0; j < 32; j += 16) v128.store(sums + j, i32x4.add(v128.load(sums + j), v128.load(sums + j, 32)));
+  tileInt8(1, a + (<usize>even << 2), b + (<usize>even << 4), rest, 1);
+  tileInt8(1, a + (<usize>even << 2), b + (<usize>even << 4) + next, rest + 32, 1);
+  for (let j: usize = 0; j < 64; j += 16) v128.store(sums + j, i32x4.add(v128.load(sums + j), v128.load(rest + j)));
 }
 
 /**
@@ -220,20 +244,33 @@ function streamRowInt8(a: usize, b: usize, sums: usize, pairs: i32): void {
  * rows. One block; at most STREAM_ROWS rows.
  */
 export function linearInt8Job(chunk: i32, thread: i32): void {
-  const m = paramInt(1), pairs = (paramInt(2) + 1) >> 1, n = paramInt(6), ldc = param(8), rowScales = param(16);
-  const p0 = chunk * paramInt(13), p1 = min(p0 + paramInt(13), (n + 7) >> 3);
+  const m = paramInt(1), pairs = (paramInt(2) + 1) >> 1, n = paramInt(6), ldc = param(8);
+  const p0 = chunk * paramInt(13), p1 = min(p0 + paramInt(13), (n + 7) >> 3), panel = <usize>pairs << 4;
   const spare = param(11) + <usize>thread * param(12), sums = spare + (<usize>m << 5);
-  for (let p = p0; p < p1; p++) {
-    const b = param(3) + (<usize>(p * pairs) << 4), columns = min(8, n - (p << 3));
-    const at = param(7) + (<usize>p << 5), c = columns == 8 ? at : spare, step: usize = columns == 8 ? ldc : 32;
-    for (let i = 0; i < m; i += TILE_ROWS) {
-      const rows = min(TILE_ROWS, m - i), a = param(0) + (<usize>(i * pairs) << 2);
-      if (m == 1) streamRowInt8(a, b, sums, pairs);
-      else tileInt8(rows, a, b, sums, pairs);
-      const first = c + <usize>i * step, scales = param(5) + (<usize>p << 5);
-      scaleTile(sums, rows, first, step, rowScales + (<usize>i << 2), scales, biasOf(param(9), p));
+  if (m == 1) {
+    for (let p = p0; p < p1; p += 2) {
+      const next = p + 1 < p1 ? panel : 0;
+      streamRowInt8(param(0), param(3) + <usize>p * panel, next, sums, pairs);
+      scalePanel(sums, 0, 1, p, spare);
+      if (next) scalePanel(sums + 32, 0, 1, p + 1, spare);
     }
-    if (columns < 8) copyColumns(spare, at, ldc, m, columns);
+  } else {
+    for (let p = p0; p < p1; p++) {
+      for (let i = 0; i < m; i += TILE_ROWS) {
+        const rows = min(TILE_ROWS, m - i);
+        tileInt8(rows, param(0) + (<usize>(i * pairs) << 2), param(3) + <usize>p * panel, sums, pairs);
+        scalePanel(sums, i, rows, p, spare);
+      }
+    }
   }
   activate(paramInt(10), param(7), ldc, m, p0, p1, n);
+}
+
+/** The sums of `rows` rows from row i on and panel p into C; parameters of `linearInt8Job`. */
+function scalePanel(sums: usize, i: i32, rows: i32, p: i32, spare: usize): void {
+  const ldc = param(8), columns = min(8, paramInt(6) - (p << 3)), offset = <usize>p << 5;
+  const at = param(7) + <usize>i * ldc + offset, rowScales = param(16) + (<usize>i << 2), bias = biasOf(param(9), p);
+  if (columns == 8) return scaleTile(sums, rows, at, ldc, rowScales, param(5) + offset, bias);
+  scaleTile(sums, rows, spare, 32, rowScales, param(5) + offset, bias);
+  copyColumns(spare, at, ldc, rows, columns);
 }

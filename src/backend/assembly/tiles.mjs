@@ -64,38 +64,65 @@ ${each(rows, (i) => `  v128.store(c, l${i}); v128.store(c, h${i}, 16);${i + 1 < 
 `;
 }
 
-/** Steps that a single row takes at a time, each into its own sum, to hide the latency of the additions: as many as registers hold. */
-const PHASES = { F32: 4, Bf16: 2, F16: 2 };
-
-/** Interleaved partial sums of x[k] · panel for a single row, added to what stands at `sums` [4, 8]. k is a multiple of 4. */
-function stream(format) {
+/** Four interleaved partial sums of x[k] · panel for a single row, added to what stands at `sums` [4, 8]. k is a multiple of 4. */
+function streamFour(format) {
   const { bytes } = FORMATS[format];
-  const phases = PHASES[format];
   const step = (u) => `${loadStep(format, u * bytes, `_${u}`)}
     const x${u} = v128.load_splat<f32>(a, ${u * 4}); p${u} = fma(x${u}, l_${u}, p${u}); q${u} = fma(x${u}, h_${u}, q${u});`;
   return `
 export function stream${format}(a: usize, b: usize, sums: usize, k: i32): void {
-${constants(format)}${each(phases, (u) => `  let p${u} = v128.load(sums, ${u * 32}), q${u} = v128.load(sums, ${u * 32 + 16});`)}
+${each(4, (u) => `  let p${u} = v128.load(sums, ${u * 32}), q${u} = v128.load(sums, ${u * 32 + 16});`)}
   const end = b + <usize>k * ${bytes};
-  for (; b < end; b += ${phases * bytes}, a += ${phases * 4}) {
-${each(phases, step)}
+  for (; b < end; b += ${4 * bytes}, a += 16) {
+${each(4, step)}
   }
-${each(phases, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, ${u * 32 + 16});`)}
+${each(4, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, ${u * 32 + 16});`)}
 }
 `;
 }
 
-/** One row against int8 weights, two pairs of k at a time; the sums are left at `sums` [2, 8]. `pairs` is even. */
-const int8Stream = () => `
-export function streamInt8(a: usize, b: usize, sums: usize, pairs: i32): void {
-  const end = b + (<usize>pairs << 4);
-${each(2, (u) => `  let p${u} = v128.load(sums, ${u * 32}), q${u} = v128.load(sums, ${u * 32 + 16});`)}
-  for (; b < end; b += 32, a += 8) {
-${each(2, (u) => `    const x${u} = v128.load_splat<i32>(a, ${u * 4}); p${u} = i32x4.add(p${u}, i32x4.dot_i16x8_s(x${u}, v128.load_ext<i8>(b, ${u * 16}))); q${u} = i32x4.add(q${u}, i32x4.dot_i16x8_s(x${u}, v128.load_ext<i8>(b, ${u * 16 + 8})));`)}
+/**
+ * x[k] · two panels, `next` bytes apart, for a single row, added to what stands at `sums` [2, 8]. k is even. Sharing x between two
+ * panels saves instructions: the fewer there are to a byte, the more bytes a processor has on their way from memory at once.
+ */
+function streamTwo(format) {
+  const { bytes } = FORMATS[format];
+  const step = (u) => `${loadStep(format, u * bytes, `_${u}`)}
+    const x${u} = v128.load_splat<f32>(a, ${u * 4}); p0 = fma(x${u}, l_${u}, p0); q0 = fma(x${u}, h_${u}, q0);
+${loadStep(format, u * bytes, `_${u + 2}`).replaceAll('(b,', '(c,')}
+    p1 = fma(x${u}, l_${u + 2}, p1); q1 = fma(x${u}, h_${u + 2}, q1);`;
+  return `
+export function stream${format}(a: usize, b: usize, next: usize, sums: usize, k: i32): void {
+${constants(format)}${each(2, (u) => `  let p${u} = v128.load(sums, ${u * 32}), q${u} = v128.load(sums, ${u * 32 + 16});`)}
+  const end = b + <usize>k * ${bytes};
+  let c = b + next;
+  for (; b < end; b += ${2 * bytes}, c += ${2 * bytes}, a += 8) {
+${each(2, step)}
   }
 ${each(2, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, ${u * 32 + 16});`)}
 }
 `;
+}
+
+/** One row against two panels of int8 weights, `next` bytes apart; the sums are left at `sums` [2, 8]. `pairs` is even. */
+const int8Stream = () => {
+  const add = (sum, u, pointer, at) =>
+    `${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(x${u}, v128.load_ext<i8>(${pointer}, ${at})));`;
+  const step = (u) => `    const x${u} = v128.load_splat<i32>(a, ${u * 4});
+    ${add('p0', u, 'b', u * 16)} ${add('q0', u, 'b', u * 16 + 8)}
+    ${add('p1', u, 'c', u * 16)} ${add('q1', u, 'c', u * 16 + 8)}`;
+  return `
+export function streamInt8(a: usize, b: usize, next: usize, sums: usize, pairs: i32): void {
+${each(2, (u) => `  let p${u} = v128.load(ZEROS), q${u} = v128.load(ZEROS);`)}
+  const end = b + (<usize>pairs << 4);
+  let c = b + next;
+  for (; b < end; b += 32, c += 32, a += 8) {
+${each(2, step)}
+  }
+${each(2, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, ${u * 32 + 16});`)}
+}
+`;
+};
 
 /** int8 weights in pairs of k against rows rounded to 16 bits: exact integer sums, [rows, 8] at `sums`. */
 function int8Tile(rows) {
@@ -144,7 +171,7 @@ const MASKS: usize = memory.data<u32>([
   for (const format of Object.keys(FORMATS)) {
     parts.push(...range(MAX_ROWS).map((i) => tile(format, i + 1)));
     parts.push(choose(`tile${format}`, parameters, 'a, b, c, ldc, k, base, step', MAX_ROWS));
-    parts.push(stream(format));
+    parts.push(format === 'F32' ? streamFour(format) : streamTwo(format));
   }
   parts.push(...range(MAX_ROWS).map((i) => int8Tile(i + 1)));
   parts.push(int8Stream());
