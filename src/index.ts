@@ -28,12 +28,12 @@ export type { SightOptions } from './image2text/eyes.js';
 export type { GenerateSequencesOptions, Image2Text } from './image2text/image2text.js';
 export type { LoadOptions } from './image2text/load.js';
 export { loadImage2Text } from './image2text/load.js';
-export type { LoadEvent, OnLoadEvent } from './image2text/load-events.js';
 export type { OpenPicture, Picture, PixelSamples } from './image2text/pictures.js';
 export type { SeenPicture } from './image2text/seen.js';
 export * from './image2text/types.js';
 export type { Frames, OpenVideo, Video } from './image2text/videos.js';
 export { frames } from './image2text/videos.js';
+export type { LoadEvent, OnLoadEvent } from './load-events.js';
 export type { Git } from './model/git.js';
 export {
   decodeText,

@@ -4,12 +4,13 @@
  */
 import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
 import { HubError } from '../errors.js';
+import type { OnLoadEvent } from '../load-events.js';
 import { checkEndpoint, DEFAULT_ENDPOINT, infoUrl, resolveUrl } from './address.js';
 import { bodyChunks, bodyText, discard } from './body.js';
 import { DEFAULT_LIMITS, type HubClient, type HubFetch, type HubLimits, send } from './client.js';
 import { isAbsent, isTransient, statusError } from './failures.js';
 import { checkFileName, checkRepoId, checkRevision, fileLabel } from './names.js';
-import { type OnDownloadProgress, type ProgressReport, progressReport } from './progress.js';
+import { type ProgressReport, progressReport } from './progress.js';
 import { parseInfo, type RepoFile, type RepoInfo } from './repo-info.js';
 import { withRetries } from './retry.js';
 
@@ -18,7 +19,7 @@ export interface BrowserFilesOptions {
   readonly endpoint?: string | undefined;
   readonly token?: string | undefined;
   readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: OnDownloadProgress | undefined;
+  readonly onProgress?: OnLoadEvent | undefined;
   readonly limits?: Partial<HubLimits> | undefined;
   readonly fetch?: HubFetch | undefined;
   /** The page's `caches` by default; `null` keeps nothing. */

@@ -1,29 +1,6 @@
+import type { LoadedBytes, OnLoadEvent } from '../load-events.js';
+
 /** Progress events, shaped as transformers.js shapes them, so that the same progress bar serves both. */
-
-/** Bytes of one file. */
-export interface FileProgress {
-  readonly loaded: number;
-  readonly total: number;
-}
-
-/** `name` is the repository, `loaded` and `total` are bytes, `progress` is 0 to 100. Loaders send `ready` when all is done. */
-export type DownloadProgress =
-  | { readonly status: 'initiate' | 'download' | 'done'; readonly name: string; readonly file: string }
-  | ({
-      readonly status: 'progress';
-      readonly name: string;
-      readonly file: string;
-      readonly progress: number;
-    } & FileProgress)
-  | ({
-      readonly status: 'progress_total';
-      readonly name: string;
-      readonly progress: number;
-      readonly files: Readonly<Record<string, FileProgress>>;
-    } & FileProgress)
-  | { readonly status: 'ready'; readonly task: string; readonly model: string };
-
-export type OnDownloadProgress = (event: DownloadProgress) => void;
 
 /** What happens to the files of one repository, as events. */
 export interface ProgressReport {
@@ -39,8 +16,8 @@ export interface ProgressReport {
 const STEP = 200;
 
 /** Makes the events of repository `name`. What `onProgress` throws ends the download. */
-export function progressReport(name: string, onProgress: OnDownloadProgress | undefined): ProgressReport {
-  const files = new Map<string, FileProgress>();
+export function progressReport(name: string, onProgress: OnLoadEvent | undefined): ProgressReport {
+  const files = new Map<string, LoadedBytes>();
   const emit = onProgress ?? (() => undefined);
   const percent = (loaded: number, total: number) => (total === 0 ? 100 : (loaded / total) * 100);
 

@@ -1,10 +1,12 @@
 /** One download call: its options and the environment, read and checked once, before any request. */
+
+import type { OnLoadEvent } from '../load-events.js';
 import { type EnvironmentVariables, hubCache, type RepoPaths, repoPaths } from './cache-paths.js';
 import type { HubClient, HubFetch, HubLimits } from './client.js';
 import { endpointFrom, isOffline, limitsFrom, symlinksDisabled, tokenFrom } from './environment.js';
 import { checkRepoId, checkRevision } from './names.js';
 import { nodeTransport } from './node-transport.js';
-import { type OnDownloadProgress, type ProgressReport, progressReport } from './progress.js';
+import { type ProgressReport, progressReport } from './progress.js';
 import { freeBytes } from './storage.js';
 
 /** Options of all downloads. What is not given comes from the environment (see `environment.ts`). */
@@ -18,7 +20,7 @@ export interface DownloadOptions {
   /** Another Hub or a mirror. */
   readonly endpoint?: string | undefined;
   readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: OnDownloadProgress | undefined;
+  readonly onProgress?: OnLoadEvent | undefined;
   /** Use what the cache has, without any request. */
   readonly localFilesOnly?: boolean | undefined;
   /** Hash every cached file again, also those known to be unchanged since they were right. */

@@ -1,14 +1,14 @@
 import { setBackend } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { BackendError } from '../errors.js';
+import type { OnLoadEvent } from '../load-events.js';
 import type { LoadGitOptions } from '../model/load-git.js';
 import { loadGitParams, openGit } from '../model/load-git.js';
 import { openImageConfig, openTokenizer } from './checkpoint-files.js';
 import { createImage2Text } from './create.js';
 import type { SightOptions } from './eyes.js';
 import type { Image2Text } from './image2text.js';
-import type { OnLoadEvent } from './load-events.js';
-import { weightEvents } from './load-events.js';
+import { weightEvents } from './weight-events.js';
 
 /** How a model is loaded and how it sees. */
 export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, SightOptions {

@@ -1,6 +1,6 @@
 import { DisposedError, OptionError, quote } from '../errors.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import type { OnLoadEvent } from '../image2text/load-events.js';
+import type { OnLoadEvent } from '../load-events.js';
 import { imageClassification, readLabels } from './label-task.js';
 import { checkSignal, contradiction, type Given, readOptions, withoutNulls, wrongType } from './option-names.js';
 import { visualQuestionAnswering } from './question-task.js';

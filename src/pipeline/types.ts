@@ -1,10 +1,10 @@
 import type { GenerateOptions, TokenListener } from '../generation/options.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { LoadOptions } from '../image2text/load.js';
-import type { OnLoadEvent } from '../image2text/load-events.js';
 import type { Picture } from '../image2text/pictures.js';
 import type { LookOptions, TokenStreamer } from '../image2text/types.js';
 import type { Video } from '../image2text/videos.js';
+import type { OnLoadEvent } from '../load-events.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { EitherCase } from './option-names.js';
 

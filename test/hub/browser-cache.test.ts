@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { build } from 'esbuild';
 import { readBytes } from '../../src/checkpoint/byte-source.js';
 import { type BrowserFilesOptions, fetchModelFiles } from '../../src/hub/browser-cache.js';
-import type { DownloadProgress } from '../../src/hub/progress.js';
+import type { LoadEvent } from '../../src/load-events.js';
 import { ROOT } from '../support/fixtures.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
 import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes } from './room.js';
@@ -33,7 +33,7 @@ describe('hub: the cache of a page', () => {
 
   it('fetches once, then reads the cache, also without network', async () => {
     const { kept, caches } = memoryCaches();
-    const events: DownloadProgress[] = [];
+    const events: LoadEvent[] = [];
     const first = files({ caches, onProgress: (event) => events.push(event) });
     assert.equal(first.label, 'owner/name@main');
     assert.equal(await first.open('nope.json'), undefined);
@@ -87,7 +87,7 @@ describe('hub: the cache of a page', () => {
     hub.pace = { bytes: 8192, ms: 5 };
     const stop = new AbortController();
     const reason = new Error('enough');
-    const onProgress = (event: DownloadProgress) => event.status === 'progress' && stop.abort(reason);
+    const onProgress = (event: LoadEvent) => event.status === 'progress' && stop.abort(reason);
     await assert.rejects(
       files({ caches: null, signal: stop.signal, onProgress }).open(FILE),
       (error) => error === reason,

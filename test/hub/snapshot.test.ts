@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { existsSync, lstatSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { scanCacheDir } from '@huggingface/hub';
-import { type DownloadProgress, downloadFile, downloadSnapshot, type SnapshotOptions } from '../../src/hub/index.js';
+import { downloadFile, downloadSnapshot, type SnapshotOptions } from '../../src/hub/index.js';
+import type { LoadEvent } from '../../src/load-events.js';
 import { type HubFile, type LocalHub, sha256, startHub } from '../support/local-hub.js';
 import {
   assertDisconnected,
@@ -114,7 +115,7 @@ describe('hub: snapshots', () => {
 
   it('tells its progress as transformers.js does', () =>
     withFolder(async (cacheDir) => {
-      const events: DownloadProgress[] = [];
+      const events: LoadEvent[] = [];
       await get(cacheDir, { onProgress: (event) => events.push(event) });
       const ofWeights = events.filter((event) => 'file' in event && event.file === FILE);
       assert.deepEqual(ofWeights.slice(0, 2), [

@@ -1,5 +1,3 @@
-import type { LoadProgress } from '../checkpoint/load-params.js';
-
 /** Bytes of one file. */
 export interface LoadedBytes {
   readonly loaded: number;
@@ -27,20 +25,3 @@ export type LoadEvent =
   | { readonly status: 'ready'; readonly task: string; readonly model: string };
 
 export type OnLoadEvent = (event: LoadEvent) => void;
-
-const FILE = 'weights';
-
-/** Tells `onEvent` how far the weights of `model` are; `undefined` where nobody listens. */
-export function weightEvents(
-  model: string,
-  onEvent: OnLoadEvent | undefined,
-): ((progress: LoadProgress) => void) | undefined {
-  if (onEvent === undefined) return undefined;
-  let started = false;
-  return ({ loaded, total }) => {
-    if (!started) onEvent({ status: 'initiate', name: model, file: FILE });
-    started = true;
-    onEvent({ status: 'progress', name: model, file: FILE, progress: (100 * loaded) / total, loaded, total });
-    if (loaded === total) onEvent({ status: 'done', name: model, file: FILE });
-  };
-}
