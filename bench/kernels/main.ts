@@ -46,10 +46,13 @@ async function report({ name, flops, bytes, run, prepare }: Case): Promise<void>
   const ratio = bound === 'peak' || bytes > 0 ? `${fixed((rate / top) * 100, 0)} %` : '';
   let line = `${name.padEnd(36)}${fixed(took.median, 3)} ms ${fixed(rate)} of ${fixed(top)} ${bound === 'peak' ? 'GFLOP/s' : 'GB/s   '}${ratio}`;
   if (threads > 1) {
+    const alone = measure(body, { clock: true });
     setThreads(threads);
-    const many = measure(body, { threads });
+    await new Promise((resolve) => setTimeout(resolve, 100)); // the workers start
+    const many = measure(body, { threads, clock: true });
     setThreads(1);
-    line += `   ${threads} threads ${fixed(many.median, 3)} ms, ${(took.median / many.median).toFixed(2)}x`;
+    const ratios = `${(alone.median / many.median).toFixed(2)}x, at best ${(alone.best / many.best).toFixed(2)}x`;
+    line += `   ${threads} threads ${fixed(many.median, 3)} ms, ${ratios}`;
   }
   line += `   quiet ${took.quiet}/${took.samples}`;
   tf.dispose(ours);

@@ -19,10 +19,10 @@ const QUIET = 0.96;
 const SAMPLE = 2;
 
 /**
- * Runs `body` for about `seconds`, at least 7 samples, after a warm-up. On one thread a sample is the processor time that it
- * took, which waiting for others does not lengthen; on several it is the time by the clock.
+ * Runs `body` for about `seconds`, at least 7 samples, after a warm-up. A sample is the processor time that it took, which waiting
+ * for others does not lengthen; or the time by the clock, to compare numbers of threads.
  */
-export function measure(body: () => void, { seconds = 0.6, threads = 1 } = {}): Timing {
+export function measure(body: () => void, { seconds = 0.6, threads = 1, clock: byClock = false } = {}): Timing {
   for (let i = 0; i < 3; i++) body();
   const first = performance.now();
   body();
@@ -36,7 +36,7 @@ export function measure(body: () => void, { seconds = 0.6, threads = 1 } = {}): 
     const clock = performance.now() - start;
     const { user, system } = process.cpuUsage(cpu);
     const busy = (user + system) / 1000;
-    const took = (threads === 1 ? Math.min(clock, busy) : clock) / turns;
+    const took = (byClock ? clock : Math.min(clock, busy)) / turns;
     all.push(took);
     if (busy >= clock * threads * QUIET) quiet.push(took);
   }
