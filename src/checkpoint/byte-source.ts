@@ -4,6 +4,8 @@ export interface ByteSource {
   readonly size: number;
   /** A view of [start, end); reading happens only in `arrayBuffer()`. */
   slice(start: number, end: number): { arrayBuffer(): Promise<ArrayBuffer> };
+  /** Fills `target` with the bytes from `start` on, without memory of its own; rejects where there are fewer. Not every source can. */
+  readInto?(start: number, target: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
 /** A folder of named files: a directory, a list of `File`s, a repository on the Hub. */

@@ -38,27 +38,38 @@ function halfTable(): Float32Array {
   return table;
 }
 
-function widenHalf(bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+/** Widens into `target` where it is given, which has the right length. */
+type Widen = (bytes: Uint8Array<ArrayBuffer>, target?: Float32Array<ArrayBuffer>) => Float32Array<ArrayBuffer>;
+
+const widenHalf: Widen = (bytes, target) => {
   const bits = view(Uint16Array, bytes);
   const table = halfTable();
-  const values = new Float32Array(bits.length);
+  const values = target ?? new Float32Array(bits.length);
   for (let i = 0; i < bits.length; i++) values[i] = table[bits[i]!]!;
   return values;
-}
+};
 
 /** A bfloat16 is the upper half of a float32. */
-function widenBrain(bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+const widenBrain: Widen = (bytes, target) => {
   const bits = view(Uint16Array, bytes);
-  const words = new Uint32Array(bits.length);
+  const values = target ?? new Float32Array(bits.length);
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < bits.length; i++) words[i] = bits[i]! << 16;
-  return new Float32Array(words.buffer);
-}
+  return values;
+};
 
-const TO_FLOAT32: ReadonlyMap<string, (bytes: Uint8Array<ArrayBuffer>) => Float32Array<ArrayBuffer>> = new Map([
+const roundDoubles: Widen = (bytes, target) => {
+  const doubles = view(Float64Array, bytes);
+  if (target === undefined) return new Float32Array(doubles);
+  target.set(doubles);
+  return target;
+};
+
+const TO_FLOAT32: ReadonlyMap<string, Widen> = new Map([
   ['F32', (bytes: Uint8Array<ArrayBuffer>) => view<Float32Array<ArrayBuffer>>(Float32Array, bytes)],
   ['F16', widenHalf],
   ['BF16', widenBrain],
-  ['F64', (bytes: Uint8Array<ArrayBuffer>) => new Float32Array(view<Float64Array>(Float64Array, bytes))],
+  ['F64', roundDoubles],
 ]);
 
 /** Dtypes that become weights; all others are for buffers, or refused. */
@@ -68,11 +79,18 @@ export const WEIGHT_DTYPES: readonly string[] = [...TO_FLOAT32.keys()];
 export const isWeight = ({ dtype, scales }: Pick<StoredTensor, 'dtype' | 'scales'>): boolean =>
   WEIGHT_DTYPES.includes(dtype) || (dtype === 'I8' && scales !== undefined);
 
-/** Stored F32, F16, BF16 or F64 (rounded once) as float32. Throws WeightError (`unsupported-dtype`) for any other dtype. */
-export function toFloat32(tensor: TensorLabel, bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+/**
+ * Stored F32, F16, BF16 or F64 (rounded once) as float32: F32 is a view where it can be, others are widened into `target` if it is given.
+ * Throws WeightError (`unsupported-dtype`) for any other dtype.
+ */
+export function toFloat32(
+  tensor: TensorLabel,
+  bytes: Uint8Array<ArrayBuffer>,
+  target?: Float32Array<ArrayBuffer>,
+): Float32Array<ArrayBuffer> {
   const widen = TO_FLOAT32.get(tensor.dtype);
   if (!widen) throw unsupportedDtype(tensor, WEIGHT_DTYPES);
-  return widen(bytes);
+  return widen(bytes, target);
 }
 
 /** Host numbers of a stored tensor. */
@@ -92,7 +110,7 @@ const HOST_ARRAYS: ReadonlyMap<string, (bytes: Uint8Array<ArrayBuffer>) => HostA
   string,
   (bytes: Uint8Array<ArrayBuffer>) => HostArray
 >([
-  ...TO_FLOAT32,
+  ...[...TO_FLOAT32].map(([dtype, widen]) => [dtype, (bytes: Uint8Array<ArrayBuffer>) => widen(bytes)] as const),
   ['F64', (bytes) => view<Float64Array>(Float64Array, bytes)],
   ['I64', (bytes) => view<BigInt64Array>(BigInt64Array, bytes)],
   ['U64', (bytes) => view<BigUint64Array>(BigUint64Array, bytes)],

@@ -43,17 +43,17 @@ export function attachScales(tensors: TensorMap, metadata: Readonly<Record<strin
   return joined;
 }
 
-/** The scales of an int8 tensor. Throws WeightError (`bad-scale`) for one that is not finite or below 0. */
+/** The scales of an int8 tensor. Throws WeightError (`bad-scale`) for one that is below 0, or gives no finite weights. */
 export async function readScales(scales: StoredTensor): Promise<Float32Array<ArrayBuffer>> {
   const bytes = (await scales.read()).slice(); // aligned, whatever the file
   const values = new Float32Array(bytes.buffer);
-  const odd = values.findIndex((value) => !(value >= 0 && value < Number.POSITIVE_INFINITY));
+  const odd = values.findIndex((value) => !(value >= 0 && Math.fround(value * INT8_LIMIT) < Number.POSITIVE_INFINITY));
   if (odd >= 0) throw fault(scales, 'bad-scale', `scale ${odd} is ${values[odd]}; a finite number from 0 on is needed`);
   return values;
 }
 
 /**
- * int8 weights as float32. `first`: which element of the tensor `bytes` begins with.
+ * int8 weights as float32 into `values`, which has their number. `first`: which element of the tensor `bytes` begins with.
  * Throws WeightError (`int8-range`) for -128, which the scheme leaves out so that negating never overflows.
  */
 export function dequantise(
@@ -61,23 +61,24 @@ export function dequantise(
   bytes: Uint8Array<ArrayBuffer>,
   first: number,
   scales: Float32Array,
-): Float32Array<ArrayBuffer> {
+  values: Float32Array,
+): void {
   const numbers = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const values = new Float32Array(numbers.length);
   let least = 0;
   eachChannel(numbers.length, first, stored.shape, (channel, begin, end) => {
     const scale = scales[channel]!;
+    let low = 0;
     for (let i = begin; i < end; i++) {
       const number = numbers[i]!;
-      if (number < least) least = number;
+      if (number < low) low = number;
       values[i] = number * scale;
     }
+    least = Math.min(least, low);
   });
   if (least < -INT8_LIMIT) {
     const place = first + numbers.indexOf(least);
     throw fault(stored, 'int8-range', `value ${place} is ${least}; the scheme goes from -127 to 127`);
   }
-  return values;
 }
 
 /** Visits the parts of a piece of `count` elements, of which `first` is the first in its tensor, that lie in one output channel each. */

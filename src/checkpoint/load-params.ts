@@ -1,10 +1,10 @@
-import { dispose, type Tensor, tensor } from '@tensorflow/tfjs-core';
+import { dispose, type Tensor, tensor, tensor1d } from '@tensorflow/tfjs-core';
 import type { WeightFault } from '../errors.js';
 import { type Layout, mapSpec, type ParamsOf, type SpecTree, specEntries } from '../layers/param-spec.js';
 import { compareWeights, type NeededParam } from './compare-weights.js';
 import { turnedShape } from './layout.js';
-import { readWeights } from './read-weights.js';
-import type { TensorMap } from './stored-tensor.js';
+import { beginReading, piecePool, type Reading } from './read-weights.js';
+import { elementCount, type TensorMap } from './stored-tensor.js';
 
 /** One tensor was loaded. `loaded` and `total` are bytes in the checkpoint. */
 export interface LoadProgress {
@@ -57,14 +57,14 @@ async function loadTensors(
   });
   const total = needed.reduce((sum, { name }) => sum + stored.get(name)!.byteLength, 0);
   const made = new Map<string, Tensor>();
+  const room = options.upload === undefined && (await copiesAtOnce()) ? roomFor(needed) : undefined;
   try {
     let loaded = 0;
-    for (const { name, spec: leaf } of needed) {
-      const source = stored.get(name)!;
-      const values = await readWeights(source, leaf);
+    for (const { name, spec: leaf, reading } of readAhead(inFileOrder(needed, stored), stored)) {
+      const values = await reading.finish(room?.subarray(0, elementCount(leaf.shape)));
       signal?.throwIfAborted();
       made.set(name, upload(values, turnedShape(leaf.shape, leaf.layout), name, leaf.layout));
-      loaded += source.byteLength;
+      loaded += stored.get(name)!.byteLength;
       onProgress?.({ name, loaded, total });
     }
   } catch (error) {
@@ -72,4 +72,49 @@ async function loadTensors(
     throw error;
   }
   return made;
+}
+
+/** As the header lists them, which is mostly as they lie in the file. */
+function inFileOrder(needed: readonly NeededParam[], stored: TensorMap): NeededParam[] {
+  const order = new Map([...stored.keys()].map((name, position) => [name, position]));
+  return [...needed].sort((a, b) => order.get(a.name)! - order.get(b.name)!);
+}
+
+/** Bytes of the tensors to come that are read while one is worked on: many small ones, or a piece of a large one. */
+const AHEAD = 4 * 2 ** 20;
+
+/** The parameters in turn, each with its reading, which has begun some time before. */
+function* readAhead(
+  needed: readonly NeededParam[],
+  stored: TensorMap,
+): Generator<NeededParam & { readonly reading: Reading }> {
+  const pool = piecePool();
+  const begun: Reading[] = [];
+  let bytes = 0;
+  for (const [turn, param] of needed.entries()) {
+    while (turn + begun.length < needed.length && (begun.length < 2 || bytes < AHEAD)) {
+      const { name, spec } = needed[turn + begun.length]!;
+      begun.push(beginReading(stored.get(name)!, spec, pool));
+      bytes += begun.at(-1)!.bytesAhead;
+    }
+    const reading = begun.shift()!;
+    bytes -= reading.bytesAhead;
+    yield { ...param, reading };
+  }
+}
+
+/** Memory for the largest tensor, used for each: fresh memory of that size costs more than what is done in it. */
+const roomFor = (needed: readonly NeededParam[]): Float32Array<ArrayBuffer> =>
+  new Float32Array(Math.max(0, ...needed.map(({ spec }) => elementCount(spec.shape))));
+
+/** Does the backend copy values when a tensor is made, or will it still look at the caller's array later (cpu, webgl)? */
+async function copiesAtOnce(): Promise<boolean> {
+  const values = new Float32Array([1]);
+  const probe = tensor1d(values, 'float32');
+  try {
+    values[0] = 2;
+    return (await probe.data())[0] === 1;
+  } finally {
+    probe.dispose();
+  }
 }

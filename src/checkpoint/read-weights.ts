@@ -1,79 +1,133 @@
 import { WeightError } from '../errors.js';
 import type { TensorSpec } from '../layers/param-spec.js';
+import { type BufferPool, bufferPool } from './buffer-pool.js';
 import { toFloat32 } from './dtype.js';
 import { dequantise, readScales } from './int8.js';
-import { turnKernels, turnRows } from './layout.js';
+import { TURNED_ROWS, turnKernels, turnRows } from './layout.js';
 import { elementCount, nameOf, type StoredTensor } from './stored-tensor.js';
 
-/** Bytes read at a time where values must be converted or turned, so that a matrix is in memory once, not twice. */
-const CHUNK_BYTES = 4 * 2 ** 20;
+/** Elements read at a time where values must be converted or turned, so that a matrix is in memory once, not twice. */
+const PIECE = 2 ** 20;
+
+/** A tensor whose first bytes are on their way. */
+export interface Reading {
+  /** How many bytes that is. */
+  readonly bytesAhead: number;
+  /**
+   * The float32 values that the parameter holds, turned to its layout; in `target` where it is given, which has that many elements.
+   * Call it once. Throws as `readWeights`.
+   */
+  finish(target?: Float32Array<ArrayBuffer>): Promise<Float32Array<ArrayBuffer>>;
+}
+
+/** Begins to read a tensor, so that the disk works while another one is being turned. An error shows in `finish` only. */
+export function beginReading(stored: StoredTensor, { shape, layout }: TensorSpec, pool?: BufferPool): Reading {
+  const count = elementCount(shape);
+  const [outputs = 1, inputs = 1] = shape;
+  const units = { 'as-is': 1, linear: inputs * TURNED_ROWS, conv2d: count };
+  const { pieces, bytesAhead } = beginPieces(stored, units[layout], pool);
+  return {
+    bytesAhead,
+    async finish(target = new Float32Array(count)) {
+      for await (const piece of pieces()) {
+        const { values, first } = piece;
+        if (layout === 'linear') {
+          if (!turnRows(values, first / inputs, outputs, inputs, target)) throw nonFinite(stored, piece);
+          continue;
+        }
+        if (!allFinite(values)) throw nonFinite(stored, piece);
+        if (layout === 'conv2d') turnKernels(values, shape, target);
+        else target.set(values, first);
+      }
+      return target;
+    },
+  };
+}
 
 /**
  * Reads one stored tensor as the float32 values that a parameter holds, turned to its layout.
  * Throws WeightError: `unsupported-dtype`, `non-finite` for NaN and infinity, which no trained weight has and which would only
  * show much later, as an empty caption; `bad-scale` or `int8-range` for int8 weights.
  */
-export async function readWeights(stored: StoredTensor, spec: TensorSpec): Promise<Float32Array<ArrayBuffer>> {
-  if (spec.layout === 'conv2d' || (stored.dtype === 'F32' && spec.layout === 'as-is')) {
-    const widen = await widenerOf(stored);
-    const values = widen(await stored.read(), 0);
-    if (spec.layout === 'as-is') return values;
-    const turned = new Float32Array(values.length);
-    turnKernels(values, spec.shape, turned);
-    return turned;
-  }
-  const result = new Float32Array(elementCount(spec.shape));
-  const inputs = spec.layout === 'linear' ? spec.shape[1]! : 1;
-  for await (const { values, first } of readPieces(stored, inputs)) {
-    if (spec.layout === 'linear') turnRows(values, first / inputs, spec.shape[0]!, inputs, result);
-    else result.set(values, first);
-  }
-  return result;
+export const readWeights = (stored: StoredTensor, spec: TensorSpec): Promise<Float32Array<ArrayBuffer>> =>
+  beginReading(stored, spec).finish();
+
+/** Some values of a tensor as they lie in the file; `first` is the index of their first element. */
+export interface Piece {
+  readonly values: Float32Array<ArrayBuffer>;
+  readonly first: number;
 }
+type Pieces = AsyncGenerator<Piece, void, void>;
 
 /**
- * The float32 values of a stored tensor as they lie in the file, some megabytes at a time; `first` is the index of a piece's first
- * element, always a multiple of `unit`. Throws as `readWeights`.
+ * The float32 values of a stored tensor as they lie in the file, a million or so at a time. Those of a piece are gone when the next is
+ * asked for. Throws as `readWeights`.
  */
-export async function* readPieces(
-  stored: StoredTensor,
-  unit = 1,
-): AsyncGenerator<{ readonly values: Float32Array<ArrayBuffer>; readonly first: number }, void, void> {
-  const count = elementCount(stored.shape);
-  if (count === 0) return;
-  const widen = await widenerOf(stored);
-  const itemBytes = stored.byteLength / count;
-  const step = Math.max(1, Math.floor(CHUNK_BYTES / (itemBytes * unit))) * unit;
-  for await (const { bytes, begin } of chunks(stored, step * itemBytes)) {
-    const first = begin / itemBytes;
-    yield { values: widen(bytes, first), first };
+export async function* readPieces(stored: StoredTensor): Pieces {
+  for await (const piece of beginPieces(stored, 1).pieces()) {
+    if (!allFinite(piece.values)) throw nonFinite(stored, piece);
+    yield piece;
   }
 }
 
-/** From bytes of a tensor to finite float32; `first` is the index of their first element. */
+/** Memory for pieces, to be shared by the tensors of a checkpoint. */
+export const piecePool = (): BufferPool => bufferPool(4 * PIECE);
+
+/** Pieces whose `first` is a multiple of `unit`. The first of them is being read when this returns. */
+function beginPieces(
+  stored: StoredTensor,
+  unit: number,
+  pool = piecePool(),
+): { readonly bytesAhead: number; pieces(): Pieces } {
+  const count = elementCount(stored.shape);
+  const step = count === 0 ? 0 : Math.min(count, Math.max(1, Math.floor(PIECE / unit)) * unit);
+  const itemBytes = count === 0 ? 0 : stored.byteLength / count;
+  const read = (first: number) => {
+    const end = Math.min(count, first + step);
+    const room = pool.take((end - first) * itemBytes);
+    const bytes = stored.read(first * itemBytes, end * itemBytes, room);
+    return promptly(bytes.then((found) => ({ found, room })));
+  };
+  const widener = promptly(widenerOf(stored, pool));
+  const begun = read(0);
+  async function* pieces(): Pieces {
+    const widen = await widener;
+    let next = begun;
+    for (let first = 0; first < count; first += step) {
+      const { found, room } = await next;
+      if (first + step < count) next = read(first + step); // while this piece is worked on
+      const values = widen(found, first);
+      yield { values, first };
+      if (values.buffer !== found.buffer) pool.give(bytesOf(values));
+      pool.give(room);
+    }
+  }
+  return { bytesAhead: step * itemBytes, pieces };
+}
+
+const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(buffer, byteOffset, byteLength);
+
+/** The promise itself; that nobody waits for it yet, or ever, is no mistake. */
+function promptly<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+/** From bytes of a tensor to float32; `first` is the index of their first element. */
 type Widen = (bytes: Uint8Array<ArrayBuffer>, first: number) => Float32Array<ArrayBuffer>;
 
-async function widenerOf(stored: StoredTensor): Promise<Widen> {
-  if (stored.dtype !== 'I8' || stored.scales === undefined) {
-    return (bytes, first) => finite(stored, toFloat32(stored, bytes), first);
-  }
-  const scales = await readScales(stored.scales);
-  return (bytes, first) => finite(stored, dequantise(stored, bytes, first, scales), first);
-}
-
-/** A tensor's bytes piece by piece; the next piece is already being read while one is worked on. */
-async function* chunks(stored: StoredTensor, size: number) {
-  const read = (begin: number) => {
-    const bytes = stored.read(begin, Math.min(stored.byteLength, begin + size));
-    bytes.catch(() => undefined); // awaited below, unless the work on an earlier piece throws first
-    return bytes;
+async function widenerOf(stored: StoredTensor, pool: BufferPool): Promise<Widen> {
+  if (stored.dtype === 'F32') return (bytes) => toFloat32(stored, bytes);
+  const scales = stored.dtype === 'I8' && stored.scales !== undefined ? await readScales(stored.scales) : undefined;
+  const itemBytes = stored.byteLength / elementCount(stored.shape);
+  return (bytes, first) => {
+    const room = pool.take((bytes.length / itemBytes) * 4);
+    const values = new Float32Array(room.buffer, 0, room.length / 4);
+    if (scales === undefined) return toFloat32(stored, bytes, values);
+    dequantise(stored, bytes, first, scales, values);
+    return values;
   };
-  let next = read(0);
-  for (let begin = 0; begin < stored.byteLength; begin += size) {
-    const bytes = await next;
-    if (begin + size < stored.byteLength) next = read(begin + size);
-    yield { bytes, begin };
-  }
 }
 
 /** x * 0 is 0 for every finite x and NaN for the others; four sums, because one would wait for itself. */
@@ -93,10 +147,9 @@ function allFinite(values: Float32Array): boolean {
   return a + b + c + d === 0;
 }
 
-function finite(stored: StoredTensor, values: Float32Array<ArrayBuffer>, first: number): Float32Array<ArrayBuffer> {
-  if (allFinite(values)) return values;
+function nonFinite(stored: StoredTensor, { values, first }: Piece): WeightError {
   const index = values.findIndex((value) => !Number.isFinite(value));
-  throw new WeightError({
+  return new WeightError({
     file: stored.file,
     place: nameOf(stored.name),
     rule: 'non-finite',

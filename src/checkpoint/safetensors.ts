@@ -82,7 +82,13 @@ function storedTensor(entry: SafetensorsEntry, source: ByteSource, dataStart: nu
   const { name, dtype, shape } = entry;
   const byteLength = entry.end - entry.begin;
   const start = dataStart + entry.begin;
-  const read = (begin = 0, end = byteLength) => readExactly(source, start + begin, start + end, file);
+  const read = async (begin = 0, end = byteLength, room?: Uint8Array<ArrayBuffer>) => {
+    if (source.readInto === undefined || room === undefined) {
+      return readExactly(source, start + begin, start + end, file);
+    }
+    await source.readInto(start + begin, room);
+    return room;
+  };
   return { name, dtype, shape, byteLength, file, read };
 }
 

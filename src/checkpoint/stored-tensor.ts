@@ -9,8 +9,11 @@ export interface StoredTensor {
   readonly byteLength: number;
   /** The file that holds it, for messages. */
   readonly file: string;
-  /** Its bytes [begin, end), row-major and little-endian; all of them by default. Only these are read. */
-  read(begin?: number, end?: number): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Its bytes [begin, end), row-major and little-endian; all of them by default. Only these are read. They may come in `room`, if that is
+   * given and has their length, or in memory of their own.
+   */
+  read(begin?: number, end?: number, room?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   /** I8 weights of a quantised file: what one is worth in each output channel, F32 [out] (int8.ts). */
   readonly scales?: StoredTensor;
 }
