@@ -5,11 +5,14 @@
  */
 export type { ByteSource, ModelFiles } from './checkpoint/byte-source.js';
 export { fromBytes } from './checkpoint/byte-source.js';
+export type { LoadParamsOptions, LoadProgress } from './checkpoint/load-params.js';
 export * from './errors.js';
 export * from './explain/index.js';
+export type { ConstrainedResult, RankedName, RankOptions } from './generation/constrained.js';
 export { constrainedGreedy, rankNames } from './generation/constrained.js';
 export { generate, streamTokens } from './generation/generate.js';
-export type { GenerateOptions, StreamOptions } from './generation/options.js';
+export type * from './generation/options.js';
+export type { ScoreOptions, SequenceScore } from './generation/score.js';
 export { scoreSequences } from './generation/score.js';
 export { padRows } from './generation/steps.js';
 export type {
@@ -21,8 +24,11 @@ export type {
   TokenEvent,
   VocabularyFacts,
 } from './generation/types.js';
-export type { ImageConfig } from './image/image-config.js';
-export type { RawImage } from './image/raw-image.js';
+export type { Channels, ImageConfig, Sides } from './image/image-config.js';
+export type { PreprocessOptions } from './image/preprocess.js';
+export type { RawImage, Samples } from './image/raw-image.js';
+export type { ResizeFilter } from './image/resize-filters.js';
+export type { WasmSource } from './image/webp.js';
 export { createImage2Text } from './image2text/create.js';
 export type { SightOptions } from './image2text/eyes.js';
 export type { GenerateSequencesOptions, Image2Text } from './image2text/image2text.js';
@@ -33,8 +39,10 @@ export type { SeenPicture } from './image2text/seen.js';
 export * from './image2text/types.js';
 export type { Frames, OpenVideo, Video } from './image2text/videos.js';
 export { frames } from './image2text/videos.js';
-export type { LoadEvent, OnLoadEvent } from './load-events.js';
-export type { Git } from './model/git.js';
+export type { KeyValue } from './layers/attention.js';
+export type { Layout, TensorSpec } from './layers/param-spec.js';
+export type * from './load-events.js';
+export type { Git, TextInput } from './model/git.js';
 export {
   decodeText,
   encodeImage,
@@ -48,12 +56,19 @@ export {
 export type { GitConfig, VisionConfig } from './model/git-config.js';
 export { parseGitConfig } from './model/git-config.js';
 export { startSession } from './model/git-session.js';
+export type { ImageCache, TextCache } from './model/kv-cache.js';
+export type { LoadGitOptions } from './model/load-git.js';
 export { loadGit } from './model/load-git.js';
 export { plainForward } from './model/plain-forward.js';
 export type { Trace } from './model/trace.js';
 export { collectTrace } from './model/trace.js';
 export * from './pipeline/index.js';
+export type { BertTokenizerOptions } from './tokenizer/bert-tokenizer.js';
 export { createBertTokenizer } from './tokenizer/bert-tokenizer.js';
+export type { TokenizerFiles } from './tokenizer/load-tokenizer.js';
 export { loadTokenizer } from './tokenizer/load-tokenizer.js';
+export type { AddedToken, TokenizerSettings } from './tokenizer/settings.js';
+export type { NamedBytes } from './tokenizer/text-file.js';
 export type * from './tokenizer/tokenizer.js';
+export type { Vocabulary } from './tokenizer/vocabulary.js';
 export { parseVocab } from './tokenizer/vocabulary.js';

@@ -18,12 +18,12 @@ export { overlayPng } from './overlay.js';
 export type { PageOptions } from './page/render-page.js';
 export { renderPage } from './page/render-page.js';
 export type {
+  ExplainedPicture,
   ExplainedWord,
   Explanation,
   Grid,
   Look,
   Rectangle,
-  SeenPicture,
   TokenLook,
   TokenLooks,
   View,

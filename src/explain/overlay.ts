@@ -6,7 +6,7 @@ import { type Filling, heatMap } from './heat-map.js';
 import { withLegend } from './legend.js';
 import { lookOf } from './looks.js';
 import { paintHeat } from './paint.js';
-import type { Explanation, SeenPicture, View } from './types.js';
+import type { ExplainedPicture, Explanation, View } from './types.js';
 
 export interface OverlayOptions {
   /** Default `mean`. */
@@ -52,7 +52,7 @@ export function sharedTop(explanation: Explanation, view: View): number {
 export const largest = (shares: Float32Array): number => shares.reduce((most, share) => Math.max(most, share), 0);
 
 /** The picture with no side above `maxSide`, and what was seen of it in the new pixels. */
-export function fitted({ image, seen }: SeenPicture, maxSide: number): SeenPicture {
+export function fitted({ image, seen }: ExplainedPicture, maxSide: number): ExplainedPicture {
   if (!Number.isInteger(maxSide) || maxSide < 1) {
     throw new OptionError({ place: 'maxSide', rule: 'out-of-range', detail: `${maxSide} is no number of pixels` });
   }

@@ -52,7 +52,7 @@ export interface Rectangle {
 }
 
 /** A picture as it was given, and the part of it that the patches cover. */
-export interface SeenPicture {
+export interface ExplainedPicture {
   readonly image: RawImage;
   /** Where the grid of patches lies on `image`; what is outside was cut away before the model saw it. */
   readonly seen: Rectangle;
@@ -79,7 +79,7 @@ export interface Explanation extends TokenLooks {
   readonly prompt: string;
   readonly words: readonly ExplainedWord[];
   /** The picture, or the frames of a video: as many as `grid.frames`. */
-  readonly pictures: readonly SeenPicture[];
+  readonly pictures: readonly ExplainedPicture[];
 }
 
 /** Which look: the mean of all layers and heads, attention rollout, one layer (mean of its heads), or one head of a layer. */

@@ -7,16 +7,21 @@ import { scratch } from '../platform/videos-made.js';
 import { useBackend } from '../support/backends.js';
 import { ROOT } from '../support/fixtures.js';
 
-/** The examples of a page; `// …` behind a console.log is what it prints. */
+/** The examples of a page; comment lines right below a console.log are what it prints. */
 function examples(page: string): { code: string; prints: string[] }[] {
   const blocks = readFileSync(`${ROOT}docs/${page}`, 'utf8').matchAll(/```js\n([\s\S]*?)```/g);
   return [...blocks].map(([, code]) => ({
     code: code!,
-    prints: [...code!.matchAll(/^\/\/ (.*)$/gm)].map((m) => m[1]!),
+    prints: [...code!.matchAll(/console\.log\(.*\n((?:\/\/ .*\n)+)/g)].flatMap(([, lines]) =>
+      lines!
+        .trimEnd()
+        .split('\n')
+        .map((line) => line.slice(3)),
+    ),
   }));
 }
 
-describe('the examples of docs/pipeline.md and docs/video.md', () => {
+describe('the examples of the pages in docs', () => {
   const { path, remove } = scratch();
   const cwd = process.cwd();
   const { log } = console;
@@ -28,7 +33,7 @@ describe('the examples of docs/pipeline.md and docs/video.md', () => {
     process.chdir(cwd);
     remove();
   });
-  for (const page of ['pipeline.md', 'video.md']) {
+  for (const page of ['tasks.md', 'pipeline.md', 'video.md']) {
     examples(page).forEach(({ code, prints }, n) => {
       it(`${page}, example ${n + 1}, prints what it says and leaves nothing`, async () => {
         assert.ok(prints.length > 0);
