@@ -1,6 +1,6 @@
 import { percent } from '../legend.js';
 import { fitted, toPng } from '../overlay.js';
-import type { ExplainedWord, Explanation, SeenPicture } from '../types.js';
+import type { ExplainedPicture, ExplainedWord, Explanation } from '../types.js';
 import { framesAcross, pageData, toBase64 } from './page-data.js';
 import { PAGE_SCRIPT } from './page-script.js';
 import { PAGE_STYLE } from './page-style.js';
@@ -74,7 +74,7 @@ function wordHtml({ text, spaceBefore, special, probability }: ExplainedWord, pl
 const inside = (part: number): number => Math.min(1, Math.max(0, part));
 
 /** What is seen of a picture, cut to its sides: fractions from the left, top, right and bottom. */
-function insets({ image: { width, height }, seen }: SeenPicture): [number, number, number, number] {
+function insets({ image: { width, height }, seen }: ExplainedPicture): [number, number, number, number] {
   return [
     inside(seen.top / height),
     inside(1 - (seen.left + seen.width) / width),
@@ -84,9 +84,9 @@ function insets({ image: { width, height }, seen }: SeenPicture): [number, numbe
 }
 
 /** Rounding of the resized size leaves slivers that nobody needs to be told of. */
-const isCropped = (picture: SeenPicture): boolean => insets(picture).some((inset) => inset > 0.01);
+const isCropped = (picture: ExplainedPicture): boolean => insets(picture).some((inset) => inset > 0.01);
 
-function pictureHtml(picture: SeenPicture, { grid, text }: Explanation, frame: number, maxSide: number): string {
+function pictureHtml(picture: ExplainedPicture, { grid, text }: Explanation, frame: number, maxSide: number): string {
   const { image } = fitted(picture, maxSide);
   const { width, height } = picture.image;
   const source = `data:image/png;base64,${toBase64(toPng(image))}`;
