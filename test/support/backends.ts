@@ -1,9 +1,12 @@
 import { backend, setBackend } from '@tensorflow/tfjs-core';
+import { registerSimdBackend } from '../../src/backend/index.js';
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 
+registerSimdBackend();
+
 /** Backends that every numeric test runs on. */
-export const BACKENDS = ['cpu', 'wasm'] as const;
+export const BACKENDS = ['cpu', 'wasm', 'simd'] as const;
 export type BackendName = (typeof BACKENDS)[number];
 
 /** Makes `name` the current backend, ready for use. */
