@@ -17,17 +17,16 @@ import { startDevice } from './platform/start-device.js';
 export * from './hub/index.js';
 export * from './index.js';
 export type { Inspection } from './inspect/inspect-file.js';
-export type { FileKind } from './inspect/kinds.js';
 export { inspectFile } from './inspect/inspect-file.js';
+export type { FileKind } from './inspect/kinds.js';
 export * from './pipeline/index.js';
 export { fromDirectory, fromFile } from './platform/directory.js';
 export type { FfmpegOptions } from './platform/ffmpeg.js';
 export { openPicture } from './platform/node-pictures.js';
 export { openVideo, videoOpener } from './platform/node-videos.js';
+export type { HubOptions } from './platform/open-model.js';
 export type { NodeBackend } from './platform/start-backend.js';
 export { NODE_BACKENDS, quietTensorflow, startBackend } from './platform/start-backend.js';
-
-export type { HubOptions } from './platform/open-model.js';
 
 /** Options of Node's `loadImage2Text`. */
 export type NodeLoadOptions = LoadOptions & Omit<HubOptions, 'signal' | 'onProgress'>;
