@@ -1,6 +1,7 @@
 import { engine, type Tensor2D } from '@tensorflow/tfjs-core';
 import { BackendError } from '../errors.js';
 import { FORMAT, type WeightFormat } from './memory-map.js';
+import { quantise, toBf16, toF16 } from './narrow.js';
 import { type Packed, packedBytes, SimdBackend } from './simd-backend.js';
 
 /** A weight matrix as it comes from a file. */
@@ -25,69 +26,22 @@ const STAGE = 4 * 1024 * 1024;
 
 const fault = (rule: string, detail: string) => new BackendError({ place: 'simd: uploadWeight', rule, detail });
 
-const scratchFloat = new Float32Array(1);
-const scratchBits = new Uint32Array(scratchFloat.buffer);
-
-/** float32 to the nearest bf16, ties to even. */
-function toBf16(value: number): number {
-  scratchFloat[0] = value;
-  const bits = scratchBits[0]!;
-  if (Number.isNaN(value)) return 0x7fc0;
-  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
-}
-
-/** float32 to the nearest f16, ties to even; too large numbers become infinite. */
-function toF16(value: number): number {
-  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
-  const size = Math.abs(value);
-  if (Number.isNaN(value)) return 0x7e00;
-  if (size >= 65520) return sign | 0x7c00;
-  const exponent = Math.max(-14, Math.floor(Math.log2(size === 0 ? 2 ** -14 : size)));
-  // A binade too high or low by log2's rounding is mended by the carry of the mantissa into the exponent.
-  const mantissa = size / 2 ** (exponent - 10);
-  const whole = Math.floor(mantissa);
-  const rest = mantissa - whole;
-  const rounded = rest > 0.5 || (rest === 0.5 && whole % 2 === 1) ? whole + 1 : whole;
-  return sign | (exponent === -14 && rounded < 1024 ? rounded : ((exponent + 14) << 10) + rounded);
-}
-
-/** [in, out] numbers as int8 with one scale a column. */
-function quantise(
-  data: Float32Array,
-  at: (i: number, j: number) => number,
-  [rows, columns]: readonly [number, number],
-) {
-  const scales = new Float32Array(columns);
-  for (let j = 0; j < columns; j++) {
-    let top = 0;
-    for (let i = 0; i < rows; i++) top = Math.max(top, Math.abs(data[at(i, j)]!));
-    scales[j] = top / 127;
-  }
-  const factors = Float64Array.from(scales, (scale) => (scale > 0 ? 1 / scale : 0));
-  const words = new Int8Array(data.length);
-  for (let i = 0; i < rows; i++) {
-    for (let j = 0; j < columns; j++) words[at(i, j)] = Math.round(data[at(i, j)]! * factors[j]!);
-  }
-  return { words, scales };
-}
-
 interface Words {
   readonly data: Float32Array | Uint16Array | Int8Array;
   readonly scales: Float32Array | undefined;
 }
 
 /** The numbers in the element type of their format. */
-function wordsOf(upload: WeightUpload, at: (i: number, j: number) => number): Words {
-  const { format, data, scales, shape } = upload;
+function wordsOf({ format, data, scales, shape, transposed = false }: WeightUpload): Words {
   const expected = { f32: Float32Array, bf16: Uint16Array, f16: Uint16Array, int8: Int8Array }[format];
   if (data instanceof expected) return { data, scales };
   if (!(data instanceof Float32Array))
     throw fault('wrong-type', `${format} wants a ${expected.name} or a Float32Array`);
   if (format === 'int8') {
-    const { words, scales: own } = quantise(data, at, shape);
+    const { words, scales: own } = quantise(data, shape, transposed);
     return { data: words, scales: own };
   }
-  return { data: Uint16Array.from(data, format === 'bf16' ? toBf16 : toF16), scales };
+  return { data: format === 'bf16' ? toBf16(data) : toF16(data), scales };
 }
 
 function check({ format, data, scales, shape }: WeightUpload): void {
@@ -109,7 +63,7 @@ function place(backend: SimdBackend, upload: WeightUpload): Packed {
   const { shape, transposed = false } = upload;
   const [rows, columns] = shape;
   const at = transposed ? (i: number, j: number) => j * rows + i : (i: number, j: number) => i * columns + j;
-  const { data, scales } = wordsOf(upload, at);
+  const { data, scales } = wordsOf(upload);
   const { format } = upload;
   if (format === 'f16' && (data as Uint16Array).some((word) => exponentOf(word) >= F16_TOO_LARGE)) {
     throw fault('too-large', 'f16 weights must be finite and below 128; upload them as f32');
