@@ -1,0 +1,171 @@
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { memory, tensor4d } from '@tensorflow/tfjs-core';
+import { defaultImageConfig } from '../../src/image/image-config.js';
+import { preprocess } from '../../src/image/preprocess.js';
+import { toRawImage } from '../../src/image2text/pictures.js';
+import { disposeGit } from '../../src/model/git.js';
+import {
+  fromDirectory,
+  Image2TextError,
+  loadGit,
+  openPicture,
+  plainForward,
+  quietTensorflow,
+  startBackend,
+} from '../../src/node.js';
+import {
+  convertCheckpoint,
+  listModels,
+  listPublishedLogits,
+  type PublishedLogits,
+  verifyModel,
+} from '../../src/tools/index.js';
+import { EXAMPLES, REFERENCE, readJson } from '../support/fixtures.js';
+import { TINY, withFolder } from './support.js';
+
+const PICTURE = `${EXAMPLES}blue-mug-dream.jpg`;
+const WHAT = 'a picture of ours';
+const rule = (expected: string) => (error: unknown) => error instanceof Image2TextError && error.rule === expected;
+
+/** Numbers as if they were published for tiny-a, by the one-pass model, to four digits. */
+async function publishedNumbers(): Promise<PublishedLogits> {
+  const git = await loadGit(await fromDirectory(TINY));
+  const { data, shape } = preprocess(
+    [await toRawImage(PICTURE, openPicture, { exifOrientation: false })],
+    defaultImageConfig(35),
+  );
+  const pixels = tensor4d(data, [...shape]);
+  const logits = plainForward(git, pixels, [[101]]);
+  const values = await logits.data();
+  const expected = [...values.slice(-git.config.vocabSize)].slice(0, 3).map((value) => Number(value.toFixed(4)));
+  for (const made of [pixels, logits]) made.dispose();
+  disposeGit(git);
+  return {
+    ...{ checkpoint: 'microsoft/git-tiny', input_ids: [[101]], picture: WHAT, expected, atol: 1e-4 },
+    ...{ config: { image_size: 35, num_image_with_embedding: null }, preprocessing: 'CLIP image processor' },
+  };
+}
+
+describe('verifyModel', () => {
+  let published: PublishedLogits;
+  before(async () => {
+    quietTensorflow();
+    await startBackend('wasm');
+    published = await publishedNumbers();
+  });
+
+  it('agrees with published numbers, whatever the folder is called', async () => {
+    const tensors = memory().numTensors;
+    const options = { catalogue: [published], picture: PICTURE };
+    const checked = await verifyModel(TINY, { ...options, as: 'microsoft/git-tiny' });
+    assert.equal(checked.passed, true);
+    const worst = Math.max(...checked.logits.map(({ difference }) => difference));
+    console.log(
+      `      tiny-a: ${checked.logits.length} logits, ${worst.toExponential(1)} off what is published to four digits`,
+    );
+    assert.deepEqual([checked.checkpoint, checked.dtypes], ['microsoft/git-tiny', ['F32']]);
+    assert.deepEqual(checked.notes, []);
+    await withFolder(async (folder) => {
+      for (const place of [
+        'git-tiny',
+        'models--microsoft--git-tiny/snapshots/0123456789012345678901234567890123456789',
+      ]) {
+        mkdirSync(join(folder, place), { recursive: true });
+        cpSync(TINY, join(folder, place), { recursive: true });
+        assert.equal((await verifyModel(join(folder, place), options)).passed, true, place);
+      }
+      writeFileSync(
+        join(folder, 'git-tiny/preprocessor_config.json'),
+        '{"image_processor_type":"VideoMAEImageProcessor"}',
+      );
+      await convertCheckpoint(join(folder, 'git-tiny'), join(folder, 'git-tiny'), { dtype: 'bf16', overwrite: true });
+      const { notes, passed } = await verifyModel(join(folder, 'git-tiny'), options);
+      assert.match(notes.join('; '), /preprocessor_config\.json differs.*; the weights are stored as BF16/);
+      assert.equal(passed, false);
+    });
+    assert.equal(memory().numTensors, tensors);
+  });
+
+  it('names the numbers that differ', async () => {
+    const [first, second, third] = published.expected as [number, number, number];
+    const wrong = { ...published, expected: [first, second + 0.01, Number.NaN + third] };
+    const { passed, logits } = await verifyModel(TINY, { catalogue: [wrong], as: wrong.checkpoint, picture: PICTURE });
+    assert.equal(passed, false);
+    assert.deepEqual(
+      logits.map((logit) => logit.passed),
+      [true, false, false],
+    );
+    assert.ok(Math.abs(logits[1]!.difference - 0.01) < 2e-4);
+  });
+
+  it('another picture does not pass for the right one', async () => {
+    const options = { catalogue: [published], as: published.checkpoint };
+    assert.equal((await verifyModel(TINY, { ...options, picture: `${EXAMPLES}red-book-short.png` })).passed, false);
+  });
+
+  it('fetches the picture where there is an address and the network may be used', async () => {
+    const server = createServer((_, response) => response.end(readFileSync(PICTURE)));
+    await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready));
+    const { port } = server.address() as AddressInfo;
+    const options = {
+      ...{ catalogue: [published], as: published.checkpoint, env: {} },
+      addresses: { [WHAT]: `http://127.0.0.1:${port}/picture.jpg` },
+    };
+    assert.equal((await verifyModel(TINY, options)).passed, true);
+    await assert.rejects(verifyModel(TINY, { ...options, env: { HF_HUB_OFFLINE: '1' } }), rule('picture-needed'));
+    server.close();
+    server.closeAllConnections();
+  });
+
+  it('says what it needs to know', async () => {
+    const catalogue = [published];
+    await assert.rejects(verifyModel(TINY, { catalogue, picture: PICTURE }), rule('which-checkpoint'));
+    await assert.rejects(verifyModel(TINY, { catalogue, as: 'microsoft/git-huge' }), rule('nothing-published'));
+    await assert.rejects(verifyModel('someone/else', { catalogue }), rule('nothing-published'));
+    await assert.rejects(verifyModel('./nowhere', { catalogue }), rule('not-a-folder'));
+    await assert.rejects(
+      verifyModel(TINY, { catalogue, as: published.checkpoint, addresses: {} }),
+      rule('picture-needed'),
+    );
+    await assert.rejects(
+      verifyModel(TINY, { catalogue, as: published.checkpoint, picture: './none.png' }),
+      rule('no-such-file'),
+    );
+  });
+});
+
+describe('the published models', () => {
+  it('are 17, with sizes and scores that agree with the reference', () => {
+    const models = listModels();
+    const logits = listPublishedLogits();
+    assert.deepEqual(
+      models.map(({ id }) => id),
+      logits.map(({ checkpoint }) => checkpoint),
+    );
+    assert.equal(models.length, 17);
+    for (const [n, { imageSize, frames, parameters, size, score, licence }] of models.entries()) {
+      const { config } = logits[n]!;
+      assert.deepEqual([imageSize, frames], [config.image_size, config.num_image_with_embedding ?? 0]);
+      assert.equal(Math.round(parameters / 1e6), size === 'base' ? 177 : imageSize === 224 ? 394 : 395);
+      assert.equal(licence, 'MIT');
+      assert.ok(score === undefined || (score.value > 0 && score.source === 'repository'));
+    }
+    const figures = readJson<{ repo: { hf?: string; value: number; exact?: number }[] }>(
+      `${REFERENCE}metrics/published_figures.json`,
+    );
+    for (const { hf, value, exact } of figures.repo) {
+      if (hf !== undefined) assert.equal(models.find(({ id }) => id === hf)!.score?.value, exact ?? value, hf);
+    }
+    const scored = models.filter(({ score }) => score !== undefined).length;
+    assert.equal(scored, figures.repo.filter(({ hf }) => hf !== undefined).length);
+  });
+
+  it('have the logits of the reference', () => {
+    const { published_logits } = readJson<{ published_logits: unknown }>(`${REFERENCE}published-logits.json`);
+    assert.deepEqual(listPublishedLogits(), published_logits);
+  });
+});
