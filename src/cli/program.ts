@@ -71,7 +71,7 @@ function describeProgram(terminal: Terminal, start: Start): Command {
     .configureOutput({
       writeOut: (text) => void terminal.stdout.write(text),
       writeErr: (text) => void terminal.stderr.write(text),
-      outputError: (text, write) => write(`image2text: ${plain(text.trim().replace(/^error: /, ''))}\n`),
+      outputError: (text, write) => write(`image2text: ${plain(oneLine(text))}\n`),
       getOutHelpWidth: () => terminal.stdout.columns ?? 100,
       getErrHelpWidth: () => terminal.stderr.columns ?? 100,
     })
@@ -89,6 +89,13 @@ image2text COMMAND --help shows the options of a command, with examples.`,
   }
   return program;
 }
+
+/** What commander says of a mistake; it puts what may have been meant on a second line. */
+const oneLine = (text: string): string =>
+  text
+    .trim()
+    .replace(/^error: /, '')
+    .replace(/\n(?=\(Did you mean [^\n]*\)$)/, ' ');
 
 function packageVersion(): string {
   const file = new URL('../../package.json', import.meta.url);

@@ -53,7 +53,9 @@ describe('the command: help and wrong usage', () => {
 
   const WRONG: readonly (readonly [string[], RegExp])[] = [
     [['describe', PICTURE], /unknown command 'describe'/],
-    [['caption', PICTURE, '--beam', '3'], /unknown option '--beam'/],
+    [['captoin', PICTURE], /^image2text: unknown command 'captoin' \(Did you mean caption\?\)\n/],
+    [['capt\nion', PICTURE], /^image2text: unknown command 'capt\\nion' \(Did you mean caption\?\)\n/],
+    [['caption', PICTURE, '--beam', '3'], /^image2text: unknown option '--beam' \(Did you mean --beams\?\)\n/],
     [['caption', '\u001b[31m', '--\u001b[31m'], /unknown option '--\\u001b\[31m'/],
     [['caption', PICTURE, '--beams', '0'], /--beams.*expected a whole number from 1 to 64/],
     [['caption', PICTURE, '--beams', '1e1'], /expected a whole number/],
