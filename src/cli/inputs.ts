@@ -38,11 +38,12 @@ export async function expandInputs(names: readonly string[], context: Context, r
 }
 
 async function expandOne(name: string, context: Context, recursive: boolean): Promise<InputList> {
-  if (name === '-') return one({ name: 'stdin', read: async () => fileOf(await readStdin(context), 'stdin') });
+  if (name === '-') return one({ name: 'stdin', read: once(async () => fileOf(await readStdin(context), 'stdin')) });
   if (/^(https?|data|file):/i.test(name)) return one({ name, read: async () => name });
   const found = await stat(name).catch(() => undefined);
   if (found?.isDirectory() === true) return many(name, await picturesBelow(name, recursive));
   if (found === undefined && /[*?[{]/.test(name)) return many(name, await globSorted(name));
+  if (found?.isFIFO() === true || found?.isCharacterDevice() === true) return one(pipe(name, context));
   return one(onDisk(name));
 }
 
@@ -50,6 +51,21 @@ async function expandOne(name: string, context: Context, recursive: boolean): Pr
 export const fileOf = (bytes: Uint8Array, name: string): File => new File([bytes as Uint8Array<ArrayBuffer>], name);
 
 const onDisk = (path: string): Input => ({ name: path, path, read: async () => path });
+
+/** A shell's `<(…)`, a named pipe, a device: read by the library, but once, however often a batch is tried. */
+const pipe = (name: string, { signal }: Context): Input => ({
+  name,
+  read: once(async () => {
+    const { openPicture } = await import('../node.js');
+    return fileOf((await openPicture(name, signal)).bytes, name);
+  }),
+});
+
+/** What can be read once only is kept for whoever asks again. */
+const once = <T>(read: () => Promise<T>): (() => Promise<T>) => {
+  let kept: Promise<T> | undefined;
+  return () => (kept ??= read());
+};
 
 const one = (input: Input): InputList => ({ inputs: [input], several: false });
 

@@ -93,12 +93,24 @@ async function fromTensor(tensor: Tensor): Promise<RawImage> {
     const detail = `a tensor of shape [${tensor.shape}]; a picture is [height, width, 1 | 3 | 4], several pictures are an array`;
     throw new ImageError({ rule: 'tensor-shape', detail });
   }
+  if (tensor.isDisposed) throw new ImageError({ rule: 'tensor-disposed', detail: 'this tensor was disposed' });
   const values = (await tensor.data()) as ArrayLike<number>;
   const odd = Array.prototype.findIndex.call(values, (value: number) => !(value >= 0 && value <= 255));
   if (odd >= 0) {
     throw new ImageError({ rule: 'tensor-values', detail: `value ${odd} is ${values[odd]}; samples are 0 to 255` });
   }
+  if (tensor.dtype === 'float32' && isUnitRange(values)) {
+    const detail = 'all values are within 0 to 1; samples are 0 to 255: multiply by 255';
+    throw new ImageError({ rule: 'tensor-values', detail });
+  }
   return rawImage(Uint8Array.from(values, Math.round), width!, height!, channels);
+}
+
+/** Is this a picture in tfjs's other convention for floats? A black one is the same in both. */
+function isUnitRange(values: ArrayLike<number>): boolean {
+  let most = 0;
+  for (let i = 0; i < values.length; i++) most = Math.max(most, values[i]!);
+  return most > 0 && most <= 1;
 }
 
 /** Fetches a picture by URL, at most `MAX_PICTURE_BYTES`. */
@@ -121,9 +133,16 @@ export const fetchPicture: OpenPicture = async (address, signal) => {
   } catch (cause) {
     signal?.throwIfAborted();
     if (cause instanceof ImageError) throw cause;
-    throw new ImageError({ file, rule: 'cannot-fetch', detail: (cause as Error).message, cause });
+    throw new ImageError({ file, rule: 'cannot-fetch', detail: whyNoFetch(cause as Error), cause });
   }
 };
+
+/** `fetch` itself says no more than that it failed; its cause has the code (ECONNREFUSED, ENOTFOUND), or at least a reason. */
+function whyNoFetch({ message, cause }: Error): string {
+  const { code, message: reason } = (cause ?? {}) as { readonly code?: unknown; readonly message?: unknown };
+  const why = code ?? reason;
+  return why === undefined || why === '' ? message : `${message} (${String(why)})`;
+}
 
 async function readBody(response: Response, file: string): Promise<Uint8Array> {
   const chunks: BlobPart[] = [];

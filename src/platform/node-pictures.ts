@@ -1,5 +1,9 @@
+import type { ReadStream } from 'node:fs';
+import { constants, createReadStream, openSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { Socket } from 'node:net';
+import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
 import { ImageError } from '../errors.js';
 import type { WasmSource } from '../image/webp.js';
@@ -17,6 +21,7 @@ export const openPicture: OpenPicture = async (address, signal) => {
 async function readPictureFile(path: string, signal?: AbortSignal): Promise<Uint8Array> {
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) throw new ImageError({ file: path, rule: 'no-such-file', detail: 'there is no such file' });
+  if (found.isFIFO() || found.isCharacterDevice()) return readPipe(path, found.isFIFO(), signal);
   if (!found.isFile()) throw new ImageError({ file: path, rule: 'not-a-file', detail: 'this is not a file' });
   if (found.size > MAX_PICTURE_BYTES) {
     throw new ImageError({
@@ -31,6 +36,46 @@ async function readPictureFile(path: string, signal?: AbortSignal): Promise<Uint
     signal?.throwIfAborted();
     throw new ImageError({ file: path, rule: 'cannot-read', detail: (cause as Error).message, cause });
   }
+}
+
+/**
+ * A named pipe, a shell's `<(…)`, or a device: nobody knows how long it is until it ends. A terminal is refused, a person does not type
+ * pictures.
+ */
+async function readPipe(file: string, isPipe: boolean, signal?: AbortSignal): Promise<Uint8Array> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of isPipe ? openPipe(file, signal) : openDevice(file, signal)) {
+      chunks.push(chunk as Buffer);
+      size += (chunk as Buffer).length;
+      if (size > MAX_PICTURE_BYTES) {
+        throw new ImageError({ file, rule: 'file-too-large', detail: `more than ${MAX_PICTURE_BYTES} bytes` });
+      }
+    }
+    return new Uint8Array(Buffer.concat(chunks));
+  } catch (cause) {
+    signal?.throwIfAborted();
+    if (cause instanceof ImageError) throw cause;
+    throw new ImageError({ file, rule: 'cannot-read', detail: (cause as Error).message, cause });
+  }
+}
+
+/** As a socket, because a read of a file that waits for a writer holds a thread, and no signal ends it. */
+const openPipe = (path: string, signal?: AbortSignal): Socket =>
+  new Socket({
+    fd: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), // does not wait for a writer
+    readable: true,
+    writable: false,
+    ...(signal === undefined ? {} : { signal }),
+  });
+
+function openDevice(path: string, signal?: AbortSignal): ReadStream {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const stream = createReadStream(path, { fd, ...(signal === undefined ? {} : { signal }) });
+  if (!isatty(fd)) return stream;
+  stream.destroy();
+  throw new ImageError({ file: path, rule: 'not-a-file', detail: 'this is a terminal' });
 }
 
 /** The WebP decoder's WebAssembly from the codec's package: Node's `fetch` does not open files. */

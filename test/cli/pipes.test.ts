@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { openPicture } from '../../src/node.js';
+import { EXAMPLES } from '../support/fixtures.js';
+import { cli, scratch } from './support.js';
+
+const BOOK = `${EXAMPLES}red-book-short.png`;
+const SAYS = 'a red book with the title short';
+
+/** Windows has neither `mkfifo` nor `/dev`. */
+const onPosix = process.platform === 'win32' ? it.skip : it;
+
+/** A port that nothing listens at: one that the system gave out and took back. */
+const closedPort = (): Promise<number> =>
+  new Promise((found) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => found(port));
+    });
+  });
+
+describe('pictures from pipes, devices and addresses', () => {
+  const folder = scratch();
+  const pipe = (name: string): string => {
+    const path = join(folder(), name);
+    assert.equal(spawnSync('mkfifo', [path]).status, 0);
+    return path;
+  };
+
+  onPosix('a named pipe, whoever comes first', async () => {
+    const path = pipe('pipe');
+    const reading = openPicture(path);
+    await new Promise((waited) => setTimeout(waited, 50));
+    await writeFile(path, readFileSync(BOOK));
+    const { bytes, file } = await reading;
+    assert.deepEqual([Buffer.from(bytes), file], [readFileSync(BOOK), path]);
+    const writing = writeFile(path, readFileSync(BOOK));
+    assert.deepEqual(Buffer.from((await openPicture(path)).bytes), readFileSync(BOOK));
+    await writing;
+  });
+
+  onPosix('a pipe that nobody writes to ends with the signal', async () => {
+    const path = pipe('silent');
+    await assert.rejects(openPicture(path, AbortSignal.timeout(50)), { name: 'TimeoutError' });
+  });
+
+  onPosix('a device has the limit of a file; an empty one is no picture', async () => {
+    await assert.rejects(openPicture('/dev/zero'), { name: 'ImageError', rule: 'file-too-large', file: '/dev/zero' });
+    assert.equal((await openPicture('/dev/null')).bytes.length, 0);
+    const { code, stderr } = await cli(['caption', '/dev/null']);
+    assert.equal(code, 1);
+    assert.match(stderr, /^image2text: \/dev\/null: [^\n]+\n$/);
+  });
+
+  onPosix('is read once, also where its batch fails and each is tried alone', async () => {
+    const path = pipe('batch');
+    const writing = writeFile(path, readFileSync(BOOK));
+    const { code, stdout, stderr } = await cli(['caption', path, 'no-such.png', '--batch', '2']);
+    await writing;
+    assert.deepEqual([code, stdout], [1, `${path}\t${SAYS}\n`]);
+    assert.match(stderr, /^image2text: no-such\.png: no-such-file: [^\n]+\n$/);
+    const stdin = await cli(['caption', '-', 'no-such.png', '--batch', '2'], { stdin: readFileSync(BOOK) });
+    assert.deepEqual([stdin.code, stdin.stdout], [1, `stdin\t${SAYS}\n`]);
+  });
+
+  onPosix('has no folder for a sidecar', async () => {
+    const { code, stderr } = await cli(['caption', pipe('sidecar'), '--sidecar', '.txt']);
+    assert.equal(code, 2);
+    assert.match(stderr, /sidecar is no file with a folder to write to/);
+  });
+
+  it('an address that cannot be fetched: with the reason', async () => {
+    const refused = `http://127.0.0.1:${await closedPort()}/x.png`;
+    await assert.rejects(openPicture(refused), { rule: 'cannot-fetch', detail: 'fetch failed (ECONNREFUSED)' });
+    await assert.rejects(openPicture('http://127.0.0.1:9/x.png'), { rule: 'cannot-fetch', detail: /\(bad port\)/ });
+    await assert.rejects(openPicture('http://picture.invalid/x.png'), { rule: 'cannot-fetch', detail: /\(E[A-Z_]+\)/ });
+  });
+});
