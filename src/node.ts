@@ -4,6 +4,7 @@
  * @module
  */
 import type { ModelFiles } from './checkpoint/byte-source.js';
+import { checkOptions } from './image2text/arguments.js';
 import type { Image2Text } from './image2text/image2text.js';
 import type { LoadOptions } from './image2text/load.js';
 import { loadImage2Text as loadFiles } from './image2text/load.js';
@@ -38,7 +39,7 @@ export type NodeLoadOptions = LoadOptions & Omit<HubOptions, 'signal' | 'onProgr
  * @throws as the front door's; ConfigError when the folder does not exist; HubError when the checkpoint cannot be had.
  */
 export async function loadImage2Text(model: string | ModelFiles, options: NodeLoadOptions = {}): Promise<Image2Text> {
-  const { revision, cacheDir, token, endpoint, localFilesOnly, env, ...rest } = options;
+  const { revision, cacheDir, token, endpoint, localFilesOnly, env, ...rest } = checkOptions(options);
   const hub = {
     revision,
     cacheDir,

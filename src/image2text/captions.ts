@@ -1,4 +1,4 @@
-import { OptionError } from '../errors.js';
+import { OptionError, TokenizerError } from '../errors.js';
 import { generate } from '../generation/generate.js';
 import type { GenerateOptions } from '../generation/options.js';
 import type { GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/types.js';
@@ -164,12 +164,13 @@ export const toAnswer = (tokenizer: Tokenizer, question: string, sequences: read
 
 function toText(tokenizer: Tokenizer, sequence: GeneratedSequence): Omit<Caption, 'alternatives'> {
   const { newIds, tokenLogProbs, logProb, score, finish } = sequence;
+  const tokens = newIds.map((id, n) => ({ id, piece: pieceOf(tokenizer, id), logProb: tokenLogProbs[n]! }));
   return {
     text: newText(tokenizer, sequence),
     score,
     logProb,
     confidence: meanProbability(logProb, newIds.length),
-    tokens: newIds.map((id, n) => ({ id, piece: pieceOf(tokenizer, id), logProb: tokenLogProbs[n]! })),
+    tokens,
     finish,
   };
 }
@@ -178,14 +179,21 @@ function toText(tokenizer: Tokenizer, sequence: GeneratedSequence): Omit<Caption
 export const meanProbability = (logProb: number, count: number): number =>
   count === 0 ? 0 : Math.exp(logProb / count);
 
-/** A model may have more rows in its word table than the vocabulary has words. */
-export const pieceOf = (tokenizer: Tokenizer, id: number): string =>
-  id < tokenizer.vocabSize ? tokenizer.tokenOf(id) : `[unused ${id}]`;
+/**
+ * The word piece of a generated id. A model may have more rows in its word table than the vocabulary has words, but it never learnt to write those:
+ *
+ * @throws TokenizerError where it does, because the vocabulary is then cut, or another model's.
+ */
+export function pieceOf(tokenizer: Tokenizer, id: number): string {
+  if (id < tokenizer.vocabSize) return tokenizer.tokenOf(id);
+  const detail = `the model wrote word ${id}, the vocabulary has ${tokenizer.vocabSize}: is the vocabulary file whole?`;
+  throw new TokenizerError({ rule: 'word-outside-vocabulary', detail });
+}
 
 /** The text of the new tokens as it follows the prompt's: a piece that goes on a word of the prompt does so. */
 function newText(tokenizer: Tokenizer, { ids, newIds }: GeneratedSequence): string {
   const stream = tokenizer.detokenizer({ skipSpecialTokens: true });
   for (const id of ids.slice(0, ids.length - newIds.length)) stream.push(id);
-  const text = newIds.filter((id) => id < tokenizer.vocabSize).map((id) => stream.push(id));
+  const text = newIds.map((id) => stream.push(id));
   return (text.join('') + stream.flush()).trimStart();
 }

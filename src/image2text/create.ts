@@ -9,6 +9,7 @@ import { disposeGit } from '../model/git.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
+import { checkOne, checkOptions, checkTextOrTexts, checkTexts } from './arguments.js';
 import { promptIds, questionIds, splitOptions, toAnswer, toCaption, type Writer, writeSequences } from './captions.js';
 import type { ModelInput } from './encode.js';
 import { checkSize, encodeOne, withImageCache } from './encode.js';
@@ -109,50 +110,76 @@ export function createImage2Text(
     config: git.config,
     tokenizer,
     imageConfig,
-    caption: ((pictures: Picture | readonly Picture[], options: CaptionOptions = {}) =>
-      oneOrMany(
-        pictures,
-        write(asList(pictures), eyes.look, promptIds(tokenizer, options.prompt), options),
-      )) as Image2Text['caption'],
-    captionVideo: ((videos: Video | readonly Video[], options: CaptionOptions = {}) =>
-      oneOrMany(
-        videos,
-        write(asList(videos), eyes.watch, promptIds(tokenizer, options.prompt), options),
-      )) as Image2Text['captionVideo'],
-    answer: (async (picture: Picture, questions: string | readonly string[], options: AnswerOptions = {}) =>
-      oneOrMany(questions, reply(picture, eyes.look, asList(questions), options))) as Image2Text['answer'],
-    answerVideo: (async (video: Video, questions: string | readonly string[], options: AnswerOptions = {}) =>
-      oneOrMany(questions, reply(video, eyes.watch, asList(questions), options))) as Image2Text['answerVideo'],
-    look: (picture, options = {}) =>
-      lifetime.during(options.signal, async (signal) => {
+    caption: (async (pictures: Picture | readonly Picture[], options?: CaptionOptions) => {
+      const given = checkOptions(options);
+      return oneOrMany(pictures, write(asList(pictures), eyes.look, promptIds(tokenizer, given.prompt), given));
+    }) as Image2Text['caption'],
+    captionVideo: (async (videos: Video | readonly Video[], options?: CaptionOptions) => {
+      const given = checkOptions(options);
+      return oneOrMany(videos, write(asList(videos), eyes.watch, promptIds(tokenizer, given.prompt), given));
+    }) as Image2Text['captionVideo'],
+    answer: (async (picture: Picture, questions: string | readonly string[], options?: AnswerOptions) => {
+      checkOne('picture', picture);
+      const asked = checkTextOrTexts('question', questions);
+      return oneOrMany(questions, reply(picture, eyes.look, asked, checkOptions(options)));
+    }) as Image2Text['answer'],
+    answerVideo: (async (video: Video, questions: string | readonly string[], options?: AnswerOptions) => {
+      checkOne('video', video);
+      const asked = checkTextOrTexts('question', questions);
+      return oneOrMany(questions, reply(video, eyes.watch, asked, checkOptions(options)));
+    }) as Image2Text['answerVideo'],
+    async look(picture, options) {
+      checkOne('picture', picture);
+      const { trace, signal: given } = checkOptions(options, ['signal', 'trace']);
+      return lifetime.during(given, async (signal) => {
         const input = await eyes.look(picture, signal);
-        const seen = holdPicture(git, picture, input, encodeOne(git, input, options.trace), () => looks.delete(seen));
+        const seen = holdPicture(git, picture, input, encodeOne(git, input, trace), () => looks.delete(seen));
         looks.add(seen);
         return seen;
-      }),
-    classify: (picture, labels, options = {}) =>
-      over(picture, options, (image, signal) => rankLabels(writer, image, labels, { ...options, signal })),
-    score: (picture, texts, options = {}) =>
-      over(picture, options, (image, signal) => scoreTexts(writer, image, texts, { ...options, signal })),
-    embed: (picture, options = {}) =>
-      lifetime.during(options.signal, async (signal) => {
-        const { pixels } = await eyes.look(picture, signal);
-        return embedPixels(writer, pixels, options);
-      }),
-    explain: (picture, options = {}) => see(picture, eyes.openPicture, false, options),
-    explainVideo: (video, options = {}) => see(video, eyes.openVideo, true, options),
-    async *stream(picture, options = {}) {
-      yield* lifetime.streaming(options.signal, async function* (signal) {
-        const input = await eyes.look(picture, signal);
-        yield* streamText(writer, input, { ...options, signal });
       });
     },
-    async generate(pictures, options = {}) {
-      const { inputIds = [tokenizer.clsId], ...rest } = options;
+    async classify(picture, labels, options) {
+      checkOne('picture', picture);
+      const names = checkTexts('labels', labels);
+      const given = checkOptions(options, ['topK', 'method', 'prompt', 'batchSize', 'trace', 'signal']);
+      return over(picture, given, (image, signal) => rankLabels(writer, image, names, { ...given, signal }));
+    },
+    async score(picture, texts, options) {
+      checkOne('picture', picture);
+      const listed = checkTexts('texts', texts);
+      const given = checkOptions(options, ['prompt', 'batchSize', 'trace', 'signal']);
+      return over(picture, given, (image, signal) => scoreTexts(writer, image, listed, { ...given, signal }));
+    },
+    async embed(picture, options) {
+      checkOne('picture', picture);
+      const given = checkOptions(options, ['stage', 'pool', 'signal']);
+      return lifetime.during(given.signal, async (signal) => {
+        const { pixels } = await eyes.look(picture, signal);
+        return embedPixels(writer, pixels, given);
+      });
+    },
+    async explain(picture, options) {
+      checkOne('picture', picture);
+      return see(picture, eyes.openPicture, false, checkOptions(options));
+    },
+    async explainVideo(video, options) {
+      checkOne('video', video);
+      return see(video, eyes.openVideo, true, checkOptions(options));
+    },
+    async *stream(picture, options) {
+      checkOne('picture', picture);
+      const given = checkOptions(options);
+      yield* lifetime.streaming(given.signal, async function* (signal) {
+        const input = await eyes.look(picture, signal);
+        yield* streamText(writer, input, { ...given, signal });
+      });
+    },
+    async generate(pictures, options) {
+      const { inputIds = [tokenizer.clsId], ...rest } = checkOptions(options);
       const many = asList(pictures);
       const prompts = promptsFor(inputIds, many.length);
       const { generation, scope } = splitOptions(rest as CaptionOptions, prompts[0]);
-      return lifetime.during(options.signal, async (signal) => {
+      return lifetime.during(rest.signal, async (signal) => {
         const tasks = [];
         for (const [n, picture] of many.entries())
           tasks.push({ ...(await eyes.look(picture, signal)), prompts: [prompts[n]!] });

@@ -1,6 +1,6 @@
-import { setBackend } from '@tensorflow/tfjs-core';
+import { engine, setBackend } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
-import { BackendError } from '../errors.js';
+import { BackendError, OptionError } from '../errors.js';
 import type { OnLoadEvent } from '../load-events.js';
 import type { LoadGitOptions } from '../model/load-git.js';
 import { loadGitParams, openGit } from '../model/load-git.js';
@@ -25,7 +25,9 @@ export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, SightOp
  *   loaded then.
  */
 export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {}): Promise<Image2Text> {
+  checkSource(files, options);
   if (options.backend !== undefined) await useBackend(options.backend);
+  checkBackend();
   const { config, tensors } = await openGit(files); // headers only: a bad small file is found before the weights are read
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
@@ -40,6 +42,26 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
     throw error;
   }
   return model;
+}
+
+/** For callers without types: what is wrong is said before anything is read. */
+function checkSource(files: unknown, options: unknown): void {
+  const fail = (place: string, detail: string): never => {
+    throw new OptionError({ place, rule: 'wrong-type', detail });
+  };
+  if (typeof (files as Partial<ModelFiles> | undefined | null)?.open !== 'function')
+    fail('model', 'expected the files of a checkpoint');
+  if (typeof options !== 'object' || options === null) fail('options', 'expected an object');
+  const { onProgress } = options as LoadOptions;
+  if (onProgress !== undefined && typeof onProgress !== 'function') fail('onProgress', 'expected a function');
+}
+
+/** The commonest first mistake: no backend was ever imported. */
+function checkBackend(): void {
+  if (Object.keys(engine().registryFactory).length > 0) return;
+  const detail =
+    "no tfjs backend is registered: import '@tensorflow/tfjs-backend-wasm' (or another one) first, or call startBackend of generative-image2text/node";
+  throw new BackendError({ rule: 'no-backend', detail });
 }
 
 async function useBackend(name: string): Promise<void> {

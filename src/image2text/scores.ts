@@ -7,6 +7,7 @@ import type { PixelValues } from '../image/preprocess.js';
 import { imageFeatures, projectFeatures } from '../model/git.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
+import { checkChoice } from './arguments.js';
 import type { Writer } from './captions.js';
 import { meanProbability, pieceOf, promptIds, sessionOver, vocabularyOf } from './captions.js';
 import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, TextScore } from './types.js';
@@ -44,6 +45,7 @@ export async function rankLabels(
   options: ClassifyOptions & { readonly signal: AbortSignal },
 ): Promise<ClassScore[]> {
   const { git, tokenizer } = writer;
+  checkChoice('method', options.method, ['exact', 'greedy']);
   if (labels.length === 0)
     throw new OptionError({ place: 'labels', rule: 'empty', detail: 'give at least one class name' });
   const names = labels.map((label) => wordIds(writer, label, 'labels'));
@@ -56,7 +58,7 @@ export async function rankLabels(
     });
     return [{ label: labels[found!.name]!, probability: 1, logProb: found!.logProb }];
   }
-  const topK = Math.min(options.topK ?? 5, labels.length);
+  const topK = options.topK === undefined ? Math.min(5, labels.length) : options.topK;
   const ranked = await rankNames(open, vocabularyOf(git), prompt, names, {
     topK,
     maxRows: SCORE_ROWS,
@@ -73,6 +75,8 @@ function wordIds({ tokenizer }: Writer, text: string, place: string): number[] {
 
 /** Features of one picture. */
 export async function embedPixels({ git }: Writer, pixels: PixelValues, options: EmbedOptions): Promise<Embedding> {
+  checkChoice('stage', options.stage, ['vision', 'projected']);
+  checkChoice('pool', options.pool, ['class', 'mean', 'none']);
   const features = tidy(() => {
     const seen = imageFeatures(git, tensor4d(pixels.data, [...pixels.shape]));
     const all: Tensor = options.stage === 'projected' ? projectFeatures(git, seen) : seen; // [1, I, D]

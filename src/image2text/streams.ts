@@ -3,7 +3,7 @@ import { streamTokens } from '../generation/generate.js';
 import type { StreamOptions } from '../generation/options.js';
 import { disposeCache } from '../model/kv-cache.js';
 import type { Writer } from './captions.js';
-import { promptIds, questionIds, sessionOver, vocabularyOf } from './captions.js';
+import { pieceOf, promptIds, questionIds, sessionOver, vocabularyOf } from './captions.js';
 import type { ModelInput } from './encode.js';
 import { encodeOne } from './encode.js';
 import type { CaptionStreamOptions } from './types.js';
@@ -29,6 +29,10 @@ export async function* streamText(
     first &&= text === '';
     return text;
   };
+  const known = (id: number): number => {
+    pieceOf(tokenizer, id); // refuses a word that the vocabulary does not have
+    return id;
+  };
   const generation = { strategy: 'greedy', ...rest } as StreamOptions;
   const image = input.held?.image ?? encodeOne(git, input, trace);
   input.held?.retain();
@@ -36,8 +40,7 @@ export async function* streamText(
     for await (const { id } of streamTokens(sessionOver(git, image, [0], trace), vocabularyOf(git), generation, [
       ids,
     ])) {
-      if (id >= tokenizer.vocabSize) continue;
-      const piece = clean(detokenizer.push(id));
+      const piece = clean(detokenizer.push(known(id)));
       if (piece !== '') yield piece;
     }
   } finally {

@@ -44,8 +44,10 @@ export async function toFrames(
       'this checkpoint is for single pictures; video models have num_image_with_embedding in config.json (git-base-vatex, …)';
     throw new ConfigError({ rule: 'not-a-video-model', detail });
   }
+  checkVideo(video);
   if (video instanceof TensorClass) return fromTensor(video, count, open.picture, options);
-  const listed = isFrames(video) ? video.frames : await openFrames(video, count, open, options);
+  const listed =
+    typeof video !== 'string' && isFrames(video) ? video.frames : await openFrames(video, count, open, options);
   if (listed.length === 0) throw new ImageError({ rule: 'no-frames', detail: 'a video needs at least one frame' });
   const images: RawImage[] = [];
   for (const index of evenly(listed.length, count))
@@ -53,7 +55,17 @@ export async function toFrames(
   return images;
 }
 
-const isFrames = (video: Video): video is Frames => typeof video === 'object' && 'frames' in video;
+const isFrames = (video: Video): video is Frames => 'frames' in (video as object);
+
+/** Anything but the kinds of `Video` is named before it is taken for bytes. */
+function checkVideo(video: unknown): void {
+  const isObject = typeof video === 'object' && video !== null;
+  const isBytes = video instanceof Uint8Array || video instanceof ArrayBuffer || video instanceof Blob;
+  if (typeof video === 'string' || video instanceof URL || video instanceof TensorClass || isBytes) return;
+  if (isObject && Array.isArray((video as Partial<Frames>).frames)) return;
+  const detail = 'a video is frames([...]), a path or URL, the bytes of an animated GIF, or a tensor of rank 4';
+  throw new ImageError({ rule: 'not-a-video', detail });
+}
 
 async function openFrames(
   video: Exclude<Video, Frames | Tensor>,

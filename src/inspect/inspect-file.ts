@@ -135,7 +135,7 @@ async function inspectFolder(files: ModelFiles, check: boolean): Promise<Found> 
 
 /** Reads every weight that the config asks for, as loading would, but keeps none. */
 async function checkWeights(config: GitConfig, stored: TensorMap, label: string): Promise<void> {
-  const tensors = canonicalNames(stored);
+  const tensors = canonicalNames(stored, config);
   const needed = specEntries(gitSpec(config));
   compareWeights(needed, tensors, { label, ignore: [/\.position_ids$/], hint: undefined });
   for (const { name, spec } of needed) await readWeights(tensors.get(name)!, spec);

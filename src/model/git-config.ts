@@ -30,6 +30,8 @@ export interface GitConfig {
   readonly intermediateSize: number;
   readonly hiddenAct: Activation;
   readonly layerNormEps: number;
+  /** Is the output matrix the word embedding, whatever the file holds? */
+  readonly tieWordEmbeddings: boolean;
   /** How many text tokens a sequence may have. */
   readonly maxPositionEmbeddings: number;
   readonly bosTokenId: number;
@@ -67,6 +69,7 @@ const schema = z.object({
   intermediate_size: z._default(size(65_536), 3072),
   hidden_act: z._default(activation, 'gelu'),
   layer_norm_eps: z._default(epsilon, 1e-12),
+  tie_word_embeddings: z._default(z.boolean(), false),
   max_position_embeddings: z._default(size(65_536), 1024),
   position_embedding_type: z._default(z.literal('absolute'), 'absolute'),
   bos_token_id: z._default(z.int(), 101),
@@ -108,6 +111,7 @@ export function parseGitConfig(json: unknown, file = 'config.json'): GitConfig {
     intermediateSize: raw.intermediate_size,
     hiddenAct: raw.hidden_act,
     layerNormEps: raw.layer_norm_eps,
+    tieWordEmbeddings: raw.tie_word_embeddings,
     maxPositionEmbeddings: raw.max_position_embeddings,
     bosTokenId: raw.bos_token_id,
     eosTokenId: raw.eos_token_id,
@@ -138,7 +142,8 @@ function checkHeads(hidden: number, heads: number, prefix: string, file: string)
 function schemaError(issue: z.core.$ZodIssue | undefined, json: unknown, file: string): ConfigError {
   const path = issue?.path.map(String) ?? [];
   const found = path.reduce<unknown>((node, key) => (node as Record<string, unknown> | undefined)?.[key], json);
-  const shown = found === undefined ? 'nothing' : quote(JSON.stringify(found) ?? String(found));
+  const shown =
+    found === undefined ? 'nothing' : typeof found === 'string' ? quote(found) : JSON.stringify(found)?.slice(0, 60);
   return new ConfigError({
     file,
     place: path.length === 0 ? undefined : path.join('.'),

@@ -17,7 +17,7 @@ import { gitSpec } from './git.js';
 import type { GitConfig } from './git-config.js';
 import { parseGitConfig } from './git-config.js';
 
-export type LoadGitOptions = Pick<LoadParamsOptions, 'signal' | 'onProgress' | 'upload'>;
+export type LoadGitOptions = Pick<LoadParamsOptions, 'signal' | 'onProgress' | 'upload' | 'uploadCopies'>;
 
 const MAX_CONFIG_BYTES = 1 << 20;
 
@@ -75,7 +75,7 @@ export function loadGitParams(
   label: string,
   options: LoadGitOptions = {},
 ): Promise<Git['params']> {
-  return loadParams(gitSpec(config), canonicalNames(tensors), {
+  return loadParams(gitSpec(config), canonicalNames(tensors, config), {
     ...options,
     label,
     ignore: IGNORED,
@@ -98,13 +98,14 @@ async function readConfig(files: ModelFiles): Promise<unknown> {
 }
 
 /**
- * transformers 5 spells `img_temporal_embedding` what 4.x and the original spell `img_temperal_embedding`; and a file may leave out
- * `output.weight` where it is the word embedding.
+ * transformers 5 spells `img_temporal_embedding` what 4.x and the original spell `img_temperal_embedding`. `output.weight` is the word embedding
+ * where the config ties the two, or the file leaves it out.
  */
-export function canonicalNames(tensors: TensorMap): TensorMap {
-  const renamed = renameTensors(tensors, (name) =>
-    name.replace(/^git\.img_temporal_embedding\./, 'git.img_temperal_embedding.'),
-  );
+export function canonicalNames(tensors: TensorMap, config: Pick<GitConfig, 'tieWordEmbeddings'>): TensorMap {
+  const renamed = renameTensors(tensors, (name) => {
+    if (config.tieWordEmbeddings && name === 'output.weight') return undefined;
+    return name.replace(/^git\.img_temporal_embedding\./, 'git.img_temperal_embedding.');
+  });
   return aliasTensors(renamed, { 'output.weight': 'git.embeddings.word_embeddings.weight' });
 }
 
@@ -118,6 +119,8 @@ export function weightHint(config: GitConfig): (faults: readonly WeightFault[]) 
   return (faults) => {
     const find = (kind: WeightFault['kind'], pattern: RegExp) =>
       faults.find((f) => f.kind === kind && pattern.test(f.name));
+    if (find('unexpected', /^(model|module|text_decoder|blip|vit)\b/))
+      return 'this does not look like a GIT checkpoint in the Hugging Face layout';
     const size = find('misshapen', /class_embedding$/);
     if (size?.found !== undefined) {
       return `vision_config.hidden_size is ${config.vision.hiddenSize}, the file's vision tower has ${size.found[0]}: another size of checkpoint?`;
@@ -129,8 +132,6 @@ export function weightHint(config: GitConfig): (faults: readonly WeightFault[]) 
       return 'image_size or patch_size in config.json is not the one of these weights';
     if (find('misshapen', /word_embeddings\.weight$/))
       return 'vocab_size in config.json is not the one of these weights';
-    if (find('unexpected', /^(model|module|text_decoder|blip|vit)\b/))
-      return 'this does not look like a GIT checkpoint in the Hugging Face layout';
     return undefined;
   };
 }

@@ -100,7 +100,7 @@ export async function convertCheckpoint(
 
 /** Every tensor that the model needs in the new format; all names and shapes are compared before anything is written. */
 function encodeAll({ config, tensors }: OpenedGit, label: string, dtype: ConvertDtype, losses: Losses): NewTensor[][] {
-  const stored = canonicalNames(tensors);
+  const stored = canonicalNames(tensors, config);
   const needed = specEntries(gitSpec(config));
   compareWeights(needed, stored, { label, ignore: IGNORED, hint: weightHint(config) });
   return needed.map(({ name, spec }) => {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { memory, setBackend, tensor3d } from '@tensorflow/tfjs-core';
+import { fill, memory, setBackend, tensor3d } from '@tensorflow/tfjs-core';
 import { decodeImage } from '../../src/image/decode.js';
 import type { Caption, CaptionOptions, Image2Text, Picture } from '../../src/node.js';
-import { DisposedError, frames, ImageError, loadImage2Text, OptionError } from '../../src/node.js';
+import { DisposedError, frames, Image2TextError, ImageError, loadImage2Text, OptionError } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
 import { DEMO, EXAMPLES } from '../support/fixtures.js';
@@ -270,6 +270,57 @@ describe('the hall', () => {
       OptionError,
       /prompt-too-long/,
     );
+    refuses(
+      'a tensor of values 0 to 1',
+      async () => {
+        const half = fill([8, 8, 3], 0.5);
+        try {
+          await model.caption(half);
+        } finally {
+          half.dispose();
+        }
+      },
+      ImageError,
+      /multiply by 255/,
+    );
+    refuses(
+      'a disposed tensor',
+      async () => {
+        const gone = fill([8, 8, 3], 9);
+        gone.dispose();
+        await model.caption(gone);
+      },
+      ImageError,
+      /tensor-disposed/,
+    );
+    for (const [what, run] of Object.entries<(odd: never) => Promise<unknown>>({
+      questions: (odd) => model.answer(MUG, odd),
+      labels: (odd) => model.classify(MUG, odd),
+      texts: (odd) => model.score(MUG, odd),
+      options: (odd) => model.caption(MUG, odd),
+      'options of embed': (odd) => model.embed(MUG, odd),
+      video: (odd) => model.captionVideo(odd),
+      'a model': (odd) => loadImage2Text(odd),
+    })) {
+      for (const odd of [null, 5, [null]]) {
+        refuses(`${what}: ${JSON.stringify(odd)}`, () => run(odd as never), Image2TextError, /./);
+      }
+    }
+    refuses(
+      'an unknown way to classify',
+      () => model.classify(MUG, ['a mug'], { method: 'x' as never }),
+      OptionError,
+      /method/,
+    );
+    refuses(
+      'an unknown option of classify',
+      () => model.classify(MUG, ['a mug'], { top_k: 1 } as never),
+      OptionError,
+      /top_k/,
+    );
+    refuses('an unknown stage', () => model.embed(MUG, { stage: 'x' as never }), OptionError, /stage/);
+    refuses('a prompt that is no text', () => model.caption(MUG, { prompt: 5 as never }), OptionError, /prompt/);
+    refuses('a list where one picture is meant', () => model.embed([MUG] as never), OptionError, /one picture/);
     refuses('a video without frames', () => model.captionVideo(frames([])), ImageError, /no-frames/);
   });
 

@@ -1,0 +1,65 @@
+import { OptionError, quote } from '../errors.js';
+
+// What TypeScript promises, checked for callers without it: a wrong argument is named before anything is computed.
+
+const kindOf = (value: unknown): string =>
+  value === null
+    ? 'null'
+    : Array.isArray(value)
+      ? 'a list'
+      : value === undefined
+        ? 'nothing'
+        : `a value of type ${typeof value}`;
+
+const wrong = (place: string, expected: string, found: unknown): OptionError =>
+  new OptionError({ place, rule: 'wrong-type', detail: `expected ${expected}, found ${kindOf(found)}` });
+
+/**
+ * Options that are an object, with no name beside `known` (all names are welcome where it is undefined).
+ *
+ * @throws OptionError naming the option.
+ */
+export function checkOptions<O extends object>(options: O | undefined, known?: readonly (keyof O & string)[]): O {
+  const given = options ?? ({} as O);
+  if (options === null || typeof given !== 'object' || Array.isArray(given))
+    throw wrong('options', 'an object', options);
+  const odd =
+    known === undefined ? undefined : Object.keys(given).find((name) => !known.includes(name as keyof O & string));
+  if (odd !== undefined) {
+    throw new OptionError({
+      place: odd,
+      rule: 'unknown-option',
+      detail: `there is no option of this name; known are ${known?.join(', ')}`,
+    });
+  }
+  const { prompt } = given as { prompt?: unknown };
+  if (prompt !== undefined && typeof prompt !== 'string') throw wrong('prompt', 'a text', prompt);
+  const { trace } = given as { trace?: unknown };
+  if (trace !== undefined && typeof trace !== 'function') throw wrong('trace', 'a function', trace);
+  return given;
+}
+
+/** One of a few words. */
+export function checkChoice(place: string, value: string | undefined, choices: readonly string[]): void {
+  if (value === undefined || choices.includes(value)) return;
+  const detail = `expected ${choices.map((choice) => `"${choice}"`).join(' or ')}, found ${quote(String(value))}`;
+  throw new OptionError({ place, rule: 'unknown-choice', detail });
+}
+
+/** A list of texts. */
+export function checkTexts(place: string, texts: unknown): readonly string[] {
+  if (!Array.isArray(texts)) throw wrong(place, 'a list of texts', texts);
+  texts.forEach((text: unknown, n) => {
+    if (typeof text !== 'string') throw wrong(`${place}[${n}]`, 'a text', text);
+  });
+  return texts as readonly string[];
+}
+
+/** A text, or a list of them, as a list. */
+export const checkTextOrTexts = (place: string, texts: unknown): readonly string[] =>
+  typeof texts === 'string' ? [texts] : checkTexts(place, texts);
+
+/** One picture or video, where a list would be taken for several. */
+export function checkOne(place: string, item: unknown): void {
+  if (Array.isArray(item)) throw wrong(place, `one ${place}`, item);
+}

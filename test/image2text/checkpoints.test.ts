@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { readSafetensors } from '../../src/checkpoint/safetensors.js';
+import type { ModelFiles } from '../../src/node.js';
+import { fromBytes, loadGit, loadImage2Text, TokenizerError, WeightError } from '../../src/node.js';
+import { useBackend } from '../support/backends.js';
+import { expectTensors } from '../support/close.js';
+import { DEMO, EXAMPLES, readBin } from '../support/fixtures.js';
+
+/** The demo checkpoint with some of its files replaced; undefined takes one away. */
+function altered(files: Readonly<Record<string, Uint8Array | undefined>>): ModelFiles {
+  return {
+    label: 'altered',
+    async open(name) {
+      if (name in files) return files[name] === undefined ? undefined : fromBytes(files[name]);
+      try {
+        return fromBytes(readBin(DEMO + name));
+      } catch {
+        return undefined;
+      }
+    },
+  };
+}
+
+const text = (value: string) => new TextEncoder().encode(value);
+const config = (change: object) =>
+  text(JSON.stringify({ ...JSON.parse(Buffer.from(readBin(`${DEMO}config.json`)).toString()), ...change }));
+
+describe('checkpoints that are not quite right', () => {
+  before(() => useBackend('wasm'));
+  const picture = readBin(`${EXAMPLES}red-book-short.png`);
+
+  it('a vocabulary that is cut is an error when the model writes a word that it lacks', async () => {
+    const words = Buffer.from(readBin(`${DEMO}vocab.txt`))
+      .toString()
+      .split('\n')
+      .slice(0, 300)
+      .join('\n');
+    await expectTensors(0, async () => {
+      const model = await loadImage2Text(altered({ 'vocab.txt': text(words) }));
+      await assert.rejects(
+        model.caption(picture),
+        (error: Error) => error instanceof TokenizerError && /word-outside-vocabulary/.test(error.message),
+      );
+      model.dispose();
+    });
+  });
+
+  it('tie_word_embeddings makes the output the word embedding, whatever the file holds', async () => {
+    const { tensors } = await readSafetensors(fromBytes(readBin(`${DEMO}model.safetensors`)), 'model.safetensors');
+    const read = async (name: string) => [...new Uint8Array(await tensors.get(name)!.read())].slice(0, 4000);
+    const [output, words] = [await read('output.weight'), await read('git.embeddings.word_embeddings.weight')];
+    assert.notDeepEqual(output, words, 'the demo holds two matrices, or this test could not fail');
+    await expectTensors(0, async () => {
+      const tied = await loadGit(altered({ 'config.json': config({ tie_word_embeddings: true }) }));
+      const own = await tied.params.output.weight.data();
+      const rows = await tied.params.git.embeddings.word_embeddings.weight.data();
+      assert.equal(own[5 * 356 + 7], rows[7 * 128 + 5]); // [in, out] of the one is [out, in] of the other
+      const { dispose } = await import('@tensorflow/tfjs-core');
+      dispose(tied.params as never);
+    });
+  });
+
+  for (const [what, change, pattern] of [
+    ['more layers than the file has', { num_hidden_layers: 4 }, /16 missing/],
+    ['another width', { hidden_size: 64 }, /misshapen|fit/],
+    ['frames that the file lacks', { num_image_with_embedding: 7 }, /img_temperal_embedding\.6/],
+  ] as const) {
+    it(`${what}: one error lists all, and nothing is left`, () =>
+      expectTensors(0, () =>
+        assert.rejects(
+          loadImage2Text(altered({ 'config.json': config(change) })),
+          (error: Error) =>
+            error instanceof WeightError &&
+            pattern.test(error.message) &&
+            error.report.split('\n').length > error.faults.length,
+        ),
+      ));
+  }
+});
