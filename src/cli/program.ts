@@ -1,6 +1,11 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { CommanderError, Command as Program } from 'commander';
+import { convertPage } from './commands/convert.js';
+import { doctorPage } from './commands/doctor.js';
+import { downloadPage } from './commands/download.js';
+import { modelsPage } from './commands/models.js';
+import { verifyPage } from './commands/verify.js';
 import type { Run } from './context.js';
 import { inContext } from './context.js';
 import { answerPage } from './describe/answer.js';
@@ -27,6 +32,11 @@ const PAGES: readonly Page[] = [
   explainPage,
   inspectPage,
   parityPage,
+  modelsPage,
+  downloadPage,
+  verifyPage,
+  convertPage,
+  doctorPage,
 ];
 
 /**
