@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEMO, EXAMPLES, HOSTILE, REFERENCE, ROOT } from '../support/fixtures.js';
 import { cli, scratch } from './support.js';
@@ -80,6 +80,22 @@ describe('image2text classify', () => {
     assert.equal(found.labels[0]!.label, 'a red book');
     assert.equal(lines((await cli(['classify', BOOK, '--labels', labels])).stdout).length, 5);
     assert.equal(lines((await cli(['classify', BOOK, '--labels', labels, '--top', '2'])).stdout).length, 2);
+  });
+
+  it('a repeated name counts once, with a note', async () => {
+    const { code, stdout, stderr } = await cli(['classify', MUG, '--labels', 'a mug,a mug, a mug,a book']);
+    assert.deepEqual([code, lines(stdout).length], [0, 2]);
+    assert.equal(stderr, 'image2text: --labels: left out 2 of 4 names, which repeat others\n');
+    const quiet = await cli(['classify', MUG, '--labels', 'a mug,a mug,a book', '--quiet']);
+    assert.deepEqual([quiet.stdout, quiet.stderr], [stdout, '']);
+  });
+
+  it('a file of names that is not UTF-8: one line', async () => {
+    const latin1 = join(folder(), 'latin1.txt');
+    writeFileSync(latin1, Buffer.from('a mug\na caf\u00e9\n', 'latin1'));
+    const { code, stdout, stderr } = await cli(['classify', MUG, '--labels', latin1]);
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, /^image2text: [^\n]*latin1\.txt: not-utf8: [^\n]+\n$/);
   });
 
   it('several pictures, one of them bad; --jsonl; --method greedy; --prompt', async () => {
@@ -248,6 +264,23 @@ describe('image2text inspect', () => {
         if (code !== 0) assert.equal(got.stdout, '');
       }
     }
+  });
+
+  it('weights that do not fit: all of them on stderr, for inspect only', async () => {
+    const here = join(folder(), 'one-layer-more');
+    cpSync(DEMO, here, { recursive: true });
+    const config = parse<Record<string, unknown>>(readFileSync(join(here, 'config.json'), 'utf8'));
+    const layers = config['num_hidden_layers'] as number;
+    writeFileSync(join(here, 'config.json'), JSON.stringify({ ...config, num_hidden_layers: layers + 1 }));
+    const { code, stdout, stderr } = await cli(['inspect', here, '--check']);
+    assert.deepEqual([code, stdout], [1, '']);
+    const [first, ...rest] = lines(stderr);
+    assert.match(first!, /^image2text: .*one-layer-more: weights-do-not-fit: 16 missing \(/);
+    assert.equal(rest.length, 16, stderr);
+    for (const line of rest)
+      assert.match(line, new RegExp(`^  - git\\.encoder\\.layer\\.${layers}\\.\\S+ +missing, \\[`));
+    const caption = await cli(['caption', MUG, '--model', here]);
+    assert.deepEqual([caption.code, lines(caption.stderr).length], [1, 1]);
   });
 
   it('a name with control characters cannot forge a line', async () => {

@@ -1,4 +1,4 @@
-import { Image2TextError } from '../../errors.js';
+import { Image2TextError, WeightError } from '../../errors.js';
 import type { Inspection } from '../../node.js';
 import type { Context } from '../context.js';
 import { EXIT } from '../report.js';
@@ -21,9 +21,14 @@ export async function inspectCommand(
   } catch (error) {
     if (!(error instanceof Image2TextError)) throw error;
     context.report(error);
+    for (const line of faultLines(error)) context.tell(line);
     return error.unsupported ? EXIT.unsupported : EXIT.failed;
   }
 }
+
+/** Every tensor that does not fit: the message names the first two. */
+const faultLines = (error: Image2TextError): readonly string[] =>
+  error instanceof WeightError ? error.report.split('\n').slice(1) : [];
 
 function describe({ file, kind, facts, tensors, metadata }: Inspection, checked: boolean): string {
   const entries = [
