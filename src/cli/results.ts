@@ -40,6 +40,9 @@ export const captionFields = ({ text, score, confidence, finish, tokens }: Capti
 /** An answer as JSON shows it. */
 export const answerFields = ({ question, ...answer }: Answer) => ({ question, ...captionFields(answer) });
 
+/** `1 picture`, `2 pictures`. */
+export const picturesText = (count: number): string => (count === 1 ? '1 picture' : `${count} pictures`);
+
 /** A line of the original's caption files. */
 export const captionTsv = (key: string, caption: string): string => `${plain(key)}\t${originalJson([{ caption }])}`;
 

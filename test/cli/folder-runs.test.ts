@@ -58,6 +58,11 @@ describe('folder runs', () => {
     assert.deepEqual(textsBelow(here), {});
   });
 
+  it('one picture is not several', async () => {
+    const { stderr } = await cli(['caption', fresh('one', 1), '--sidecar', '.txt']);
+    assert.equal(stderr, '1 picture: 1 done, 0 there already, 0 failed\n');
+  });
+
   it('--output: JSON lines or the original format, not overwritten, gone on with, order kept', async () => {
     const here = fresh('output', 4);
     for (const ending of ['jsonl', 'tsv']) {

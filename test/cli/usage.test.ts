@@ -99,6 +99,7 @@ describe('the command: help and wrong usage', () => {
     [['classify', PICTURE], /required option '--labels <names>' not specified/],
     [['classify', PICTURE, '--labels', 'no/such/file'], /no such file/],
     [['classify', PICTURE, '--labels', 'labels.txt'], /no such file/],
+    [['classify', PICTURE, '--labels', ''], /^image2text: --labels is empty: name a file, or names with commas/],
     [['classify', PICTURE, '--labels', ' , '], /no name there/],
     [['classify', PICTURE, '--labels', 'a mug', '--top', '0'], /whole number/],
     [['score'], /missing required argument 'picture'/],

@@ -9,7 +9,7 @@ import { exitCode, overPictures } from '../over-pictures.js';
 import type { Question } from '../question-tsv.js';
 import { pairQuestions, readQuestions } from '../question-tsv.js';
 import { UsageError } from '../report.js';
-import { answerFields, answerRule, answerTsv, fileFormat, formatOf } from '../results.js';
+import { answerFields, answerRule, answerTsv, fileFormat, formatOf, picturesText } from '../results.js';
 import type { TsvRow } from '../tsv.js';
 import { pictureRow } from '../tsv.js';
 import type { AnswerFlags } from './answer.js';
@@ -52,7 +52,7 @@ export async function answerTsvFiles(flags: AnswerFlags, context: Context): Prom
         else for (const line of written) await context.print(line);
       };
       const failed = await overPictures(inputs, { quiet: flags.quiet, work: reply, deliver }, context);
-      if (lines !== undefined && flags.quiet !== true) context.tell(`${inputs.length} pictures: ${failed} failed`);
+      if (lines !== undefined && flags.quiet !== true) context.tell(`${picturesText(inputs.length)}: ${failed} failed`);
       return exitCode(failed);
     });
   } finally {

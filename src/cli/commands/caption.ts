@@ -10,7 +10,7 @@ import type { ModelFlags } from '../model.js';
 import { withModel } from '../model.js';
 import { exitCode, overPictures } from '../over-pictures.js';
 import { EXIT, UsageError } from '../report.js';
-import { captionFields, formatOf } from '../results.js';
+import { captionFields, formatOf, picturesText } from '../results.js';
 import { plain } from '../terminal.js';
 import { pictureRow, pictureRows } from '../tsv.js';
 
@@ -77,7 +77,7 @@ async function captionToFiles(
     const failed = await captionMissing(store, flags, options, context);
     if (flags.quiet !== true) {
       const [all, todo] = [inputs.length, store.missing.length];
-      context.tell(`${all} pictures: ${todo - failed} done, ${all - todo} there already, ${failed} failed`);
+      context.tell(`${picturesText(all)}: ${todo - failed} done, ${all - todo} there already, ${failed} failed`);
     }
     return exitCode(failed);
   } finally {

@@ -1,4 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
+import { Image2TextError } from '../../errors.js';
 import type { ClassifyOptions, ClassScore } from '../../node.js';
 import type { Context } from '../context.js';
 import type { Input } from '../inputs.js';
@@ -26,7 +27,7 @@ export async function classifyCommand(
   flags: ClassifyFlags,
   context: Context,
 ): Promise<number> {
-  const labels = await readLabels(flags.labels);
+  const labels = await readLabels(flags.labels, (note) => flags.quiet !== true && context.tell(`image2text: ${note}`));
   const { inputs, several } = await expandInputs(names, context, flags.recursive);
   const options: ClassifyOptions = {
     topK: flags.top,
@@ -57,14 +58,31 @@ const asText = ({ label, probability }: ClassScore): string => `${probability.to
 
 const MOST_BYTES = 64 * 2 ** 20;
 
-/** Names from a file, one on each line, or from the command line, with commas between them. */
-async function readLabels(given: string): Promise<string[]> {
+/**
+ * Names from a file, one on each line, or from the command line, with commas between them; a repeated one counts once.
+ *
+ * @throws UsageError where there is none; Image2TextError for a file that is not UTF-8.
+ */
+async function readLabels(given: string, note: (line: string) => void): Promise<string[]> {
+  if (given.trim() === '') throw new UsageError('--labels is empty: name a file, or names with commas between them');
   const found = await stat(given).catch(() => undefined);
   if (found?.isFile() !== true && /[/\\]|\.\w+$/.test(given))
     throw new UsageError(`--labels ${given}: there is no such file`);
   if (found?.isFile() === true && found.size > MOST_BYTES)
     throw new UsageError(`--labels ${given}: more than ${MOST_BYTES} bytes`);
-  const labels = textLines(found?.isFile() === true ? await readFile(given, 'utf8') : given.replaceAll(',', '\n'));
+  const all = textLines(found?.isFile() === true ? await readText(given) : given.replaceAll(',', '\n'));
+  const labels = [...new Set(all)];
   if (labels.length === 0) throw new UsageError(`--labels ${given}: no name there`);
+  const repeated = all.length - labels.length;
+  if (repeated > 0) note(`--labels: left out ${repeated} of ${all.length} names, which repeat others`);
   return labels;
+}
+
+async function readText(file: string): Promise<string> {
+  const bytes = await readFile(file);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new Image2TextError({ file, rule: 'not-utf8', detail: 'names are text in UTF-8, one on each line', cause });
+  }
 }
