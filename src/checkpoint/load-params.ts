@@ -24,6 +24,8 @@ export interface LoadParamsOptions {
   readonly hint?: ((faults: readonly WeightFault[]) => string | undefined) | undefined;
   /** Makes the tensor, for backends that want to pack it; `values` and `shape` are turned already. Default: tfjs `tensor`. */
   readonly upload?: ((values: Float32Array, shape: number[], name: string, layout: Layout) => Tensor) | undefined;
+  /** `upload` keeps nothing of `values`, so that their memory can hold the next tensor's. Default false. */
+  readonly uploadCopies?: boolean | undefined;
 }
 
 /**
@@ -57,7 +59,8 @@ async function loadTensors(
   });
   const total = needed.reduce((sum, { name }) => sum + stored.get(name)!.byteLength, 0);
   const made = new Map<string, Tensor>();
-  const room = options.upload === undefined && (await copiesAtOnce()) ? roomFor(needed) : undefined;
+  const reuse = options.upload === undefined ? await copiesAtOnce() : options.uploadCopies === true;
+  const room = reuse ? roomFor(needed) : undefined;
   try {
     let loaded = 0;
     for (const { name, spec: leaf, reading } of readAhead(inFileOrder(needed, stored), stored)) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { memory } from '@tensorflow/tfjs-core';
+import { memory, tensor } from '@tensorflow/tfjs-core';
 import { bufferPool } from '../../src/checkpoint/buffer-pool.js';
 import { type ByteSource, fromBytes } from '../../src/checkpoint/byte-source.js';
 import { loadParams } from '../../src/checkpoint/load-params.js';
@@ -106,6 +106,21 @@ describe('memory that is used for every tensor', () => {
       assert.equal(memory().numTensors, before);
     });
   }
+
+  it("an upload of one's own gets memory of its own, unless it says that it copies", async () => {
+    const spec = { a: tensorSpec([3]), b: tensorSpec([3]) };
+    const stored = new Map(Object.keys(spec).map((name) => [name, storedF32(name, [3], Float32Array.of(1, 2, 3))]));
+    for (const uploadCopies of [undefined, true]) {
+      const seen: ArrayBufferLike[] = [];
+      const upload = (values: Float32Array, shape: number[]) => {
+        seen.push(values.buffer);
+        return tensor(values.slice(), shape);
+      };
+      const params = await loadParams(spec, stored, { upload, uploadCopies });
+      assert.equal(seen[0] === seen[1], uploadCopies === true);
+      for (const made of Object.values(params)) made.dispose();
+    }
+  });
 
   it('a whole checkpoint is the same through a source that fills', async () => {
     const file = readBin(`${REFERENCE}tiny-a/model.safetensors`);
