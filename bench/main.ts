@@ -1,16 +1,18 @@
 /**
- * `npm run bench -- [--backends wasm,…] [--runs 3] [--tokens 20] [--size base|tiny]`
+ * `npm run bench -- [--backends wasm,simd,simd:bf16,simd:f16,simd:int8] [--runs 3] [--tokens 20] [--size base|tiny] [--threads 1]`
  *
  * Encode, prefill, step and whole captions at the git-base size with generated weights, per backend, beside the plain path that computes
- * picture and text again for every token. CPU times are medians of one run on one machine and mean nothing beside those of another; ratios do.
+ * picture and text again for every token. With one thread, CPU times; with more, times by the clock, because threads that wait for work
+ * keep a core busy. They are medians of one run on one machine and mean nothing beside those of another; ratios do.
  */
 import { parseArgs } from 'node:util';
 import { getBackend, memory } from '@tensorflow/tfjs-core';
+import { setThreads, type WeightFormat } from '../src/backend/index.js';
 import type { NodeBackend } from '../src/node.js';
 import { quietTensorflow, startBackend } from '../src/node.js';
 import type { Measured } from './measure-model.js';
 import { measureModel } from './measure-model.js';
-import { machine, ms, table } from './support.js';
+import { load, machine, ms, table } from './support.js';
 
 const { values } = parseArgs({
   options: {
@@ -18,22 +20,30 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '3' },
     tokens: { type: 'string', default: '20' },
     size: { type: 'string', default: 'base' },
+    threads: { type: 'string', default: '1' },
   },
 });
 
 quietTensorflow();
+const threads = Number(values.threads);
+const clock = threads > 1;
 console.log(
-  `${machine()}\nGIT ${values.size}, one picture of the trained size, ${values.tokens} tokens, CPU time, medians of ${values.runs} runs\n`,
+  `${machine()}, ${load()}\nGIT ${values.size}, one picture of the trained size, ${values.tokens} tokens, ` +
+    `${clock ? `${threads} threads of simd, time by the clock` : 'one thread, CPU time'}, medians of ${values.runs} runs\n`,
 );
 
 const results: Measured[] = [];
-for (const backend of values.backends.split(',')) {
-  await startBackend(backend as NodeBackend);
-  process.stderr.write(`measuring ${getBackend()} …\n`);
+for (const asked of values.backends.split(',')) {
+  const [backend, format] = asked.split(':') as [NodeBackend, WeightFormat?];
+  await startBackend(backend);
+  if (getBackend() === 'simd') setThreads(threads);
+  process.stderr.write(`measuring ${asked} …\n`);
   const before = memory().numTensors;
-  results.push(await measureModel({ runs: Number(values.runs), tokens: Number(values.tokens), size: values.size }));
+  const sizes = { runs: Number(values.runs), tokens: Number(values.tokens), size: values.size };
+  results.push(await measureModel({ ...sizes, clock, ...(format === undefined ? {} : { format }) }));
   if (memory().numTensors !== before) throw new Error(`${memory().numTensors - before} tensors leaked`);
 }
+console.log(`afterwards ${load()}`);
 
 const [first] = results;
 const row = (what: string, pick: (m: Measured) => number) => [

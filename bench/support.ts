@@ -1,19 +1,19 @@
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 
 /** Median. */
 export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 /**
- * Median milliseconds of CPU time (all threads of the process) of `runs` calls after one that is not counted. Backends with one thread keep
- * one core busy, so this is their time on a quiet machine, also where others use the machine meanwhile.
+ * Median milliseconds of `runs` calls after one that is not counted: of CPU time (all threads of the process), or by the clock. Backends
+ * with one thread keep one core busy, so CPU time is their time on a quiet machine, also where others use the machine meanwhile.
  */
-export async function time(runs: number, body: () => Promise<unknown>): Promise<number> {
+export async function time(runs: number, body: () => Promise<unknown>, clock = false): Promise<number> {
   const times: number[] = [];
   for (let run = -1; run < runs; run++) {
-    const start = process.cpuUsage();
+    const [start, began] = [process.cpuUsage(), performance.now()];
     await body();
     const { user, system } = process.cpuUsage(start);
-    if (run >= 0) times.push((user + system) / 1000);
+    if (run >= 0) times.push(clock ? performance.now() - began : (user + system) / 1000);
   }
   return median(times);
 }
@@ -22,6 +22,9 @@ export const ms = (value: number): string => `${value < 10 ? value.toFixed(2) : 
 
 export const machine = (): string =>
   `${cpus()[0]?.model.trim() ?? 'unknown processor'}, ${cpus().length} cores; Node ${process.versions.node}, V8 ${process.versions.v8}`;
+
+/** How busy the machine is: processes that want a core, this one included. */
+export const load = (): string => `load ${loadavg()[0]!.toFixed(1)}`;
 
 /** Columns as wide as their widest cell, the first left, the others right. */
 export function table(rows: readonly (readonly string[])[]): string {

@@ -24,7 +24,8 @@ export function weightUploader(format: WeightFormat): WeightUploader {
     try {
       return uploadWeight({ ...matrix, format });
     } catch (error) {
-      if (error instanceof BackendError && error.rule === 'too-large') return uploadWeight({ ...matrix, format: 'f32' });
+      if (error instanceof BackendError && error.rule === 'too-large')
+        return uploadWeight({ ...matrix, format: 'f32' });
       throw error;
     }
   };

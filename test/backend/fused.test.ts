@@ -183,4 +183,29 @@ describe('simd: fused kernels', () => {
       assert.equal(tf.engine().backend.numDataIds(), before);
       tf.dispose([q, wrong, gamma]);
     }));
+
+  it('a linear layer keeps the leading axes of its input, however many', async () => {
+    await useVariant('simd');
+    const run = (x: tf.Tensor) =>
+      tf.engine().runKernel('GitLinear', { x, weight, bias }, { activation: 'gelu' }) as tf.Tensor;
+    const weight = tf.randomUniform([10, 7], -1, 1, 'float32', 3);
+    const bias = tf.randomUniform([7], -1, 1, 'float32', 4);
+    const flat = tf.randomUniform([24, 10], -1, 1, 'float32', 5);
+    const expected = run(flat);
+    for (const outer of [
+      [2, 12],
+      [1, 24],
+      [2, 3, 4],
+    ]) {
+      const x = tf.reshape(flat, [...outer, 10]);
+      const got = run(x);
+      assert.deepEqual(got.shape, [...outer, 7]);
+      assert.deepEqual(await got.data(), await expected.data());
+      tf.dispose([x, got]);
+    }
+    const empty = tf.zeros([2, 0, 10]);
+    const none = run(empty);
+    assert.deepEqual(none.shape, [2, 0, 7]);
+    tf.dispose([weight, bias, flat, expected, empty, none]);
+  });
 });

@@ -2,7 +2,7 @@ import { util } from '@tensorflow/tfjs-core';
 import { BackendError } from '../../errors.js';
 import type { UNARY } from '../memory-map.js';
 import { multiply } from '../product.js';
-import { input, type Kernel, type KernelTable } from './table.js';
+import { input, type Kernel, type KernelTable, sizeOf } from './table.js';
 
 /** What `GitLinear` may apply to its result. */
 export type LinearActivation = 'none' | 'gelu' | 'quick_gelu';
@@ -14,7 +14,7 @@ const ACTIVATIONS: Readonly<Record<LinearActivation, keyof typeof UNARY | undefi
 };
 
 /**
- * x float32 [M, in] · weight [in, out] + bias [out], with an activation -> float32 [M, out]. A weight that is not packed yet is
+ * x float32 [..., in] · weight [in, out] + bias [out], with an activation -> float32 [..., out]. A weight that is not packed yet is
  * packed here, once: from then on its tensor has only the packed copy (and still reads as before).
  * @throws BackendError (`unsupported-activation`) for an activation it does not know.
  */
@@ -25,12 +25,12 @@ const linear: Kernel = (backend, inputs, attributes) => {
     const detail = `activation ${String(activation)} is not one of ${Object.keys(ACTIVATIONS).join(', ')}`;
     throw new BackendError({ place: 'simd: GitLinear', rule: 'unsupported-activation', detail });
   }
-  const [m = 0, k = 0] = x.shape;
-  const [rows, n = 0] = weight.shape;
-  const fits = x.shape.length === 2 && weight.shape.length === 2 && rows === k && (bias?.shape[0] ?? n) === n;
+  const [outer, k] = [x.shape.slice(0, -1), x.shape.at(-1)!];
+  const [m, [rows, n = 0]] = [sizeOf(outer), weight.shape];
+  const fits = x.shape.length > 1 && weight.shape.length === 2 && rows === k && (bias?.shape[0] ?? n) === n;
   util.assert(fits, () => `GitLinear: [${x.shape}] · [${weight.shape}] + [${bias?.shape}] do not fit`);
   const packed = backend.pack(weight, k, n);
-  const output = backend.output([m, n], 'float32');
+  const output = backend.output([...outer, n], 'float32');
   const fused = ACTIVATIONS[activation];
   multiply(backend, {
     ...{ m, k, n, a: backend.addressOf(x), lda: k * 4, b: packed, c: output.address, ldc: n * 4 },
