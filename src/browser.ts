@@ -3,6 +3,9 @@
  *
  * @module
  */
+export { type BrowserFilesOptions, fetchModelFiles } from './hub/browser-cache.js';
+export type { HubFetch, HubLimits } from './hub/client.js';
+export { openRemote, type RemoteOptions } from './hub/remote-source.js';
 export * from './index.js';
 export { fromFiles } from './platform/browser-files.js';
 export type { PageSource } from './platform/browser-pictures.js';
