@@ -28,8 +28,13 @@ export function fileFormat(path: string, flags: FormatFlags): 'jsonl' | 'tsv' {
   return format;
 }
 
-/** A caption as JSON shows it. */
-export const captionFields = ({ text, score, confidence, finish, tokens }: Caption) => ({
+/** A caption as JSON shows it; with alternatives where there are any. */
+export const captionFields = ({ alternatives, ...best }: Caption) => ({
+  ...textFields(best),
+  ...(alternatives.length === 0 ? {} : { alternatives: alternatives.map(textFields) }),
+});
+
+const textFields = ({ text, score, confidence, finish, tokens }: Omit<Caption, 'alternatives'>) => ({
   text,
   score,
   confidence,

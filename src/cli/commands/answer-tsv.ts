@@ -1,6 +1,6 @@
 import type { Answer, Image2Text, Picture } from '../../node.js';
 import type { Context } from '../context.js';
-import { decodingOptions } from '../decoding.js';
+import { checkAlternatives, decodingOptions } from '../decoding.js';
 import type { Input } from '../inputs.js';
 import type { LineFile } from '../line-file.js';
 import { openLineFile } from '../line-file.js';
@@ -30,6 +30,7 @@ export async function answerTsvFiles(flags: AnswerFlags, context: Context): Prom
   const options = decodingOptions(flags);
   const format = output === undefined ? formatOf(flags, 'tsv') : fileFormat(output, flags);
   if (format === 'json') throw new UsageError('answers to a TSV file are lines: use --jsonl');
+  checkAlternatives(flags, format);
   const inputs: Asked[] = (await pairQuestions(tsv, questionsTsv)).map(([row, questions]) => ({
     ...pictureRow(row),
     questions,

@@ -2,7 +2,7 @@ import type { Answer } from '../../node.js';
 import type { Context } from '../context.js';
 import { converse } from '../converse.js';
 import type { DecodingFlags } from '../decoding.js';
-import { canStream, decodingOptions } from '../decoding.js';
+import { canStream, checkAlternatives, decodingOptions } from '../decoding.js';
 import type { Input } from '../inputs.js';
 import { expandInputs } from '../inputs.js';
 import type { ModelFlags } from '../model.js';
@@ -35,6 +35,7 @@ export async function answerCommand(
   if (flags.output !== undefined || flags.skipExisting === true) {
     throw new UsageError('--output and --skip-existing are for --tsv');
   }
+  checkAlternatives(flags, formatOf(flags));
   const input = await onePicture(name, context);
   if (questions.length > 0) return answerAll(input, questions, flags, context);
   if (name === '-') throw new UsageError('stdin is the picture: give the questions on the command line');

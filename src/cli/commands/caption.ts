@@ -3,14 +3,14 @@ import type { CaptionStore, StoreFlags } from '../caption-store.js';
 import { captionLine, openCaptionStore } from '../caption-store.js';
 import type { Context } from '../context.js';
 import type { DecodingFlags } from '../decoding.js';
-import { canStream, decodingOptions } from '../decoding.js';
+import { canStream, checkAlternatives, decodingOptions } from '../decoding.js';
 import type { Input, InputList } from '../inputs.js';
 import { expandInputs } from '../inputs.js';
 import type { ModelFlags } from '../model.js';
 import { withModel } from '../model.js';
 import { exitCode, overPictures } from '../over-pictures.js';
 import { EXIT, UsageError } from '../report.js';
-import { captionFields, formatOf, picturesText } from '../results.js';
+import { captionFields, fileFormat, formatOf, picturesText } from '../results.js';
 import { plain } from '../terminal.js';
 import { pictureRow, pictureRows } from '../tsv.js';
 
@@ -30,6 +30,7 @@ export async function captionCommand(names: readonly string[], flags: CaptionFla
     ...(flags.prompt === undefined ? {} : { prompt: flags.prompt }),
     signal: context.signal,
   };
+  checkAlternatives(flags, flags.output === undefined ? formatOf(flags) : fileFormat(flags.output, flags));
   const stored = flags.sidecar !== undefined || flags.output !== undefined;
   if (flags.skipExisting === true && !stored) throw new UsageError('--skip-existing is for --sidecar and --output');
   const list = await listInputs(names, flags, context);
@@ -101,12 +102,19 @@ const captionJob = (
   { batch, quiet, prefix = '', suffix = '' }: CaptionFlags,
   options: CaptionOptions,
   deliver: (input: Input, caption: Caption) => Promise<void>,
-) => ({
-  batch,
-  quiet,
-  work: (pictures: readonly Picture[]) => model.caption(pictures, { ...options, batchSize: batch }),
-  deliver: (input: Input, caption: Caption) => deliver(input, { ...caption, text: prefix + caption.text + suffix }),
-});
+) => {
+  const between = (caption: Caption): Caption => ({ ...caption, text: prefix + caption.text + suffix });
+  return {
+    batch,
+    quiet,
+    work: (pictures: readonly Picture[]) => model.caption(pictures, { ...options, batchSize: batch }),
+    deliver: (input: Input, caption: Caption) =>
+      deliver(input, {
+        ...between(caption),
+        alternatives: caption.alternatives.map(between),
+      }),
+  };
+};
 
 /** Words as they come. */
 async function streamCaption(

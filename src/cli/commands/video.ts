@@ -1,7 +1,7 @@
 import type { Video } from '../../node.js';
 import type { Context } from '../context.js';
 import type { DecodingFlags } from '../decoding.js';
-import { decodingOptions } from '../decoding.js';
+import { checkAlternatives, decodingOptions } from '../decoding.js';
 import { expandInputs } from '../inputs.js';
 import type { ModelFlags } from '../model.js';
 import { withModel } from '../model.js';
@@ -22,6 +22,7 @@ export async function videoCommand(names: readonly string[], flags: VideoFlags, 
   if (questions !== undefined && prompt !== undefined) throw new UsageError('give --question or --prompt, not both');
   const options = { ...decodingOptions(flags), signal: context.signal };
   const format = formatOf(flags);
+  checkAlternatives(flags, format);
   const video = await openVideo(names, context);
   const file = names.length === 1 ? names[0]! : `${names[0]} and ${names.length - 1} more`;
   return withModel(flags, context, async (model) => {

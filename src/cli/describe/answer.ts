@@ -1,4 +1,4 @@
-import { addBatch, addDecoding, addExamples, addFormat, addModel } from './options.js';
+import { addAlternatives, addBatch, addDecoding, addExamples, addFormat, addModel } from './options.js';
 import type { Page } from './page.js';
 
 /** `image2text answer --help`. */
@@ -18,7 +18,11 @@ export const answerPage: Page = {
       )
       .option('--output <file>', 'with --tsv: write lines there instead of to stdout: .tsv as the original, or .jsonl')
       .option('--skip-existing', 'with --output: go on where an earlier run ended');
-    addBatch(addDecoding(addModel(addFormat(command)), 'original, greedy in a conversation'), 'questions', 8);
+    addBatch(
+      addAlternatives(addDecoding(addModel(addFormat(command)), 'original, greedy in a conversation')),
+      'questions',
+      8,
+    );
     addExamples(
       command,
       'image2text answer mug.jpg "what color is the mug?"',

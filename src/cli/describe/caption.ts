@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { addBatch, addDecoding, addExamples, addFormat, addModel } from './options.js';
+import { addAlternatives, addBatch, addDecoding, addExamples, addFormat, addModel } from './options.js';
 import type { Page } from './page.js';
 
 /** `image2text caption --help`. */
@@ -12,7 +12,7 @@ export const captionPage: Page = {
       .description('Say what is in each picture.')
       .argument('[files...]', 'pictures (PNG, JPEG, WebP, GIF), URLs, folders, globs; - for stdin')
       .option('--prompt <text>', 'text that the caption goes on from');
-    addFolderRuns(addBatch(addDecoding(addModel(addFormat(command)), 'original'), 'pictures', 1));
+    addFolderRuns(addBatch(addAlternatives(addDecoding(addModel(addFormat(command)), 'original')), 'pictures', 1));
     addExamples(
       command,
       'image2text caption photo.jpg',

@@ -71,9 +71,25 @@ export const addDecoding = (command: Command, defaultHow: string): Command =>
     .option('--top-k <n>', 'for sample; default 50', integer(0, 1_000_000))
     .option('--top-p <x>', 'for sample; default 1', decimal)
     .option('--seed <n>', 'for sample; default 0', integer(0, 2 ** 32 - 1))
+    .addOption(
+      new Option(
+        '--early-stopping <when>',
+        'for beam: when enough sentences have ended, stop at once, when no better one is likely, or when none is possible; default false',
+      ).choices(['true', 'false', 'never']),
+    )
     .option('--max-new-tokens <n>', 'most word pieces to write', integer(1, 65_536))
+    .option('--min-new-tokens <n>', 'fewest word pieces to write', integer(0, 65_536))
+    .option('--min-length <n>', 'the same, with those of the prompt and its start token', integer(0, 65_536))
     .option('--repetition-penalty <x>', 'above 1: words so far get less likely', decimal)
     .option('--no-repeat-ngram <n>', 'no run of n word pieces twice', integer(0, 1024));
+
+/** Several texts of each picture. */
+export const addAlternatives = (command: Command): Command =>
+  command.option(
+    '--num-return-sequences <n>',
+    'not for greedy: so many texts of each, the others as alternatives in --json and --jsonl',
+    integer(1, 1024),
+  );
 
 export const addBatch = (command: Command, what: string, batch: number): Command =>
   command.option('--batch <n>', `${what} decoded together; results do not depend on it`, integer(1, 1024), batch);

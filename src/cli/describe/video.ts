@@ -1,4 +1,4 @@
-import { addDecoding, addExamples, addFormat, addModel } from './options.js';
+import { addAlternatives, addDecoding, addExamples, addFormat, addModel } from './options.js';
 import type { Page } from './page.js';
 
 /** `image2text video --help`. */
@@ -18,7 +18,7 @@ export const videoPage: Page = {
         (text: string, all: string[] = []) => [...all, text],
       )
       .option('--prompt <text>', 'text that the description goes on from');
-    addDecoding(addModel(addFormat(command)), 'original');
+    addAlternatives(addDecoding(addModel(addFormat(command)), 'original'));
     addExamples(
       command,
       'image2text video clip.gif',
