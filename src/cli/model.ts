@@ -1,5 +1,6 @@
 import type { Image2Text, LoadOptions, NodeBackend } from '../node.js';
 import type { Context } from './context.js';
+import { showLoading } from './loading.js';
 import { UsageError } from './report.js';
 
 /** Options that choose and place the model, and say how it sees. */
@@ -10,19 +11,21 @@ export interface ModelFlags {
   readonly keepRatio?: { readonly min: number; readonly max: number };
   readonly ignoreOrientation?: boolean;
   readonly maxMegapixels?: number;
+  readonly quiet?: boolean;
 }
 
 /** Starts the backend, loads the model, and frees it when `body` has ended. */
 export async function withModel<T>(
   flags: ModelFlags,
-  { signal }: Context,
+  context: Context,
   body: (model: Image2Text) => Promise<T>,
 ): Promise<T> {
-  const options = loadOptions(flags, signal);
+  const options = loadOptions(flags, context.signal);
   const { loadImage2Text, quietTensorflow, startBackend } = await import('../node.js');
   quietTensorflow();
   await startBackend(flags.backend);
-  const model = await loadImage2Text(flags.model, options);
+  const shown = showLoading(context, flags);
+  const model = await loadImage2Text(flags.model, { ...options, onProgress: shown?.hear }).finally(() => shown?.end());
   try {
     return await body(model);
   } finally {
