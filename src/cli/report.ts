@@ -33,6 +33,10 @@ function internal(error: Error): ReturnType<typeof explainError> {
 /** Options whose name on the command line is not the library's. */
 const FLAGS: Readonly<Record<string, string>> = {
   numBeams: '--beams',
+  as: '--as',
+  picture: '--picture',
+  maxShardBytes: '--max-shard-size',
+  dtype: '--dtype',
   noRepeatNgramSize: '--no-repeat-ngram',
   batchSize: '--batch',
   strategy: '--decoding',

@@ -19,7 +19,7 @@ import { specEntries } from '../layers/param-spec.js';
 import { gitSpec } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import { parseGitConfig } from '../model/git-config.js';
-import { canonicalNames, countParameters, openGit } from '../model/load-git.js';
+import { canonicalNames, countParameters, IGNORED, openGit, weightHint } from '../model/load-git.js';
 import { fromDirectory, fromFile } from '../platform/directory.js';
 import { webpWasm } from '../platform/node-pictures.js';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.js';
@@ -137,7 +137,7 @@ async function inspectFolder(files: ModelFiles, check: boolean): Promise<Found> 
 async function checkWeights(config: GitConfig, stored: TensorMap, label: string): Promise<void> {
   const tensors = canonicalNames(stored, config);
   const needed = specEntries(gitSpec(config));
-  compareWeights(needed, tensors, { label, ignore: [/\.position_ids$/], hint: undefined });
+  compareWeights(needed, tensors, { label, ignore: IGNORED, hint: weightHint(config) });
   for (const { name, spec } of needed) await readWeights(tensors.get(name)!, spec);
 }
 

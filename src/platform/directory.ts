@@ -8,16 +8,23 @@ export async function fromFile(path: string): Promise<ByteSource> {
   const { size } = await stat(path);
   return {
     size,
-    slice: (start, end) => ({ arrayBuffer: () => readRange(path, start, Math.min(end, size)) }),
+    slice: (start, end) => ({
+      async arrayBuffer() {
+        const bytes = new Uint8Array(Math.max(0, Math.min(end, size) - start));
+        await fill(path, start, bytes);
+        return bytes.buffer;
+      },
+    }),
+    readInto: (start, target) => fill(path, start, target),
   };
 }
 
-async function readRange(path: string, start: number, end: number): Promise<ArrayBuffer> {
-  const bytes = new Uint8Array(Math.max(0, end - start));
+/** Reads `target.length` bytes from `start` on into `target`. */
+async function fill(path: string, start: number, target: Uint8Array): Promise<void> {
   const handle = await open(path, 'r');
   try {
-    for (let done = 0; done < bytes.length; ) {
-      const { bytesRead } = await handle.read(bytes, done, bytes.length - done, start + done);
+    for (let done = 0; done < target.length; ) {
+      const { bytesRead } = await handle.read(target, done, target.length - done, start + done);
       if (bytesRead === 0) {
         const detail = `it ended at byte ${start + done} while it was read; did it change?`;
         throw new Image2TextError({ file: path, offset: start + done, rule: 'file-changed', detail });
@@ -27,7 +34,6 @@ async function readRange(path: string, start: number, end: number): Promise<Arra
   } finally {
     await handle.close();
   }
-  return bytes.buffer;
 }
 
 /**
