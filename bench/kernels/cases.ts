@@ -3,10 +3,12 @@ import * as tf from '@tensorflow/tfjs-core';
 /** One thing to measure. */
 export interface Case {
   readonly name: string;
-  /** Floating-point operations, for what computing bounds. */
+  /** Floating-point operations; 0 where nobody counts them. */
   readonly flops: number;
-  /** Bytes that must come from memory, for what reading bounds; 0 otherwise. */
+  /** Bytes that it reads and writes, each once. */
   readonly bytes: number;
+  /** What it is compared with: multiply-adds in registers, or reading memory. */
+  readonly bound: 'peak' | 'read';
   /** The tensors that it works on. */
   prepare(backend: 'simd' | 'wasm'): Record<string, tf.Tensor>;
   /** Once through. Whatever it makes, it disposes. */
@@ -26,7 +28,8 @@ const isSimd = () => tf.getBackend() === 'simd';
 const product = (m: number, k: number, n: number): Case => ({
   name: `linear ${m}x${k}x${n}`,
   flops: 2 * m * k * n,
-  bytes: 0,
+  bytes: 4 * (m * k + k * n + m * n),
+  bound: 'peak',
   prepare: () => ({ x: random([m, k]), weight: random([k, n], 0.05), bias: random([n]) }),
   run({ x, weight, bias }) {
     if (isSimd()) kernel('GitLinear', { x: x!, weight: weight!, bias: bias! }, { activation: 'none' });
@@ -37,7 +40,8 @@ const product = (m: number, k: number, n: number): Case => ({
 const attention = (T: number, H: number, K: number): Case => ({
   name: `attention ${H} heads, ${T} tokens`,
   flops: 4 * H * T * T * K,
-  bytes: 0,
+  bytes: 4 * 4 * H * T * K,
+  bound: 'peak',
   prepare: () => ({ q: random([1, H, T, K]), key: random([1, H, T, K]), value: random([1, H, T, K]) }),
   run({ q, key, value }) {
     if (isSimd()) return kernel('GitAttention', { q: q!, key: key!, value: value! });
@@ -65,6 +69,7 @@ const elementwise = (
   name: `${name} [${shape}]`,
   flops: 0,
   bytes: moved(shape.reduce((a, b) => a * b, 1)),
+  bound: 'read',
   prepare: () => ({ x: random(shape, 3) }),
   run({ x }) {
     if (isSimd() && 'kernel' in fused) kernel(fused['kernel'] as string, { x: x! }, {});
@@ -76,6 +81,7 @@ const layerNorm: Case = {
   name: 'layer norm [197, 768]',
   flops: 0,
   bytes: moved(197 * 768),
+  bound: 'read',
   prepare: () => ({ x: random([197, 768]), gamma: random([768]), beta: random([768]) }),
   run({ x, gamma, beta }) {
     if (isSimd()) return kernel('GitLayerNorm', { x: x!, gamma: gamma!, beta: beta! }, { epsilon: 1e-5 });

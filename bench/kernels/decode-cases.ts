@@ -14,11 +14,14 @@ const STEP: readonly (readonly [number, number])[] = [
   [768, 30522],
 ];
 
+const WEIGHTS = STEP.reduce((sum, [k, n]) => sum + k * n, 0);
+
 /** All linear layers of one step, for `rows` beams: what a step must read from memory. */
 const step = (format: WeightFormat, rows: number): Case => ({
   name: `decode step, ${format}, ${rows} row${rows > 1 ? 's' : ''}`,
-  flops: 0,
-  bytes: BYTES[format] * STEP.reduce((sum, [k, n]) => sum + k * n, 0),
+  flops: 2 * rows * WEIGHTS,
+  bytes: BYTES[format] * WEIGHTS,
+  bound: 'read',
   prepare(backend) {
     if (backend === 'wasm' && format !== 'f32') throw new Error('only float32 there');
     const weights = STEP.map(([k, n], i): [string, tf.Tensor] => {

@@ -5,11 +5,11 @@
  *     node --import tsx bench/kernels/main.ts [--plain] [--threads N] [filter]
  */
 import * as tf from '@tensorflow/tfjs-core';
-import '@tensorflow/tfjs-backend-wasm';
-import { registerSimdBackend, type SimdBackend, setThreads } from '../../src/backend/index.js';
+import { setThreads } from '../../src/backend/index.js';
 import { type Case, productCases, rowCases } from './cases.js';
 import { decodeCases } from './decode-cases.js';
-import { measure, measureTogether, type Timing } from './measure.js';
+import { besideLimit, startLimits, stockTime } from './limits.js';
+import { measure } from './measure.js';
 
 const args = process.argv.slice(2);
 const plain = args.includes('--plain');
@@ -17,34 +17,18 @@ const threadsAt = args.indexOf('--threads');
 const threads = threadsAt < 0 ? 1 : Number(args[threadsAt + 1]);
 const filter = args.find((arg, i) => !arg.startsWith('--') && (threadsAt < 0 || i !== threadsAt + 1)) ?? '';
 
-registerSimdBackend({ threads: 1, ...(plain ? { relaxed: false } : {}) });
-await tf.setBackend('simd');
-const backend = tf.backend() as SimdBackend;
-
-const FLOPS_PER_TURN = 192;
-const TURNS = 400_000;
-const READ_BYTES = 256 * 2 ** 20;
-
-/** Where the bandwidth is measured: much more than any cache holds. */
-const area = backend.heap.alloc(READ_BYTES);
-backend.heap.f32.fill(1, area / 4, (area + READ_BYTES) / 4);
-
-const computePeak = () => void backend.kernels.peak(TURNS);
-const readPeak = () => void backend.kernels.readAll(area, READ_BYTES);
+const limits = await startLimits(plain);
 
 const fixed = (value: number, digits = 1) => value.toFixed(digits).padStart(8);
 
 /** The case beside the limit that bounds it, both measured in turns; then the wasm backend's time. */
-async function report({ name, flops, bytes, run, prepare }: Case): Promise<void> {
+async function report(one: Case): Promise<void> {
   await tf.setBackend('simd');
-  const ours = prepare('simd');
-  const body = () => void run(ours);
-  const bound = flops > 0 && bytes === 0 ? 'peak' : 'read';
-  const [took, limit] = measureTogether([body, bound === 'peak' ? computePeak : readPeak]) as [Timing, Timing];
-  const [work, most] = bound === 'peak' ? [flops, TURNS * FLOPS_PER_TURN] : [bytes, READ_BYTES];
-  const [rate, top] = [work / took.median / 1e6, most / limit.median / 1e6];
-  const ratio = bound === 'peak' || bytes > 0 ? `${fixed((rate / top) * 100, 0)} %` : '';
-  let line = `${name.padEnd(36)}${fixed(took.median, 3)} ms ${fixed(rate)} of ${fixed(top)} ${bound === 'peak' ? 'GFLOP/s' : 'GB/s   '}${ratio}`;
+  const ours = one.prepare('simd');
+  const body = () => void one.run(ours);
+  const { took, rate, top, ratio } = besideLimit(one, body, limits);
+  const unit = one.bound === 'peak' ? 'GFLOP/s' : 'GB/s   ';
+  let line = `${one.name.padEnd(36)}${fixed(took.median, 3)} ms ${fixed(rate)} of ${fixed(top)} ${unit}${fixed(ratio * 100, 0)} %`;
   if (threads > 1) {
     const alone = measure(body, { clock: true });
     setThreads(threads);
@@ -56,23 +40,10 @@ async function report({ name, flops, bytes, run, prepare }: Case): Promise<void>
   }
   line += `   quiet ${took.quiet}/${took.samples}`;
   tf.dispose(ours);
-  const stock = await stockTime({ name, flops, bytes, run, prepare });
+  const stock = await stockTime(one);
   console.log(
     stock === undefined ? line : `${line}   wasm ${fixed(stock, 2)} ms, ${(stock / took.median).toFixed(1)}x`,
   );
-}
-
-/** The same on tfjs's wasm backend, where it can. */
-async function stockTime({ run, prepare }: Case): Promise<number | undefined> {
-  await tf.setBackend('wasm');
-  try {
-    const theirs = prepare('wasm');
-    const { median } = measure(() => void run(theirs), { seconds: 0.4 });
-    tf.dispose(theirs);
-    return median;
-  } catch {
-    return undefined;
-  }
 }
 
 console.log(`simd backend, ${plain ? 'plain' : 'relaxed'} SIMD, node ${process.versions.node}`);
