@@ -12,6 +12,7 @@ import { readSafetensors } from '../checkpoint/safetensors.js';
 import { readSharded } from '../checkpoint/sharded.js';
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
 import { ConfigError, TorchFileError } from '../errors.js';
+import { nodeTransport, openRemote } from '../hub/index.js';
 import { decodeImage, identifyImage } from '../image/decode.js';
 import { parseImageConfig } from '../image/image-config.js';
 import { openImageConfig, openTokenizer } from '../image2text/checkpoint-files.js';
@@ -47,25 +48,57 @@ export interface Inspection {
 type Found = Omit<Inspection, 'file' | 'kind'>;
 
 /**
- * Says what is in a file, or in a checkpoint folder. Without `check` only headers are read; with it everything is read and checked as
- * loading would do it.
+ * Says what is in a file, in a checkpoint folder, or in a file behind an http address, of which only the ranges that matter are fetched.
+ * Without `check` only headers are read; with it everything is read and checked as loading would do it.
  *
  * @throws the error that loading would give; `unsupported` is true on it where the file is legal but outside this project.
  */
-export async function inspectFile(path: string, options: { readonly check?: boolean } = {}): Promise<Inspection> {
+export async function inspectFile(
+  path: string,
+  options: { readonly check?: boolean; readonly signal?: AbortSignal } = {},
+): Promise<Inspection> {
   const check = options.check ?? false;
+  if (/^https?:/i.test(path)) return inspectRemote(path, check, options.signal);
   const found = await stat(path).catch(() => undefined);
   if (found === undefined)
     throw new ConfigError({ file: path, rule: 'no-such-file', detail: 'there is no such file or folder' });
   if (found.isDirectory())
     return { file: path, kind: 'checkpoint folder', ...(await inspectFolder(await fromDirectory(path), check)) };
-  const source = await fromFile(path);
-  const all = () => readBytes(source, 0, source.size);
-  const kind = await kindOf(path, all, await readBytes(source, 0, Math.min(16, source.size)));
-  return { file: path, kind, ...(await inspectKind(kind, path, source, check)) };
+  return inspectSource(path, await fromFile(path), () => fromDirectory(dirname(path)), check);
 }
 
-async function inspectKind(kind: FileKind, path: string, source: ByteSource, check: boolean): Promise<Found> {
+/** A file on a web server, with the proxies of the environment. */
+async function inspectRemote(url: string, check: boolean, signal?: AbortSignal): Promise<Inspection> {
+  const transport = nodeTransport(process.env);
+  const open = (address: string) => openRemote(address, { fetch: transport.fetch, signal });
+  const shards: ModelFiles = { label: url, open: (name) => open(new URL(name, url).href) };
+  try {
+    return await inspectSource(url, await open(url), async () => shards, check);
+  } finally {
+    transport.close();
+  }
+}
+
+/** `folder` gives the files beside this one, for the shards of an index. */
+async function inspectSource(
+  path: string,
+  source: ByteSource,
+  folder: () => Promise<ModelFiles>,
+  check: boolean,
+): Promise<Inspection> {
+  const all = () => readBytes(source, 0, source.size);
+  const name = path.replace(/[?#].*$/, '');
+  const kind = await kindOf(name, all, await readBytes(source, 0, Math.min(16, source.size)));
+  return { file: path, kind, ...(await inspectKind(kind, path, source, folder, check)) };
+}
+
+async function inspectKind(
+  kind: FileKind,
+  path: string,
+  source: ByteSource,
+  folder: () => Promise<ModelFiles>,
+  check: boolean,
+): Promise<Found> {
   const bytes = () => readBytes(source, 0, source.size);
   const json = async () => readJson(await bytes(), path);
   switch (kind) {
@@ -73,7 +106,7 @@ async function inspectKind(kind: FileKind, path: string, source: ByteSource, che
     case 'safetensors index':
     case 'pytorch':
     case 'pytorch index':
-      return inspectWeights(kind, path, source, check);
+      return inspectWeights(kind, path, source, folder, check);
     case 'config':
       return { facts: configFacts(parseGitConfig(await json(), path)) };
     case 'preprocessor config':
@@ -93,8 +126,14 @@ async function inspectKind(kind: FileKind, path: string, source: ByteSource, che
 
 type WeightKind = 'safetensors' | 'safetensors index' | 'pytorch' | 'pytorch index';
 
-async function inspectWeights(kind: WeightKind, path: string, source: ByteSource, check: boolean): Promise<Found> {
-  const { tensors, ...more } = await openWeights(kind, path, source);
+async function inspectWeights(
+  kind: WeightKind,
+  path: string,
+  source: ByteSource,
+  folder: () => Promise<ModelFiles>,
+  check: boolean,
+): Promise<Found> {
+  const { tensors, ...more } = await openWeights(kind, path, source, folder);
   if (check) for (const tensor of tensors.values()) await readValues(tensor);
   return { facts: tensorFacts(tensors), tensors: listTensors(tensors), ...more };
 }
@@ -103,14 +142,14 @@ async function openWeights(
   kind: WeightKind,
   path: string,
   source: ByteSource,
+  folder: () => Promise<ModelFiles>,
 ): Promise<{ tensors: TensorMap } & Pick<Found, 'metadata' | 'warnings'>> {
   if (kind === 'safetensors') return readSafetensors(source, path);
   if (kind === 'pytorch') return readPytorch(source, path);
-  const folder = await fromDirectory(dirname(path));
   const index = { name: basename(path), source };
   return kind === 'pytorch index'
-    ? readSharded(folder, index, readPytorch, TorchFileError)
-    : readSharded(folder, index, readSafetensors);
+    ? readSharded(await folder(), index, readPytorch, TorchFileError)
+    : readSharded(await folder(), index, readSafetensors);
 }
 
 async function inspectFolder(files: ModelFiles, check: boolean): Promise<Found> {

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
 import { memory } from '@tensorflow/tfjs-core';
 import { Image2TextError, inspectFile } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
-import { DEMO, EXAMPLES, HOSTILE, hostileCases, REFERENCE } from '../support/fixtures.js';
+import { DEMO, EXAMPLES, HOSTILE, hostileCases, REFERENCE, readBin } from '../support/fixtures.js';
+import { startHub } from '../support/local-hub.js';
 
 describe('inspect', () => {
   before(() => useBackend('cpu'));
@@ -76,6 +78,23 @@ describe('inspect', () => {
       else assert.equal(found.facts[fact], value);
     });
   }
+
+  it('reads a file behind an address by its ranges, and shards beside their index', async () => {
+    const hub = await startHub();
+    const shards = `${REFERENCE}checkpoints/sharded-safetensors/`;
+    const files = Object.fromEntries(
+      readdirSync(shards).map((name) => [name, { content: readBin(shards + name), lfs: true }]),
+    );
+    hub.commit('a/b', { ...files, 'model.safetensors': { content: readBin(`${DEMO}model.safetensors`), lfs: true } });
+    const address = (name: string) => `${hub.url}/a/b/resolve/main/${name}`;
+    const found = await inspectFile(address('model.safetensors'));
+    assert.equal(found.tensors?.length, (await inspectFile(`${DEMO}model.safetensors`)).tensors?.length);
+    assert.ok(hub.bytesSent < 100_000, `${hub.bytesSent} bytes for the header of a file of 7 MB`);
+    const index = await inspectFile(address('model.safetensors.index.json'));
+    assert.equal(index.facts['dtypes'], 'F32');
+    await assert.rejects(inspectFile(address('nowhere.safetensors')), Image2TextError);
+    await hub.close();
+  });
 
   it('reads headers only without --check', async () => {
     const broken = `${HOSTILE}image/trunc_half_scan.jpg`;

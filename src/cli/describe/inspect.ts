@@ -8,7 +8,10 @@ export const inspectPage: Page = {
   describe(command) {
     command
       .description('Show what is in a file that a checkpoint is made of, or in a picture.')
-      .argument('<file>', 'weights or their index, configs, vocabulary, tokenizer, picture, or a folder of them')
+      .argument(
+        '<file>',
+        'weights or their index, configs, vocabulary, tokenizer, picture: a path, an http address, or a folder of them',
+      )
       .option(
         '--check',
         'read everything as loading would; exit code 0: would load, 1: illegal, 3: legal but unsupported',
