@@ -1,4 +1,4 @@
-import type { LoadEvent, OnLoadEvent } from '../load-events.js';
+import type { LoadEvent, OnLoadEvent } from '../node.js';
 import type { Context } from './context.js';
 import { plain } from './terminal.js';
 
