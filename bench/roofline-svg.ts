@@ -77,7 +77,7 @@ function roofLines({ peak, read }: { peak: number; read: number }): string[] {
   const start = Math.max(X.from, Y.from / read);
   const path = `M ${x(start)} ${y(start * read)} L ${x(ridge)} ${y(peak)} L ${x(X.to)} ${y(peak)}`;
   const slope = (Math.atan2(y(2 * read) - y(read), x(2) - x(1)) * 180) / Math.PI;
-  const at: [number, number] = [x(ridge / 3) - 12, y(peak / 3) - 12];
+  const at: [number, number] = [x(ridge / 2.6) - 14, y(peak / 2.6) - 16];
   const floor = `L ${x(X.to)} ${PLOT.bottom} L ${x(start)} ${PLOT.bottom} Z`;
   return [
     `<path d="${path} ${floor}" fill="#2563eb" opacity="0.05"/>`,
@@ -87,11 +87,7 @@ function roofLines({ peak, read }: { peak: number; read: number }): string[] {
       `reading memory: ${read.toFixed(1)} GB/s`,
       `font-weight="600" text-anchor="middle" transform="rotate(${slope.toFixed(1)} ${at[0]} ${at[1]})"`,
     ),
-    text(
-      [PLOT.right, y(peak) - 10],
-      `multiply-adds in registers: ${peak.toFixed(1)} GFLOP/s`,
-      'font-weight="600" text-anchor="end"',
-    ),
+    text([x(ridge) + 8, y(peak) - 12], `multiply-adds in registers: ${peak.toFixed(1)} GFLOP/s`, 'font-weight="600"'),
   ];
 }
 
@@ -105,7 +101,7 @@ function drawMark({ label, kind, intensity, rate, ratio, speedup, dx, dy }: Mark
   }
   parts.push(`<circle cx="${px}" cy="${py}" r="6.5" fill="${COLOURS[kind]}" stroke="#ffffff" stroke-width="1.5"/>`);
   const far = Math.abs(dy) > 16;
-  if (far) parts.push(line([px, py], [px + dx, py + dy + (dy < 0 ? 4 : -10)], 'stroke="#9ca3af" stroke-width="1"'));
+  if (far) parts.push(line([px, py], [px + dx, py + dy + (dy < 0 ? 8 : -8)], 'stroke="#9ca3af" stroke-width="1"'));
   const times = speedup === undefined ? '' : `, ${speedup.toFixed(1)}×`;
   const anchor = dx < 0 ? 'text-anchor="end"' : '';
   parts.push(
@@ -133,6 +129,6 @@ function legend(): string[] {
     parts.push(text([at + 18, top], label));
     at += 38 + label.length * 7;
   }
-  parts.push(text([PLOT.right, top], '%: share of the limit    ×: times wasm', `text-anchor="end" fill="${SOFT}"`));
+  parts.push(text([PLOT.right, top], '%: share of the limit · ×: times wasm', `text-anchor="end" fill="${SOFT}"`));
   return parts;
 }
