@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { readJson as readCheckedJson } from '../../src/checkpoint/json.js';
+import { Image2TextError } from '../../src/errors.js';
+import { parseImageConfig } from '../../src/image/image-config.js';
+import { parseGitConfig } from '../../src/model/git-config.js';
+import { parseTokenizerConfig } from '../../src/tokenizer/tokenizer-config.js';
+import { DEMO, REFERENCE, readBin, readJson } from '../support/fixtures.js';
+
+/** Every outcome is a config or a typed one-line error; nothing is polluted. */
+function outcome(run: () => unknown): 'accepted' | 'refused' {
+  try {
+    run();
+    return 'accepted';
+  } catch (error) {
+    assert.ok(error instanceof Image2TextError, `untyped ${(error as Error).stack}`);
+    assert.ok(!error.message.includes('\n') && error.message.length <= 300, JSON.stringify(error.message));
+    return 'refused';
+  } finally {
+    assert.equal(({} as { polluted?: unknown }).polluted, undefined);
+  }
+}
+
+const READERS = [
+  [`${REFERENCE}full-b16/config.json`, parseGitConfig],
+  [`${DEMO}config.json`, parseGitConfig],
+  [`${DEMO}preprocessor_config.json`, parseImageConfig],
+  [`${DEMO}tokenizer_config.json`, parseTokenizerConfig],
+] as const;
+
+const odd = fc.oneof(
+  fc.constantFrom(
+    null,
+    true,
+    false,
+    '',
+    'gelu',
+    '__proto__',
+    'constructor',
+    [],
+    {},
+    -1,
+    0,
+    0.5,
+    1e308,
+    2 ** 53,
+    [[[]]],
+    { polluted: 1 },
+  ),
+  fc.integer(),
+  fc.double(),
+  fc.string(),
+  fc.jsonValue(),
+);
+
+describe('mutated configs', () => {
+  for (const [file, parse] of READERS) {
+    const name = file.slice(file.lastIndexOf('/', file.lastIndexOf('/') - 1) + 1);
+
+    it(`${name}: 1,500 byte mutations give a config or a typed error`, () => {
+      const bytes = readBin(file);
+      const counts = { accepted: 0, refused: 0 };
+      const edit = fc.record({ at: fc.nat(bytes.length - 1), byte: fc.nat(255), cut: fc.boolean() });
+      fc.assert(
+        fc.property(fc.array(edit, { minLength: 1, maxLength: 4 }), (edits) => {
+          let changed = bytes.slice();
+          for (const { at, byte, cut } of edits) {
+            if (cut && byte < 40) changed = changed.slice(0, at);
+            else if (at < changed.length) changed[at] = byte;
+          }
+          counts[outcome(() => parse(readCheckedJson(changed, name), name))]++;
+        }),
+        { numRuns: 1500, seed: 7 },
+      );
+      assert.ok(counts.accepted > 0 && counts.refused > 500, JSON.stringify(counts));
+    });
+
+    it(`${name}: odd values under every key give a config or a typed error`, () => {
+      const whole = readJson<Record<string, unknown>>(file);
+      const keys = [
+        ...Object.keys(whole),
+        'vision_config',
+        'size',
+        'crop_size',
+        'num_image_with_embedding',
+        'added_tokens_decoder',
+      ];
+      fc.assert(
+        fc.property(fc.dictionary(fc.constantFrom(...keys), odd, { maxKeys: 3 }), (changes) => {
+          const text = new TextEncoder().encode(JSON.stringify({ ...whole, ...changes }));
+          outcome(() => parse(readCheckedJson(text, name), name));
+        }),
+        { numRuns: 1500, seed: 11 },
+      );
+    });
+  }
+});
