@@ -18,7 +18,7 @@ const WIDTH = 1040;
 const HEIGHT = 640;
 const PLOT = { left: 84, right: 1000, top: 104, bottom: 540 };
 const X = { from: 0.25, to: 512 };
-const Y = { from: 1, to: 100 };
+const Y = { from: 1, to: 150 };
 const COLOURS = { f32: '#2563eb', bf16: '#0d9488', int8: '#ea580c' } as const;
 const INK = '#1f2937';
 const SOFT = '#6b7280';
@@ -127,8 +127,8 @@ function legend(): string[] {
   for (const [label, fill, stroke] of entries) {
     parts.push(`<circle cx="${at + 6}" cy="${top - 4}" r="5.5" fill="${fill}" stroke="${stroke}" stroke-width="2"/>`);
     parts.push(text([at + 18, top], label));
-    at += 38 + label.length * 7;
+    at += 38 + label.length * 6.6;
   }
-  parts.push(text([PLOT.right, top], '%: share of the limit · ×: times wasm', `text-anchor="end" fill="${SOFT}"`));
+  parts.push(text([PLOT.right, top], '% of the limit, × against wasm', `text-anchor="end" fill="${SOFT}"`));
   return parts;
 }
