@@ -37,6 +37,7 @@ const line = (from: [number, number], to: [number, number], attributes: string) 
 export function drawRoofline(marks: readonly Mark[], roof: { peak: number; read: number }, facts: string): string {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="system-ui, 'DejaVu Sans', sans-serif" font-size="13" fill="${INK}">`,
+    '<title>Roofline of the simd backend: its kernels beside the limits of one core</title>',
     `<rect width="${WIDTH}" height="${HEIGHT}" rx="14" fill="#ffffff"/>`,
     text([PLOT.left, 42], 'The simd backend under the roof of one core', 'font-size="22" font-weight="600"'),
     text([PLOT.left, 66], facts, `fill="${SOFT}"`),
