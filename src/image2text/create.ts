@@ -2,7 +2,6 @@ import { OptionError } from '../errors.js';
 import type { Explanation } from '../explain/index.js';
 import { explainText } from '../explain/index.js';
 import type { ImageConfig } from '../image/image-config.js';
-import { preprocess } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
 import type { Git } from '../model/git.js';
 import { disposeGit } from '../model/git.js';
@@ -12,7 +11,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { checkOne, checkOptions, checkTextOrTexts, checkTexts } from './arguments.js';
 import { promptIds, questionIds, splitOptions, toAnswer, toCaption, type Writer, writeSequences } from './captions.js';
 import type { ModelInput } from './encode.js';
-import { checkSize, encodeOne, withImageCache } from './encode.js';
+import { encodeOne, withImageCache } from './encode.js';
 import type { SightOptions } from './eyes.js';
 import { openEyes } from './eyes.js';
 import type { Image2Text } from './image2text.js';
@@ -90,8 +89,7 @@ export function createImage2Text(
     const { generation, scope } = splitOptions(given, prompt);
     return lifetime.during(given.signal, async (signal) => {
       const pictures = await open(item, signal);
-      const input = { pixels: preprocess(pictures, imageConfig, eyes.preprocess), video, prompts: [prompt] };
-      checkSize(input.pixels, git.config);
+      const input = { ...eyes.toInput(pictures, video), prompts: [prompt] };
       const ids =
         text === undefined
           ? (await writeSequences(writer, [input], generation, { ...scope, signal }))[0]![0]![0]!.ids

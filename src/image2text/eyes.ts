@@ -26,6 +26,8 @@ export interface Eyes {
   openPicture(picture: Picture, signal: AbortSignal): Promise<RawImage[]>;
   /** The frames that the model looks at, as RGB. */
   openVideo(video: Video, signal: AbortSignal): Promise<RawImage[]>;
+  /** Preprocessed for the model, and checked to fit it. */
+  toInput(images: readonly RawImage[], video: boolean): ModelInput;
   look(picture: Picture, signal: AbortSignal): Promise<ModelInput>;
   watch(video: Video, signal: AbortSignal): Promise<ModelInput>;
 }
@@ -44,6 +46,7 @@ export function openEyes(git: Git, imageConfig: ImageConfig, sight: SightOptions
   };
   const eyes: Eyes = {
     preprocess: options,
+    toInput,
     openPicture: async (item, signal) => [await toRawImage(item, picture, { ...decoding, signal })],
     openVideo: (item, signal) =>
       toFrames(item, config.numImageWithEmbedding, { picture, video }, { ...decoding, signal }),
