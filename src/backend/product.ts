@@ -1,5 +1,6 @@
 import { FORMAT, JOB, UNARY, type WeightFormat } from './memory-map.js';
-import { packedBytes, type SimdBackend } from './simd-backend.js';
+import type { SimdBackend } from './simd-backend.js';
+import { packedBytes } from './stored.js';
 import { floatBits } from './thread-pool.js';
 
 /** The right-hand side of a product, in panels. */

@@ -2,7 +2,8 @@ import { engine, type Tensor2D } from '@tensorflow/tfjs-core';
 import { BackendError } from '../errors.js';
 import { FORMAT, type WeightFormat } from './memory-map.js';
 import { quantise, toBf16, toF16 } from './narrow.js';
-import { type Packed, packedBytes, SimdBackend } from './simd-backend.js';
+import { SimdBackend } from './simd-backend.js';
+import { type Packed, packedBytes } from './stored.js';
 
 /** A weight matrix as it comes from a file. */
 export interface WeightUpload {

@@ -1,6 +1,7 @@
 import { backend_util, type DataType, type TensorInfo } from '@tensorflow/tfjs-core';
 import { BINARY, JOB } from '../memory-map.js';
-import type { Numbers, SimdBackend } from '../simd-backend.js';
+import type { SimdBackend } from '../simd-backend.js';
+import type { Numbers } from '../stored.js';
 import { input, type Kernel, type KernelTable, stridesOf } from './table.js';
 
 type Scalar = (a: number, b: number) => number;

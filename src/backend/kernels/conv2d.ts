@@ -1,7 +1,8 @@
 import { backend_util, type Conv2DAttrs, type FusedConv2DAttrs, type TensorInfo } from '@tensorflow/tfjs-core';
 import { BackendError } from '../../errors.js';
 import { multiply } from '../product.js';
-import { packedBytes, type SimdBackend } from '../simd-backend.js';
+import type { SimdBackend } from '../simd-backend.js';
+import { packedBytes } from '../stored.js';
 import { copyStrided } from './copy.js';
 import { activate, fusedActivation } from './mat-mul.js';
 import { type Attributes, type Inputs, input, type KernelTable, sizeOf, stridesOf } from './table.js';

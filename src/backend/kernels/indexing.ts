@@ -1,6 +1,7 @@
 import { backend_util, type GatherV2Attrs, type TensorInfo, type TopKAttrs, util } from '@tensorflow/tfjs-core';
 import { BackendError } from '../../errors.js';
-import { bytesOf, type Numbers, type SimdBackend } from '../simd-backend.js';
+import type { SimdBackend } from '../simd-backend.js';
+import { bytesOf, type Numbers } from '../stored.js';
 import { movingStrings } from './copy.js';
 import { input, type Kernel, type KernelTable, sizeOf } from './table.js';
 

@@ -8,7 +8,8 @@ import {
 import { BackendError } from '../../errors.js';
 import type { UNARY } from '../memory-map.js';
 import { multiply, type Panels } from '../product.js';
-import { packedBytes, type SimdBackend } from '../simd-backend.js';
+import type { SimdBackend } from '../simd-backend.js';
+import { packedBytes } from '../stored.js';
 import { binaryKernels } from './binary.js';
 import { type Attributes, type Inputs, input, type KernelTable, sizeOf } from './table.js';
 import { unaryKernels } from './unary.js';

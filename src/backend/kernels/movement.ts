@@ -15,7 +15,8 @@ import {
   type UnpackAttrs,
   util,
 } from '@tensorflow/tfjs-core';
-import { bytesOf, type SimdBackend } from '../simd-backend.js';
+import type { SimdBackend } from '../simd-backend.js';
+import { bytesOf } from '../stored.js';
 import { copyStrided, movingStrings } from './copy.js';
 import { input, type KernelTable, listOf, sizeOf, stridesOf } from './table.js';
 

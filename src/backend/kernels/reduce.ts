@@ -1,6 +1,7 @@
 import { backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { JOB } from '../memory-map.js';
-import type { Numbers, SimdBackend } from '../simd-backend.js';
+import type { SimdBackend } from '../simd-backend.js';
+import type { Numbers } from '../stored.js';
 import { copyStrided } from './copy.js';
 import { cast } from './shape.js';
 import { type Attributes, input, type Kernel, type KernelTable, sizeOf, stridesOf } from './table.js';
