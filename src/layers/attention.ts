@@ -20,11 +20,9 @@ export interface AttentionColumns {
 
 /** [B, T, D] → [B, H, T, K] with D = H·K. */
 export function splitHeads(x: Tensor3D, heads: number): Tensor4D {
-  return tidy((): Tensor4D => {
-    const [batch, tokens, features] = x.shape;
-    if (tokens === 1) return reshape(x, [batch, heads, 1, features / heads]); // nothing to move
-    return transpose<Tensor4D>(reshape(x, [batch, tokens, heads, features / heads]), [0, 2, 1, 3]);
-  });
+  const [batch, tokens, features] = x.shape;
+  if (tokens === 1) return reshape(x, [batch, heads, 1, features / heads]); // nothing to move
+  return tidy(() => transpose<Tensor4D>(reshape(x, [batch, tokens, heads, features / heads]), [0, 2, 1, 3]));
 }
 
 /** [B, H, T, K] → [B, T, H·K]. */
@@ -42,19 +40,17 @@ export function mergeHeads(x: Tensor4D): Tensor3D {
  * @param probabilities receives the attention weights, [R, H, T, I + S], picture columns first; asking for them takes the composed path.
  */
 export function attend(q: Tensor4D, columns: AttentionColumns, probabilities?: (p: Tensor4D) => void): Tensor3D {
-  return tidy(() => {
-    const { image, text, textMask } = columns;
-    const inputs = {
-      q,
-      key: text?.key,
-      value: text?.value,
-      imageKey: image?.key,
-      imageValue: image?.value,
-      mask: textMask,
-    };
-    const inOne = probabilities === undefined ? runFused<Tensor3D>('GitAttention', inputs) : undefined;
-    return inOne ?? mergeHeads(composedAttention(q, columns, probabilities));
-  });
+  const { image, text, textMask } = columns;
+  const inputs = {
+    q,
+    key: text?.key,
+    value: text?.value,
+    imageKey: image?.key,
+    imageValue: image?.value,
+    mask: textMask,
+  };
+  const inOne = probabilities === undefined ? runFused<Tensor3D>('GitAttention', inputs) : undefined;
+  return inOne ?? tidy(() => mergeHeads(composedAttention(q, columns, probabilities)));
 }
 
 function composedAttention(q: Tensor4D, columns: AttentionColumns, probabilities?: (p: Tensor4D) => void): Tensor4D {

@@ -16,7 +16,8 @@ export function runFused<T extends Tensor>(
   attributes: Attributes = {},
 ): T | undefined {
   if (disabled > 0 || getKernel(kernel, getBackend()) === undefined) return undefined;
-  const present = Object.fromEntries(Object.entries(inputs).filter(([, x]) => x !== undefined)) as NamedTensorMap;
+  const present: NamedTensorMap = {};
+  for (const name in inputs) if (inputs[name] !== undefined) present[name] = inputs[name];
   return engine().runKernel(kernel, present, { ...attributes }) as T;
 }
 

@@ -1,5 +1,5 @@
-import type { Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
-import { add, mean, mul, reshape, rsqrt, square, sub, tidy } from '@tensorflow/tfjs-core';
+import type { Tensor3D } from '@tensorflow/tfjs-core';
+import { add, mean, mul, rsqrt, square, sub, tidy } from '@tensorflow/tfjs-core';
 import { runFused } from './fused-kernel.js';
 import type { ParamsOf } from './param-spec.js';
 import { tensorSpec } from './param-spec.js';
@@ -13,12 +13,12 @@ export type LayerNorm = ParamsOf<ReturnType<typeof layerNormSpec>>;
  * x, residual: float32 [B, T, D], returned with the same shape.
  */
 export function layerNorm(p: LayerNorm, x: Tensor3D, epsilon: number, residual?: Tensor3D): Tensor3D {
+  const inputs = { x, residual, gamma: p.weight, beta: p.bias };
+  return runFused<Tensor3D>('GitLayerNorm', inputs, { epsilon }) ?? composedLayerNorm(p, x, epsilon, residual);
+}
+
+function composedLayerNorm(p: LayerNorm, x: Tensor3D, epsilon: number, residual?: Tensor3D): Tensor3D {
   return tidy(() => {
-    const shape = x.shape;
-    const flat = (t: Tensor3D) => reshape(t, [shape[0] * shape[1], shape[2]]); // [B·T, D]
-    const inputs = { x: flat(x), residual: residual && flat(residual), gamma: p.weight, beta: p.bias };
-    const inOne = runFused<Tensor2D>('GitLayerNorm', inputs, { epsilon });
-    if (inOne !== undefined) return reshape(inOne, shape);
     const input = residual === undefined ? x : add(x, residual);
     const centred = sub(input, mean(input, -1, true));
     const variance = mean(square(centred), -1, true); // [B, T, 1]

@@ -13,24 +13,23 @@ export const linearSpec = (inFeatures: number, outFeatures: number) => ({
 });
 export type Linear = ParamsOf<ReturnType<typeof linearSpec>>;
 
+/** x · W + b over the last axis, then the activation if one is named. x: float32 [B, T, in] → [B, T, out]. */
+export function linear(p: Linear, x: Tensor3D, activation?: Activation): Tensor3D {
+  const inputs = { x, weight: p.weight, bias: p.bias };
+  const inOne = runFused<Tensor3D>('GitLinear', inputs, { activation: activation ?? 'none' });
+  return inOne ?? composedLinear(p, x, activation);
+}
+
 /**
- * x · W + b over the last axis, then the activation if one is named. x: float32 [B, T, in] → [B, T, out].
- *
  * Always one 2-D product with an untransposed weight: the wasm backend's fused bias is wrong for `transposeB` or a batch
  * (test/layers/wasm-traps.test.ts pins it), and `transposeB` is 13 times slower there.
  */
-export function linear(p: Linear, x: Tensor3D, activation?: Activation): Tensor3D {
+function composedLinear(p: Linear, x: Tensor3D, activation?: Activation): Tensor3D {
   return tidy(() => {
     const [batch, tokens, inFeatures] = x.shape;
     const rows: Tensor2D = reshape(x, [batch * tokens, inFeatures]); // [B·T, in]
-    return reshape(linear2d(p, rows, activation), [batch, tokens, p.bias.size]); // [B, T, out]
+    const product = fused.matMul({ a: rows, b: p.weight as Tensor2D, bias: p.bias }) as Tensor2D;
+    const active = activation === undefined ? product : activate(activation, product);
+    return reshape(active, [batch, tokens, p.bias.size]); // [B, T, out]
   });
-}
-
-function linear2d(p: Linear, x: Tensor2D, activation?: Activation): Tensor2D {
-  const weight = p.weight as Tensor2D;
-  const inOne = runFused<Tensor2D>('GitLinear', { x, weight, bias: p.bias }, { activation: activation ?? 'none' });
-  if (inOne !== undefined) return inOne;
-  const product = fused.matMul({ a: x, b: weight, bias: p.bias }) as Tensor2D;
-  return activation === undefined ? product : activate(activation, product);
 }

@@ -8,7 +8,7 @@ import { tidyTree } from '../layers/tidy-tree.js';
 import type { GitConfig } from './git-config.js';
 import type { ImageCache, TextCache } from './kv-cache.js';
 import { appendKeyValue, textLength } from './kv-cache.js';
-import { decodeTokens, textDecoderSpec, textEmbeddings, textEmbeddingsSpec } from './text-decoder.js';
+import { attendedColumns, decodeTokens, textDecoderSpec, textEmbeddings, textEmbeddingsSpec } from './text-decoder.js';
 import type { Trace } from './trace.js';
 import { encodeVision, frameOf, visionEncoderSpec } from './vision-encoder.js';
 
@@ -72,15 +72,15 @@ export function projectFeatures(git: Git, features: Tensor3D, trace?: Trace): Te
 }
 
 /**
- * Phase one, once per picture: projected features through all decoder layers, every image token seeing every other.
- * features: [N, I, Dv] → the picture's part of the cache. Trace names: `visual_projection`, `image.decoder.layer.N`, `image.decoder.attention.N`.
+ * Phase one, once per picture: projected features through the decoder, every image token seeing every other, up to the last layer's keys
+ * and values (with a trace, to its end). features: [N, I, Dv] → the picture's part of the cache. Trace names: `visual_projection`, `image.decoder.layer.N`, `image.decoder.attention.N`.
  */
 export function prefillImage(git: Git, features: Tensor3D, trace?: Trace): ImageCache {
   return tidyTree(() => {
     const x = projectFeatures(git, features, trace);
     const decoder = git.params.git.encoder;
-    const { attended } = decodeTokens(decoder, x, git.config, (_, image) => ({ image }), trace, 'image.decoder.');
-    return attended.map(({ image }) => image!);
+    const seen = attendedColumns(decoder, x, git.config, (_, image) => ({ image }), trace, 'image.decoder.');
+    return seen.map(({ image }) => image!);
   });
 }
 

@@ -77,7 +77,6 @@ export function decodeTokens(
 ): { readonly hidden: Tensor3D; readonly attended: readonly AttentionColumns[] } {
   return tidyTree(() => {
     const attended: AttentionColumns[] = []; // returned, or this tidy would free what `columns` made
-
     let hidden = x;
     p.layer.forEach((layer, index) => {
       const seen = columns(index, keyValue(layer, hidden, c));
@@ -87,6 +86,26 @@ export function decodeTokens(
       attended.push(seen);
     });
     return { hidden, attended };
+  });
+}
+
+/**
+ * Only the columns that each layer attends to. Of the last layer these need its keys and values: the rest of it, 10 of its 12 products of
+ * [D, D], runs only where a trace listens. Arguments as for `decodeTokens`.
+ */
+export function attendedColumns(
+  p: TextDecoder,
+  x: Tensor3D,
+  c: GitConfig,
+  columns: Columns,
+  trace?: Trace,
+  prefix?: string,
+): readonly AttentionColumns[] {
+  return tidyTree(() => {
+    if (trace !== undefined) return decodeTokens(p, x, c, columns, trace, prefix).attended;
+    const last = p.layer.length - 1;
+    const { hidden, attended } = decodeTokens({ layer: p.layer.slice(0, last) }, x, c, columns);
+    return [...attended, columns(last, keyValue(p.layer[last]!, hidden, c))];
   });
 }
 

@@ -184,6 +184,27 @@ describe('simd: fused kernels', () => {
       tf.dispose([q, wrong, gamma]);
     }));
 
+  it('layer norm is over the last axis, whatever the rank', () =>
+    expectTensors(0, async () => {
+      const [gamma, beta] = [tf.randomUniform([10], 0, 2, 'float32', 3), tf.randomUniform([10], -1, 1, 'float32', 4)];
+      const flat = tf.randomUniform([24, 10], -1, 1, 'float32', 5);
+      const norm = (x: tf.Tensor, residual: tf.Tensor) =>
+        tf.engine().runKernel('GitLayerNorm', { x, residual, gamma, beta }, { epsilon: 1e-5 }) as tf.Tensor;
+      const expected = norm(flat, flat);
+      for (const outer of [[24], [2, 12], [2, 3, 4], [2, 1, 3, 4]]) {
+        const x = tf.reshape(flat, [...outer, 10]);
+        const got = norm(x, x);
+        assert.deepEqual(got.shape, [...outer, 10]);
+        assert.deepEqual(await got.data(), await expected.data());
+        tf.dispose([x, got]);
+      }
+      const row = tf.tidy(() => tf.reshape(tf.slice(flat, [0, 0], [1, 10]), [10]));
+      const [alone, none] = [norm(row, row), tf.tidy(() => norm(tf.zeros([2, 0, 10]), tf.zeros([2, 0, 10])))];
+      assert.deepEqual([alone.shape, none.shape], [[10], [2, 0, 10]]);
+      assert.deepEqual(await alone.data(), (await expected.data()).slice(0, 10));
+      tf.dispose([gamma, beta, flat, expected, row, alone, none]);
+    }));
+
   it('a linear layer keeps the leading axes of its input, however many', async () => {
     await useVariant('simd');
     const run = (x: tf.Tensor) =>
