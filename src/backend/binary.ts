@@ -8,8 +8,10 @@ export interface KernelExports {
   share(job: number, chunks: number, helpers: number): number;
   /** Waits for helpers that are still at work. */
   join(): void;
-  /** A worker's life; does not return. */
+  /** A worker's life; returns when it is dismissed. */
   serve(thread: number, spins: number): void;
+  /** Lets all workers return. */
+  dismiss(): void;
   tileRows(): number;
   attentionScratch(rows: number, width: number, textColumns: number, imageColumns: number): number;
   largest(x: number, n: number): number;

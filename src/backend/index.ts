@@ -15,11 +15,11 @@ export { type WeightUploader, weightUploader } from './weight-uploader.js';
 
 /** How the backend starts. Everything left out is chosen by what the platform can do. */
 export interface SimdBackendOptions {
-  /** Threads, the calling one included. Default: one a core, up to 8; 1 in the main thread of a page. */
+  /** Threads, the calling one included. Default: one a core, up to 8. In the main thread of a page it is always 1. */
   readonly threads?: number;
   /** Fused multiply-add. Default: where the platform has it. */
   readonly relaxed?: boolean;
-  /** Memory that threads can share. Default: where the platform has it. Without it there is one thread. */
+  /** Memory that threads can share. Default: where the platform has it, but not in the main thread of a page. Without it there is one thread. */
   readonly shared?: boolean;
   /** Name to register under. Default: `simd`. */
   readonly name?: string;
@@ -29,12 +29,12 @@ const cannotStart = (detail: string) => new BackendError({ place: 'simd', rule: 
 
 /** More threads than this have not been seen to pay at a transformer's sizes. */
 const MOST_THREADS = 8;
-const defaultThreads = () => (isPage() ? 1 : Math.min(coreCount(), MOST_THREADS));
+const defaultThreads = () => Math.min(coreCount(), MOST_THREADS);
 
 async function start({
   threads = defaultThreads(),
   relaxed,
-  shared = hasSharedMemory(),
+  shared = hasSharedMemory() && !isPage(),
 }: SimdBackendOptions): Promise<SimdBackend> {
   if (!hasSimd()) throw cannotStart('this platform has no WebAssembly SIMD');
   if (relaxed !== false) allowRelaxedSimd();
@@ -44,8 +44,9 @@ async function start({
   const memory = createMemory(shared);
   const kernels = await instantiate(module, memory);
   const heap = createHeap(memory);
-  const pool = createThreadPool(kernels, heap, module, memory, shared);
+  const pool = createThreadPool(kernels, heap, module, memory, shared && !isPage());
   pool.setThreads(threads);
+  await pool.started(); // in a worker of a page they come up only while we let go: a first picture could be done before that
   return new SimdBackend(kernels, heap, pool);
 }
 
@@ -54,18 +55,31 @@ async function start({
  * prefers it to its own cpu and wasm backends when a program does not choose. Calling it again changes nothing unless the options
  * differ: then the backend of that name is replaced, and its tensors are lost.
  *
- * Runs in Node 20 or later and in browsers. In a page, threads need cross-origin isolation, and the page should run the model in
- * a worker: while a job runs, the calling thread waits for the others without letting go.
+ * Runs in Node 20 or later and in browsers. In a page the model should run in a worker, and threads need that and cross-origin
+ * isolation: while a job runs, the calling thread waits for the others without letting go, which a page's main thread must not do.
  * @throws BackendError (`cannot-start`), from `setBackend`, where the platform has no WebAssembly SIMD.
  */
 export function registerSimdBackend(options: SimdBackendOptions = {}): void {
   const { name = 'simd' } = options;
   const key = JSON.stringify([options.threads, options.relaxed, options.shared]);
   if (registered.get(name) === key && engine().registryFactory[name] !== undefined) return;
-  if (registered.has(name)) removeBackend(name);
-  else for (const [kernelName, kernel] of Object.entries(allKernels)) registerOne(name, kernelName, kernel);
+  if (engine().registryFactory[name] !== undefined) removeBackend(name);
+  if (!registered.has(name))
+    for (const [kernelName, kernel] of Object.entries(allKernels)) registerOne(name, kernelName, kernel);
   registered.set(name, key);
-  registerBackend(name, () => start(options), 3);
+  const factory = () => {
+    const starting = start(options);
+    void disposeIfDropped(name, starting);
+    return starting;
+  };
+  registerBackend(name, factory, 3);
+}
+
+/** tfjs forgets a backend that is still starting when it is removed or another one is set. Its workers would live on. */
+async function disposeIfDropped(name: string, starting: Promise<SimdBackend>): Promise<void> {
+  const backend = await starting.catch(() => undefined); // that it does not start, tfjs tells
+  await new Promise((resolve) => setTimeout(resolve)); // until tfjs has taken it or not
+  if (engine().registry[name] !== backend) backend?.dispose();
 }
 
 const registered = new Map<string, string>();

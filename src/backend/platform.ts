@@ -3,8 +3,13 @@
  * browser ever sees a `node:` import.
  */
 
-/** A worker that never returns from its first message. */
+/** A worker that serves from its first message on until it is dismissed. */
 export interface Helper {
+  /**
+   * Whether it has come up. Web workers are started by the event loop of whoever asks for them: not before the caller lets go. They may
+   * also be refused then, by a Content-Security-Policy for one.
+   */
+  readonly started: Promise<boolean>;
   stop(): void;
 }
 
@@ -66,14 +71,26 @@ function startNodeWorker({ Worker }: WorkerThreads, workerData: object): Helper 
   const worker = new Worker(code, { eval: true, workerData, execArgv: [] });
   worker.on('error', () => {});
   worker.unref();
-  return { stop: () => void worker.terminate() };
+  return { started: Promise.resolve(true), stop: () => void worker.terminate() };
 }
+
+/** Nobody waits longer than this, in milliseconds, for a web worker to come up. It may still do so later. */
+const PATIENCE = 2000;
 
 function startWebWorker(data: object): Helper | undefined {
   if (typeof Worker !== 'function') return undefined;
-  const url = URL.createObjectURL(new Blob([`onmessage = (e) => (${SERVE})(e.data)`], { type: 'text/javascript' }));
+  const code = `onmessage = (e) => { postMessage(0); (${SERVE})(e.data); close(); }`;
+  const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
   const worker = new Worker(url);
-  URL.revokeObjectURL(url);
+  const started = new Promise<boolean>((resolve) => {
+    worker.onmessage = () => resolve(true);
+    worker.onerror = (event) => {
+      event.preventDefault(); // else it becomes an error of the whole page
+      resolve(false);
+    };
+    setTimeout(() => resolve(true), PATIENCE);
+  });
+  void started.then(() => URL.revokeObjectURL(url));
   worker.postMessage(data);
-  return { stop: () => worker.terminate() };
+  return { started, stop: () => worker.terminate() };
 }

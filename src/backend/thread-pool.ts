@@ -15,6 +15,9 @@ export interface ThreadPool {
   readonly threads: number;
   /** Uses `count` threads from the next job on; fewer where the memory is not shared or workers cannot be started. */
   setThreads(count: number): void;
+  /** Resolves when every worker has come up, or is known not to: then `threads` no longer counts it. */
+  started(): Promise<void>;
+  /** Ends all workers, for good. */
   stop(): void;
 }
 
@@ -44,6 +47,17 @@ export function createThreadPool(
   const helpers: Helper[] = [];
   const policy = createThreadPolicy();
   let threads = 1;
+  let most = shared ? Number.POSITIVE_INFINITY : 1;
+
+  /** A worker that did not come up: those after it would have the wrong number, and what refused it would refuse the next one too. */
+  function giveUp(helper: Helper): void {
+    const at = helpers.indexOf(helper);
+    if (at < 0) return;
+    for (const useless of helpers.splice(at)) useless.stop();
+    most = at + 1;
+    threads = Math.min(threads, most);
+  }
+
   return {
     run(job, chunks, parameters) {
       heap.i32.set(parameters, PARAMETERS >> 2);
@@ -62,15 +76,20 @@ export function createThreadPool(
       return threads;
     },
     setThreads(count) {
-      const wanted = shared ? Math.max(1, Math.floor(count)) : 1;
+      const wanted = Math.min(Math.max(1, Math.floor(count)), most);
       while (helpers.length < wanted - 1) {
         const helper = startHelper({ module, memory, thread: helpers.length + 1, spins: SPINS });
         if (helper === undefined) break;
         helpers.push(helper);
+        void helper.started.then((up) => up || giveUp(helper));
       }
       threads = Math.min(wanted, helpers.length + 1);
     },
+    async started() {
+      await Promise.all(helpers.map((helper) => helper.started));
+    },
     stop() {
+      kernels.dismiss(); // a browser lets a worker that waits live on for seconds after `terminate`
       for (const helper of helpers.splice(0)) helper.stop();
       threads = 1;
     },

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import * as tf from '@tensorflow/tfjs-core';
-import { type SimdBackend, setThreads, uploadWeight } from '../../src/backend/index.js';
+import { registerSimdBackend, type SimdBackend, setThreads, uploadWeight } from '../../src/backend/index.js';
 import { createThreadPolicy } from '../../src/backend/thread-policy.js';
 import { ROOT } from '../support/fixtures.js';
 import { useVariant } from './support.js';
@@ -92,6 +92,20 @@ describe('simd: threads', () => {
     await useVariant('simd-plain-unshared');
     assert.equal(setThreads(4, 'simd-plain-unshared'), 1);
     assert.throws(() => setThreads(2, 'no-such-backend'), /no-such-backend: not-started/);
+    await useVariant('simd-threads');
+  });
+
+  it('can be removed, and registered again with other options', async () => {
+    const registerAndStart = async (threads: number) => {
+      registerSimdBackend({ name: 'simd-again', threads });
+      assert.ok(await tf.setBackend('simd-again'));
+      return (tf.backend() as SimdBackend).pool.threads;
+    };
+    assert.equal(await registerAndStart(2), 2);
+    tf.removeBackend('simd-again');
+    assert.equal(await registerAndStart(3), 3);
+    assert.equal(await registerAndStart(1), 1);
+    tf.removeBackend('simd-again');
     await useVariant('simd-threads');
   });
 

@@ -5,7 +5,7 @@ import { TILE_ROWS } from './pack';
 export { attentionScratch } from './attention';
 export { largest, packTilesInt16 } from './linear';
 export { packPanels, packPanelsTransposed, packWeight, unpackWeight } from './pack';
-export { join, runAlone, serve, share } from './pool';
+export { dismiss, join, runAlone, serve, share } from './pool';
 export { peak, readAll } from './probe';
 
 /** Rows of A that one tile takes. */

@@ -16,6 +16,8 @@ const ACTIVE: usize = CONTROL + 192;
 const SLEEPING: usize = CONTROL + 256;
 /** Job, chunks, and the largest number of a worker that may help. */
 const JOB: usize = CONTROL + 320;
+/** Not zero once no worker is wanted any more. */
+const DISMISSED: usize = CONTROL + 384;
 
 /** Takes chunks until there are none; returns how many. */
 function takeChunks(thread: i32): i32 {
@@ -51,10 +53,17 @@ export function join(): void {
   while (atomic.load<i32>(ACTIVE) > 0) {}
 }
 
+/** Lets all workers return from `serve`, and those that begin later return at once. */
+export function dismiss(): void {
+  atomic.store<i32>(DISMISSED, 1);
+  atomic.add<i32>(EPOCH, 1);
+  atomic.notify(EPOCH, -1);
+}
+
 /** A worker's life: look for a new job `spins` times, then sleep until one is there. `thread` is 1 for the first worker. */
 export function serve(thread: i32, spins: i32): void {
   let seen = atomic.load<i32>(EPOCH);
-  while (true) {
+  while (!atomic.load<i32>(DISMISSED)) {
     let left = spins;
     while (atomic.load<i32>(EPOCH) == seen) {
       if (--left > 0) continue;
