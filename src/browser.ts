@@ -5,6 +5,7 @@
  */
 export { type BrowserFilesOptions, fetchModelFiles } from './hub/browser-cache.js';
 export type { HubFetch, HubLimits } from './hub/client.js';
+export { type FetchFolderOptions, fetchFolder } from './hub/remote-folder.js';
 export { openRemote, type RemoteOptions } from './hub/remote-source.js';
 export * from './index.js';
 export { fromFiles } from './platform/browser-files.js';

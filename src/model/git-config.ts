@@ -1,4 +1,4 @@
-import { z } from 'zod/mini';
+import * as z from 'zod/mini'; // its export `z` would keep bundlers from leaving out what is not used: 400 kB
 import { ConfigError, quote } from '../errors.js';
 import type { Activation } from '../layers/activation.js';
 import { ACTIVATIONS } from '../layers/activation.js';

@@ -1,10 +1,21 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { build } from 'esbuild';
 import { ROOT } from '../support/fixtures.js';
 
+interface Bundle {
+  /** Every file that was looked at. */
+  readonly inputs: string[];
+  /** Files of which something is left in what a page loads at once, and in what it loads when it is asked for. */
+  readonly atOnce: string[];
+  readonly later: string[];
+  /** Size of what is loaded at once. */
+  readonly bytes: number;
+}
+
 /** Bundles a door for the browser and lists what went in. */
-async function bundle(entry: string): Promise<{ inputs: string[]; bytes: number }> {
-  const { metafile, outputFiles } = await build({
+async function bundle(entry: string): Promise<Bundle> {
+  const { metafile } = await build({
     entryPoints: [`${ROOT}src/${entry}`],
     bundle: true,
     format: 'esm',
@@ -17,27 +28,76 @@ async function bundle(entry: string): Promise<{ inputs: string[]; bytes: number 
     logLevel: 'silent',
     loader: { '.wasm': 'file' },
   });
-  return { inputs: Object.keys(metafile.inputs), bytes: outputFiles[0]!.contents.length };
+  const outputs = metafile.outputs;
+  const first = Object.keys(outputs).find((name) => outputs[name]!.entryPoint?.endsWith(`src/${entry}`))!;
+  const names = new Set([first]);
+  for (const name of names) {
+    for (const { path, kind } of outputs[name]!.imports) if (kind === 'import-statement') names.add(path);
+  }
+  const used = (files: string[]) =>
+    files.flatMap((name) =>
+      Object.entries(outputs[name]!.inputs).flatMap(([input, { bytesInOutput }]) => (bytesInOutput > 0 ? [input] : [])),
+    );
+  return {
+    inputs: Object.keys(metafile.inputs),
+    atOnce: used([...names]),
+    later: used(Object.keys(outputs).filter((name) => !names.has(name))),
+    bytes: [...names].reduce((sum, name) => sum + outputs[name]!.bytes, 0),
+  };
 }
+
+const kilobytes = (bytes: number): string => `${(bytes / 1024).toFixed(0)} kB minified, tfjs-core included`;
 
 describe('bundles', () => {
   it('the front door pulls in no node: module and no backend', async () => {
-    const { inputs, bytes } = await bundle('index.ts');
+    const { inputs, atOnce, bytes } = await bundle('index.ts');
     assert.ok(inputs.some((input) => input.endsWith('src/model/git.ts')));
     assert.deepEqual(
       inputs.filter((input) => /(^|[/])node:|tfjs-backend|tfjs-node|src\/(platform|cli|parity|hub)\//.test(input)),
       [],
     );
-    console.log(`      front door: ${(bytes / 1024).toFixed(0)} kB minified, tfjs-core included`);
+    console.log(`      front door: ${kilobytes(bytes)}`);
+    assert.deepEqual(
+      atOnce.filter((input) => /zod\/v4\/(locales|classic)\/|webp_dec/.test(input)),
+      [],
+      'all of zod would be 400 kB more than the part that is used',
+    );
+    assert.ok(bytes < 450 * 1024, kilobytes(bytes));
   });
 
   it("the page's door pulls in no node: module and no backend", async () => {
-    const { inputs } = await bundle('browser.ts');
+    const { inputs, bytes } = await bundle('browser.ts');
+    console.log(`      the page's door: ${kilobytes(bytes)}`);
     assert.ok(inputs.some((input) => input.endsWith('src/platform/browser-pictures.ts')));
     assert.deepEqual(
       inputs.filter((input) => /(^|[/])node:|tfjs-backend|tfjs-node|src\/(cli|parity)\//.test(input)),
       [],
     );
+  });
+
+  it('the backend pulls in no node: module, and each of its binaries is a chunk of its own', async () => {
+    const { inputs, atOnce, later, bytes } = await bundle('backend/index.ts');
+    console.log(`      the backend: ${kilobytes(bytes)}`);
+    const isBinary = (input: string) => input.includes('src/backend/generated/');
+    assert.deepEqual(
+      inputs.filter((input) => /(^|[/])node:|tfjs-backend|tfjs-node|^src\/(?!backend\/|errors\.ts$)/.test(input)),
+      [],
+    );
+    assert.deepEqual(atOnce.filter(isBinary), []);
+    assert.equal(later.filter(isBinary).length, 4);
+  });
+
+  it('every import of a page is an address that a bundler can read', async () => {
+    const { inputs } = await bundle('browser.ts');
+    const sources = [...inputs, ...(await bundle('backend/index.ts')).inputs].filter((input) =>
+      input.startsWith('src/'),
+    );
+    const odd = sources.filter((input) => {
+      const code = readFileSync(`${ROOT}${input}`, 'utf8').replace(/\/\*[\s\S]*?\*\/|\/\/ .*/g, '');
+      return /\bimport\((?!\s*'[^']+'\s*\))|\brequire\b(?!\('node:worker_threads'\))|import\.meta/.test(code);
+    });
+    assert.ok(sources.length > 100, `${sources.length} files`);
+    assert.deepEqual(odd, []);
   });
 
   it('would notice a node: import', async () => {

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { gzipSync } from 'node:zlib';
+import { readBytes } from '../../src/checkpoint/byte-source.js';
+import { HubError } from '../../src/errors.js';
+import { fetchFolder } from '../../src/hub/remote-folder.js';
+import type { LoadEvent } from '../../src/load-events.js';
+import { hubErrorOf, IMPATIENT, seededBytes } from './room.js';
+
+describe('hub: a folder on a web server', () => {
+  const content = Buffer.from(seededBytes(300_000, 6));
+  const asked: string[] = [];
+  let handler: RequestListener;
+  let server: Server;
+  let url = '';
+  before(async () => {
+    server = createServer((request, response) => {
+      asked.push(request.url!);
+      handler(request, response);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+  beforeEach(() => void asked.splice(0));
+  after(() => void server.closeAllConnections());
+  after(() => void server.close());
+
+  it('fetches what is opened, with progress; what the server lacks is undefined', async () => {
+    handler = ({ url: path }, response) => {
+      if (path === '/a%20b/model.safetensors?key=1') return void response.end(content);
+      response.writeHead(404).end();
+    };
+    const events: LoadEvent[] = [];
+    const files = fetchFolder(`${url}/a b?key=1#x`, { onProgress: (event) => events.push(event) });
+    assert.deepEqual([files.label, asked], [`${url}/a%20b/`, []]);
+    const source = (await files.open('model.safetensors'))!;
+    assert.deepEqual(Buffer.from(await readBytes(source, 1000, 2000)), content.subarray(1000, 2000));
+    assert.equal(source.size, content.length);
+    assert.equal(await files.open('pytorch_model.bin'), undefined);
+    const loaded = events.flatMap((event) => (event.status === 'progress' ? [event.loaded] : []));
+    assert.equal(loaded.at(-1), content.length);
+    assert.deepEqual([events[0]?.status, events.at(-1)?.status], ['initiate', 'done']);
+    assert.equal(asked.length, 2);
+  });
+
+  it('takes an application that answers every address with its page for what it is', async () => {
+    handler = (_, response) =>
+      response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end('<!doctype html>');
+    assert.equal(await fetchFolder(url).open('config.json'), undefined);
+  });
+
+  it('reads compressed bodies', async () => {
+    handler = (_, response) => {
+      const body = gzipSync(content);
+      response.writeHead(200, { 'content-encoding': 'gzip', 'content-length': body.length }).end(body);
+    };
+    assert.equal((await fetchFolder(url).open('vocab.txt'))?.size, content.length);
+  });
+
+  it('tries again when a body breaks off, and then gives up', async () => {
+    let tries = 0;
+    handler = (_, response) => {
+      response.writeHead(200, { 'content-length': content.length });
+      if (++tries % 3 === 0) return void response.end(content);
+      response.write(content.subarray(0, 1000), () => response.destroy());
+    };
+    const files = fetchFolder(url, { limits: IMPATIENT });
+    assert.equal((await files.open('model.safetensors'))?.size, content.length);
+    handler = (_, response) => void response.writeHead(503).end();
+    assert.equal((await hubErrorOf(files.open('model.safetensors'))).rule, 'server-error');
+    assert.equal(asked.length, 6);
+  });
+
+  it('refuses other addresses and names that leave the folder; an abort throws its reason', async () => {
+    for (const folder of ['file:///etc', 'weights/demo', 'data:,x', '']) {
+      assert.throws(
+        () => fetchFolder(folder),
+        (error) => error instanceof HubError && error.rule === 'address',
+      );
+    }
+    handler = (_, response) => void response.end('{}');
+    const signal = AbortSignal.abort(new Error('enough'));
+    await assert.rejects(async () => fetchFolder(url, { signal }).open('config.json'), /enough/);
+    for (const name of ['../secret', '/etc/passwd', 'a//b', 'http://x']) {
+      await assert.rejects(
+        async () => fetchFolder(url).open(name),
+        (error) => error instanceof HubError && error.rule === 'file-name',
+      );
+    }
+    assert.deepEqual(asked, []);
+  });
+});
