@@ -1,6 +1,6 @@
+import { crc32 } from '../crc32.js';
 import { quote } from '../errors.js';
 import { type ByteSource, readBytes } from './byte-source.js';
-import { crc32 } from './crc32.js';
 import { readZipDirectory, type ZipEntry, type ZipFail, zipFail } from './zip-directory.js';
 
 /** One file of an archive. */

@@ -1,6 +1,14 @@
 import { bestCandidates, processThenLogSoftmax, type ScoredRow } from './beam-candidates.js';
-import { allForbidden, type Beam, beamResult, type Move, type PictureSearch, placeOf, runBeams } from './beam-loop.js';
-import { grow } from './beam-search.js';
+import {
+  allForbidden,
+  type Beam,
+  beamResult,
+  grow,
+  type Move,
+  type PictureSearch,
+  placeOf,
+  runBeams,
+} from './beam-loop.js';
 import type { AutoregressiveSettings, CheckedRules } from './check-options.js';
 import { processorsFor } from './logits-processors.js';
 import { lengthLimit, type SearchScope } from './steps.js';
@@ -88,7 +96,7 @@ interface Offer {
 
 const offersOf = (beam: Beam, row: number, scored: ScoredRow, count: number): Offer[] =>
   bestCandidates([scored.scores], [beam.sum], count).map(({ id, sum }) => ({
-    beam: grow(beam, id, sum, scored),
+    beam: grow(beam, id, sum, scored.rawLogProb(id)),
     sum,
     move: { row, id },
   }));

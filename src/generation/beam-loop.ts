@@ -54,6 +54,20 @@ export async function runBeams(scope: SearchScope, searches: readonly PictureSea
   }
 }
 
+/** Sum that keeps beams 2..K, equal to the first before the first token, out of the first step; Hugging Face's number. */
+const BEHIND = -1e9;
+
+/** The beams of a picture before the first token: the prompt, `count` times. */
+export const beamsAtStart = (prompt: readonly number[], count: number): Beam[] =>
+  Array.from({ length: count }, (_, k) => ({ ids: prompt, logProbs: [], sum: k === 0 ? 0 : BEHIND }));
+
+/** `beam` with one more token, which makes its sum `sum` and has the log-probability `logProb` by the raw logits. */
+export const grow = (beam: Beam, id: number, sum: number, logProb: number): Beam => ({
+  ids: [...beam.ids, id],
+  logProbs: [...beam.logProbs, logProb],
+  sum,
+});
+
 /** A beam as a result. */
 export function beamResult(beam: Beam, promptLength: number, score: number, finish: Finish): GeneratedSequence {
   return {

@@ -1,8 +1,10 @@
-import { bestCandidates, logSoftmaxThenProcess, type ScoredRow } from './beam-candidates.js';
+import { bestCandidates, logSoftmaxThenProcess } from './beam-candidates.js';
 import {
   allForbidden,
   type Beam,
   beamResult,
+  beamsAtStart,
+  grow,
   hypotheses,
   type Move,
   type PictureSearch,
@@ -13,9 +15,6 @@ import type { BeamSettings, CheckedRules } from './check-options.js';
 import { processorsFor } from './logits-processors.js';
 import { lengthLimit, type SearchScope } from './steps.js';
 import type { GeneratedSequence } from './types.js';
-
-/** Sum that keeps beams 2..K, equal to the first before the first token, out of the first step; Hugging Face's number. */
-export const BEHIND = -1e9;
 
 /**
  * Beam search as in Hugging Face transformers 4.40 (`generation/beam_search.py`, `BeamSearchScorer`): candidates are the 2K best; an end
@@ -50,11 +49,7 @@ function pictureSearch(
   const limit = lengthLimit(prompt, picture, rules, scope.session);
   const scoreRow = logSoftmaxThenProcess(processorsFor(rules, eosId, prompt.length));
   const ended = hypotheses(numBeams);
-  let beams: Beam[] = Array.from({ length: numBeams }, (_, k) => ({
-    ids: prompt,
-    logProbs: [],
-    sum: k === 0 ? 0 : BEHIND,
-  }));
+  let beams = beamsAtStart(prompt, numBeams);
 
   const score = (sum: number, length: number): number => sum / (length - prompt.length) ** lengthPenalty;
 
@@ -78,7 +73,7 @@ function pictureSearch(
     );
     const next: { readonly beam: Beam; readonly move: Move }[] = [];
     for (const [rank, { beam, id, sum }] of candidates.entries()) {
-      const grown = grow(beams[beam]!, id, sum, rows[rowOf(beam)]!);
+      const grown = grow(beams[beam]!, id, sum, rows[rowOf(beam)]!.rawLogProb(id));
       if (id !== eosId) next.push({ beam: grown, move: { row: rowOf(beam), id } });
       else if (rank < numBeams) ended.add(beamResult(grown, prompt.length, score(sum, length), 'eos'));
       if (next.length === numBeams) break;
@@ -91,9 +86,4 @@ function pictureSearch(
   };
 
   return { prompt, advance, results: () => ended.best(settings.numReturnSequences) };
-}
-
-/** `beam` with one more token. */
-export function grow(beam: Beam, id: number, sum: number, row: ScoredRow): Beam {
-  return { ids: [...beam.ids, id], logProbs: [...beam.logProbs, row.rawLogProb(id)], sum };
 }

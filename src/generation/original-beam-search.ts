@@ -3,13 +3,14 @@ import {
   allForbidden,
   type Beam,
   beamResult,
+  beamsAtStart,
+  grow,
   hypotheses,
   type Move,
   type PictureSearch,
   placeOf,
   runBeams,
 } from './beam-loop.js';
-import { BEHIND, grow } from './beam-search.js';
 import type { CheckedRules, OriginalSettings } from './check-options.js';
 import { processorsFor } from './logits-processors.js';
 import { lengthLimit, type SearchScope } from './steps.js';
@@ -52,11 +53,7 @@ function pictureSearch(
   const maxSteps = lengthLimit(prompt, picture, rules, scope.session);
   const scoreRow = processThenLogSoftmax(processorsFor(rules, eosId, prompt.length));
   const ended = hypotheses(settings.numReturnSequences);
-  let beams: Beam[] = Array.from({ length: numBeams }, (_, k) => ({
-    ids: prompt,
-    logProbs: [],
-    sum: k === 0 ? 0 : BEHIND,
-  }));
+  let beams = beamsAtStart(prompt, numBeams);
 
   const norm = (length: number): number => ((5 + length) / 6) ** lengthPenalty;
 
@@ -76,9 +73,9 @@ function pictureSearch(
     for (const { beam, id, sum } of candidates) {
       const row = rowOf(beam);
       if (last || id === eosId) {
-        const sentence = grow(beams[beam]!, eosId, sum, rows[row]!);
+        const sentence = grow(beams[beam]!, eosId, sum, rows[row]!.rawLogProb(eosId));
         ended.add(beamResult(sentence, prompt.length, sum / norm(length), id === eosId ? 'eos' : 'length'));
-      } else next.push({ beam: grow(beams[beam]!, id, sum, rows[row]!), move: { row, id } });
+      } else next.push({ beam: grow(beams[beam]!, id, sum, rows[row]!.rawLogProb(id)), move: { row, id } });
       if (next.length === numBeams) break;
     }
     if (next.length === 0 && ended.count === 0) allForbidden(place);

@@ -1,4 +1,4 @@
-import { crc32 } from '../../src/checkpoint/crc32.js';
+import { crc32 } from '../../src/crc32.js';
 
 /** Writes pickles and zip archives for tests, right or wrong as the test asks. */
 

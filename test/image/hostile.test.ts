@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { deflateSync } from 'node:zlib';
 import { readJson as readCheckedJson } from '../../src/checkpoint/json.js';
+import { crc32 } from '../../src/crc32.js';
 import { ConfigError, ImageError } from '../../src/errors.js';
 import { identifyImage } from '../../src/image/decode.js';
 import { parseImageConfig } from '../../src/image/image-config.js';
-import { crc32 } from '../../src/image/png/crc32.js';
 import { HOSTILE, type HostileCase, hostileCases, ROOT, readBin, readJson } from '../support/fixtures.js';
 import { decode, sha256 } from './support.js';
 
@@ -143,7 +143,7 @@ function deepPng(side: number): Uint8Array {
   const chunk = (type: string, data: Uint8Array) => {
     const bytes = Buffer.concat([Buffer.alloc(4), Buffer.from(type), data, Buffer.alloc(4)]);
     bytes.writeUInt32BE(data.length);
-    bytes.writeUInt32BE(crc32(bytes, 4, bytes.length - 4), bytes.length - 4);
+    bytes.writeUInt32BE(crc32(bytes.subarray(4, bytes.length - 4)), bytes.length - 4);
     return bytes;
   };
   const header = Buffer.alloc(13);

@@ -8,10 +8,11 @@ import { ROOT } from '../support/fixtures.js';
  * Rooms that are not listed as Node's must run wherever JavaScript runs.
  */
 /** Open to every room. */
-const PURE = ['errors', 'load-events'];
+const PURE = ['errors', 'load-events', 'crc32'];
 const ROOMS: Readonly<Record<string, { readonly rooms: readonly string[]; readonly packages: readonly RegExp[] }>> = {
   errors: { rooms: [], packages: [] },
   'load-events': { rooms: [], packages: [] },
+  crc32: { rooms: [], packages: [] },
   layers: { rooms: PURE, packages: [/^@tensorflow\/tfjs-core$/] },
   checkpoint: {
     rooms: [...PURE, 'layers/param-spec'],

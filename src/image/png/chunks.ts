@@ -1,6 +1,6 @@
+import { crc32 } from '../../crc32.js';
 import { latin1, u32be } from '../bytes.js';
 import { checkPixels, fault } from '../fault.js';
-import { crc32 } from './crc32.js';
 
 /** What IHDR says. */
 export interface PngHeader {
@@ -61,7 +61,7 @@ function chunkAt(bytes: Uint8Array, offset: number): Chunk {
   return { type, offset, start: offset + 8, end: offset + 8 + length };
 }
 
-const crcHolds = (bytes: Uint8Array, c: Chunk) => crc32(bytes, c.start - 4, c.end) === u32be(bytes, c.end);
+const crcHolds = (bytes: Uint8Array, c: Chunk) => crc32(bytes.subarray(c.start - 4, c.end)) === u32be(bytes, c.end);
 
 function checkCrc(bytes: Uint8Array, chunk: Chunk): void {
   if (!crcHolds(bytes, chunk)) throw fault('png-crc', `the checksum of chunk ${chunk.type} is wrong`, chunk.offset);

@@ -1,4 +1,7 @@
-/** The CRC-32 of zip files, eight bytes a step: eight tables in a row say what a byte means when 0 to 7 bytes follow it. */
+/**
+ * The CRC-32 of PNG and zip files (polynomial 0xEDB88320, reflected), eight bytes a step: eight tables in a row say what a byte means
+ * when 0 to 7 bytes follow it.
+ */
 const TABLE = makeTable();
 
 function makeTable(): Uint32Array {
