@@ -29,7 +29,7 @@ const DRAWN: Readonly<Record<string, Pick<Mark, 'label' | 'dx' | 'dy' | 'kind'>>
 
 const limits = await startLimits();
 const [tops, measured]: [Record<Case['bound'], number[]>, { one: Case; ratio: number; speedup: number | undefined }[]] =
-  [{ peak: [], read: [] }, []];
+  [{ peak: [], dots: [], read: [] }, []];
 for (const one of [...decodeCases, ...productCases].filter(({ name }) => name in DRAWN)) {
   process.stderr.write(`measuring ${one.name} …\n`);
   const { ratio, top, took, stock } = await measureCase(one, limits);

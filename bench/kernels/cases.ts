@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { uploadWeight } from '../../src/backend/index.js';
 
 /** One thing to measure. */
 export interface Case {
@@ -7,8 +8,8 @@ export interface Case {
   readonly flops: number;
   /** Bytes that it reads and writes, each once. */
   readonly bytes: number;
-  /** What it is compared with: multiply-adds in registers, or reading memory. */
-  readonly bound: 'peak' | 'read';
+  /** What it is compared with: multiply-adds in registers, of float32 or of 16-bit integers, or reading memory. */
+  readonly bound: 'peak' | 'dots' | 'read';
   /** The tensors that it works on. */
   prepare(backend: 'simd' | 'wasm'): Record<string, tf.Tensor>;
   /** Once through. Whatever it makes, it disposes. */
@@ -52,9 +53,25 @@ const attention = (T: number, H: number, K: number): Case => ({
   },
 });
 
+/** A linear layer whose weights are int8. */
+const int8Product = (m: number, k: number, n: number): Case => ({
+  ...product(m, k, n),
+  name: `linear ${m}x${k}x${n}, int8`,
+  bytes: 4 * m * (k + n) + k * n,
+  bound: 'dots',
+  prepare(backend) {
+    if (backend === 'wasm') throw new Error('only float32 there');
+    const data = Float32Array.from({ length: k * n }, (_, i) => ((i * 7919) % 1999) / 2e4 - 0.05);
+    return { x: random([m, k]), weight: uploadWeight({ format: 'int8', data, shape: [k, n] }), bias: random([n]) };
+  },
+});
+
 export const productCases: readonly Case[] = [
   ...[product(197, 768, 768), product(197, 768, 2304), product(197, 768, 3072), product(197, 3072, 768)],
-  ...[product(901, 768, 768), product(901, 768, 3072), attention(197, 12, 64), attention(901, 12, 64)],
+  ...[product(901, 768, 768), product(901, 768, 3072), product(901, 3072, 768)],
+  ...[int8Product(197, 768, 768), int8Product(197, 768, 3072), int8Product(197, 3072, 768)],
+  ...[int8Product(901, 768, 768), int8Product(901, 768, 3072), int8Product(901, 3072, 768)],
+  ...[attention(197, 12, 64), attention(901, 12, 64)],
 ];
 
 /** Bytes that an elementwise case reads and writes: they stay in the caches, so this compares with memory only loosely. */

@@ -8,6 +8,7 @@ import { measure, measureTogether, type Timing } from './measure.js';
 export type Limits = Readonly<Record<Case['bound'], { readonly work: number; run(): void }>>;
 
 const FLOPS_PER_TURN = 192;
+const DOT_FLOPS_PER_TURN = 384;
 const TURNS = 400_000;
 /** Much more than any cache holds. */
 const READ_BYTES = 256 * 2 ** 20;
@@ -20,6 +21,7 @@ export async function startLimits(plain = false): Promise<Limits> {
   const area = heap.alloc(READ_BYTES);
   heap.f32.fill(1, area / 4, (area + READ_BYTES) / 4);
   return {
+    dots: { work: DOT_FLOPS_PER_TURN * TURNS, run: () => void kernels.peakDots(TURNS) },
     peak: { work: FLOPS_PER_TURN * TURNS, run: () => void kernels.peak(TURNS) },
     read: { work: READ_BYTES, run: () => void kernels.readAll(area, READ_BYTES) },
   };
@@ -35,7 +37,7 @@ export interface Beside {
 
 export function besideLimit({ bound, flops, bytes }: Case, body: () => void, limits: Limits): Beside {
   const [took, limit] = measureTogether([body, limits[bound].run]) as [Timing, Timing];
-  const rate = (bound === 'peak' ? flops : bytes) / took.median / 1e6;
+  const rate = (bound === 'read' ? bytes : flops) / took.median / 1e6;
   const top = limits[bound].work / limit.median / 1e6;
   return { took, rate, top, ratio: rate / top };
 }

@@ -27,7 +27,7 @@ async function report(one: Case): Promise<void> {
   const ours = one.prepare('simd');
   const body = () => void one.run(ours);
   const { took, rate, top, ratio } = besideLimit(one, body, limits);
-  const unit = one.bound === 'peak' ? 'GFLOP/s' : 'GB/s   ';
+  const unit = { peak: 'GFLOP/s', dots: 'GOP/s  ', read: 'GB/s   ' }[one.bound];
   let line = `${one.name.padEnd(36)}${fixed(took.median, 3)} ms ${fixed(rate)} of ${fixed(top)} ${unit}${fixed(ratio * 100, 0)} %`;
   if (threads > 1) {
     const alone = measure(body, { clock: true });

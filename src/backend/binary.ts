@@ -13,14 +13,15 @@ export interface KernelExports {
   /** Lets all workers return. */
   dismiss(): void;
   tileRows(): number;
+  int8TileRows(): number;
   attentionScratch(rows: number, width: number, textColumns: number, imageColumns: number): number;
   largest(x: number, n: number): number;
-  packTilesInt16(a: number, d: number, scales: number, m: number, k: number, limit: number): void;
   packPanels(b: number, ldb: number, d: number, k: number, n: number, height: number): void;
   packPanelsTransposed(b: number, ldb: number, d: number, k: number, n: number): void;
   packWeight(format: number, s: number, d: number, row0: number, rows: number, n: number, k: number): void;
   unpackWeight(format: number, w: number, scales: number, d: number, n: number, k: number): void;
   peak(turns: number): void;
+  peakDots(turns: number): void;
   readAll(at: number, bytes: number): number;
 }
 

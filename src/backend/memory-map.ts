@@ -21,7 +21,7 @@ export const JOB = {
   copy: 5,
   packTiles: 6,
   linear: 7,
-  linearInt8: 8,
+  roundTiles: 8,
   attention: 9,
 } as const;
 

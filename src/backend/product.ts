@@ -33,8 +33,8 @@ export interface Product {
 const STREAM_ROWS = 8;
 /** Rows of one block of A: with 768 columns it stays in the second-level cache. */
 const BLOCK_ROWS = 204;
-/** Steps of k in one block, as in assembly/linear.ts: what a widened panel needs. */
-const K_BLOCK = 256;
+/** What a block of a widened panel needs: 256 steps of k as float32 (assembly/multiply.ts), 512 as 16-bit words (int8.ts). */
+const WIDENED_BYTES = 8192;
 /** Panels of a chunk above STREAM_ROWS rows: enough of them to use a block of A more than once. */
 const CHUNK_PANELS = 8;
 /** Bytes of weights in a chunk up to STREAM_ROWS rows: some 20 microseconds. */
@@ -79,7 +79,7 @@ export function multiply(backend: SimdBackend, product: Product): void {
   const { m, k, n, b } = product;
   if (m === 0 || n === 0) return;
   if (k === 0) fillWithBias(backend, product);
-  else if (b.format === 'int8' && m <= STREAM_ROWS) multiplyInt8(backend, product);
+  else if (b.format === 'int8' && !product.transposed) multiplyInt8(backend, product);
   else multiplyFloats(backend, product);
 }
 
@@ -98,41 +98,47 @@ function multiplyFloats(backend: SimdBackend, product: Product): void {
   const tileRows = backend.kernels.tileRows();
   let tiles = packLeft(backend, product, tileRows);
   let panels = b;
-  if (b.format === 'f16' && m <= STREAM_ROWS) {
+  if (b.format === 'int8') panels = widened(backend, product);
+  else if (b.format === 'f16' && m <= STREAM_ROWS) {
     if (backend.kernels.largest(tiles, m * k) < F16_LIMIT) tiles = raised(backend, tiles, m * k);
     else panels = widened(backend, product);
   }
-  runLinear(backend, product, JOB.linear, tiles, panels, Math.floor(BLOCK_ROWS / tileRows) * tileRows, 0);
+  runLinear(backend, product, tiles, panels, tileRows, 0);
 }
 
-/** Few rows against int8 weights: the rows are rounded to 16 bits and the sums are exact integers. */
+/** int8 weights: the rows are rounded to 16 bits, one scale each, and the sums are exact integers. */
 function multiplyInt8(backend: SimdBackend, product: Product): void {
   const { m, k, a, b } = product;
-  const pairs = Math.ceil(k / 2);
-  const [tiles, rowScales] = [backend.scratch(m * pairs * 4), backend.scratch(m * 4)];
-  const limit = Math.min(32_767, Math.floor((2 ** 31 - 1) / (128 * k)));
-  backend.kernels.packTilesInt16(a, tiles, rowScales, m, k, limit);
-  runLinear(backend, product, JOB.linearInt8, tiles, b, m, rowScales);
+  const tileRows = backend.kernels.int8TileRows();
+  const rowBytes = Math.ceil(k / 2) * 4;
+  const [tiles, scales, perChunk] = [backend.scratch(m * rowBytes), backend.scratch(m * 4), tileRows * 4];
+  const perThread = tileRows * rowBytes;
+  const scratch = backend.scratch(perThread * backend.pool.threads);
+  const parameters = [a, m, k, tiles, scales, scratch, perThread, perChunk];
+  backend.pool.run(JOB.roundTiles, Math.ceil(m / perChunk), parameters);
+  runLinear(backend, product, tiles, b, tileRows, scales);
 }
 
+/** The product itself. Blocks of rows, all of one size, are whole tiles of at most BLOCK_ROWS rows. */
 function runLinear(
   backend: SimdBackend,
   product: Product,
-  job: number,
   tiles: number,
   panels: Panels,
-  blockRows: number,
+  tileRows: number,
   rowScales: number,
 ): void {
   const { m, k, n, c, ldc, bias = 0, activation } = product;
   const perChunk = panelsPerChunk(product);
   const chunksPerBlock = Math.ceil(Math.ceil(n / 8) / perChunk);
-  const perThread = Math.min(m, blockRows) * 32 + K_BLOCK * 32 + 512;
+  const blocks = Math.ceil(m / BLOCK_ROWS);
+  const blockRows = Math.ceil(m / (blocks * tileRows)) * tileRows;
+  const perThread = blockRows * 32 + WIDENED_BYTES + 512;
   const scratch = backend.scratch(perThread * backend.pool.threads);
   const parameters = [
     ...[tiles, m, k, panels.address, FORMAT[panels.format], panels.scales, n, c, ldc, bias],
     ...[activation === undefined ? -1 : UNARY[activation], scratch, perThread, perChunk, blockRows, chunksPerBlock],
     rowScales,
   ];
-  backend.pool.run(job, chunksPerBlock * Math.ceil(m / blockRows), parameters);
+  backend.pool.run(JOB.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
 }

@@ -4,7 +4,7 @@
 import { fma, keepLanes, storeLanes } from './math';
 import { param, paramFloat, paramInt } from './memory-map';
 import { F32, packPanels, packRows, packTiles } from './pack';
-import { multiply } from './linear';
+import { multiply } from './multiply';
 import { exponentials, scale } from './rows';
 
 /** Rows of q that share one block of scores: a multiple of both tile heights in use, small enough for the second-level cache. */
@@ -180,7 +180,7 @@ function blocked(row: i32, head: i32, picture: i32, scratch: usize): void {
     const rows = min(QUERY_BLOCK, T - t0);
     packTiles(q + (<usize>t0 * <usize>K << 2), <usize>K << 2, tiles, 0, rows, K);
     scale(tiles, (rows * K + 3) & ~3, paramFloat(17));
-    multiply(tiles, rows, K, keys, F32, 0, columns, 0, columns >> 3, scores, scoreStep, 0, spare);
+    multiply(tiles, rows, K, keys, F32, false, columns, 0, columns >> 3, scores, scoreStep, 0, spare);
     for (let i = 0; i < rows; i++) {
       const at = scores + <usize>i * scoreStep;
       hidePadding(at, I, S);
@@ -189,7 +189,7 @@ function blocked(row: i32, head: i32, picture: i32, scratch: usize): void {
     }
     packTiles(scores, scoreStep, tiles, 0, rows, columns);
     const out = output(row, head, t0), step = <usize>(H * K) << 2;
-    multiply(tiles, rows, columns, values, F32, 0, K, 0, wide >> 3, out, step, 0, spare);
+    multiply(tiles, rows, columns, values, F32, false, K, 0, wide >> 3, out, step, 0, spare);
     for (let i = 0; i < rows; i++) {
       const at = out + <usize>i * step;
       scaleInto(at, at, K, load<f32>(factors + (<usize>i << 2)));

@@ -1,15 +1,21 @@
 // What JavaScript calls.
 
+import { INT8_TILE_ROWS } from './int8';
 import { TILE_ROWS } from './pack';
 
 export { attentionScratch } from './attention';
-export { largest, packTilesInt16 } from './linear';
+export { largest } from './int8';
 export { packPanels, packPanelsTransposed, packWeight, unpackWeight } from './pack';
 export { dismiss, join, runAlone, serve, share } from './pool';
-export { peak, readAll } from './probe';
+export { peak, peakDots, readAll } from './probe';
 
 /** Rows of A that one tile takes. */
 export function tileRows(): i32 {
   return TILE_ROWS;
+}
+
+/** Rows of A that one tile takes against int8 weights. */
+export function int8TileRows(): i32 {
+  return INT8_TILE_ROWS;
 }
 

@@ -3,7 +3,8 @@
 import { attentionJob } from './attention';
 import { copyJob } from './copy';
 import { mapJob, zipJob } from './elementwise';
-import { linearInt8Job, linearJob, packTilesJob } from './linear';
+import { roundTilesJob } from './int8';
+import { linearJob, packTilesJob } from './linear';
 import { layerNormJob, reduceJob, softmaxJob } from './rows';
 
 export function execute(job: i32, chunk: i32, thread: i32): void {
@@ -16,7 +17,7 @@ export function execute(job: i32, chunk: i32, thread: i32): void {
     case 5: copyJob(chunk); break;
     case 6: packTilesJob(chunk); break;
     case 7: linearJob(chunk, thread); break;
-    case 8: linearInt8Job(chunk, thread); break;
+    case 8: roundTilesJob(chunk, thread); break;
     case 9: attentionJob(chunk, thread); break;
   }
 }

@@ -193,19 +193,3 @@ export function widenPanel16(format: i32, w: usize, d: usize, rows: i32): void {
     }
   }
 }
-
-/** `rows` rows (from an even one on) of one int8 panel, at w, as a float32 panel at d, scaled. */
-export function widenPanel8(w: usize, scales: usize, d: usize, rows: i32): void {
-  const sl = v128.load(scales), sh = v128.load(scales, 16);
-  for (let i = 0; i < rows; i += 2, w += 16) {
-    for (let r = 0; r < 2; r++, d += 32) {
-      // Each 16-bit word holds the pair (even row, odd row) of one column: shift the wanted byte up, then down with its sign.
-      const t = v128.load(w);
-      const words = r == 0 ? i16x8.shr_s(i16x8.shl(t, 8), 8) : i16x8.shr_s(t, 8);
-      if (i + r < rows) {
-        v128.store(d, f32x4.mul(sl, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(words))));
-        v128.store(d, f32x4.mul(sh, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(words))), 16);
-      }
-    }
-  }
-}

@@ -124,16 +124,24 @@ ${each(2, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, 
 `;
 };
 
-/** int8 weights in pairs of k against rows rounded to 16 bits: exact integer sums, [rows, 8] at `sums`. */
-function int8Tile(rows) {
+/** How a pair of k of 8 columns becomes two vectors of 16-bit words: columns 0 to 3, and 4 to 7. */
+const WORDS = {
+  Int8: { bytes: 16, load: ['v128.load_ext<i8>(b)', 'v128.load_ext<i8>(b, 8)'] },
+  Int16: { bytes: 32, load: ['v128.load(b)', 'v128.load(b, 16)'] },
+};
+
+/** Weights in pairs of k against rows rounded to 16 bits: exact integer sums, [rows, 8] at `sums`. */
+function integerTile(format, rows) {
+  const { bytes, load } = WORDS[format];
+  const add = (sum, words) => `${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(x, ${words}));`;
   return `
-export function tileInt8x${rows}(a: usize, b: usize, sums: usize, pairs: i32): void {
-  const end = b + (<usize>pairs << 4);
+export function tile${format}x${rows}(a: usize, b: usize, sums: usize, pairs: i32): void {
+  const end = b + <usize>pairs * ${bytes};
 ${each(rows, (i) => `  let l${i} = v128.load(ZEROS), h${i} = v128.load(ZEROS, 16);`)}
-  for (; b < end; b += 16, a += ${rows * 4}) {
-    const l = v128.load_ext<i8>(b), h = v128.load_ext<i8>(b, 8);
+  for (; b < end; b += ${bytes}, a += ${rows * 4}) {
+    const l = ${load[0]}, h = ${load[1]};
     let x: v128;
-${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); l${i} = i32x4.add(l${i}, i32x4.dot_i16x8_s(x, l)); h${i} = i32x4.add(h${i}, i32x4.dot_i16x8_s(x, h));`)}
+${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); ${add(`l${i}`, 'l')} ${add(`h${i}`, 'h')}`)}
   }
 ${each(rows, (i) => `  v128.store(sums, l${i}, ${i * 32}); v128.store(sums, h${i}, ${i * 32 + 16});`)}
 }
@@ -152,6 +160,8 @@ ${each(rows, (i) => `    case ${i + 1}: ${name}x${i + 1}(${args}); break;`)}
 
 /** Rows of the largest tile: what 15 vector registers hold, with and without a fused multiply-add. */
 const MAX_ROWS = 6;
+/** An integer product needs a register of its own before it is added. */
+const MAX_INTEGER_ROWS = 5;
 
 /** The whole module. */
 export function tilesSource() {
@@ -173,8 +183,10 @@ const MASKS: usize = memory.data<u32>([
     parts.push(choose(`tile${format}`, parameters, 'a, b, c, ldc, k, base, step', MAX_ROWS));
     parts.push(format === 'F32' ? streamFour(format) : streamTwo(format));
   }
-  parts.push(...range(MAX_ROWS).map((i) => int8Tile(i + 1)));
+  for (const format of Object.keys(WORDS)) {
+    parts.push(...range(MAX_INTEGER_ROWS).map((i) => integerTile(format, i + 1)));
+    parts.push(choose(`tile${format}`, 'a: usize, b: usize, sums: usize, pairs: i32', 'a, b, sums, pairs', MAX_INTEGER_ROWS));
+  }
   parts.push(int8Stream());
-  parts.push(choose('tileInt8', 'a: usize, b: usize, sums: usize, pairs: i32', 'a, b, sums, pairs', MAX_ROWS));
   return parts.join('');
 }

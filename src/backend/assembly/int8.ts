@@ -1,0 +1,153 @@
+// Products against int8 weights: the rows are rounded to 16 bits, and a block of k is summed exactly in integers. A 16-bit dot
+// product does two multiply-adds where float32 does one, and its additions have a port of the processor more: 1.4 times as fast.
+
+import { maxLanes } from './math';
+import { param, paramInt } from './memory-map';
+import { packRows } from './pack';
+import { biasOf, copyColumns, touch } from './target';
+import { streamInt8, tileInt16, tileInt8 } from './tiles';
+
+/** Rows of a full tile: 15 registers hold 10 sums, two vectors of weights, a pair of a row, and a product. */
+export const INT8_TILE_ROWS: i32 = 5;
+
+/** The largest word of a rounded row, and the steps of k whose sum 32 bits have room for: LIMIT * 128 * K_BLOCK < 2^31. */
+const LIMIT: f32 = 32767;
+const K_BLOCK: i32 = 512;
+
+/** Room for the sums of a tile. */
+const TILE_BYTES: usize = 256;
+
+/** Rows whose numbers are all smaller count as zero: their factor would not be finite. */
+const SMALLEST: f32 = 1e-30;
+
+/** Added to a float32 of up to 2^22, leaves its nearest integer (ties to even) in the low bits; and those bits of itself. */
+const ROUNDER: f32 = 12582912.0;
+const ROUNDER_BITS: i32 = 0x4b400000;
+
+/** Largest |x| of n numbers; NaN counts as infinite. */
+export function largest(x: usize, n: i32): f32 {
+  let m = f32x4.splat(0);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) m = f32x4.max(m, f32x4.abs(v128.load(x + (<usize>i << 2))));
+  let r = maxLanes(m);
+  for (; i < n; i++) r = max(r, abs(load<f32>(x + (<usize>i << 2))));
+  return r == r ? r : Infinity;
+}
+
+/** Four numbers times `factor`, to the nearest integer. */
+@inline function roundFour(x: v128, factor: v128): v128 {
+  const shifted = f32x4.add(f32x4.mul(x, factor), f32x4.splat(ROUNDER));
+  return i32x4.sub(shifted, i32x4.splat(ROUNDER_BITS));
+}
+
+/** A row of k numbers as 16-bit words, an odd one filled up with 0; returns what 1 stands for: NaN where the row is not finite. */
+function roundRow(x: usize, words: usize, k: i32): f32 {
+  const top = largest(x, k), factor: f32 = top < SMALLEST ? 0 : LIMIT / top, factors = f32x4.splat(factor);
+  let i = 0;
+  for (; i + 8 <= k; i += 8, x += 32, words += 16) {
+    v128.store(words, i16x8.narrow_i32x4_s(roundFour(v128.load(x), factors), roundFour(v128.load(x, 16), factors)));
+  }
+  for (; i < k; i++, x += 4, words += 2) store<i16>(words, <i16>(reinterpret<i32>(load<f32>(x) * factor + ROUNDER) - ROUNDER_BITS));
+  if (k & 1) store<i16>(words, 0);
+  return top < Infinity ? (top < SMALLEST ? 0 : top / LIMIT) : NaN;
+}
+
+/**
+ * Job: parameters a, m, k, target, scales of the rows, scratch, bytes of scratch per thread, rows in a chunk (a multiple of
+ * INT8_TILE_ROWS). Rounds the rows of A [m, k] and packs them for `multiplyInt8`: tiles of [pairs of k][rows][2] words.
+ */
+export function roundTilesJob(chunk: i32, thread: i32): void {
+  const m = paramInt(1), k = paramInt(2), row = <usize>((k + 1) >> 1) << 2, words = param(5) + <usize>thread * param(6);
+  const to = min((chunk + 1) * paramInt(7), m);
+  for (let i = chunk * paramInt(7); i < to; i += INT8_TILE_ROWS) {
+    const rows = min(INT8_TILE_ROWS, to - i);
+    for (let r = 0; r < rows; r++) {
+      const scale = roundRow(param(0) + (<usize>(i + r) * <usize>k << 2), words + <usize>r * row, k);
+      store<f32>(param(4) + (<usize>(i + r) << 2), scale);
+    }
+    // A pair of words moves like one float32.
+    packRows(words, row, param(3) + <usize>i * row, rows, rows, (k + 1) >> 1);
+  }
+}
+
+/**
+ * A block's exact sums of `rows` rows from `row` on and panel p, scaled by row and column, into C: on top of the bias, or of the
+ * blocks before k0. A last panel that C has no room for waits at `spare` for the last block. Parameters of `linearJob`.
+ */
+function scaleTile(sums: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usize): void {
+  const columns = paramInt(6) - (p << 3), ldc = param(8), at = param(7) + <usize>row * ldc + (<usize>p << 5);
+  const step = columns < 8 ? 32 : ldc, scales = param(5) + (<usize>p << 5), base = k0 ? 0 : biasOf(param(9), p);
+  let rowScales = param(16) + (<usize>row << 2), c = columns < 8 ? spare : at;
+  for (let i = 0; i < rows; i++, c += step, sums += 32, rowScales += 4) {
+    const scale = v128.load_splat<f32>(rowScales), before = base ? base : c;
+    for (let j: usize = 0; j < 32; j += 16) {
+      const value = f32x4.mul(f32x4.convert_i32x4_s(v128.load(sums + j)), f32x4.mul(scale, v128.load(scales + j)));
+      v128.store(c + j, f32x4.add(v128.load(before + j), value));
+    }
+  }
+  if (columns < 8 && k0 + K_BLOCK >= paramInt(2)) copyColumns(spare, at, ldc, rows, columns);
+}
+
+/** One block of an int8 panel as 16-bit words at `wide`. */
+function widenWords(b: usize, wide: usize, pairs: i32): void {
+  for (const end = b + (<usize>pairs << 4); b < end; b += 16, wide += 32) {
+    v128.store(wide, v128.load_ext<i8>(b));
+    v128.store(wide, v128.load_ext<i8>(b, 8), 16);
+  }
+}
+
+/** `m` rows from row0 on against panel p, in the block of k from k0 on; parameters as `multiplyInt8`. */
+function multiplyBlock(row0: i32, m: i32, few: bool, p: i32, k0: i32, spare: usize): void {
+  const all = (paramInt(2) + 1) >> 1, j0 = k0 >> 1, pairs = min(K_BLOCK >> 1, all - j0);
+  const panel = param(3) + (<usize>(p * all + j0) << 4), sums = spare + (<usize>m << 5), wide = sums + TILE_BYTES;
+  if (few) touch(panel, <usize>pairs << 4, sums);
+  else widenWords(panel, wide, pairs);
+  for (let i = 0; i < m; i += INT8_TILE_ROWS) {
+    const rows = min(INT8_TILE_ROWS, m - i), a = param(0) + (<usize>((row0 + i) * all + j0 * rows) << 2);
+    if (few) tileInt8(rows, a, panel, sums, pairs);
+    else tileInt16(rows, a, wide, sums, pairs);
+    scaleTile(sums, row0 + i, rows, p, k0, spare + (<usize>i << 5));
+  }
+}
+
+/** The exact sums of a single row and a block of two panels, `next` bytes apart, at `sums` [2, 8]. */
+function streamPair(a: usize, b: usize, next: usize, sums: usize, pairs: i32): void {
+  const even = pairs & ~1, rest = sums + 64;
+  streamInt8(a, b, next, sums, even);
+  if (pairs == even) return;
+  tileInt8(1, a + (<usize>even << 2), b + (<usize>even << 4), rest, 1);
+  tileInt8(1, a + (<usize>even << 2), b + (<usize>even << 4) + next, rest + 32, 1);
+  for (let j: usize = 0; j < 64; j += 16) v128.store(sums + j, i32x4.add(v128.load(sums + j), v128.load(rest + j)));
+}
+
+/** A single row against panels p0 to p1, two at a time. */
+function streamRow(p0: i32, p1: i32, spare: usize): void {
+  const all = (paramInt(2) + 1) >> 1, panel = <usize>all << 4, sums = spare + 32;
+  for (let p = p0; p < p1; p += 2) {
+    const b = param(3) + <usize>p * panel, next = p + 1 < p1 ? panel : 0;
+    for (let j = 0; j < all; j += K_BLOCK >> 1) {
+      streamPair(param(0) + (<usize>j << 2), b + (<usize>j << 4), next, sums, min(K_BLOCK >> 1, all - j));
+      scaleTile(sums, 0, 1, p, j << 1, spare);
+      if (next) scaleTile(sums + 32, 0, 1, p + 1, j << 1, spare);
+    }
+  }
+}
+
+/**
+ * `m` rows from row0 on against panels p0 to p1, all in the parameters of `linearJob`. `spare` holds m * 32 bytes for a last panel
+ * that C has no room for, a tile of sums, and a widened block. `few` rows read each panel from front to back, as it comes from
+ * memory, and widen it in registers; many take all panels for one block of k, so that this block of A stays in the cache.
+ */
+export function multiplyInt8(row0: i32, m: i32, few: bool, p0: i32, p1: i32, spare: usize): void {
+  const k = paramInt(2);
+  if (m == 1 && few) return streamRow(p0, p1, spare);
+  if (few) {
+    for (let p = p0; p < p1; p++) {
+      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyBlock(row0, m, few, p, k0, spare);
+    }
+  } else {
+    for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
+      for (let p = p0; p < p1; p++) multiplyBlock(row0, m, few, p, k0, spare);
+    }
+  }
+}
