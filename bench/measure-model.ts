@@ -1,6 +1,6 @@
 import type { Tensor4D } from '@tensorflow/tfjs-core';
 import { getBackend, randomUniform } from '@tensorflow/tfjs-core';
-import { type WeightFormat, weightUploader } from '../src/backend/index.js';
+import type { WeightFormat } from '../src/backend/index.js';
 import { GIT_BASE_RECIPE, generatedStore } from '../src/checkpoint/generated-weights.js';
 import { generate } from '../src/generation/generate.js';
 import type { Git, GitConfig } from '../src/index.js';
@@ -89,8 +89,7 @@ async function measureLoad(
   };
   const timer = setInterval(watch, 5);
   const began = process.cpuUsage();
-  const upload = format === undefined ? undefined : weightUploader(format);
-  const params = await loadGitParams(config, store, 'generated', { onProgress: watch, upload });
+  const params = await loadGitParams(config, store, 'generated', { onProgress: watch, weights: format });
   const { user, system } = process.cpuUsage(began);
   const took = (user + system) / 1000;
   clearInterval(timer);

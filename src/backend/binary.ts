@@ -18,7 +18,21 @@ export interface KernelExports {
   largest(x: number, n: number): number;
   packPanels(b: number, ldb: number, d: number, k: number, n: number, height: number): void;
   packPanelsTransposed(b: number, ldb: number, d: number, k: number, n: number): void;
-  packWeight(format: number, s: number, d: number, row0: number, rows: number, n: number, k: number): void;
+  packStrip(
+    ...at: [
+      format: number,
+      s: number,
+      ld: number,
+      turned: boolean,
+      d: number,
+      scales: number,
+      given: boolean,
+      k: number,
+      n: number,
+      spare: number,
+    ]
+  ): void;
+  widenStored(format: number, s: number, d: number, n: number): void;
   unpackWeight(format: number, w: number, scales: number, d: number, n: number, k: number): void;
   peak(turns: number): void;
   peakDots(turns: number): void;

@@ -9,9 +9,9 @@ import { createThreadPool } from './thread-pool.js';
 
 export type { LinearActivation } from './kernels/git-linear.js';
 export type { WeightFormat } from './memory-map.js';
+export type { ParamSink } from './param-sink.js';
 export { SimdBackend } from './simd-backend.js';
 export { uploadWeight, type WeightUpload } from './upload-weight.js';
-export { type WeightUploader, weightUploader } from './weight-uploader.js';
 
 /** How the backend starts. Everything left out is chosen by what the platform can do. */
 export interface SimdBackendOptions {

@@ -1,4 +1,6 @@
 import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import type { WeightFormat } from './memory-map.js';
+import { type ParamSink, startParam } from './param-sink.js';
 import { freeStored, type Numbers, newNumbers, type Packed, packFloats, unpackTo, unsupportedType } from './stored.js';
 import { TensorMemory } from './tensor-memory.js';
 
@@ -119,6 +121,11 @@ export class SimdBackend extends TensorMemory {
     freeStored(this.heap, stored);
     this.storage.set(tensor.dataId, { dtype: stored.dtype, size: stored.size, refCount: stored.refCount, packed });
     return packed;
+  }
+
+  /** Begins a parameter that comes from a file piece by piece (param-sink.ts): what `loadImage2Text` asks every backend for. */
+  startParam(shape: readonly number[], layout: string, format: WeightFormat): ParamSink | undefined {
+    return startParam(this, shape, layout, format);
   }
 
   /** Takes packed weights into the storage. The block belongs to the backend from here on. */

@@ -79,6 +79,6 @@ export function unpackTo(kernels: KernelExports, packed: Packed, address: number
 export function packFloats(kernels: KernelExports, heap: Heap, from: number, rows: number, columns: number): Packed {
   const bytes = packedBytes('f32', rows, columns);
   const address = heap.alloc(bytes);
-  kernels.packWeight(FORMAT.f32, from, address, 0, rows, columns, rows);
+  kernels.packPanels(from, columns * 4, address, rows, columns, rows);
   return { format: 'f32', rows, columns, bytes, address, scales: 0, scaleBytes: 0 };
 }

@@ -1,10 +1,11 @@
-import { dispose, type Tensor, tensor, tensor1d } from '@tensorflow/tfjs-core';
+import { dispose, type Tensor } from '@tensorflow/tfjs-core';
 import type { WeightFault } from '../errors.js';
 import { type Layout, mapSpec, type ParamsOf, type SpecTree, specEntries } from '../layers/param-spec.js';
 import { compareWeights, type NeededParam } from './compare-weights.js';
-import { turnedShape } from './layout.js';
+import { paramMaker } from './param-maker.js';
+import type { WeightFormat } from './param-sink.js';
 import { beginReading, piecePool, type Reading } from './read-weights.js';
-import { elementCount, type TensorMap } from './stored-tensor.js';
+import type { TensorMap } from './stored-tensor.js';
 
 /** One tensor was loaded. `loaded` and `total` are bytes in the checkpoint. */
 export interface LoadProgress {
@@ -26,14 +27,17 @@ export interface LoadParamsOptions {
   readonly upload?: ((values: Float32Array, shape: number[], name: string, layout: Layout) => Tensor) | undefined;
   /** `upload` keeps nothing of `values`, so that their memory can hold the next tensor's. Default false. */
   readonly uploadCopies?: boolean | undefined;
+  /** How linear weights are kept in memory. Default `f32`; all others need a backend that can, which is `simd`. Not with `upload`. */
+  readonly weights?: WeightFormat | undefined;
 }
 
 /**
  * Loads the parameters that `spec` describes, as float32 tensors owned by the caller: names, shapes and dtypes are all compared
- * first, then tensors are read one at a time (peak: the model and one tensor), widened, turned to their layout and uploaded.
- * On failure or abort everything made is disposed.
+ * first, then tensors are read one at a time (peak: the model and one tensor; on `simd` the model and some pieces), widened, turned to their
+ * layout and uploaded. On failure or abort everything made is disposed.
  *
- * Throws WeightError (`weights-do-not-fit`, `unsupported-dtype`, `non-finite`), what reading the file throws, or the signal's reason.
+ * Throws WeightError (`weights-do-not-fit`, `unsupported-dtype`, `non-finite`), BackendError (`weight-format`) where the backend does not keep
+ * weights so, OptionError, what reading the file throws, or the signal's reason.
  */
 export function loadParams<S extends SpecTree>(
   spec: S,
@@ -50,7 +54,7 @@ async function loadTensors(
   stored: TensorMap,
   options: LoadParamsOptions,
 ): Promise<ReadonlyMap<string, Tensor>> {
-  const { signal, onProgress, upload = (values, shape) => tensor(values, shape, 'float32') } = options;
+  const { signal, onProgress } = options;
   signal?.throwIfAborted();
   compareWeights(needed, stored, {
     label: options.label ?? 'checkpoint',
@@ -59,14 +63,13 @@ async function loadTensors(
   });
   const total = needed.reduce((sum, { name }) => sum + stored.get(name)!.byteLength, 0);
   const made = new Map<string, Tensor>();
-  const reuse = options.upload === undefined ? await copiesAtOnce() : options.uploadCopies === true;
-  const room = reuse ? roomFor(needed) : undefined;
+  const make = await paramMaker(needed, options);
   try {
     let loaded = 0;
-    for (const { name, spec: leaf, reading } of readAhead(inFileOrder(needed, stored), stored)) {
-      const values = await reading.finish(room?.subarray(0, elementCount(leaf.shape)));
+    for (const param of readAhead(inFileOrder(needed, stored), stored)) {
+      const { name } = param;
+      made.set(name, await make(param, stored.get(name)!));
       signal?.throwIfAborted();
-      made.set(name, upload(values, turnedShape(leaf.shape, leaf.layout), name, leaf.layout));
       loaded += stored.get(name)!.byteLength;
       onProgress?.({ name, loaded, total });
     }
@@ -103,21 +106,5 @@ function* readAhead(
     const reading = begun.shift()!;
     bytes -= reading.bytesAhead;
     yield { ...param, reading };
-  }
-}
-
-/** Memory for the largest tensor, used for each: fresh memory of that size costs more than what is done in it. */
-const roomFor = (needed: readonly NeededParam[]): Float32Array<ArrayBuffer> =>
-  new Float32Array(Math.max(0, ...needed.map(({ spec }) => elementCount(spec.shape))));
-
-/** Does the backend copy values when a tensor is made, or will it still look at the caller's array later (cpu, webgl)? */
-async function copiesAtOnce(): Promise<boolean> {
-  const values = new Float32Array([1]);
-  const probe = tensor1d(values, 'float32');
-  try {
-    values[0] = 2;
-    return (await probe.data())[0] === 1;
-  } finally {
-    probe.dispose();
   }
 }

@@ -4,6 +4,7 @@ import { type BufferPool, bufferPool } from './buffer-pool.js';
 import { toFloat32 } from './dtype.js';
 import { dequantise, readScales } from './int8.js';
 import { TURNED_ROWS, turnKernels, turnRows } from './layout.js';
+import type { ParamSink } from './param-sink.js';
 import { elementCount, nameOf, type StoredTensor } from './stored-tensor.js';
 
 /** Elements read at a time where values must be converted or turned, so that a matrix is in memory once, not twice. */
@@ -18,6 +19,11 @@ export interface Reading {
    * Call it once. Throws as `readWeights`.
    */
   finish(target?: Float32Array<ArrayBuffer>): Promise<Float32Array<ArrayBuffer>>;
+  /**
+   * Instead of `finish`: hands the values to `sink` as they lie in the file, not turned. Resolves to whether it took them; not if one is too
+   * large for it. Throws as `readWeights`.
+   */
+  pour(sink: Pick<ParamSink, 'add'>): Promise<boolean>;
 }
 
 /** Begins to read a tensor, so that the disk works while another one is being turned. An error shows in `finish` only. */
@@ -40,6 +46,14 @@ export function beginReading(stored: StoredTensor, { shape, layout }: TensorSpec
         else target.set(values, first);
       }
       return target;
+    },
+    async pour(sink) {
+      for await (const piece of pieces()) {
+        const fault = sink.add(piece.values, piece.first);
+        if (fault === 'non-finite') throw nonFinite(stored, piece);
+        if (fault !== undefined) return false;
+      }
+      return true;
     },
   };
 }

@@ -17,7 +17,7 @@ import { gitSpec } from './git.js';
 import type { GitConfig } from './git-config.js';
 import { parseGitConfig } from './git-config.js';
 
-export type LoadGitOptions = Pick<LoadParamsOptions, 'signal' | 'onProgress' | 'upload' | 'uploadCopies'>;
+export type LoadGitOptions = Pick<LoadParamsOptions, 'signal' | 'onProgress' | 'upload' | 'uploadCopies' | 'weights'>;
 
 const MAX_CONFIG_BYTES = 1 << 20;
 

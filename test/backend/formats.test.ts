@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
-import { type WeightFormat, weightUploader } from '../../src/backend/index.js';
+import type { WeightFormat } from '../../src/backend/index.js';
 import { encodeImage, loadGit, startSession } from '../../src/index.js';
 import { disposeGit } from '../../src/model/git.js';
 import { disposeCache } from '../../src/model/kv-cache.js';
@@ -38,7 +38,7 @@ describe('simd: weights kept in other formats', () => {
       const [ids, logits] = [given.get('input_ids')!, given.get('logits.f64')!];
       const [, rows, vocabulary] = logits.shape as [number, number, number];
       const before = tf.memory().numTensors;
-      const git = await loadGit(await fromDirectory(folder), { upload: weightUploader(format) });
+      const git = await loadGit(await fromDirectory(folder), { weights: format });
       const { values, shape } = given.get('pixel_values')!;
       const pixels = tf.tidy(() =>
         tf.transpose(tf.tensor4d(Float32Array.from(values), shape as [number, number, number, number]), [0, 2, 3, 1]),
@@ -61,7 +61,7 @@ describe('simd: weights kept in other formats', () => {
 
     it(`${format}: the captions of the demo`, async () => {
       const { pictures } = readJson<Expected>(`${DEMO}expected.json`);
-      const model = await loadImage2Text(DEMO, { upload: weightUploader(format) });
+      const model = await loadImage2Text(DEMO, { weights: format });
       let [same, worst] = [0, 0];
       for (const { file, greedy } of pictures) {
         const said = await model.caption(`${ROOT}${file}`, { strategy: 'greedy', maxLength: 20 });
@@ -78,30 +78,4 @@ describe('simd: weights kept in other formats', () => {
       assert.ok(worst <= LOG_PROB_TOLERANCE[format], `${worst}`);
     });
   }
-
-  it('f16 keeps a matrix with large numbers as float32', async () => {
-    const upload = weightUploader('f16');
-    const values = Float32Array.of(1000.1, -0.25, 3, 4);
-    const weight = upload(values, [2, 2], 'w', 'linear');
-    assert.deepEqual(await weight.data(), values);
-    weight.dispose();
-  });
-
-  it('only linear weights are kept in another format', async () => {
-    const values = Float32Array.of(0.1, 0.2, 0.3, 0.4);
-    const upload = weightUploader('int8');
-    const [plain, linear] = [upload(values, [2, 2], 'e', 'as-is'), upload(values, [2, 2], 'w', 'linear')];
-    assert.deepEqual(await plain.data(), values);
-    assert.notDeepEqual(await linear.data(), values);
-    tf.dispose([plain, linear]);
-  });
-
-  it('an unknown format and another backend are refused by name', async () => {
-    const upload = weightUploader('int4' as WeightFormat);
-    assert.throws(() => upload(new Float32Array(4), [2, 2], 'w', 'linear'), /unknown-format: int4 is not one of f32/);
-    await tf.setBackend('cpu');
-    const refused = () => weightUploader('bf16')(new Float32Array(4), [2, 2], 'w', 'linear');
-    assert.throws(refused, /not-current/);
-    await useVariant('simd');
-  });
 });

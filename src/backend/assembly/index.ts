@@ -5,7 +5,8 @@ import { TILE_ROWS } from './pack';
 
 export { attentionScratch } from './attention';
 export { largest } from './int8';
-export { packPanels, packPanelsTransposed, packWeight, unpackWeight } from './pack';
+export { packPanels, packPanelsTransposed, unpackWeight } from './pack';
+export { packStrip, widenStored } from './pack-strip';
 export { dismiss, join, runAlone, serve, share } from './pool';
 export { peak, peakDots, readAll } from './probe';
 

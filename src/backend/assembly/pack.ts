@@ -128,39 +128,12 @@ export function packPanelsTransposed(b: usize, ldb: usize, d: usize, k: i32, n: 
   return (panel * <usize>k + <usize>row) * 8 + <usize>(((lane & 3) << 1) | (lane >> 2));
 }
 
-@inline function packElements<T>(format: i32, s: usize, d: usize, row0: i32, rows: i32, n: i32, k: i32): void {
-  const columns = (n + 7) & ~7;
-  for (let i = 0; i < rows; i++) {
-    for (let j = 0; j < columns; j++) {
-      let v: T = j < n ? load<T>(s + <usize>(i * n + j) * sizeof<T>()) : 0;
-      if (format == F16) v = <T>encodeHalf(<u16>v);
-      store<T>(d + placeOf(format, row0 + i, j, k) * sizeof<T>(), v);
-    }
-  }
-}
-
-/** Rows row0 … row0 + rows of a [k, n] matrix of elements in `format`, contiguous at s, into the panels at d. */
-export function packWeight(format: i32, s: usize, d: usize, row0: i32, rows: i32, n: i32, k: i32): void {
-  if (format == F32) return packPanels(s, <usize>n << 2, d + (<usize>row0 << 5), rows, n, k);
-  if (format == INT8) packElements<i8>(format, s, d, row0, rows, n, k);
-  else packElements<u16>(format, s, d, row0, rows, n, k);
-}
-
 /** 2^102: what a re-encoded f16 at the place of float32's exponent must be multiplied with. */
 const F16_FACTOR: f32 = 5.070602400912918e30;
 
 /** A re-encoded f16 word as float32. */
 @inline function fromHalf(word: u32): f32 {
   return reinterpret<f32>(((word & 0x7fff) << 13) | ((word & 0x8000) << 16)) * F16_FACTOR;
-}
-
-/** An f16 word below 128 with its exponent counted from 2^-25 instead of 2^-15, normal for all numbers but 0. */
-function encodeHalf(word: u16): u16 {
-  const sign = word & 0x8000, exponent = (word >> 10) & 31, mantissa = <u32>word & 1023;
-  if (exponent) return sign | (word & 0x7fff) + (10 << 10);
-  if (!mantissa) return sign;
-  const top = 31 - clz(mantissa);
-  return <u16>(<u32>sign | ((top + 1) << 10) | ((mantissa << (10 - top)) & 1023));
 }
 
 /** The packed element (row, column) as float32. */
