@@ -56,11 +56,9 @@ export function newNumbers(heap: Heap, place: string, dtype: DataType, size: num
   return { dtype, size, refCount: 1, block: { address: heap.alloc(bytes), bytes } };
 }
 
-/** Strings as tfjs keeps them: in UTF-8. */
+/** Strings as tfjs keeps them: in UTF-8. What a buffer never set stays a hole. */
 export const encodeStrings = (values: BackendValues): Uint8Array[] =>
-  Array.from(values as ArrayLike<string | Uint8Array>, (value) =>
-    typeof value === 'string' ? util.encodeString(value) : value,
-  );
+  (values as (string | Uint8Array)[]).map((value) => (typeof value === 'string' ? util.encodeString(value) : value));
 
 export function freeStored(heap: Heap, { block, packed }: Stored): void {
   if (block !== undefined) heap.free(block.address, block.bytes);

@@ -204,10 +204,27 @@ describe('simd: convolution', () => {
       },
     ));
 
-  it('other layouts throw by name', () => {
-    const [x, filter] = [tf.zeros([1, 1, 4, 4]), tf.zeros([2, 2, 1, 1])];
-    const run = () => tf.conv2d(x as tf.Tensor4D, filter as tf.Tensor4D, 1, 'valid', 'NCHW');
-    assert.throws(run, /simd: Conv2D: unsupported-layout/);
+  it('channels first give what channels last give', () =>
+    holds(
+      fc.tuple(specs([2, 3, 6, 5]), specs([2, 3, 3, 4]), specs([4]), fc.constantFrom('same', 'valid')),
+      ([x, filter, bias, pad]) =>
+        sameAsCpu(
+          ...(['simd', [x, filter, bias]] as const),
+          (a, f, b) =>
+            tf.fused.conv2d({
+              ...{ x: a as tf.Tensor4D, filter: f as tf.Tensor4D, strides: [2, 1], pad: pad as 'same', bias: b! },
+              ...{ dataFormat: 'NCHW', activation: 'prelu', preluActivationWeights: b! },
+            }),
+          1e-5,
+        ),
+      10,
+    ));
+
+  it('layouts that a kernel does not know throw by name', () => {
+    const [x, filter] = [tf.zeros([1, 3, 4, 4]), tf.zeros([2, 2, 3, 1])];
+    const attributes = { strides: 1, pad: 'valid', dataFormat: 'NCHW', dilations: 1 };
+    const run = () => tf.engine().runKernel('DepthwiseConv2dNative', { x, filter }, attributes);
+    assert.throws(run, /simd: DepthwiseConv2dNative: unsupported-layout: only NHWC, not NCHW/);
     tf.dispose([x, filter]);
   });
 });

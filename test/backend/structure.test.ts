@@ -243,7 +243,7 @@ describe('simd: moving elements, against tfjs’s cpu backend', () => {
     await tf.setBackend(VARIANT);
     assert.throws(
       () => tf.gather(tf.tensor1d([1, 2]), tf.tensor1d([2], 'int32')),
-      /index-out-of-range: 2 is not in 0 … 1/,
+      /index-out-of-range: GatherV2: the index value 2 is not in \[0, 1\]/,
     );
   });
 });

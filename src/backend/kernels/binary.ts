@@ -1,8 +1,8 @@
-import { backend_util, type DataType, type TensorInfo } from '@tensorflow/tfjs-core';
+import { backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { BINARY, JOB } from '../memory-map.js';
 import type { SimdBackend } from '../simd-backend.js';
 import type { Numbers } from '../stored.js';
-import { input, type Kernel, type KernelTable, stridesOf } from './table.js';
+import { input, type Kernel, type KernelTable, listOf, stridesOf } from './table.js';
 
 type Scalar = (a: number, b: number) => number;
 
@@ -146,28 +146,46 @@ const binary =
     return zip(backend, name, scalar, a, b, dtype ?? a.dtype);
   };
 
-/** Strings can be compared for equality; anything else is not for them. */
+/** Strings can be compared, as JavaScript does; arithmetic is not for them. */
 function compareStrings(backend: SimdBackend, name: string, a: TensorInfo, b: TensorInfo): TensorInfo {
   const [left, right] = [backend.stringsOf(a), backend.stringsOf(b)];
-  if (left === undefined || right === undefined || (name !== 'Equal' && name !== 'NotEqual')) {
+  if (left === undefined || right === undefined || !COMPARISONS.has(name)) {
     backend.addressOf(a); // throws: strings are no numbers
     backend.addressOf(b);
   }
   const shape = backend_util.assertAndGetBroadcastShape(a.shape, b.shape);
   const output = backend.output(shape, 'bool');
   if (shape.includes(0)) return output;
-  const numbers = new Map<string, number>();
-  const numberOf = (bytes: Uint8Array) => {
-    const text = bytes.join();
-    if (!numbers.has(text)) numbers.set(text, numbers.size);
-    return numbers.get(text)!;
-  };
-  const [x, y] = [Int32Array.from(left!, numberOf), Int32Array.from(right!, numberOf)];
-  zipNumbers(SCALAR[name]![0], x, y, backend.valuesOf(output), planBroadcast(a.shape, b.shape, shape));
+  const [x, y] = [left!, right!].map((side) => side.map((bytes) => util.decodeString(bytes))) as [string[], string[]];
+  const places = new Map([...new Set([...x, ...y])].sort().map((text, i) => [text, i]));
+  const [first, second] = [
+    Int32Array.from(x, (text) => places.get(text)!),
+    Int32Array.from(y, (text) => places.get(text)!),
+  ];
+  zipNumbers(SCALAR[name]![0], first, second, backend.valuesOf(output), planBroadcast(a.shape, b.shape, shape));
   return output;
 }
 
+const COMPARISONS: ReadonlySet<string> = new Set([
+  ...['Equal', 'NotEqual', 'Less', 'LessEqual', 'Greater', 'GreaterEqual'],
+]);
+
+/** The sum of tensors of one shape and type. */
+const addAll: Kernel = (backend, inputs) => {
+  const [first, ...others] = listOf(inputs);
+  const output = backend.output(first!.shape, first!.dtype);
+  const [values, target] = backend.viewsOf(first!, output);
+  const sums = Float64Array.from(values);
+  for (const other of others) {
+    const more = backend.valuesOf(other);
+    for (let i = 0; i < sums.length; i++) sums[i]! += more[i]!;
+  }
+  target.set(sums);
+  return output;
+};
+
 export const binaryKernels: KernelTable = {
+  AddN: addAll,
   ...Object.fromEntries(Object.entries(SCALAR).map(([name, [scalar, dtype]]) => [name, binary(name, scalar, dtype)])),
   Prelu: (backend, inputs) =>
     zip(backend, 'Prelu', (x, slope) => (x < 0 ? slope * x : x), input(inputs, 'x'), input(inputs, 'alpha'), 'float32'),

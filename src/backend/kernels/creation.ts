@@ -1,4 +1,5 @@
 import {
+  backend_util,
   type DataType,
   type FillAttrs,
   type LinSpaceAttrs,
@@ -51,7 +52,24 @@ function oneHot(backend: SimdBackend, indices: TensorInfo, attributes: OneHotAtt
   return output;
 }
 
-/** Kernels that make tensors out of nothing but their attributes. */
+/** x on the diagonal of a tensor of twice its rank. */
+function diagonal(backend: SimdBackend, x: TensorInfo): TensorInfo {
+  const output = backend.output([...x.shape, ...x.shape], x.dtype);
+  const [values, target] = backend.viewsOf(x, output);
+  target.fill(0);
+  for (let i = 0; i < values.length; i++) target[i * (values.length + 1)] = values[i]!;
+  return output;
+}
+
+/** The shape to which two shapes broadcast, as tensors all three. */
+function broadcastShape(backend: SimdBackend, a: TensorInfo, b: TensorInfo): TensorInfo {
+  const shape = backend_util.assertAndGetBroadcastShape([...backend.valuesOf(a)], [...backend.valuesOf(b)]);
+  const output = backend.output([shape.length], 'int32');
+  backend.valuesOf(output).set(shape);
+  return output;
+}
+
+/** Kernels that make tensors out of little: their attributes, a shape, a diagonal. */
 export const creationKernels: KernelTable = {
   Fill(backend, _, attributes) {
     const { shape, value, dtype } = attributes as unknown as FillAttrs;
@@ -66,4 +84,6 @@ export const creationKernels: KernelTable = {
   LinSpace: (backend, _, attributes) => linSpace(backend, attributes as unknown as LinSpaceAttrs),
   OneHot: (backend, inputs, attributes) =>
     oneHot(backend, input(inputs, 'indices'), attributes as unknown as OneHotAttrs),
+  Diag: (backend, inputs) => diagonal(backend, input(inputs, 'x')),
+  BroadcastArgs: (backend, inputs) => broadcastShape(backend, input(inputs, 's0'), input(inputs, 's1')),
 };

@@ -1,14 +1,28 @@
 import { binaryKernels } from './binary.js';
-import { conv2dKernels } from './conv2d.js';
+import { blockKernels } from './blocks.js';
+import { convolutionKernels } from './convolution.js';
 import { creationKernels } from './creation.js';
+import { depthwiseKernels } from './depthwise.js';
+import { detectionKernels } from './detection.js';
+import { dilationKernels } from './dilation.js';
+import { einsumKernels } from './einsum.js';
 import { gitAttentionKernels } from './git-attention.js';
 import { gitLayerNormKernels } from './git-layer-norm.js';
 import { gitLinearKernels } from './git-linear.js';
 import { indexingKernels } from './indexing.js';
 import { matMulKernels } from './mat-mul.js';
 import { movementKernels } from './movement.js';
+import { normalisationKernels } from './normalisation.js';
+import { pictureKernels } from './picture.js';
+import { poolKernels } from './pool.js';
+import { randomKernels } from './random.js';
 import { reduceKernels } from './reduce.js';
+import { resizeKernels } from './resize.js';
+import { scatterKernels } from './scatter.js';
+import { searchingKernels } from './searching.js';
 import { shapeKernels } from './shape.js';
+import { sparseKernels } from './sparse.js';
+import { stringKernels } from './strings.js';
 import type { KernelTable } from './table.js';
 import { unaryKernels } from './unary.js';
 
@@ -22,7 +36,21 @@ export const allKernels: KernelTable = {
   ...movementKernels,
   ...indexingKernels,
   ...matMulKernels,
-  ...conv2dKernels,
+  ...einsumKernels,
+  ...convolutionKernels,
+  ...depthwiseKernels,
+  ...dilationKernels,
+  ...poolKernels,
+  ...resizeKernels,
+  ...pictureKernels,
+  ...blockKernels,
+  ...normalisationKernels,
+  ...detectionKernels,
+  ...scatterKernels,
+  ...searchingKernels,
+  ...sparseKernels,
+  ...stringKernels,
+  ...randomKernels,
   ...gitLinearKernels,
   ...gitLayerNormKernels,
   ...gitAttentionKernels,

@@ -1,16 +1,14 @@
 import { backend_util, type GatherV2Attrs, type TensorInfo, type TopKAttrs, util } from '@tensorflow/tfjs-core';
-import { BackendError } from '../../errors.js';
 import type { SimdBackend } from '../simd-backend.js';
 import { bytesOf, type Numbers } from '../stored.js';
 import { movingStrings } from './copy.js';
-import { input, type Kernel, type KernelTable, sizeOf } from './table.js';
+import { fault, input, type Kernel, type KernelTable, sizeOf } from './table.js';
 
 /** @throws BackendError (`index-out-of-range`) naming the first index outside 0 … size - 1. */
 function checkIndices(kernel: string, indices: Numbers, size: number): void {
   for (const index of indices) {
     if (index >= 0 && index < size) continue;
-    const detail = `${index} is not in 0 … ${size - 1}`;
-    throw new BackendError({ place: `simd: ${kernel}`, rule: 'index-out-of-range', detail });
+    throw fault(kernel, 'index-out-of-range', `${kernel}: the index value ${index} is not in [0, ${size - 1}]`);
   }
 }
 

@@ -5,52 +5,12 @@ import {
   type TensorInfo,
   util,
 } from '@tensorflow/tfjs-core';
-import { BackendError } from '../../errors.js';
 import type { UNARY } from '../memory-map.js';
 import { multiply, type Panels } from '../product.js';
 import type { SimdBackend } from '../simd-backend.js';
 import { packedBytes } from '../stored.js';
-import { binaryKernels } from './binary.js';
+import { activate, addBias, fusedActivation } from './fused.js';
 import { type Attributes, type Inputs, input, type KernelTable, sizeOf } from './table.js';
-import { unaryKernels } from './unary.js';
-
-/** What tfjs calls an activation, as the kernel that does it. */
-const ACTIVATIONS: Readonly<Record<string, string>> = {
-  relu: 'Relu',
-  relu6: 'Relu6',
-  elu: 'Elu',
-  sigmoid: 'Sigmoid',
-  leakyrelu: 'LeakyRelu',
-  prelu: 'Prelu',
-};
-
-/** Those that the product itself can do. */
-const FUSED: ReadonlySet<string> = new Set<keyof typeof UNARY>(['Relu', 'Sigmoid']);
-
-/** The activation that a product may apply while its result is still in the cache. */
-export function fusedActivation(activation: string | undefined): keyof typeof UNARY | undefined {
-  const name = ACTIVATIONS[activation ?? ''];
-  return name !== undefined && FUSED.has(name) ? (name as keyof typeof UNARY) : undefined;
-}
-
-/**
- * Applies whatever `fusedActivation` left to do; takes `x` over.
- * @throws BackendError (`unsupported-activation`) naming an activation that tfjs does not define.
- */
-export function activate(backend: SimdBackend, x: TensorInfo, inputs: Inputs, attributes: Attributes): TensorInfo {
-  const { activation = 'linear', leakyreluAlpha } = attributes as { activation?: string; leakyreluAlpha?: number };
-  if (activation === 'linear' || fusedActivation(activation) !== undefined) return x;
-  const name = ACTIVATIONS[activation];
-  if (name === undefined) {
-    const detail = `activation ${activation} is not one of linear, ${Object.keys(ACTIVATIONS).join(', ')}`;
-    throw new BackendError({ place: 'simd', rule: 'unsupported-activation', detail, unsupported: true });
-  }
-  const alpha = inputs['preluActivationWeights'];
-  const kernel = name === 'Prelu' ? binaryKernels[name]! : unaryKernels[name]!;
-  const y = kernel(backend, alpha === undefined ? { x } : { x, alpha }, { alpha: leakyreluAlpha ?? 0.2 });
-  backend.release(x);
-  return y as TensorInfo;
-}
 
 interface Shapes {
   readonly m: number;
@@ -150,22 +110,11 @@ function matMul(backend: SimdBackend, inputs: Inputs, attributes: Attributes): T
   const output = backend.output(shapes.shape, floats ? 'float32' : a.dtype);
   // A bias of one number a column is added by the product; any other shape afterwards.
   const row = bias !== undefined && floats && sizeOf(bias.shape) === shapes.n && bias.shape.at(-1) === shapes.n;
-  const fused = floats && (bias === undefined || row) ? fusedActivation(activation ?? undefined) : undefined;
+  const fused = floats && (bias === undefined || row) ? fusedActivation(activation) : undefined;
   if (!floats) multiplyIntegers(backend, a, b, shapes, output);
   else multiplyFloats(backend, a, b, shapes, output.address, row ? backend.addressOf(bias) : 0, fused);
-  let result: TensorInfo = output;
-  if (bias !== undefined && !row) {
-    result = binaryKernels['Add']!(backend, { a: output, b: bias }, {}) as TensorInfo;
-    backend.release(output);
-  }
-  if (activation === undefined || activation === null || fused !== undefined) return result;
-  const name = ACTIVATIONS[activation];
-  if (name !== undefined && FUSED.has(name)) {
-    const y = unaryKernels[name]!(backend, { x: result }, {}) as TensorInfo;
-    backend.release(result);
-    return y;
-  }
-  return activate(backend, result, inputs, attributes);
+  const sum = bias === undefined || row ? output : addBias(backend, output, bias);
+  return fused === undefined ? activate(backend, sum, inputs, attributes) : sum;
 }
 
 export const matMulKernels: KernelTable = { BatchMatMul: matMul, _FusedMatMul: matMul };

@@ -42,12 +42,18 @@ function gathered(
 const dot = (a: readonly number[], b: readonly number[]) => a.reduce((sum, x, i) => sum + x * b[i]!, 0);
 
 /** Part of x from `begin` on. */
-function slice(backend: SimdBackend, x: TensorInfo, begin: readonly number[], size: readonly number[]): TensorInfo {
+export function slice(
+  backend: SimdBackend,
+  x: TensorInfo,
+  begin: readonly number[],
+  size: readonly number[],
+): TensorInfo {
   const strides = stridesOf(x.shape);
   return gathered(backend, x, size, strides, sizeOf(size) === 0 ? 0 : dot(begin, strides));
 }
 
-function transpose(backend: SimdBackend, x: TensorInfo, order: readonly number[]): TensorInfo {
+/** x with its dimensions in another order. */
+export function transpose(backend: SimdBackend, x: TensorInfo, order: readonly number[]): TensorInfo {
   const strides = stridesOf(x.shape);
   return gathered(
     backend,
@@ -98,7 +104,7 @@ function stridedSlice(backend: SimdBackend, x: TensorInfo, attributes: StridedSl
   );
   if (info.isIdentity) return backend.alias(x, info.finalShape);
   const strides = stridesOf(x.shape);
-  const dims = info.finalShapeSparse;
+  const dims = slice_util.computeOutShape(info.begin, info.end, info.strides); // of x's rank, unlike the shapes in `info`
   const empty = sizeOf(dims) === 0;
   return gathered(
     ...([backend, x, dims, strides.map((stride, d) => stride * info.strides[d]!)] as const),
@@ -115,7 +121,7 @@ function placeInside(backend: SimdBackend, x: TensorInfo, output: TensorInfo, be
   copyStrided(backend, { from, to, elementBytes, dims: x.shape, fromStrides: stridesOf(x.shape), toStrides });
 }
 
-function pad(backend: SimdBackend, x: TensorInfo, { paddings, constantValue }: PadV2Attrs): TensorInfo {
+export function pad(backend: SimdBackend, x: TensorInfo, { paddings, constantValue }: PadV2Attrs): TensorInfo {
   const shape = x.shape.map((n, d) => n + paddings[d]![0] + paddings[d]![1]);
   const output = backend.output(shape, x.dtype);
   backend.valuesOf(output).fill(constantValue);
@@ -204,6 +210,11 @@ export const movementKernels: KernelTable = {
 
   Pack: movingStrings((backend, inputs, attributes) => {
     const { axis } = attributes as unknown as PackAttrs;
+    const [first, ...others] = listOf(inputs);
+    util.assert(
+      others.every(({ shape, dtype }) => dtype === first!.dtype && util.arraysEqual(shape, first!.shape)),
+      () => `Pack: all tensors must have the shape [${first!.shape}] and the type ${first!.dtype} of the first`,
+    );
     const parts = listOf(inputs).map(({ dataId, dtype, shape }) => {
       const at = axis < 0 ? axis + shape.length + 1 : axis;
       return { dataId, dtype, shape: [...shape.slice(0, at), 1, ...shape.slice(at)] };
@@ -234,4 +245,5 @@ export const movementKernels: KernelTable = {
   Reverse: movingStrings((backend, inputs, attributes) =>
     reverse(backend, input(inputs, 'x'), attributes as unknown as ReverseAttrs),
   ),
+  FlipLeftRight: (backend, inputs) => reverse(backend, input(inputs, 'image'), { dims: [2] }),
 };

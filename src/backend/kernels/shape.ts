@@ -35,7 +35,9 @@ export const shapeKernels: KernelTable = {
   ExpandDims(backend, inputs, attributes) {
     const x = input(inputs, 'input');
     const { dim } = attributes as unknown as ExpandDimsAttrs;
-    const at = dim < 0 ? x.shape.length + dim + 1 : dim;
+    const rank = x.shape.length;
+    util.assert(dim >= -rank - 1 && dim <= rank, () => `ExpandDims: axis ${dim} is not in [${-rank - 1}, ${rank}]`);
+    const at = dim < 0 ? rank + dim + 1 : dim;
     return backend.alias(x, [...x.shape.slice(0, at), 1, ...x.shape.slice(at)]);
   },
 

@@ -1,4 +1,5 @@
 import type { TensorInfo } from '@tensorflow/tfjs-core';
+import { BackendError } from '../../errors.js';
 import type { SimdBackend } from '../simd-backend.js';
 
 /** Inputs by name; a list of tensors has the names 0, 1, … */
@@ -30,3 +31,7 @@ export function stridesOf(shape: readonly number[]): number[] {
   }
   return strides;
 }
+
+/** The error for an input that breaks a rule of its kernel. */
+export const fault = (kernel: string, rule: string, detail: string): BackendError =>
+  new BackendError({ place: `simd: ${kernel}`, rule, detail, unsupported: rule.startsWith('unsupported') });

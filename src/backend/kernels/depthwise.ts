@@ -1,0 +1,83 @@
+import {
+  backend_util,
+  type DepthwiseConv2dNativeAttrs,
+  type DepthwiseConv2dNativeBackpropFilterAttrs,
+  type DepthwiseConv2dNativeBackpropInputAttrs,
+} from '@tensorflow/tfjs-core';
+import { activate, addBias } from './fused.js';
+import { isChannelsFirst } from './layout.js';
+import { type Attributes, fault, input, type Kernel, type KernelTable } from './table.js';
+import { forEachTap, windowsOf } from './windows.js';
+
+type Four = [number, number, number, number];
+
+/** Windows and channels of a convolution whose channels do not mix: each gives `multiplier` of its own. */
+function read(kernel: string, x: readonly number[], filter: readonly number[], attributes: Attributes) {
+  const { strides, pad, dilations, dimRoundingMode, dataFormat } = attributes as unknown as DepthwiseConv2dNativeAttrs;
+  if (isChannelsFirst(dataFormat)) throw fault(kernel, 'unsupported-layout', `only NHWC, not ${dataFormat}`);
+  const info = backend_util.computeConv2DInfo(
+    ...([x as Four, filter as Four, strides, dilations ?? [1, 1], pad, dimRoundingMode, true] as const),
+  );
+  const { inChannels: channels, outChannels, outShape } = info;
+  return { windows: windowsOf(info), channels, outChannels, multiplier: outChannels / channels, outShape };
+}
+
+const depthwise: Kernel = (backend, inputs, attributes) => {
+  const [x, filter, bias] = [input(inputs, 'x'), input(inputs, 'filter'), inputs['bias']];
+  const shapes = read('DepthwiseConv2dNative', x.shape, filter.shape, attributes);
+  const { windows, channels, outChannels, multiplier, outShape } = shapes;
+  const output = backend.output(outShape, x.dtype);
+  const [values, weights, target] = backend.viewsOf(x, filter, output);
+  const sums = new Float64Array(target.length);
+  forEachTap(windows, (place, tap, pixel) => {
+    let [to, weight] = [place * outChannels, tap * outChannels];
+    for (let c = pixel * channels; c < (pixel + 1) * channels; c++) {
+      for (let q = 0; q < multiplier; q++) sums[to++]! += values[c]! * weights[weight++]!;
+    }
+  });
+  target.set(sums);
+  return activate(backend, bias === undefined ? output : addBias(backend, output, bias), inputs, attributes);
+};
+
+const inputGradient: Kernel = (backend, inputs, attributes) => {
+  const [dy, filter] = [input(inputs, 'dy'), input(inputs, 'filter')];
+  const { inputShape } = attributes as unknown as DepthwiseConv2dNativeBackpropInputAttrs;
+  const shapes = read('DepthwiseConv2dNativeBackpropInput', inputShape, filter.shape, attributes);
+  const { windows, channels, outChannels, multiplier } = shapes;
+  const output = backend.output(inputShape, 'float32');
+  const [slopes, weights, target] = backend.viewsOf(dy, filter, output);
+  const sums = new Float64Array(target.length);
+  forEachTap(windows, (place, tap, pixel) => {
+    let [from, weight] = [place * outChannels, tap * outChannels];
+    for (let c = pixel * channels; c < (pixel + 1) * channels; c++) {
+      for (let q = 0; q < multiplier; q++) sums[c]! += slopes[from++]! * weights[weight++]!;
+    }
+  });
+  target.set(sums);
+  return output;
+};
+
+const filterGradient: Kernel = (backend, inputs, attributes) => {
+  const [x, dy] = [input(inputs, 'x'), input(inputs, 'dy')];
+  const { filterShape } = attributes as unknown as DepthwiseConv2dNativeBackpropFilterAttrs;
+  const shapes = read('DepthwiseConv2dNativeBackpropFilter', x.shape, filterShape, attributes);
+  const { windows, channels, outChannels, multiplier } = shapes;
+  const output = backend.output(filterShape, 'float32');
+  const [values, slopes, target] = backend.viewsOf(x, dy, output);
+  const sums = new Float64Array(target.length);
+  forEachTap(windows, (place, tap, pixel) => {
+    let [from, weight] = [place * outChannels, tap * outChannels];
+    for (let c = pixel * channels; c < (pixel + 1) * channels; c++) {
+      for (let q = 0; q < multiplier; q++) sums[weight++]! += values[c]! * slopes[from++]!;
+    }
+  });
+  target.set(sums);
+  return output;
+};
+
+export const depthwiseKernels: KernelTable = {
+  DepthwiseConv2dNative: depthwise,
+  FusedDepthwiseConv2D: depthwise,
+  DepthwiseConv2dNativeBackpropInput: inputGradient,
+  DepthwiseConv2dNativeBackpropFilter: filterGradient,
+};
