@@ -16,11 +16,11 @@ function show(picture) {
   byId('picture').src = URL.createObjectURL(picture);
   byId('picture').alt = '';
   byId('caption').textContent = '…';
+  status('looking');
   busy = busy.then(() => (picture === shown ? caption(picture) : undefined));
 }
 
 async function caption(picture) {
-  status('looking');
   const threads = Number(byId('threads').value);
   try {
     const { text, confidence, threads: used, ms } = await ask('caption', { picture, threads });

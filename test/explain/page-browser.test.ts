@@ -1,17 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { renderPage } from '../../src/explain/index.js';
+import { launchChromium } from '../support/chromium.js';
 import { madeUp } from './made-up.js';
-
-const CHROMIUM = [process.env['IMAGE2TEXT_CHROMIUM'] ?? '', '/usr/bin/chromium', '/usr/bin/google-chrome'].find(
-  (path) => path !== '' && existsSync(path),
-);
-const FLAGS =
-  '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync';
 
 describe('the page in a browser', () => {
   let browser: Browser;
@@ -20,8 +15,7 @@ describe('the page in a browser', () => {
   const folder = mkdtempSync(join(tmpdir(), 'explain-'));
 
   before(async function () {
-    if (CHROMIUM === undefined) return this.skip();
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS.split(' ') });
+    browser = await launchChromium(this);
     page = await browser.newPage({ viewport: { width: 1100, height: 800 }, reducedMotion: 'reduce' });
     page.on('console', (message) => void said.push(message.text()));
     page.on('pageerror', (error) => void said.push(String(error)));

@@ -1,0 +1,54 @@
+/** The script of the test page, and of its worker. */
+import * as tf from '@tensorflow/tfjs-core';
+import { registerSimdBackend } from '../../src/backend/index.js';
+import { fetchFolder } from '../../src/browser.js';
+import { type ProbeTask, probe } from './probe.js';
+
+/** Things to be asked for by name: in the page by `ask`, which is global, in the worker by a message. */
+const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
+  async probe(task: ProbeTask) {
+    if (task.backend === 'webgl') await import('@tensorflow/tfjs-backend-webgl');
+    if (task.backend === 'wasm')
+      (await import('@tensorflow/tfjs-backend-wasm')).setWasmPaths(`${location.origin}/wasm/`);
+    const open = async (name: string) => (await fetch(`${location.origin}/examples/${name}`)).blob();
+    return { ...(await probe(task, fetchFolder('/weights/demo'), open)), compiled };
+  },
+  async remove() {
+    tf.removeBackend('simd');
+  },
+  /** Removes the backend while it is still starting. */
+  async removeEarly() {
+    registerSimdBackend({ threads: 3 });
+    const started = tf.setBackend('simd');
+    tf.removeBackend('simd');
+    return started;
+  },
+  /** From now on this browser knows no relaxed SIMD, as those before 2023. */
+  async forgetRelaxedSimd() {
+    const { validate } = WebAssembly;
+    WebAssembly.validate = (bytes) => !usesRelaxedMadd(new Uint8Array(bytes as ArrayBuffer)) && validate(bytes);
+  },
+};
+
+/** Is opcode 0x105 of the vector prefix in it? */
+const usesRelaxedMadd = (bytes: Uint8Array): boolean =>
+  bytes.some((byte, i) => byte === 253 && bytes[i + 1] === 133 && bytes[i + 2] === 2);
+
+/** Sizes of the modules that were compiled. */
+const compiled: number[] = [];
+const { compile } = WebAssembly;
+WebAssembly.compile = (bytes: BufferSource) => {
+  compiled.push(bytes.byteLength);
+  return compile(bytes);
+};
+
+if (typeof document === 'object')
+  Object.assign(globalThis, { ask: (name: string, given: object) => tasks[name]!(given) });
+else
+  addEventListener('message', async ({ data: { name, given } }) => {
+    try {
+      postMessage({ result: await tasks[name]!(given) });
+    } catch (error) {
+      postMessage({ error: (error as Error).message });
+    }
+  });

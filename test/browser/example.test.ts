@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import type { Browser, Page } from 'playwright-core';
+import { launchChromium } from '../support/chromium.js';
+import { ROOT } from '../support/fixtures.js';
+import { FEW } from './expected.js';
+
+/** The example as its page in docs says: one command, then a browser. It runs from dist, as an application would. */
+describe('examples/browser-worker', function () {
+  this.timeout(60_000);
+  let server: ChildProcess;
+  let browser: Browser;
+  let page: Page;
+  const complaints: string[] = [];
+  before(async function () {
+    if (!existsSync(`${ROOT}dist/browser.js`)) return this.skip(); // `npm test` builds first
+    browser = await launchChromium(this);
+    server = spawn(process.execPath, [`${ROOT}examples/browser-worker/serve.mjs`, '0'], { cwd: ROOT });
+    const address = await new Promise<string>((resolve, reject) => {
+      server.stdout?.once('data', (text) => resolve(String(text).trim()));
+      server.stderr?.once('data', (text) => reject(new Error(String(text))));
+    });
+    page = await browser.newPage({ viewport: { width: 1000, height: 720 } });
+    page.on('pageerror', (error) => void complaints.push(error.message));
+    page.on('response', (answer) => {
+      const optional = answer.url().endsWith('/tokenizer.json');
+      if (answer.status() >= 400 && !optional) complaints.push(`${answer.status()} for ${answer.url()}`);
+    });
+    await page.goto(address);
+    await page.waitForSelector('body.ready');
+  });
+  after(async () => {
+    await browser?.close();
+    server?.kill();
+  });
+
+  /** Waits for the caption of the picture that was chosen last. */
+  const said = async () => {
+    await page.waitForFunction(() => document.querySelector('#status')?.textContent?.includes(' ms with '));
+    return [await page.textContent('#caption'), await page.textContent('#status')];
+  };
+
+  it('describes the pictures that come with it, with as many threads as are asked for', async () => {
+    for (const { name, text } of FEW) {
+      await page.click(`[title="${name}"]`);
+      await page.waitForFunction((expected) => document.querySelector('#caption')?.textContent === expected, text);
+      assert.equal(await page.getAttribute('#picture', 'alt'), text);
+    }
+    assert.equal(await page.textContent('#isolated'), 'cross-origin isolated');
+    const counts = await page.$$eval('#threads option', (options) =>
+      options.map((option) => Number(option.textContent)),
+    );
+    assert.deepEqual(
+      counts,
+      Array.from(counts, (_, n) => n + 1),
+    );
+    for (const count of [counts.length, 1]) {
+      await page.selectOption('#threads', `${count}`);
+      const [caption, status] = await said();
+      assert.equal(caption, FEW.at(-1)!.text);
+      assert.match(status!, new RegExp(`^\\d+ ms with ${count} threads?, confidence \\d+ %$`));
+    }
+  });
+
+  it('describes a file that is chosen: a WebP, whose decoder is fetched then', async () => {
+    const [{ name, text }] = FEW as [(typeof FEW)[number]];
+    const base64 = await page.$eval(`[title="${name}"] img`, async (image) => {
+      const { naturalWidth: width, naturalHeight: height } = image as HTMLImageElement;
+      const canvas = new OffscreenCanvas(width, height);
+      canvas.getContext('2d')!.drawImage(image as HTMLImageElement, 0, 0);
+      const blob = await canvas.convertToBlob({ type: 'image/webp', quality: 1 });
+      return btoa(Array.from(new Uint8Array(await blob.arrayBuffer()), (c) => String.fromCharCode(c)).join(''));
+    });
+    const buffer = Buffer.from(base64, 'base64');
+    assert.equal(buffer.subarray(8, 12).toString(), 'WEBP');
+    await page.setInputFiles('#file', { name: 'own.webp', mimeType: 'image/webp', buffer });
+    assert.equal((await said())[0], text);
+  });
+
+  it('says what is wrong with a file that is no picture, and goes on', async () => {
+    const buffer = Buffer.from('no picture at all');
+    await page.setInputFiles('#file', { name: 'own.png', mimeType: 'image/png', buffer });
+    await page.waitForFunction(() => document.querySelector('#status')?.textContent?.includes('not-a-picture'));
+    await page.click(`[title="${FEW[0]!.name}"]`);
+    assert.equal((await said())[0], FEW[0]!.text);
+    assert.deepEqual(complaints, []);
+  });
+});
