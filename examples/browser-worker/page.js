@@ -29,6 +29,7 @@ async function caption(picture) {
     const by = used === 1 ? '1 thread' : `${used} threads`;
     status(`${ms.toFixed(0)} ms with ${by}, confidence ${(100 * confidence).toFixed(0)} %`);
   } catch (error) {
+    if (picture !== shown) return;
     byId('caption').textContent = '';
     status(error.message);
   }
