@@ -1,20 +1,19 @@
 // The model lives in this worker, so that the page never waits. A message { id, task, ...given } is answered by { id, result } or
 // { id, error }; while the model loads there are messages { progress } between 0 and 100.
 import { removeBackend } from '@tensorflow/tfjs-core';
-import { availableThreads, registerSimdBackend, setThreads, weightUploader } from 'generative-image2text/backend';
+import { availableThreads, registerSimdBackend, setThreads } from 'generative-image2text/backend';
 import { fetchFolder, loadImage2Text } from 'generative-image2text/browser';
 
 let model;
 
 const tasks = {
-  /** Starts the backend and loads a checkpoint; `format` is how its weights are kept: f32, bf16, f16 or int8. */
-  async load({ folder, format = 'f32', backend = {} }) {
+  /** Starts the backend and loads a checkpoint; `weights` is how they are kept in memory: f32, bf16, f16 or int8. */
+  async load({ folder, weights = 'f32', backend = {} }) {
     registerSimdBackend(backend);
     const onProgress = (event) => {
       if (event.status === 'progress_total') postMessage({ progress: event.progress });
     };
-    const upload = weightUploader(format);
-    model = await loadImage2Text(fetchFolder(folder, { onProgress }), { backend: 'simd', upload });
+    model = await loadImage2Text(fetchFolder(folder, { onProgress }), { backend: 'simd', weights });
     return { threads: setThreads(availableThreads()), isolated: crossOriginIsolated };
   },
 

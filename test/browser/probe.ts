@@ -9,7 +9,6 @@ import {
   type SimdBackendOptions,
   setThreads,
   type WeightFormat,
-  weightUploader,
 } from '../../src/backend/index.js';
 import type { Image2Text, ModelFiles } from '../../src/index.js';
 import { encodeImage, loadImage2Text, startSession } from '../../src/index.js';
@@ -72,7 +71,7 @@ export async function probe(
 ): Promise<ProbeResult> {
   const { backend: name = 'simd', format } = task;
   if (name === 'simd') registerSimdBackend(task.options);
-  const model = await loadImage2Text(files, { backend: name, ...(format && { upload: weightUploader(format) }) });
+  const model = await loadImage2Text(files, { backend: name, ...(format && { weights: format }) });
   const { pool, heap } = tf.backend() as Partial<SimdBackend>;
   const runs: ProbeRun[] = [];
   for (const count of task.threads) {
