@@ -7,7 +7,7 @@ import type { ModelFiles } from './checkpoint/byte-source.js';
 import { checkOptions } from './image2text/arguments.js';
 import type { Image2Text } from './image2text/image2text.js';
 import type { LoadOptions } from './image2text/load.js';
-import { loadImage2Text as loadFiles } from './image2text/load.js';
+import { loadImage2Text as loadFiles, prepareBackend } from './image2text/load.js';
 import { createPipeline } from './pipeline/index.js';
 import { openPicture, webpWasm } from './platform/node-pictures.js';
 import { openVideo } from './platform/node-videos.js';
@@ -50,6 +50,7 @@ export async function loadImage2Text(model: string | ModelFiles, options: NodeLo
     signal: rest.signal,
     onProgress: rest.onProgress,
   };
+  await prepareBackend(rest); // before a download of hundreds of megabytes
   const files = typeof model === 'string' ? await openModel(model, hub) : model;
   return loadFiles(files, { openPicture, openVideo, webpWasm, ...rest });
 }

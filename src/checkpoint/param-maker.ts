@@ -19,9 +19,8 @@ export type MakeParam = (param: NeededParam & { readonly reading: Reading }, sto
  */
 export async function paramMaker(needed: readonly NeededParam[], options: LoadParamsOptions): Promise<MakeParam> {
   const { weights = 'f32', signal, upload = (values, shape) => tensor(values, shape, 'float32') } = options;
-  checkFormat(weights, options);
+  checkWeights(options);
   const start = options.upload === undefined ? startParamOf(backend()) : undefined;
-  if (start === undefined && weights !== 'f32') throw wrongBackend(weights);
   const turned = needed.filter(({ spec }) => start === undefined || spec.layout === 'conv2d');
   const reuse = options.upload === undefined ? await copiesAtOnce() : options.uploadCopies === true;
   const room = reuse ? roomFor(turned) : undefined;
@@ -58,18 +57,23 @@ async function pour(
   return whole ? sink.tensor : pour(start, stored, spec, beginReading(stored, spec), 'f32');
 }
 
-function checkFormat(weights: WeightFormat, { upload }: LoadParamsOptions): void {
+/**
+ * Refuses a format that there is not, that contradicts `upload`, or that the current backend does not keep weights in.
+ *
+ * @throws OptionError (`unknown-format`, `contradiction`); BackendError (`weight-format`).
+ */
+export function checkWeights({ weights = 'f32', upload }: Pick<LoadParamsOptions, 'weights' | 'upload'>): void {
   if (!WEIGHT_FORMATS.includes(weights)) {
     const detail = `${String(weights)} is not one of ${WEIGHT_FORMATS.join(', ')}`;
     throw new OptionError({ place: 'weights', rule: 'unknown-format', detail });
   }
-  if (upload === undefined || weights === 'f32') return;
-  throw new OptionError({ place: 'weights', rule: 'contradiction', detail: 'not with upload, which decides it' });
-}
-
-function wrongBackend(weights: WeightFormat): BackendError {
-  const detail = `this backend keeps weights as f32 only; for ${weights} start simd, our own backend, or leave the format out`;
-  return new BackendError({ place: getBackend(), rule: 'weight-format', detail, unsupported: true });
+  if (weights === 'f32') return;
+  if (upload !== undefined) {
+    throw new OptionError({ place: 'weights', rule: 'contradiction', detail: 'not with upload, which decides it' });
+  }
+  if (startParamOf(backend()) !== undefined) return;
+  const detail = `this backend keeps weights as f32 only: for ${weights} choose the backend simd, or leave the format out`;
+  throw new BackendError({ place: getBackend(), rule: 'weight-format', detail, unsupported: true });
 }
 
 /** Memory for the largest tensor, used for each: fresh memory of that size costs more than what is done in it. */

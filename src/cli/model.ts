@@ -1,4 +1,4 @@
-import type { Image2Text, LoadOptions, NodeBackend } from '../node.js';
+import type { Image2Text, LoadOptions, NodeBackend, WeightFormat } from '../node.js';
 import type { Context } from './context.js';
 import { showLoading } from './loading.js';
 import { UsageError } from './report.js';
@@ -7,6 +7,7 @@ import { UsageError } from './report.js';
 export interface ModelFlags {
   readonly model: string;
   readonly backend: NodeBackend;
+  readonly weights: WeightFormat;
   readonly preprocessing: 'huggingface' | 'original';
   readonly keepRatio?: { readonly min: number; readonly max: number };
   readonly ignoreOrientation?: boolean;
@@ -39,6 +40,7 @@ function loadOptions(flags: ModelFlags, signal: AbortSignal): LoadOptions {
   }
   return {
     signal,
+    weights: flags.weights,
     route: flags.preprocessing,
     ...(flags.keepRatio === undefined ? {} : { keepRatio: flags.keepRatio }),
     exifOrientation: flags.ignoreOrientation !== true,

@@ -1,5 +1,6 @@
 import { engine, setBackend } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
+import { checkWeights } from '../checkpoint/param-maker.js';
 import { BackendError, OptionError } from '../errors.js';
 import type { OnLoadEvent } from '../load-events.js';
 import type { LoadGitOptions } from '../model/load-git.js';
@@ -26,8 +27,7 @@ export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, SightOp
  */
 export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {}): Promise<Image2Text> {
   checkSource(files, options);
-  if (options.backend !== undefined) await useBackend(options.backend);
-  checkBackend();
+  await prepareBackend(options);
   const { config, tensors } = await openGit(files); // headers only: a bad small file is found before the weights are read
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
@@ -42,6 +42,17 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
     throw error;
   }
   return model;
+}
+
+/**
+ * What can be said before anything is read or fetched: the backend that is asked for is the current one, and keeps weights as they are asked for.
+ *
+ * @throws OptionError, BackendError.
+ */
+export async function prepareBackend(options: Pick<LoadOptions, 'backend' | 'weights' | 'upload'>): Promise<void> {
+  if (options.backend !== undefined) await useBackend(options.backend);
+  checkBackend();
+  checkWeights(options);
 }
 
 /** For callers without types: what is wrong is said before anything is read. */

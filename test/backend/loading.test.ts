@@ -137,7 +137,7 @@ describe('simd: loading', () => {
     await assert.rejects(load({ weights: 'int4' }), /^OptionError: weights: unknown-format: int4 is not one of f32/);
     await assert.rejects(load(both), /^OptionError: weights: contradiction/);
     await tf.setBackend('cpu');
-    await assert.rejects(load({ weights: 'bf16' }), /^BackendError: cpu: weight-format: .*start simd/);
+    await assert.rejects(load({ weights: 'bf16' }), /^BackendError: cpu: weight-format: .*choose the backend simd/);
     const { w } = await load({ weights: 'f32' });
     w.dispose();
     await useVariant('simd');

@@ -145,6 +145,16 @@ describe('image2text caption', () => {
     assert.equal((await say('--backend', 'cpu')).code, 0);
   });
 
+  it('weights in another format: rounded, and on simd only', async () => {
+    const say = async (...args: string[]) => cli(['caption', MUG, '--json', '--decoding', 'greedy', ...args]);
+    const [plain, narrow] = [parse((await say()).stdout), parse((await say('--weights', 'bf16')).stdout)];
+    assert.equal(narrow.text, plain.text);
+    assert.notEqual(narrow.score, plain.score);
+    const { code, stdout, stderr } = await say('--weights', 'bf16', '--backend', 'wasm');
+    assert.deepEqual([code, stdout], [1, '']);
+    assert.match(stderr, /^image2text: wasm: weight-format: .* choose the backend simd, or leave the format out\n$/);
+  });
+
   it('a picture that is turned by its EXIF orientation, or left', async () => {
     const jpeg = readFileSync(MUG);
     const tiff = Buffer.from('49492a000800000001001201030001000000060000000000000000', 'hex'); // orientation 6

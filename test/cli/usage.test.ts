@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { BACKENDS } from '../../src/cli/backends.js';
-import { NODE_BACKENDS } from '../../src/node.js';
+import { BACKENDS, WEIGHT_FORMATS } from '../../src/cli/backends.js';
+import * as door from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
 import { cli, ended, start } from './support.js';
 
@@ -43,7 +43,10 @@ describe('the command: help and wrong usage', () => {
     assert.deepEqual(await cli(['--version']), { code: 0, stdout: `${version}\n`, stderr: '' });
   });
 
-  it('knows the backends of the door', () => assert.deepEqual(BACKENDS, [...NODE_BACKENDS]));
+  it('knows the backends and the weight formats of the door', () => {
+    assert.deepEqual(BACKENDS, [...door.NODE_BACKENDS]);
+    assert.deepEqual(WEIGHT_FORMATS, [...door.WEIGHT_FORMATS]);
+  });
 
   it('without a command: the help on stderr, code 2', async () => {
     const { code, stdout, stderr } = await cli([]);
@@ -63,6 +66,7 @@ describe('the command: help and wrong usage', () => {
     [['caption', PICTURE, '--length-penalty', 'long'], /expected a number/],
     [['caption', PICTURE, '--decoding', 'magic'], /Allowed choices are original, greedy, beam, sample/],
     [['caption', PICTURE, '--backend', 'abacus'], /Allowed choices are auto, /],
+    [['caption', PICTURE, '--weights', 'int4'], /Allowed choices are f32, bf16, f16, int8/],
     [['caption', PICTURE, '--json', '--jsonl'], /cannot be used with/],
     [['caption', PICTURE, '--json', '--as-tsv'], /cannot be used with/],
     [['caption', PICTURE, '--temperature', '2'], /--temperature is for --decoding sample, this is original/],

@@ -52,6 +52,14 @@ describe("loadImage2Text('owner/name')", () => {
     await hub.close();
   });
 
+  it('asks the backend before the Hub: wasm keeps weights as f32 only', async () => {
+    const hub = await startHub();
+    const load = () => loadImage2Text(repo, { cacheDir, endpoint: hub.url, env: {}, weights: 'bf16' });
+    await assert.rejects(load(), /^BackendError: wasm: weight-format: .* for bf16 choose the backend simd/);
+    assert.equal(hub.requests.length, 0);
+    await hub.close();
+  });
+
   it('says that it is neither in the cache nor a folder', async () => {
     await assert.rejects(
       loadImage2Text('microsoft/git-nowhere', { cacheDir, env: {}, localFilesOnly: true }),

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
-import { BACKENDS } from '../backends.js';
+import { BACKENDS, WEIGHT_FORMATS } from '../backends.js';
 import { DEMO_MODEL } from '../demo.js';
 
 /** A whole number between two bounds. */
@@ -41,6 +41,11 @@ export function addModel(command: Command): Command {
   );
   command.options.at(-1)!.default(DEMO_MODEL, 'the demo that comes with the package');
   return addBackend(command)
+    .addOption(
+      new Option('--weights <format>', 'how weights are kept in memory; only simd can keep them narrower than f32')
+        .choices(WEIGHT_FORMATS)
+        .default('f32'),
+    )
     .addOption(
       new Option('--preprocessing <route>', 'as Hugging Face does it, or the original')
         .choices(['huggingface', 'original'])
