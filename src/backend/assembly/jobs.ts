@@ -12,7 +12,7 @@ export function execute(job: i32, chunk: i32, thread: i32): void {
     case 0: mapJob(chunk); break;
     case 1: zipJob(chunk); break;
     case 2: reduceJob(chunk); break;
-    case 3: softmaxJob(chunk, thread); break;
+    case 3: softmaxJob(chunk); break;
     case 4: layerNormJob(chunk, thread); break;
     case 5: copyJob(chunk); break;
     case 6: packTilesJob(chunk); break;

@@ -1,33 +1,51 @@
 // Kernels along the last axis: softmax, layer norm, sums and extremes.
 
-import { expNegative, fma, keepLanes, maxLanes, storeLanes, sumLanes } from './math';
+import { expNegative, expNegativePair, fma, keepLanes, maxLanes, storeLanes, sumLanes } from './math';
 import { param, paramFloat, paramInt } from './memory-map';
+
+/** Largest of n >= 1 numbers; what NaN does to it is left open. Four chains, because one waits four cycles for each maximum. */
+function largestOf(x: usize, n: i32): f32 {
+  const tail = n & 3, end = x + (<usize>(n & ~3) << 2);
+  let a = f32x4.splat(load<f32>(x)), b = a, c = a, d = a;
+  for (; x + 48 < end; x += 64) {
+    a = f32x4.pmax(a, v128.load(x));
+    b = f32x4.pmax(b, v128.load(x, 16));
+    c = f32x4.pmax(c, v128.load(x, 32));
+    d = f32x4.pmax(d, v128.load(x, 48));
+  }
+  for (; x < end; x += 16) a = f32x4.pmax(a, v128.load(x));
+  let most = maxLanes(f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
+  for (let j = 0; j < tail; j++) most = max(most, load<f32>(x + (<usize>j << 2)));
+  return most;
+}
+
+/** y = exp(x - most) on n numbers, of which none is above `most`; y may be x. Returns the sum. */
+function exponentialsOf(x: usize, y: usize, n: i32, most: f32): f32 {
+  const tail = n & 3, end = y + (<usize>(n & ~3) << 2), m = f32x4.splat(most);
+  let s = f32x4.splat(0), t = s;
+  for (; y + 16 < end; x += 32, y += 32) s = f32x4.add(s, expNegativePair(f32x4.sub(v128.load(x), m), f32x4.sub(v128.load(x, 16), m), y));
+  if (y < end) {
+    t = expNegative(f32x4.sub(v128.load(x), m));
+    v128.store(y, t);
+    x += 16;
+    y += 16;
+  }
+  if (tail) {
+    const v = expNegative(f32x4.sub(v128.load(x), m));
+    storeLanes(y, v, tail);
+    t = f32x4.add(t, keepLanes(v, tail));
+  }
+  return sumLanes(f32x4.add(s, t));
+}
 
 /**
  * exp(x - max(x)) in place on one row of n numbers, zero from there to `padded` (a multiple of 4 that fits in the row's memory).
  * Returns the sum.
  */
 export function exponentials(x: usize, n: i32, padded: i32): f32 {
-  for (let j = n; j < padded; j++) store<f32>(x + (<usize>j << 2), -Infinity);
-  const end = x + (<usize>padded << 2);
-  let m = v128.load(x);
-  for (let p = x + 16; p < end; p += 16) m = f32x4.pmax(m, v128.load(p));
-  m = f32x4.splat(maxLanes(m));
-  let s = f32x4.splat(0), t = s, p = x;
-  for (; p + 16 < end; p += 32) {
-    const v = expNegative(f32x4.sub(v128.load(p), m)), w = expNegative(f32x4.sub(v128.load(p, 16), m));
-    v128.store(p, v);
-    v128.store(p, w, 16);
-    s = f32x4.add(s, v);
-    t = f32x4.add(t, w);
-  }
-  if (p < end) {
-    const v = expNegative(f32x4.sub(v128.load(p), m));
-    v128.store(p, v);
-    s = f32x4.add(s, v);
-  }
+  const sum = exponentialsOf(x, x, n, largestOf(x, n));
   for (let j = n; j < padded; j++) store<f32>(x + (<usize>j << 2), 0);
-  return sumLanes(f32x4.add(s, t)); // what the padding added, 1.2e-38 each, is lost in a sum of at least 1
+  return sum;
 }
 
 /** Multiplies n numbers (rounded up to 4; the row's memory must allow it) by `factor` in place. */
@@ -36,15 +54,16 @@ export function scale(x: usize, n: i32, factor: f32): void {
   for (; x < end; x += 16) v128.store(x, f32x4.mul(v128.load(x), f));
 }
 
-/** Job: parameters x, y, rows, n, scratch, bytes of scratch per thread, rows in a chunk. */
-export function softmaxJob(chunk: i32, thread: i32): void {
-  const n = paramInt(3), bytes = <usize>n << 2, padded = (n + 3) & ~3;
-  const row = param(4) + <usize>thread * param(5);
-  const from = chunk * paramInt(6), to = min(from + paramInt(6), paramInt(2));
-  for (let r = from; r < to; r++) {
-    memory.copy(row, param(0) + <usize>r * bytes, bytes);
-    scale(row, n, 1 / exponentials(row, n, padded));
-    memory.copy(param(1) + <usize>r * bytes, row, bytes);
+/** Job: parameters x, y, rows, n, rows in a chunk. */
+export function softmaxJob(chunk: i32): void {
+  const n = paramInt(3), bytes = <usize>n << 2, tail = n & 3;
+  const from = chunk * paramInt(4), to = min(from + paramInt(4), paramInt(2));
+  let x = param(0) + <usize>from * bytes, y = param(1) + <usize>from * bytes;
+  for (let r = from; r < to; r++, x += bytes, y += bytes) {
+    const factor: f32 = <f32>1 / exponentialsOf(x, y, n, largestOf(x, n));
+    scale(y, n & ~3, factor);
+    const rest = y + (<usize>(n - tail) << 2);
+    if (tail) storeLanes(rest, f32x4.mul(v128.load(rest), f32x4.splat(factor)), tail);
   }
 }
 
@@ -122,26 +141,35 @@ function sumRow(x: usize, n: i32): f64 {
   return total;
 }
 
-/** Largest (or, with `sign` -1, smallest) of n >= 1 numbers; NaN if there is one. */
-function extremeRow(x: usize, n: i32, smallest: bool): f32 {
-  let best = load<f32>(x);
-  let i = 0;
-  if (n >= 4) {
-    let m = v128.load(x);
-    for (; i + 4 <= n; i += 4) {
-      const v = v128.load(x + (<usize>i << 2));
-      m = smallest ? f32x4.min(m, v) : f32x4.max(m, v);
-    }
-    for (let lane = 0; lane < 4; lane++) {
-      const v = lane == 0 ? f32x4.extract_lane(m, 0) : lane == 1 ? f32x4.extract_lane(m, 1) : lane == 2 ? f32x4.extract_lane(m, 2) : f32x4.extract_lane(m, 3);
-      best = smallest ? min(best, v) : max(best, v);
-    }
+/** The better of two vectors; NaN is left to the caller, because `max` costs six instructions for it. */
+@inline function better(a: v128, b: v128, smallest: bool): v128 {
+  return smallest ? f32x4.pmin(a, b) : f32x4.pmax(a, b);
+}
+
+/** Largest, or smallest, of n >= 1 numbers; NaN if there is one. */
+@inline function extremeRow(x: usize, n: i32, smallest: bool): f32 {
+  const end = x + (<usize>(n & ~3) << 2);
+  let a = f32x4.splat(load<f32>(x)), b = a, nan = f32x4.ne(a, a);
+  for (; x + 16 < end; x += 32) {
+    const u = v128.load(x), v = v128.load(x, 16);
+    nan = v128.or(nan, v128.or(f32x4.ne(u, u), f32x4.ne(v, v)));
+    a = better(a, u, smallest);
+    b = better(b, v, smallest);
   }
-  for (; i < n; i++) {
-    const v = load<f32>(x + (<usize>i << 2));
+  if (x < end) {
+    const u = v128.load(x);
+    nan = v128.or(nan, f32x4.ne(u, u));
+    a = better(a, u, smallest);
+    x += 16;
+  }
+  a = better(a, b, smallest);
+  a = better(a, v128.shuffle<i32>(a, a, 2, 3, 0, 1), smallest);
+  let best = f32x4.extract_lane(better(a, v128.shuffle<i32>(a, a, 1, 0, 3, 2), smallest), 0);
+  for (let j = 0; j < (n & 3); j++) {
+    const v = load<f32>(x + (<usize>j << 2));
     best = smallest ? min(best, v) : max(best, v);
   }
-  return best;
+  return v128.any_true(nan) ? NaN : best;
 }
 
 /** Job: parameters kind (0 sum, 1 mean, 2 max, 3 min), x, y, rows, n, rows in a chunk. */
@@ -151,6 +179,6 @@ export function reduceJob(chunk: i32): void {
   for (let r = from; r < to; r++) {
     const x = param(1) + <usize>r * bytes, y = param(2) + (<usize>r << 2);
     if (kind < 2) store<f32>(y, <f32>(kind == 0 ? sumRow(x, n) : sumRow(x, n) / <f64>n));
-    else store<f32>(y, extremeRow(x, n, kind == 3));
+    else store<f32>(y, kind == 3 ? extremeRow(x, n, true) : extremeRow(x, n, false));
   }
 }

@@ -159,10 +159,8 @@ const softmax: Kernel = (backend, inputs, attributes) => {
   const n = x.shape[rank - 1] ?? 1;
   const rows = sizeOf(x.shape) / Math.max(n, 1);
   if (rows * n === 0) return output;
-  const perThread = n * 4 + 64;
-  const scratch = backend.scratch(perThread * backend.pool.threads);
   const perChunk = Math.ceil(4096 / n);
-  const parameters = [backend.addressOf(x), output.address, rows, n, scratch, perThread, perChunk];
+  const parameters = [backend.addressOf(x), output.address, rows, n, perChunk];
   backend.pool.run(JOB.softmax, Math.ceil(rows / perChunk), parameters);
   return output;
 };
