@@ -1,8 +1,9 @@
 /**
- * `node --import tsx bench/load.ts [--backends wasm,simd] [--runs 5] [--dtypes f32,f16,int8]`
+ * `node --import tsx bench/load.ts [--backends wasm,simd,simd:bf16,simd:int8] [--runs 5] [--dtypes f32,f16,int8] [--image-size 224]`
  *
  * Loading a checkpoint of git-base's size (generated weights, written to a temporary folder) against reading its file and uploading
- * tensors of its sizes, run by run in turn in one process; and the most memory that loading takes, in a process of its own. Ratios count.
+ * tensors of its sizes, run by run in turn in one process; and the most memory that loading and a caption of 20 tokens take beyond the
+ * weights as the backend keeps them, in a process of its own. Ratios count.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
@@ -11,12 +12,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type Tensor, tensor } from '@tensorflow/tfjs-core';
+import { memory, randomUniform, type Tensor, type Tensor4D, tensor } from '@tensorflow/tfjs-core';
 import { generatedStore } from '../src/checkpoint/generated-weights.js';
 import { turnedShape } from '../src/checkpoint/layout.js';
 import { elementCount } from '../src/checkpoint/stored-tensor.js';
+import { generate, startSession, type WeightFormat } from '../src/index.js';
 import { specEntries } from '../src/layers/param-spec.js';
-import { disposeGit, gitSpec } from '../src/model/git.js';
+import { disposeGit, encodeImage, gitSpec } from '../src/model/git.js';
 import { parseGitConfig } from '../src/model/git-config.js';
 import { countParameters, loadGit } from '../src/model/load-git.js';
 import { fromDirectory, type NodeBackend, quietTensorflow, startBackend } from '../src/node.js';
@@ -29,6 +31,8 @@ import { machine, median, ms, table } from './support.js';
 const CONFIG = { model_type: 'git' };
 const SPEC = gitSpec(parseGitConfig(CONFIG));
 const SHAPES = specEntries(SPEC).map(({ spec }) => turnedShape(spec.shape, spec.layout));
+/** Exactly so many words, however the generated weights would end a sentence. */
+const LENGTH = { maxNewTokens: 20, minNewTokens: 20 } as const;
 const LARGEST = Math.max(...SHAPES.map(elementCount));
 
 const { values } = parseArgs({
@@ -36,21 +40,22 @@ const { values } = parseArgs({
     backends: { type: 'string', default: 'wasm' },
     dtypes: { type: 'string', default: 'f32,f16,int8' },
     runs: { type: 'string', default: '5' },
+    'image-size': { type: 'string', default: '224' },
     peak: { type: 'string' },
   },
 });
 quietTensorflow();
 if (values.peak === undefined) await main();
-else await measurePeak(values.peak, values.backends as NodeBackend);
+else await measurePeaks(values.peak, values.backends);
 
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'image2text-bench-'));
   try {
     console.log(`${machine()}\nloading a git-base, medians of ${values.runs} runs\n`);
-    const rows = [['', 'file', 'load', 'read + upload', 'ratio', 'peak beyond start', 'of the weights']];
+    const rows = [['', 'file', 'load', 'processor', 'read + upload', 'ratio', 'weights', 'loading', 'and a caption']];
     for (const dtype of values.dtypes.split(',') as ConvertDtype[]) {
       const place = await write(join(folder, dtype), dtype);
-      for (const backend of values.backends.split(',')) rows.push(await measure(place, dtype, backend as NodeBackend));
+      for (const backend of values.backends.split(',')) rows.push(await measure(place, dtype, backend));
     }
     console.log(table(rows));
   } finally {
@@ -73,36 +78,50 @@ async function write(place: string, dtype: ConvertDtype): Promise<string> {
   return place;
 }
 
-async function measure(place: string, dtype: string, backend: NodeBackend): Promise<string[]> {
-  process.stderr.write(`measuring ${dtype} on ${backend} …\n`);
+/** `simd:bf16`: a backend, and how it keeps weights. */
+function split(asked: string): [NodeBackend, WeightFormat?] {
+  return asked.split(':') as [NodeBackend, WeightFormat?];
+}
+
+async function measure(place: string, dtype: string, asked: string): Promise<string[]> {
+  process.stderr.write(`measuring ${dtype} on ${asked} …\n`);
+  const [backend, weights] = split(asked);
   await startBackend(backend);
   const file = join(place, 'model.safetensors');
-  const [loads, floors]: [number[], number[]] = [[], []];
+  const [loads, cpus, floors]: [number[], number[], number[]] = [[], [], []];
   for (let run = -1; run < Number(values.runs); run++) {
-    const [load, floor] = [await timeLoad(place), await timeFloor(file)];
-    if (run >= 0) {
-      loads.push(load);
-      floors.push(floor);
-    }
+    const [load, floor] = [await timeLoad(place, weights), await timeFloor(file)];
+    if (run < 0) continue;
+    loads.push(load.clock);
+    cpus.push(load.cpu);
+    floors.push(floor);
   }
   const self = fileURLToPath(import.meta.url);
-  const child = spawnSync(process.execPath, ['--import', 'tsx', self, '--peak', place, '--backends', backend]);
-  const peak = Number(child.stdout);
-  const weights = 4 * countParameters(parseGitConfig(CONFIG));
+  const args = ['--peak', place, '--backends', asked, '--image-size', values['image-size']];
+  const child = spawnSync(process.execPath, ['--import', 'tsx', self, ...args], { encoding: 'utf8' });
+  const peaks = JSON.parse(child.stdout) as Peaks;
   const ratio = median(loads.map((load, run) => load / floors[run]!));
+  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
   return [
-    `${dtype} on ${backend}`,
-    ...[`${(statSync(file).size / 1e6).toFixed(1)} MB`, ms(median(loads)), ms(median(floors)), `${ratio.toFixed(2)}x`],
-    ...[`${(peak / 1e6).toFixed(0)} MB`, `${(peak / weights).toFixed(2)}x`],
+    `${dtype} on ${asked}`,
+    ...[
+      megabytes(statSync(file).size),
+      ms(median(loads)),
+      ms(median(cpus)),
+      ms(median(floors)),
+      `${ratio.toFixed(2)}x`,
+    ],
+    ...[megabytes(peaks.weights), `+ ${megabytes(peaks.load)}`, `+ ${megabytes(peaks.caption)}`],
   ];
 }
 
-async function timeLoad(place: string): Promise<number> {
-  const start = performance.now();
-  const git = await loadGit(await fromDirectory(place));
-  const took = performance.now() - start;
+async function timeLoad(place: string, weights?: WeightFormat): Promise<{ clock: number; cpu: number }> {
+  const [start, began] = [performance.now(), process.cpuUsage()];
+  const git = await loadGit(await fromDirectory(place), { weights });
+  const { user, system } = process.cpuUsage(began);
+  const clock = performance.now() - start;
   disposeGit(git);
-  return took;
+  return { clock, cpu: (user + system) / 1000 };
 }
 
 /** The file into memory as a whole, and tensors of the model's shapes from memory to the backend. */
@@ -118,12 +137,27 @@ async function timeFloor(file: string): Promise<number> {
   return took;
 }
 
-/** Prints how far loading drives the memory of this process beyond where it stood before, in bytes. */
-async function measurePeak(place: string, backend: NodeBackend): Promise<void> {
+/** Bytes of the weights in the backend's memory, and how far the process went beyond them and what it had before: to load, and after a caption. */
+interface Peaks {
+  readonly weights: number;
+  readonly load: number;
+  readonly caption: number;
+}
+
+/** Prints this process's `Peaks`. */
+async function measurePeaks(place: string, asked: string): Promise<void> {
+  const [backend, weights] = split(asked);
   await startBackend(backend);
   tensor([1, 2, 3]).dispose();
   const start = process.memoryUsage().rss;
-  const git = await loadGit(await fromDirectory(place));
-  console.log(process.resourceUsage().maxRSS * 1024 - start);
-  disposeGit(git);
+  const highest = () => process.resourceUsage().maxRSS * 1024 - start;
+  const git = await loadGit(await fromDirectory(place), { weights });
+  const bytes = (memory() as { simdBytesInUse?: number }).simdBytesInUse ?? 4 * countParameters(git.config);
+  const load = highest() - bytes;
+  const side = Number(values['image-size']);
+  const pixels = randomUniform([1, side, side, 3], -2, 2, 'float32', 7) as Tensor4D;
+  const image = encodeImage(git, pixels);
+  const { vocabSize: size, bosTokenId: bosId, eosTokenId: eosId } = git.config;
+  await generate(() => startSession(git, image), { size, bosId, eosId }, { strategy: 'greedy', ...LENGTH });
+  console.log(JSON.stringify({ weights: bytes, load, caption: highest() - bytes } satisfies Peaks));
 }
