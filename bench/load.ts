@@ -6,7 +6,7 @@
  * weights as the backend keeps them, in a process of its own. Ratios count.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -144,13 +144,20 @@ interface Peaks {
   readonly caption: number;
 }
 
+/** The most memory that this process ever had. Linux's `maxRSS` counts what the parent had when it started this process: too much by far. */
+function highestRss(): number {
+  const status = existsSync('/proc/self/status') ? readFileSync('/proc/self/status', 'utf8') : '';
+  const [, kibibytes] = /VmHWM:\s+(\d+) kB/.exec(status) ?? [];
+  return 1024 * (kibibytes === undefined ? process.resourceUsage().maxRSS : Number(kibibytes));
+}
+
 /** Prints this process's `Peaks`. */
 async function measurePeaks(place: string, asked: string): Promise<void> {
   const [backend, weights] = split(asked);
   await startBackend(backend);
   tensor([1, 2, 3]).dispose();
   const start = process.memoryUsage().rss;
-  const highest = () => process.resourceUsage().maxRSS * 1024 - start;
+  const highest = () => highestRss() - start;
   const git = await loadGit(await fromDirectory(place), { weights });
   const bytes = (memory() as { simdBytesInUse?: number }).simdBytesInUse ?? 4 * countParameters(git.config);
   const load = highest() - bytes;
