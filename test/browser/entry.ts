@@ -1,7 +1,15 @@
 /** The script of the test page, and of its worker. */
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend } from '../../src/backend/index.js';
-import { fetchFolder } from '../../src/browser.js';
+import {
+  fetchFolder,
+  fetchModelFiles,
+  fromFiles,
+  type LoadEvent,
+  loadImage2Text,
+  type ModelFiles,
+} from '../../src/browser.js';
+import { pixelsOf, refusedPixels } from './page-pictures.js';
 import { type ProbeTask, probe } from './probe.js';
 
 /** Things to be asked for by name: in the page by `ask`, which is global, in the worker by a message. */
@@ -13,6 +21,19 @@ const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
     const open = async (name: string) => (await fetch(`${location.origin}/examples/${name}`)).blob();
     return { ...(await probe(task, fetchFolder('/weights/demo'), open)), compiled };
   },
+  /** A caption by a model that is fetched from a Hub, and how far its loading said it was at last. */
+  async captionFromHub({ repo, endpoint, picture }) {
+    let progress = 0;
+    const onProgress = (event: LoadEvent) => {
+      if (event.status === 'progress_total') progress = event.progress;
+    };
+    const text = await captionBy(fetchModelFiles(repo, { endpoint, onProgress }), picture);
+    return { text, progress };
+  },
+  /** The same by a model whose files were chosen in the page's input. */
+  captionFromFiles: ({ picture }) => captionBy(fromFiles(document.querySelector('input')!.files!), picture),
+  pixels: ({ picture }) => pixelsOf(`${location.origin}/examples/${picture}`),
+  refusedPixels,
   async remove() {
     tf.removeBackend('simd');
   },
@@ -29,6 +50,14 @@ const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
     WebAssembly.validate = (bytes) => !usesRelaxedMadd(new Uint8Array(bytes as ArrayBuffer)) && validate(bytes);
   },
 };
+
+async function captionBy(files: ModelFiles, picture: string): Promise<string> {
+  registerSimdBackend();
+  const model = await loadImage2Text(files, { backend: 'simd' });
+  const { text } = await model.caption(`${location.origin}/examples/${picture}`, { strategy: 'greedy' });
+  model.dispose();
+  return text;
+}
 
 /** Is opcode 0x105 of the vector prefix in it? */
 const usesRelaxedMadd = (bytes: Uint8Array): boolean =>
