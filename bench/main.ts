@@ -1,8 +1,9 @@
 /**
- * `npm run bench -- [--backends wasm,simd,simd:bf16,simd:f16,simd:int8] [--runs 3] [--tokens 20] [--size base|tiny] [--threads 1]`
+ * `npm run bench -- [--backends wasm,simd,simd:bf16,simd:f16,simd:int8] [--runs 3] [--tokens 20] [--size base|tiny] [--image-size 224]
+ * [--threads 1]`
  *
  * Encode, prefill, step and whole captions at the git-base size with generated weights, per backend, beside the plain path that computes
- * picture and text again for every token. With one thread, CPU times; with more, times by the clock, because threads that wait for work
+ * picture and text again for every token, and beside what one thread of this machine can do, measured in turns. With one thread, CPU times; with more, times by the clock, because threads that wait for work
  * keep a core busy. They are medians of one run on one machine and mean nothing beside those of another; ratios do.
  */
 import { parseArgs } from 'node:util';
@@ -10,8 +11,9 @@ import { getBackend, memory } from '@tensorflow/tfjs-core';
 import { setThreads, type WeightFormat } from '../src/backend/index.js';
 import type { NodeBackend } from '../src/node.js';
 import { quietTensorflow, startBackend } from '../src/node.js';
-import type { Measured } from './measure-model.js';
+import type { Measured, StageTime } from './measure-model.js';
 import { measureModel } from './measure-model.js';
+import { STAGES, type Stage } from './stage-work.js';
 import { load, machine, ms, table } from './support.js';
 
 const { values } = parseArgs({
@@ -20,6 +22,7 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '3' },
     tokens: { type: 'string', default: '20' },
     size: { type: 'string', default: 'base' },
+    'image-size': { type: 'string', default: '224' },
     threads: { type: 'string', default: '1' },
   },
 });
@@ -28,7 +31,7 @@ quietTensorflow();
 const threads = Number(values.threads);
 const clock = threads > 1;
 console.log(
-  `${machine()}, ${load()}\nGIT ${values.size}, one picture of the trained size, ${values.tokens} tokens, ` +
+  `${machine()}, ${load()}\nGIT ${values.size}, one picture of ${values['image-size']} px, ${values.tokens} tokens, ` +
     `${clock ? `${threads} threads of simd, time by the clock` : 'one thread, CPU time'}, medians of ${values.runs} runs\n`,
 );
 
@@ -39,13 +42,20 @@ for (const asked of values.backends.split(',')) {
   if (getBackend() === 'simd') setThreads(threads);
   process.stderr.write(`measuring ${asked} …\n`);
   const before = memory().numTensors;
-  const sizes = { runs: Number(values.runs), tokens: Number(values.tokens), size: values.size };
-  results.push(await measureModel({ ...sizes, clock, ...(format === undefined ? {} : { format }) }));
+  const [runs, tokens, side] = [values.runs, values.tokens, values['image-size']].map(Number) as [
+    number,
+    number,
+    number,
+  ];
+  results.push(
+    await measureModel({ runs, tokens, side, size: values.size, clock, ...(format === undefined ? {} : { format }) }),
+  );
   if (memory().numTensors !== before) throw new Error(`${memory().numTensors - before} tensors leaked`);
 }
 console.log(`afterwards ${load()}`);
 
 const [first] = results;
+const names = Object.keys(STAGES) as Stage[];
 const row = (what: string, pick: (m: Measured) => number) => [
   what,
   ...results.map((m) => ms(pick(m))),
@@ -54,23 +64,32 @@ const row = (what: string, pick: (m: Measured) => number) => [
 console.log(
   table([
     ['', ...results.map((m) => m.backend), ...results.slice(1).map((m) => `${m.backend} against ${first!.backend}`)],
-    row('encode: pixels to features', (m) => m.encode),
-    row('prefill: features to cache', (m) => m.prefill),
-    row('step: one token', (m) => m.step),
-    row('step: four beams', (m) => m.beamStep),
-    row('caption, greedy', (m) => m.greedy),
-    row('caption, original beam search', (m) => m.beams),
+    ...names.map((stage) => row(STAGES[stage], (m) => m.stages[stage].took)),
     row('plain path: one token, no cache', (m) => m.plainToken),
   ]),
 );
-for (const m of results) {
-  const plain = m.plainToken * Number(values.tokens);
+
+const percent = (part: number) => `${(100 * part).toFixed(0)} %`;
+/** GFLOP/s and their share of the multiply-adds that one thread can do; GB/s of weights and their share of what it can read. */
+function rates({ took, work, peak, read }: StageTime): string {
+  const [flops, bytes] = [work.flops / took / 1e6, (work.bytes ?? 0) / took / 1e6];
+  const computed = `${flops.toFixed(1)} GFLOP/s, ${percent(flops / peak)}`;
+  return bytes > 0 ? `${computed}; ${bytes.toFixed(1)} GB/s, ${percent(bytes / read)}` : computed;
+}
+console.log(
+  `\nproducts and attention, and their share of one thread's peak; weights read, and their share of its bandwidth`,
+);
+console.log(
+  table([
+    ['', ...results.map((m) => m.backend)],
+    ...names.map((stage) => [STAGES[stage], ...results.map((m) => rates(m.stages[stage]))]),
+  ]),
+);
+for (const { backend, stages, plainToken } of results) {
+  const [greedy, plain] = [stages.greedy.took, plainToken * Number(values.tokens)];
   console.log(
-    `\n${m.backend}: a greedy caption costs 1/${(plain / m.greedy).toFixed(1)} of the plain path (${values.tokens} x ${ms(m.plainToken)}), ` +
-      `four beams ${(m.beams / m.greedy).toFixed(2)}x greedy`,
-  );
-  console.log(
-    `${m.backend}: loading ${m.load.weights} MB of weights took ${ms(m.load.time)} and peaked at ${m.load.peak} MB ` +
-      `beyond the start (weights + ${m.load.peak - m.load.weights} MB; largest tensor ${m.load.largest} MB)`,
+    `\n${backend}: a greedy caption costs 1/${(plain / greedy).toFixed(1)} of the plain path (${values.tokens} x ${ms(plainToken)}), ` +
+      `four beams ${(stages.beams.took / greedy).toFixed(2)}x greedy; peak ${stages.encode.peak.toFixed(1)} GFLOP/s, ` +
+      `reading ${stages.step.read.toFixed(1)} GB/s`,
   );
 }

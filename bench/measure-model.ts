@@ -1,11 +1,11 @@
 import type { Tensor4D } from '@tensorflow/tfjs-core';
-import { getBackend, randomUniform } from '@tensorflow/tfjs-core';
+import { getBackend, randomUniform, removeBackend, setBackend } from '@tensorflow/tfjs-core';
 import type { WeightFormat } from '../src/backend/index.js';
 import { GIT_BASE_RECIPE, generatedStore } from '../src/checkpoint/generated-weights.js';
-import { generate } from '../src/generation/generate.js';
-import type { Git, GitConfig } from '../src/index.js';
+import type { Git } from '../src/index.js';
 import {
   encodeImage,
+  generate,
   gitSpec,
   imageFeatures,
   parseGitConfig,
@@ -13,38 +13,38 @@ import {
   prefillImage,
   startSession,
 } from '../src/index.js';
-import { specEntries } from '../src/layers/param-spec.js';
 import { disposeGit } from '../src/model/git.js';
 import { disposeCache } from '../src/model/kv-cache.js';
-import { countParameters, loadGitParams } from '../src/model/load-git.js';
-import { time } from './support.js';
+import { loadGitParams } from '../src/model/load-git.js';
+import { type Limits, startLimits } from './kernels/limits.js';
+import type { Stage, Work } from './stage-work.js';
+import { stageWork } from './stage-work.js';
+import { timeTogether } from './support.js';
 
-/** Milliseconds; megabytes under `load`. */
-export interface Measured {
-  readonly backend: string;
-  readonly encode: number;
-  readonly prefill: number;
-  readonly step: number;
-  readonly beamStep: number;
-  readonly greedy: number;
-  readonly beams: number;
-  readonly plainToken: number;
-  readonly load: { readonly weights: number; readonly largest: number; readonly peak: number; readonly time: number };
+/** A stage beside what the machine can do at the same time on one thread. */
+export interface StageTime {
+  /** Milliseconds. */
+  readonly took: number;
+  readonly work: Work;
+  /** Multiply-adds in registers, GFLOP/s. */
+  readonly peak: number;
+  /** Reading memory, GB/s. */
+  readonly read: number;
 }
 
-const SIZES: Readonly<Record<string, object>> = {
-  base: { model_type: 'git' },
-  tiny: {
-    model_type: 'git',
-    ...{ hidden_size: 96, num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 192, vocab_size: 1000 },
-    vision_config: {
-      hidden_size: 96,
-      num_hidden_layers: 2,
-      num_attention_heads: 4,
-      intermediate_size: 192,
-      image_size: 96,
-    },
-  },
+export interface Measured {
+  readonly backend: string;
+  readonly stages: Readonly<Record<Stage, StageTime>>;
+  /** Milliseconds of one token without any cache. */
+  readonly plainToken: number;
+}
+
+const size = (hidden: number, layers: number, heads: number) => ({
+  ...{ hidden_size: hidden, num_hidden_layers: layers, num_attention_heads: heads, intermediate_size: 4 * hidden },
+});
+const SIZES: Readonly<Record<string, { vocab_size: number; text: object; vision: object }>> = {
+  base: { vocab_size: 30522, text: size(768, 6, 12), vision: size(768, 12, 12) },
+  tiny: { vocab_size: 1000, text: size(96, 2, 4), vision: size(96, 2, 4) },
 };
 
 /** What is measured, and how. */
@@ -52,6 +52,8 @@ export interface ModelOptions {
   readonly runs: number;
   readonly tokens: number;
   readonly size: string;
+  /** Pixels of a side of the picture, and of those that the model was trained with. */
+  readonly side: number;
   /** Time by the clock instead of CPU time. */
   readonly clock: boolean;
   /** How linear weights are kept; only on simd. */
@@ -60,114 +62,92 @@ export interface ModelOptions {
 
 /** Measures one model on the current backend. */
 export async function measureModel(options: ModelOptions): Promise<Measured> {
-  const config = parseGitConfig(SIZES[options.size] ?? SIZES['base']);
-  const { git, load } = await measureLoad(config, options.format);
-  const side = config.vision.imageSize;
+  const { side, format, tokens } = options;
+  const { vocab_size, text, vision } = SIZES[options.size] ?? SIZES['base']!;
+  const config = parseGitConfig({
+    ...{ model_type: 'git', vocab_size, ...text },
+    vision_config: { ...vision, image_size: side, patch_size: 16 },
+  });
+  const current = getBackend();
+  const limits = await startLimits(false, 'limits');
+  await setBackend(current);
+  const params = await loadGitParams(config, generatedStore(gitSpec(config), GIT_BASE_RECIPE), 'generated', {
+    weights: format,
+  });
+  const git = { config, params };
   const pixels = randomUniform([1, side, side, 3], -2, 2, 'float32', 7) as Tensor4D;
   try {
-    const backend = options.format === undefined ? getBackend() : `${getBackend()} ${options.format}`;
-    return { backend, load, ...(await measurePhases(git, pixels, options)) };
+    const work = stageWork(config, side, tokens, format);
+    const measured = await measureStages(git, pixels, options, limits, work);
+    return { backend: format === undefined ? current : `${current} ${format}`, ...measured };
   } finally {
     pixels.dispose();
     disposeGit(git);
+    removeBackend('limits');
   }
 }
 
-/** Loads generated weights tensor by tensor and watches the memory of the process. */
-async function measureLoad(
-  config: GitConfig,
-  format: WeightFormat | undefined,
-): Promise<{ git: Git; load: Measured['load'] }> {
-  const megabytes = (bytes: number) => Math.round(bytes / 1e6);
-  const largest = Math.max(...specEntries(gitSpec(config)).map(({ spec }) => spec.shape.reduce((a, b) => a * b, 4)));
-  const store = generatedStore(gitSpec(config), GIT_BASE_RECIPE);
-  globalThis.gc?.();
-  const start = process.memoryUsage().rss;
-  let peak = 0;
-  const watch = () => {
-    peak = Math.max(peak, process.memoryUsage().rss - start);
-  };
-  const timer = setInterval(watch, 5);
-  const began = process.cpuUsage();
-  const params = await loadGitParams(config, store, 'generated', { onProgress: watch, weights: format });
-  const { user, system } = process.cpuUsage(began);
-  const took = (user + system) / 1000;
-  clearInterval(timer);
-  const load = {
-    weights: megabytes(4 * countParameters(config)),
-    largest: megabytes(largest),
-    peak: megabytes(peak),
-    time: took,
-  };
-  return { git: { config, params }, load };
-}
-
-async function measurePhases(
+async function measureStages(
   git: Git,
   pixels: Tensor4D,
   { runs, tokens, clock }: ModelOptions,
-): Promise<Omit<Measured, 'backend' | 'load'>> {
+  limits: Limits,
+  work: Readonly<Record<Stage, Work>>,
+): Promise<Omit<Measured, 'backend'>> {
   const { config } = git;
-  const vocabulary = { size: config.vocabSize, bosId: config.bosTokenId, eosId: config.eosTokenId };
   const features = imageFeatures(git, pixels);
   const image = prefillImage(git, features);
-  const encode = await time(
-    runs,
-    async () => {
-      const made = imageFeatures(git, pixels);
-      await made.data();
-      made.dispose();
-    },
-    clock,
-  );
-  const prefill = await time(
-    runs,
-    async () => {
-      const made = prefillImage(git, features);
-      await made.at(-1)!.value.data();
-      disposeCache(made);
-    },
-    clock,
-  );
-  const stepTime = async (rows: number) => {
+  /** In turns with the machine's limits, each for as long as its clock needs. */
+  const beside = async (stage: Stage, times: number, body: () => Promise<unknown>): Promise<StageTime> => {
+    const peaks = () => Array.from({ length: 12 }, () => limits.peak.run());
+    const [took, peak, read] = await timeTogether(times, [body, peaks, limits.read.run], clock);
+    const rate = (done: number, ms: number) => done / ms / 1e6;
+    return {
+      ...{ took: took!, work: work[stage] },
+      ...{ peak: rate(12 * limits.peak.work, peak!), read: rate(limits.read.work, read!) },
+    };
+  };
+  const step = async (stage: Stage, rows: number) => {
     const session = startSession(git, image);
     await session.step([[config.bosTokenId]]);
     session.reorder(new Array<number>(rows).fill(0));
-    const took = await time(runs * 4, () => session.step(Array.from({ length: rows }, (_, r) => [200 + r])), clock);
+    const result = await beside(stage, runs * 4, () => session.step(Array.from({ length: rows }, (_, r) => [200 + r])));
     session.dispose();
-    return took;
+    return result;
   };
+  const vocabulary = { size: config.vocabSize, bosId: config.bosTokenId, eosId: config.eosTokenId };
   // Exactly `tokens` words, however the generated weights would end a sentence.
   const length = { maxNewTokens: tokens, minNewTokens: tokens } as const;
-  const caption = (strategy: 'greedy' | 'original') =>
-    time(
-      Math.max(1, runs - 1),
-      async () => {
-        const own = encodeImage(git, pixels);
-        await generate(() => startSession(git, own), vocabulary, { strategy, ...length });
-        disposeCache(own);
-      },
-      clock,
-    );
-  const plainToken = await time(
-    1,
-    async () => {
-      const logits = plainForward(git, pixels, [Array.from({ length: Math.ceil(tokens / 2) }, (_, t) => 200 + t)]);
-      await logits.data();
-      logits.dispose();
-    },
-    clock,
-  );
-  const result = {
-    encode,
-    prefill,
-    step: await stepTime(1),
-    beamStep: await stepTime(4),
-    greedy: await caption('greedy'),
-    beams: await caption('original'),
-    plainToken,
+  const caption = (stage: Stage, strategy: 'greedy' | 'original') =>
+    beside(stage, Math.max(1, runs - 1), async () => {
+      const own = encodeImage(git, pixels);
+      await generate(() => startSession(git, own), vocabulary, { strategy, ...length });
+      disposeCache(own);
+    });
+  const stages = {
+    encode: await beside('encode', runs, async () => {
+      const made = imageFeatures(git, pixels);
+      await made.data();
+      made.dispose();
+    }),
+    prefill: await beside('prefill', runs, async () => {
+      const made = prefillImage(git, features);
+      await made.at(-1)!.value.data();
+      disposeCache(made);
+    }),
+    step: await step('step', 1),
+    beamStep: await step('beamStep', 4),
+    greedy: await caption('greedy', 'greedy'),
+    beams: await caption('beams', 'original'),
   };
+  const words = Array.from({ length: Math.ceil(tokens / 2) }, (_, t) => 200 + t);
+  const plain = async () => {
+    const logits = plainForward(git, pixels, [words]);
+    await logits.data();
+    logits.dispose();
+  };
+  const [plainToken] = await timeTogether(1, [plain], clock);
   features.dispose();
   disposeCache(image);
-  return result;
+  return { stages, plainToken: plainToken! };
 }

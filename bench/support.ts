@@ -3,19 +3,27 @@ import { cpus, loadavg } from 'node:os';
 /** Median. */
 export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
+/** Milliseconds of one call: of CPU time (all threads of the process), or by the clock. */
+async function once(body: () => unknown, clock: boolean): Promise<number> {
+  const [start, began] = [process.cpuUsage(), performance.now()];
+  await body();
+  const { user, system } = process.cpuUsage(start);
+  return clock ? performance.now() - began : (user + system) / 1000;
+}
+
 /**
- * Median milliseconds of `runs` calls after one that is not counted: of CPU time (all threads of the process), or by the clock. Backends
- * with one thread keep one core busy, so CPU time is their time on a quiet machine, also where others use the machine meanwhile.
+ * Median milliseconds of `runs` calls of each body, in turns, after one that is not counted. Backends with one thread keep one core busy, so
+ * CPU time is their time on a quiet machine, also where others use the machine meanwhile.
  */
-export async function time(runs: number, body: () => Promise<unknown>, clock = false): Promise<number> {
-  const times: number[] = [];
+export async function timeTogether(runs: number, bodies: readonly (() => unknown)[], clock = false): Promise<number[]> {
+  const times: number[][] = bodies.map(() => []);
   for (let run = -1; run < runs; run++) {
-    const [start, began] = [process.cpuUsage(), performance.now()];
-    await body();
-    const { user, system } = process.cpuUsage(start);
-    if (run >= 0) times.push(clock ? performance.now() - began : (user + system) / 1000);
+    for (const [i, body] of bodies.entries()) {
+      const took = await once(body, clock);
+      if (run >= 0) times[i]!.push(took);
+    }
   }
-  return median(times);
+  return times.map(median);
 }
 
 export const ms = (value: number): string => `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`;

@@ -13,10 +13,10 @@ const TURNS = 400_000;
 /** Much more than any cache holds. */
 const READ_BYTES = 256 * 2 ** 20;
 
-/** Starts the simd backend on one thread, with memory to read. */
-export async function startLimits(plain = false): Promise<Limits> {
-  registerSimdBackend({ threads: 1, ...(plain ? { relaxed: false } : {}) });
-  await tf.setBackend('simd');
+/** Starts the simd backend on one thread, with memory to read, and makes it the current one. */
+export async function startLimits(plain = false, name = 'simd'): Promise<Limits> {
+  registerSimdBackend({ name, threads: 1, ...(plain ? { relaxed: false } : {}) });
+  await tf.setBackend(name);
   const { heap, kernels } = tf.backend() as SimdBackend;
   const area = heap.alloc(READ_BYTES);
   heap.f32.fill(1, area / 4, (area + READ_BYTES) / 4);
