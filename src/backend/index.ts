@@ -21,6 +21,11 @@ export interface SimdBackendOptions {
   readonly relaxed?: boolean;
   /** Memory that threads can share. Default: where the platform has it, but not in the main thread of a page. Without it there is one thread. */
   readonly shared?: boolean;
+  /**
+   * In a page whose Content-Security-Policy forbids workers from `blob:`: makes a web worker of a script of its own that calls
+   * `serveKernels` of `generative-image2text/backend/helper`. Node does not use it.
+   */
+  readonly worker?: () => Worker;
   /** Name to register under. Default: `simd`. */
   readonly name?: string;
 }
@@ -35,6 +40,7 @@ async function start({
   threads = defaultThreads(),
   relaxed,
   shared = hasSharedMemory() && !isPage(),
+  worker,
 }: SimdBackendOptions): Promise<SimdBackend> {
   if (!hasSimd()) throw cannotStart('this platform has no WebAssembly SIMD');
   if (relaxed !== false) allowRelaxedSimd();
@@ -44,7 +50,7 @@ async function start({
   const memory = createMemory(shared);
   const kernels = await instantiate(module, memory);
   const heap = createHeap(memory);
-  const pool = createThreadPool(kernels, heap, module, memory, shared && !isPage());
+  const pool = createThreadPool(kernels, heap, module, memory, shared && !isPage(), worker);
   pool.setThreads(threads);
   await pool.started(); // in a worker of a page they come up only while we let go: a first picture could be done before that
   return new SimdBackend(kernels, heap, pool);
@@ -61,7 +67,7 @@ async function start({
  */
 export function registerSimdBackend(options: SimdBackendOptions = {}): void {
   const { name = 'simd' } = options;
-  const key = JSON.stringify([options.threads, options.relaxed, options.shared]);
+  const key = JSON.stringify([options.threads, options.relaxed, options.shared, options.worker !== undefined]);
   if (registered.get(name) === key && engine().registryFactory[name] !== undefined) return;
   if (engine().registryFactory[name] !== undefined) removeBackend(name);
   if (!registered.has(name))

@@ -56,11 +56,17 @@ const SERVE = `({ module, memory, thread, spins }) => {
   new WebAssembly.Instance(module, { env: { memory } }).exports.serve(thread, spins);
 }`;
 
-/** Starts a worker on `data`; undefined where the platform has none or refuses. Its failure is not the caller's: it merely does not help. */
-export function startHelper(data: object): Helper | undefined {
+/** Makes a web worker whose script calls `serveKernels` (helper.ts). */
+export type MakeWorker = () => Worker;
+
+/**
+ * Starts a worker on `data`; undefined where the platform has none or refuses. Its failure is not the caller's: it merely does not help.
+ * `makeWorker` is for browsers that must not run workers from `blob:`.
+ */
+export function startHelper(data: object, makeWorker: MakeWorker = workerFromBlob): Helper | undefined {
   const threads = builtin<WorkerThreads>('node:worker_threads');
   try {
-    return threads === undefined ? startWebWorker(data) : startNodeWorker(threads, data);
+    return threads === undefined ? startWebWorker(data, makeWorker) : startNodeWorker(threads, data);
   } catch {
     return undefined;
   }
@@ -77,11 +83,9 @@ function startNodeWorker({ Worker }: WorkerThreads, workerData: object): Helper 
 /** Nobody waits longer than this, in milliseconds, for a web worker to come up. It may still do so later. */
 const PATIENCE = 2000;
 
-function startWebWorker(data: object): Helper | undefined {
+function startWebWorker(data: object, makeWorker: MakeWorker): Helper | undefined {
   if (typeof Worker !== 'function') return undefined;
-  const code = `onmessage = (e) => { postMessage(0); (${SERVE})(e.data); close(); }`;
-  const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
-  const worker = new Worker(url);
+  const worker = makeWorker();
   const started = new Promise<boolean>((resolve) => {
     worker.onmessage = () => resolve(true);
     worker.onerror = (event) => {
@@ -90,7 +94,15 @@ function startWebWorker(data: object): Helper | undefined {
     };
     setTimeout(() => resolve(true), PATIENCE);
   });
-  void started.then(() => URL.revokeObjectURL(url));
   worker.postMessage(data);
   return { started, stop: () => worker.terminate() };
+}
+
+/** A worker without a file: bundlers need not know of it. helper.ts has the same lines. */
+function workerFromBlob(): Worker {
+  const code = `onmessage = (e) => { postMessage(0); (${SERVE})(e.data); close(); }`;
+  const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+  const worker = new Worker(url);
+  setTimeout(() => URL.revokeObjectURL(url), PATIENCE); // not at once: there were browsers that had not read it by then
+  return worker;
 }

@@ -1,7 +1,7 @@
 import type { KernelExports } from './binary.js';
 import type { Heap } from './heap.js';
 import { PARAMETERS } from './memory-map.js';
-import { type Helper, startHelper } from './platform.js';
+import { type Helper, type MakeWorker, startHelper } from './platform.js';
 import { createThreadPolicy } from './thread-policy.js';
 
 /** Runs jobs of the kernels, in chunks, on one or more threads. */
@@ -43,6 +43,7 @@ export function createThreadPool(
   module: WebAssembly.Module,
   memory: WebAssembly.Memory,
   shared: boolean,
+  makeWorker?: MakeWorker,
 ): ThreadPool {
   const helpers: Helper[] = [];
   const policy = createThreadPolicy();
@@ -78,7 +79,7 @@ export function createThreadPool(
     setThreads(count) {
       const wanted = Math.min(Math.max(1, Math.floor(count)), most);
       while (helpers.length < wanted - 1) {
-        const helper = startHelper({ module, memory, thread: helpers.length + 1, spins: SPINS });
+        const helper = startHelper({ module, memory, thread: helpers.length + 1, spins: SPINS }, makeWorker);
         if (helper === undefined) break;
         helpers.push(helper);
         void helper.started.then((up) => up || giveUp(helper));

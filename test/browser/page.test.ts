@@ -2,17 +2,19 @@ import assert from 'node:assert/strict';
 import type { Browser } from 'playwright-core';
 import { launchChromium } from '../support/chromium.js';
 import { FEW, namesOf, probeInNode, textsOf } from './expected.js';
+import type { ProbeRun } from './probe.js';
 import { ISOLATED, openSite, type TestPage } from './site.js';
 
 /** Lets scripts of the site run and compile WebAssembly, and workers be its own files only: no blob: among them. */
 const STRICT = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; img-src 'self' data:";
 
-describe('simd where a page or its rules allow one thread only', function () {
+describe('simd under the rules of pages', function () {
   this.timeout(60_000);
   const pictures = namesOf(FEW);
   let browser: Browser;
   let site: TestPage;
-  let expected: unknown;
+  let expected: readonly ProbeRun[];
+  const first = () => expected[0]!;
   before(async function () {
     browser = await launchChromium(this);
     expected = (await probeInNode({ options: { threads: 1 }, threads: [1], pictures })).runs;
@@ -52,14 +54,48 @@ describe('simd where a page or its rules allow one thread only', function () {
   it('the same, when threads are first asked for later', async () => {
     site = await openSite(browser, { ...ISOLATED, 'content-security-policy': STRICT });
     const { runs } = await site.probe('worker', { options: { threads: 1 }, threads: [3, 3], pictures });
-    const [first, second] = runs;
-    assert.deepEqual(first!.threads, [3, 1], 'they are refused a moment after they were asked for');
-    assert.deepEqual(second!.threads, [1, 1]);
-    assert.deepEqual(second!.captions, first!.captions);
+    const [early, late] = runs;
+    assert.deepEqual(early!.threads, [3, 1], 'they are refused a moment after they were asked for');
+    assert.deepEqual(late!.threads, [1, 1]);
+    assert.deepEqual(late!.captions, early!.captions);
     assert.deepEqual(
-      first!.captions.map(({ text }) => text),
+      early!.captions.map(({ text }) => text),
       textsOf(FEW),
     );
+    assert.equal(site.page.workers().length, 1);
+  });
+
+  it("the same with a helper's file of its own: as many threads as are asked for", async () => {
+    site = await openSite(browser, { ...ISOLATED, 'content-security-policy': STRICT });
+    const options = { threads: 3 };
+    const task = { options, helper: '/helper.js', threads: [3, 2], pictures };
+    const { runs } = await site.probe('worker', task);
+    assert.deepEqual(
+      runs.map(({ threads }) => threads),
+      [
+        [3, 3],
+        [2, 2],
+      ],
+    );
+    assert.deepEqual(
+      runs.map(({ captions }) => captions),
+      [first().captions, first().captions],
+    );
+    assert.equal(site.page.workers().length, 3);
+    assert.deepEqual(site.complaints, []);
+    await site.inWorker('remove');
+    assert.equal(await site.workers(1), 1);
+  });
+
+  it('a file that is not there: one thread', async () => {
+    site = await openSite(browser, ISOLATED);
+    const { runs } = await site.probe('worker', {
+      options: { threads: 2 },
+      helper: '/nowhere.js',
+      threads: [2],
+      pictures,
+    });
+    assert.deepEqual(runs, expected);
     assert.equal(site.page.workers().length, 1);
   });
 

@@ -49,7 +49,7 @@ describe('docs/browser.md', function () {
 
   it('its files, bundled and served as it says, describe a picture in a worker with helpers', async function () {
     browser = await launchChromium(this);
-    assert.deepEqual([...files.keys()].sort(), ['index.html', 'page.js', 'server.mjs', 'worker.js']);
+    assert.deepEqual([...files.keys()].sort(), ['helper.js', 'index.html', 'page.js', 'server.mjs', 'worker.js']);
     const port = await freePort();
     for (const [name, code] of files) writeFileSync(join(folder, name), code.replaceAll('8000', `${port}`));
     assert.equal(commands.at(-1), 'node server.mjs');
@@ -69,6 +69,14 @@ describe('docs/browser.md', function () {
     assert.equal(await page.textContent('output'), 'a black shirt that says press');
     const cores = await page.evaluate(() => navigator.hardwareConcurrency);
     assert.equal(page.workers().length, Math.min(cores, 8), 'the worker, and helpers for the other cores');
+  });
+
+  it("a helper's own file is small, and bundles as the worker does", () => {
+    const bundled = execFileSync('npx', ['esbuild', 'helper.js', '--bundle', '--format=esm', '--minify'], {
+      cwd: folder,
+    });
+    assert.match(String(bundled), /WebAssembly\.Instance/);
+    assert.ok(bundled.length < 1000, `${bundled.length} bytes`);
   });
 
   it('names links that exist', () => {
