@@ -15,7 +15,7 @@ export interface Channels {
 }
 
 /** Why numbers cannot be kept in a format. */
-export type PackFault = 'non-finite' | 'too-large';
+export type PackFault = 'non-finite' | 'too-large' | 'int8-range';
 
 /** Numbers that are staged at once on their way into the panels: they stay in the second-level cache. */
 const STAGE = 2 ** 18;
@@ -56,7 +56,7 @@ export function packChannels(
   const strip = Math.max(8, Math.floor(STAGE / Math.max(1, rows)) & ~7);
   return backend.call('pack weight', () => {
     const room = Math.min(strip, count) * rows;
-    const floats = backend.scratch(room * 4);
+    const floats = backend.scratch((room + 8) * 4); // widening goes in eights
     const words = channels.source === 'f32' ? floats : backend.scratch(room * channels.data.BYTES_PER_ELEMENT);
     const spare = backend.scratch(rows * 32);
     for (let from = 0; from < count; from += strip) {
@@ -65,6 +65,7 @@ export function packChannels(
       if (words !== floats) backend.kernels.widenStored(FORMAT[channels.source], words, floats, width * rows);
       const largest = backend.kernels.largest(floats, width * rows); // NaN counts as infinite
       if (largest === Number.POSITIVE_INFINITY) return 'non-finite';
+      if (channels.source === 'int8' && largest > 127) return 'int8-range';
       if (largest >= TOO_LARGE[packed.format]) return 'too-large';
       packFloats(backend, packed, first + from, floats, width, spare, channels);
     }

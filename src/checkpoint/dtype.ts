@@ -93,6 +93,17 @@ export function toFloat32(
   return widen(bytes, target);
 }
 
+/** Stored F32, F16, BF16 or I8 without widening them, halves as their bits: a view where it can be. */
+export function storedNumbers(
+  tensor: TensorLabel,
+  bytes: Uint8Array<ArrayBuffer>,
+): Float32Array | Uint16Array | Int8Array {
+  if (tensor.dtype === 'F32') return view<Float32Array>(Float32Array, bytes);
+  if (tensor.dtype === 'I8') return view<Int8Array>(Int8Array, bytes);
+  if (tensor.dtype === 'F16' || tensor.dtype === 'BF16') return view<Uint16Array>(Uint16Array, bytes);
+  throw unsupportedDtype(tensor, ['F32', 'F16', 'BF16', 'I8']);
+}
+
 /** Host numbers of a stored tensor. */
 export type HostArray =
   | Float32Array

@@ -1,10 +1,10 @@
 import { WeightError } from '../errors.js';
 import type { TensorSpec } from '../layers/param-spec.js';
 import { type BufferPool, bufferPool } from './buffer-pool.js';
-import { toFloat32 } from './dtype.js';
+import { storedNumbers, toFloat32 } from './dtype.js';
 import { dequantise, readScales } from './int8.js';
 import { TURNED_ROWS, turnKernels, turnRows } from './layout.js';
-import type { ParamSink } from './param-sink.js';
+import type { ParamSink, StoredNumbers } from './param-sink.js';
 import { elementCount, nameOf, type StoredTensor } from './stored-tensor.js';
 
 /** Elements read at a time where values must be converted or turned, so that a matrix is in memory once, not twice. */
@@ -20,10 +20,10 @@ export interface Reading {
    */
   finish(target?: Float32Array<ArrayBuffer>): Promise<Float32Array<ArrayBuffer>>;
   /**
-   * Instead of `finish`: hands the values to `sink` as they lie in the file, not turned. Resolves to whether it took them; not if one is too
-   * large for it. Throws as `readWeights`.
+   * Instead of `finish`: hands the numbers to `sink` as they lie in the file, not turned, and not widened where it takes them so. Resolves to
+   * whether it took them; not if one is too large for it. Throws as `readWeights`.
    */
-  pour(sink: Pick<ParamSink, 'add'>): Promise<boolean>;
+  pour(sink: Omit<ParamSink, 'tensor'>): Promise<boolean>;
 }
 
 /** Begins to read a tensor, so that the disk works while another one is being turned. An error shows in `finish` only. */
@@ -31,7 +31,7 @@ export function beginReading(stored: StoredTensor, { shape, layout }: TensorSpec
   const count = elementCount(shape);
   const [outputs = 1, inputs = 1] = shape;
   const units = { 'as-is': 1, linear: inputs * TURNED_ROWS, conv2d: count };
-  const { pieces, bytesAhead } = beginPieces(stored, units[layout], pool);
+  const { pieces, rawPieces, bytesAhead } = beginPieces(stored, units[layout], pool);
   return {
     bytesAhead,
     async finish(target = new Float32Array(count)) {
@@ -48,10 +48,12 @@ export function beginReading(stored: StoredTensor, { shape, layout }: TensorSpec
       return target;
     },
     async pour(sink) {
-      for await (const piece of pieces()) {
-        const fault = sink.add(piece.values, piece.first);
-        if (fault === 'non-finite') throw nonFinite(stored, piece);
-        if (fault !== undefined) return false;
+      const asStored = sink.dtypes.includes(stored.dtype);
+      for await (const piece of rawPieces()) {
+        const numbers = asStored ? piece.stored() : { dtype: 'F32', data: piece.values() };
+        const fault = sink.add(numbers, piece.first);
+        if (fault === 'too-large') return false;
+        if (fault !== undefined) throw nonFinite(stored, { values: piece.values(), first: piece.first }); // int8 throws its own
       }
       return true;
     },
@@ -73,6 +75,13 @@ export interface Piece {
 }
 type Pieces = AsyncGenerator<Piece, void, void>;
 
+/** A piece that is widened when it is asked for. */
+interface RawPiece {
+  readonly first: number;
+  stored(): StoredNumbers;
+  values(): Float32Array<ArrayBuffer>;
+}
+
 /**
  * The float32 values of a stored tensor as they lie in the file, a million or so at a time. Those of a piece are gone when the next is
  * asked for. Throws as `readWeights`.
@@ -92,7 +101,7 @@ function beginPieces(
   stored: StoredTensor,
   unit: number,
   pool = piecePool(),
-): { readonly bytesAhead: number; pieces(): Pieces } {
+): { readonly bytesAhead: number; pieces(): Pieces; rawPieces(): AsyncGenerator<RawPiece, void, void> } {
   const count = elementCount(stored.shape);
   const step = count === 0 ? 0 : Math.min(count, Math.max(1, Math.floor(PIECE / unit)) * unit);
   const itemBytes = count === 0 ? 0 : stored.byteLength / count;
@@ -104,19 +113,26 @@ function beginPieces(
   };
   const widener = promptly(widenerOf(stored, pool));
   const begun = read(0);
-  async function* pieces(): Pieces {
-    const widen = await widener;
+  async function* rawPieces(): AsyncGenerator<RawPiece, void, void> {
+    const { widen, scales } = await widener;
     let next = begun;
     for (let first = 0; first < count; first += step) {
       const { found, room } = await next;
       if (first + step < count) next = read(first + step); // while this piece is worked on
-      const values = widen(found, first);
-      yield { values, first };
-      if (values.buffer !== found.buffer) pool.give(bytesOf(values));
+      const made: { values?: Float32Array<ArrayBuffer> } = {};
+      yield {
+        first,
+        stored: () => ({ dtype: stored.dtype, data: storedNumbers(stored, found), scales }),
+        values: () => (made.values ??= widen(found, first)),
+      };
+      if (made.values !== undefined && made.values.buffer !== found.buffer) pool.give(bytesOf(made.values));
       pool.give(room);
     }
   }
-  return { bytesAhead: step * itemBytes, pieces };
+  async function* pieces(): Pieces {
+    for await (const { first, values } of rawPieces()) yield { values: values(), first };
+  }
+  return { bytesAhead: step * itemBytes, pieces, rawPieces };
 }
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> =>
@@ -129,19 +145,23 @@ function promptly<T>(promise: Promise<T>): Promise<T> {
 }
 
 /** From bytes of a tensor to float32; `first` is the index of their first element. */
-type Widen = (bytes: Uint8Array<ArrayBuffer>, first: number) => Float32Array<ArrayBuffer>;
+interface Widener {
+  widen(bytes: Uint8Array<ArrayBuffer>, first: number): Float32Array<ArrayBuffer>;
+  readonly scales: Float32Array | undefined;
+}
 
-async function widenerOf(stored: StoredTensor, pool: BufferPool): Promise<Widen> {
-  if (stored.dtype === 'F32') return (bytes) => toFloat32(stored, bytes);
+async function widenerOf(stored: StoredTensor, pool: BufferPool): Promise<Widener> {
+  if (stored.dtype === 'F32') return { widen: (bytes) => toFloat32(stored, bytes), scales: undefined };
   const scales = stored.dtype === 'I8' && stored.scales !== undefined ? await readScales(stored.scales) : undefined;
   const itemBytes = stored.byteLength / elementCount(stored.shape);
-  return (bytes, first) => {
+  const widen = (bytes: Uint8Array<ArrayBuffer>, first: number) => {
     const room = pool.take((bytes.length / itemBytes) * 4);
     const values = new Float32Array(room.buffer, 0, room.length / 4);
     if (scales === undefined) return toFloat32(stored, bytes, values);
     dequantise(stored, bytes, first, scales, values);
     return values;
   };
+  return { widen, scales };
 }
 
 /** x * 0 is 0 for every finite x and NaN for the others; four sums, because one would wait for itself. */

@@ -5,13 +5,20 @@ import { type SimdBackend, uploadWeight, type WeightFormat } from '../../src/bac
 import { toFloat32 } from '../../src/checkpoint/dtype.js';
 import { loadParams } from '../../src/checkpoint/load-params.js';
 import { toBrainBits, toHalfBits } from '../../src/checkpoint/narrow.js';
+import { readWeights } from '../../src/checkpoint/read-weights.js';
 import type { StoredTensor } from '../../src/checkpoint/stored-tensor.js';
 import { tensorSpec } from '../../src/layers/param-spec.js';
 import { failure, storedF32 } from '../checkpoint/support.js';
-import { expectTensors } from '../support/close.js';
+import { expectTensors, largestError } from '../support/close.js';
 import { holds, useVariant, VARIANTS } from './support.js';
 
 const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
+
+function storedAs(name: string, dtype: string, shape: readonly number[], data: Uint16Array | Int8Array): StoredTensor {
+  const bytes = new Uint8Array(data.slice().buffer);
+  const read = async (begin = 0, end = bytes.length) => bytes.slice(begin, end);
+  return { name, dtype, shape, byteLength: bytes.length, file: 'm', read };
+}
 
 const one = (stored: StoredTensor) => new Map([['w', stored]]);
 
@@ -97,6 +104,49 @@ describe('simd: loading', () => {
     const { w } = await loadParams(load, one(storedF32('w', [2, 2], values)), { weights: 'f16' });
     assert.deepEqual(await w.data(), turned(values, [2, 2]));
     w.dispose();
+  });
+
+  it('bf16, f16 and int8 files keep their own bits in panels of their own kind, and fit any other', async () => {
+    const shape = [19, 13] as const;
+    const count = shape[0] * shape[1];
+    const words = Uint16Array.from({ length: count }, (_, i) => ((i % 2) << 15) | ((i * 613) % 0x5700)); // below 128, subnormals too
+    const bytes = Int8Array.from({ length: count }, (_, i) => ((i * 37) % 199) - 99); // no channel reaches 127
+    const scales = Float32Array.from({ length: shape[0] }, (_, i) => 2 ** (i % 5) / 3);
+    const stored = (dtype: string, data: Uint16Array | Int8Array) => storedAs('w', dtype, shape, data);
+    const own = {
+      BF16: stored('BF16', words),
+      F16: stored('F16', words),
+      I8: { ...stored('I8', bytes), scales: storedF32('w.scale', [shape[0]], scales) },
+    };
+    const kinds = { BF16: 'bf16', F16: 'f16', I8: 'int8' } as const;
+    for (const [dtype, file] of Object.entries(own)) {
+      const expected = turned(await readWeights(file, tensorSpec(shape)), shape);
+      for (const weights of ['f32', kinds[dtype as 'BF16']] as const) {
+        const { w } = await loadParams({ w: tensorSpec(shape, 'linear') }, one(file), { weights });
+        assert.deepEqual(await w.data(), expected, `${dtype} as ${weights}`);
+        w.dispose();
+      }
+      const { w } = await loadParams({ w: tensorSpec(shape, 'linear') }, one(file), { weights: 'bf16' });
+      const [got, largest] = [await w.data(), expected.reduce((top, x) => Math.max(top, Math.abs(x)), 0)];
+      assert.ok(largestError(got, expected).error <= largest * 2 ** -8, dtype);
+      w.dispose();
+    }
+  });
+
+  it('a bad number in them is named as it is elsewhere', async () => {
+    const load = (file: StoredTensor, weights: WeightFormat) => () =>
+      loadParams({ w: tensorSpec([8, 2], 'linear') }, one(file), { weights });
+    const words = new Uint16Array(16);
+    words[3] = 0xfc00;
+    const f16 = await failure('f16', load(storedAs('w', 'F16', [8, 2], words), 'f16'));
+    assert.deepEqual([f16.rule, f16.detail], ['non-finite', 'value 3 is -Infinity']);
+    words[3] = 0x7fc1;
+    const bf16 = await failure('bf16', load(storedAs('w', 'BF16', [8, 2], words), 'bf16'));
+    assert.deepEqual([bf16.rule, bf16.detail], ['non-finite', 'value 3 is NaN']);
+    const scales = storedF32('w.scale', [8], new Float32Array(8).fill(0.1));
+    const bytes = { ...storedAs('w', 'I8', [8, 2], new Int8Array(16).fill(-128, 5, 6)), scales };
+    const int8 = await failure('int8', load(bytes, 'int8'));
+    assert.deepEqual([int8.rule, int8.detail], ['int8-range', 'value 5 is -128; the scheme goes from -127 to 127']);
   });
 
   it('only linear weights are kept in another format', async () => {

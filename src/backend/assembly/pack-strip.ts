@@ -6,14 +6,25 @@ import { BF16, F16, F32, INT8, packPanels, packRows } from './pack';
 const HALF_TO_SINGLE: f32 = 5.192296858534828e33;
 const KEPT_APART: i32 = 102 << 10;
 
-/** `n` numbers as they are stored at s, as float32 at d; int8 as whole numbers. f16 infinities and NaN become numbers above 65504. */
+/** Four IEEE halves, one in the lower half of each lane, as float32. */
+@inline function singles(x: v128): v128 {
+  const size = f32x4.mul(i32x4.shl(v128.and(x, i32x4.splat(0x7fff)), 13), f32x4.splat(HALF_TO_SINGLE));
+  const infinite = i32x4.gt_s(v128.and(x, i32x4.splat(0x7fff)), i32x4.splat(0x7bff)); // or NaN, whose digits are there
+  const sign = i32x4.shl(v128.and(x, i32x4.splat(0x8000)), 16);
+  return v128.or(sign, v128.or(size, v128.and(infinite, i32x4.splat(0x7f800000))));
+}
+
+/** `n` numbers as they are stored at s, as float32 at d, where up to 7 more are written; int8 as whole numbers. */
 export function widenStored(format: i32, s: usize, d: usize, n: i32): void {
-  for (let i = 0; i < n; i++, d += 4) {
-    if (format == INT8) store<f32>(d, <f32>load<i8>(s + i));
-    else {
-      const word = <u32>load<u16>(s + (<usize>i << 1));
-      if (format == BF16) store<f32>(d, reinterpret<f32>(word << 16));
-      else store<f32>(d, reinterpret<f32>(((word & 0x7fff) << 13) | ((word & 0x8000) << 16)) * HALF_TO_SINGLE);
+  for (const end = d + (<usize>n << 2); d < end; d += 32, s += format == INT8 ? 8 : 16) {
+    const x = format == INT8 ? v128.load_ext<i8>(s) : v128.load(s);
+    if (format == INT8) {
+      v128.store(d, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(x)));
+      v128.store(d, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(x)), 16);
+    } else {
+      const low = i32x4.extend_low_i16x8_u(x), high = i32x4.extend_high_i16x8_u(x);
+      v128.store(d, format == BF16 ? i32x4.shl(low, 16) : singles(low));
+      v128.store(d, format == BF16 ? i32x4.shl(high, 16) : singles(high), 16);
     }
   }
 }
