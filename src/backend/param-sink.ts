@@ -20,7 +20,7 @@ export interface ParamSink {
    * Takes numbers from element `first` of the stored tensor on; of a linear weight whole rows, multiples of 8 of them up to its last.
    * Says where they cannot be taken. Their memory is the caller's again.
    */
-  add(numbers: StoredNumbers, first: number): PackFault | undefined;
+  add(numbers: StoredNumbers, first: number): PackFault | 'int8-range' | undefined;
   /** The parameter; its values are undefined before all numbers are added. The caller disposes of it. */
   readonly tensor: Tensor;
 }
@@ -53,6 +53,7 @@ function startWeight(
     tensor: engine().makeTensorFromDataId(backend.adopt(packed), [inputs, outputs], 'float32', backend),
     add({ dtype, data, scales }, first) {
       const [channel, count] = [first / inputs, data.length / inputs];
+      if (data instanceof Int8Array && data.includes(-128)) return 'int8-range'; // files of int8 weights leave it out
       const own = scales?.subarray(channel, channel + count);
       if (own !== undefined) backend.view(packed.scales + channel * 4, count, 'float32').set(own);
       const channels = { data, source: SOURCES[dtype]!, turned: true, given: own !== undefined };

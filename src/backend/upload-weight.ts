@@ -40,7 +40,6 @@ function check({ format, data, scales, shape }: WeightUpload): void {
 
 const REASONS = {
   'non-finite': 'weights must be finite',
-  'int8-range': 'int8 weights go from -127 to 127',
   'too-large': 'f16 weights must be below 128, bf16 ones below 3.39e38; upload them as f32',
 };
 
@@ -48,7 +47,7 @@ const REASONS = {
  * Uploads the weight of a linear layer in the given format, packed for `GitLinear`; to every other kernel, and when it is read,
  * it is a float32 [in, out] tensor with the values that the format stands for. Needs the simd backend to be the current one (or to
  * be given).
- * @throws BackendError (`not-current`, `unknown-format`, `wrong-type`, `wrong-size`, `wrong-scales`, `non-finite`, `too-large`, `int8-range`, `memory-limit`).
+ * @throws BackendError (`not-current`, `unknown-format`, `wrong-type`, `wrong-size`, `wrong-scales`, `non-finite`, `too-large`, `memory-limit`).
  */
 export function uploadWeight(upload: WeightUpload, backend: unknown = engine().backend): Tensor2D {
   if (!(backend instanceof SimdBackend)) throw fault('not-current', 'the current backend is not simd');

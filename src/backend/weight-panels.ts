@@ -15,7 +15,7 @@ export interface Channels {
 }
 
 /** Why numbers cannot be kept in a format. */
-export type PackFault = 'non-finite' | 'too-large' | 'int8-range';
+export type PackFault = 'non-finite' | 'too-large';
 
 /** Numbers that are staged at once on their way into the panels: they stay in the second-level cache. */
 const STAGE = 2 ** 18;
@@ -65,7 +65,6 @@ export function packChannels(
       if (words !== floats) backend.kernels.widenStored(FORMAT[channels.source], words, floats, width * rows);
       const largest = backend.kernels.largest(floats, width * rows); // NaN counts as infinite
       if (largest === Number.POSITIVE_INFINITY) return 'non-finite';
-      if (channels.source === 'int8' && largest > 127) return 'int8-range';
       if (largest >= TOO_LARGE[packed.format]) return 'too-large';
       packFloats(backend, packed, first + from, floats, width, spare, channels);
     }
