@@ -50,6 +50,8 @@ function compose(facts: ErrorFacts): string {
 
 /** Base of all errors that this library throws on purpose (an aborted call throws the signal's own reason instead). */
 export class Image2TextError extends Error {
+  /** Said by hand in each class: bundlers rename classes, and programs compare names. */
+  override readonly name: string = 'Image2TextError';
   readonly file: string | undefined;
   readonly place: string | undefined;
   readonly offset: number | undefined;
@@ -59,7 +61,6 @@ export class Image2TextError extends Error {
 
   constructor(facts: ErrorFacts) {
     super(compose(facts), facts.cause === undefined ? undefined : { cause: facts.cause });
-    this.name = new.target.name;
     this.file = facts.file;
     this.place = facts.place;
     this.offset = facts.offset;
@@ -70,23 +71,41 @@ export class Image2TextError extends Error {
 }
 
 /** config.json, preprocessor_config.json, generation_config.json or any other JSON of a checkpoint breaks a rule. */
-export class ConfigError extends Image2TextError {}
+export class ConfigError extends Image2TextError {
+  override readonly name: string = 'ConfigError';
+}
 /** A safetensors file or its shard index breaks a rule of the format. */
-export class SafetensorsError extends Image2TextError {}
+export class SafetensorsError extends Image2TextError {
+  override readonly name: string = 'SafetensorsError';
+}
 /** A PyTorch file (zip or legacy container, pickle) breaks a rule, or asks for what we never run. */
-export class TorchFileError extends Image2TextError {}
+export class TorchFileError extends Image2TextError {
+  override readonly name: string = 'TorchFileError';
+}
 /** vocab.txt or tokenizer.json breaks a rule, or an id is not in the vocabulary. */
-export class TokenizerError extends Image2TextError {}
+export class TokenizerError extends Image2TextError {
+  override readonly name: string = 'TokenizerError';
+}
 /** A picture cannot be decoded, or is larger than the limit. */
-export class ImageError extends Image2TextError {}
+export class ImageError extends Image2TextError {
+  override readonly name: string = 'ImageError';
+}
 /** A download, its address, its cache or its checks failed. */
-export class HubError extends Image2TextError {}
+export class HubError extends Image2TextError {
+  override readonly name: string = 'HubError';
+}
 /** An option or argument of a call is wrong (names the option). */
-export class OptionError extends Image2TextError {}
+export class OptionError extends Image2TextError {
+  override readonly name: string = 'OptionError';
+}
 /** A model, session or picture was used after `dispose()`. */
-export class DisposedError extends Image2TextError {}
+export class DisposedError extends Image2TextError {
+  override readonly name: string = 'DisposedError';
+}
 /** A backend is missing, cannot start, or lacks something; or a computation gave NaN or infinity. */
-export class BackendError extends Image2TextError {}
+export class BackendError extends Image2TextError {
+  override readonly name: string = 'BackendError';
+}
 
 /** One tensor that does not fit. */
 export interface WeightFault {
@@ -100,6 +119,7 @@ export interface WeightFault {
 
 /** The tensors of a checkpoint do not fit its configuration. `faults` lists all; `report` is the same as text, a line each. */
 export class WeightError extends Image2TextError {
+  override readonly name: string = 'WeightError';
   readonly faults: readonly WeightFault[];
   readonly report: string;
 

@@ -1,5 +1,5 @@
 import { crc32 } from '../crc32.js';
-import { quote } from '../errors.js';
+import { Image2TextError, quote } from '../errors.js';
 import { type ByteSource, readBytes } from './byte-source.js';
 import { readZipDirectory, type ZipEntry, type ZipFail, zipFail } from './zip-directory.js';
 
@@ -149,7 +149,7 @@ async function inflate(
     }
   } catch (error) {
     await reader.cancel().catch(() => undefined);
-    throw error instanceof Error && error.name === 'TorchFileError' ? error : bad('cannot be unpacked');
+    throw error instanceof Image2TextError ? error : bad('cannot be unpacked');
   }
   if (filled !== result.length) throw bad(`unpacks to ${filled} bytes, not ${result.length}`);
   checkCrc(crc32(result), entry, fail);

@@ -100,6 +100,21 @@ describe('bundles', () => {
     assert.deepEqual(odd, []);
   });
 
+  it('errors keep their names when everything else loses its own', async () => {
+    const { outputFiles } = await build({
+      ...{ entryPoints: [`${ROOT}src/errors.ts`], bundle: true, format: 'esm', minify: true, write: false },
+    });
+    const exported: Record<string, unknown> = await import(
+      `data:text/javascript,${encodeURIComponent(outputFiles[0]!.text)}`
+    );
+    const classes = Object.entries(exported).filter(([name]) => name.endsWith('Error'));
+    assert.ok(classes.length >= 10);
+    for (const [name, value] of classes) {
+      const error = new (value as new (facts: object) => Error)({ rule: 'some-rule', detail: 'x' });
+      assert.deepEqual([error.name, String(error)], [name, `${name}: some-rule: x`]);
+    }
+  });
+
   it('would notice a node: import', async () => {
     await assert.rejects(bundle('node.ts'), /node:fs/);
   });
