@@ -46,8 +46,8 @@ const F16_LIMIT = 2 ** 25;
 /** Panels of 8 columns that one chunk takes. */
 function panelsPerChunk({ m, k, n, b }: Product): number {
   const stepBytes = b.format === 'f32' ? 32 : b.format === 'int8' ? 8 : 16;
-  const wanted = m > STREAM_ROWS ? CHUNK_PANELS : Math.round(CHUNK_BYTES / (k * stepBytes));
-  return Math.min(Math.max(1, wanted), Math.ceil(n / 8));
+  const wanted = m > STREAM_ROWS ? CHUNK_PANELS : Math.round(CHUNK_BYTES / (k * stepBytes) / 4) * 4;
+  return Math.min(Math.max(4, wanted), Math.ceil(n / 8));
 }
 
 /** A in tiles of rows (assembly/pack.ts). A single row is its own tile. */

@@ -4,7 +4,7 @@
 import { maxLanes } from './math';
 import { param, paramInt } from './memory-map';
 import { packRows } from './pack';
-import { biasOf, copyColumns, touch } from './target';
+import { biasOf, copyColumns, panelAt, touch } from './target';
 import { streamInt8, tileInt16, tileInt8 } from './tiles';
 
 /** Rows of a full tile: 15 registers hold 10 sums, two vectors of weights, a pair of a row, and a product. */
@@ -100,8 +100,7 @@ function widenWords(b: usize, wide: usize, pairs: i32): void {
 function multiplyBlock(row0: i32, m: i32, few: bool, p: i32, k0: i32, spare: usize): void {
   const all = (paramInt(2) + 1) >> 1, j0 = k0 >> 1, pairs = min(K_BLOCK >> 1, all - j0);
   const panel = param(3) + (<usize>(p * all + j0) << 4), sums = spare + (<usize>m << 5), wide = sums + TILE_BYTES;
-  if (few) touch(panel, <usize>pairs << 4, sums);
-  else widenWords(panel, wide, pairs);
+  if (!few) widenWords(panel, wide, pairs);
   for (let i = 0; i < m; i += INT8_TILE_ROWS) {
     const rows = min(INT8_TILE_ROWS, m - i), a = param(0) + (<usize>((row0 + i) * all + j0 * rows) << 2);
     if (few) tileInt8(rows, a, panel, sums, pairs);
@@ -110,25 +109,16 @@ function multiplyBlock(row0: i32, m: i32, few: bool, p: i32, k0: i32, spare: usi
   }
 }
 
-/** The exact sums of a single row and a block of two panels, `next` bytes apart, at `sums` [2, 8]. */
-function streamPair(a: usize, b: usize, next: usize, sums: usize, pairs: i32): void {
-  const even = pairs & ~1, rest = sums + 64;
-  streamInt8(a, b, next, sums, even);
-  if (pairs == even) return;
-  tileInt8(1, a + (<usize>even << 2), b + (<usize>even << 4), rest, 1);
-  tileInt8(1, a + (<usize>even << 2), b + (<usize>even << 4) + next, rest + 32, 1);
-  for (let j: usize = 0; j < 64; j += 16) v128.store(sums + j, i32x4.add(v128.load(sums + j), v128.load(rest + j)));
-}
-
-/** A single row against panels p0 to p1, two at a time. */
+/** A single row against panels p0 to p1, four at a time as in stream.ts. */
 function streamRow(p0: i32, p1: i32, spare: usize): void {
   const all = (paramInt(2) + 1) >> 1, panel = <usize>all << 4, sums = spare + 32;
-  for (let p = p0; p < p1; p += 2) {
-    const b = param(3) + <usize>p * panel, next = p + 1 < p1 ? panel : 0;
+  for (let p = p0; p < p1; p += 4) {
+    const count = min(4, p1 - p), first = param(3) + <usize>p * panel;
+    const second = panelAt(1, count) * panel, third = panelAt(2, count) * panel, fourth = panelAt(3, count) * panel;
     for (let j = 0; j < all; j += K_BLOCK >> 1) {
-      streamPair(param(0) + (<usize>j << 2), b + (<usize>j << 4), next, sums, min(K_BLOCK >> 1, all - j));
-      scaleTile(sums, 0, 1, p, j << 1, spare);
-      if (next) scaleTile(sums + 32, 0, 1, p + 1, j << 1, spare);
+      const b = first + (<usize>j << 4), pairs = min(K_BLOCK >> 1, all - j);
+      streamInt8(param(0) + (<usize>j << 2), b, b + second, b + third, b + fourth, sums, pairs);
+      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), 0, 1, p + i, j << 1, spare);
     }
   }
 }
@@ -139,11 +129,16 @@ function streamRow(p0: i32, p1: i32, spare: usize): void {
  * memory, and widen it in registers; many take all panels for one block of k, so that this block of A stays in the cache.
  */
 export function multiplyInt8(row0: i32, m: i32, few: bool, p0: i32, p1: i32, spare: usize): void {
-  const k = paramInt(2);
+  const k = paramInt(2), sink = spare + (<usize>m << 5);
   if (m == 1 && few) return streamRow(p0, p1, spare);
   if (few) {
-    for (let p = p0; p < p1; p++) {
-      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyBlock(row0, m, few, p, k0, spare);
+    const panel = <usize>((k + 1) >> 1) << 4;
+    for (let p = p0; p < p1; p += 4) {
+      const count = min(4, p1 - p);
+      for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
+        touch(param(3) + <usize>p * panel + (<usize>k0 << 3), panel, count, <usize>min(K_BLOCK, k - k0) << 3, sink);
+        for (let i = 0; i < count; i++) multiplyBlock(row0, m, few, p + i, k0, spare);
+      }
     }
   } else {
     for (let k0 = 0; k0 < k; k0 += K_BLOCK) {

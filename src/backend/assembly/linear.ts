@@ -4,8 +4,8 @@ import { map } from './elementwise';
 import { multiplyInt8 } from './int8';
 import { param, paramInt } from './memory-map';
 import { multiply } from './multiply';
-import { F32, INT8, packTiles, packTilesTransposed } from './pack';
-import { streamRow16, streamRow32 } from './stream';
+import { INT8, packTiles, packTilesTransposed } from './pack';
+import { streamRow } from './stream';
 
 /** Up to this many rows the weights are read once and decoded in registers; above, they are widened first. */
 const STREAM_ROWS: i32 = 8;
@@ -32,8 +32,7 @@ export function linearJob(chunk: i32, thread: i32): void {
   const tiles = param(0) + (<usize>row0 * <usize>k << 2);
   if (format == INT8) multiplyInt8(row0, rows, few, p0, p1, spare);
   else if (m > 1) multiply(tiles, rows, k, w, format, few, n, p0, p1, c, ldc, bias, spare);
-  else if (format == F32) streamRow32(tiles, k, w, n, p0, p1, c, bias, spare);
-  else streamRow16(tiles, k, w, format, n, p0, p1, c, bias, spare);
+  else streamRow(tiles, k, w, format, n, p0, p1, c, bias, spare);
   activate(paramInt(10), c, ldc, rows, p0, p1, n);
 }
 

@@ -47,7 +47,6 @@ function multiplyBlock(
   const kb = min(K_BLOCK, k - k0), columns = min(8, n - (p << 3)), wide = spare + (<usize>m << 5), sums = wide + K_BLOCK * 32;
   const step: usize = format == F32 ? 32 : 16, panel = w + <usize>(p * k + k0) * step;
   const at = c + (<usize>p << 5), bp = biasOf(bias, p), widening = format != F32 && !few;
-  if (few) touch(panel, <usize>kb * step, sums);
   if (widening) widenPanel16(format, panel, wide, kb);
   const b = widening ? wide : panel, kind = widening ? F32 : format;
   if (columns == 8) return multiplyPanel(kind, tiles, m, k, k0, kb, b, at, ldc, bp, sums);
@@ -66,8 +65,13 @@ export function multiply(
   spare: usize,
 ): void {
   if (few) {
-    for (let p = p0; p < p1; p++) {
-      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyBlock(tiles, m, k, w, format, few, n, p, k0, c, ldc, bias, spare);
+    const step: usize = format == F32 ? 32 : 16, panel = <usize>k * step;
+    for (let p = p0; p < p1; p += 4) {
+      const count = min(4, p1 - p);
+      for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
+        touch(w + <usize>p * panel + <usize>k0 * step, panel, count, <usize>min(K_BLOCK, k - k0) * step, spare + (<usize>m << 5));
+        for (let i = 0; i < count; i++) multiplyBlock(tiles, m, k, w, format, few, n, p + i, k0, c, ldc, bias, spare);
+      }
     }
   } else {
     for (let k0 = 0; k0 < k; k0 += K_BLOCK) {

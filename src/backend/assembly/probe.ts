@@ -51,19 +51,28 @@ export function peakDots(turns: i32): void {
   v128.store(RESULT, i, 128); v128.store(RESULT, j, 144); v128.store(RESULT, k, 160); v128.store(RESULT, l, 176);
 }
 
-/** Reads `bytes` (a multiple of 128) and adds them up: the memory's read bandwidth. */
+/** Reads `bytes` (a multiple of 256), at four places at once, and adds them up: the memory's read bandwidth. */
 export function readAll(at: usize, bytes: usize): f32 {
-  const end = at + bytes;
+  const part = bytes >> 2, end = at + part;
   let a = f32x4.splat(0), b = a, c = a, d = a, e = a, f = a, g = a, h = a;
-  for (; at < end; at += 128) {
+  for (let second = at + part, third = second + part, fourth = third + part; at < end;) {
     a = f32x4.add(a, v128.load(at));
     b = f32x4.add(b, v128.load(at, 16));
     c = f32x4.add(c, v128.load(at, 32));
     d = f32x4.add(d, v128.load(at, 48));
-    e = f32x4.add(e, v128.load(at, 64));
-    f = f32x4.add(f, v128.load(at, 80));
-    g = f32x4.add(g, v128.load(at, 96));
-    h = f32x4.add(h, v128.load(at, 112));
+    e = f32x4.add(e, v128.load(second));
+    f = f32x4.add(f, v128.load(second, 16));
+    g = f32x4.add(g, v128.load(second, 32));
+    h = f32x4.add(h, v128.load(second, 48));
+    a = f32x4.add(a, v128.load(third));
+    b = f32x4.add(b, v128.load(third, 16));
+    c = f32x4.add(c, v128.load(third, 32));
+    d = f32x4.add(d, v128.load(third, 48));
+    e = f32x4.add(e, v128.load(fourth));
+    f = f32x4.add(f, v128.load(fourth, 16));
+    g = f32x4.add(g, v128.load(fourth, 32));
+    h = f32x4.add(h, v128.load(fourth, 48));
+    at += 64, second += 64, third += 64, fourth += 64;
   }
   return sumLanes(f32x4.add(f32x4.add(f32x4.add(a, b), f32x4.add(c, d)), f32x4.add(f32x4.add(e, f), f32x4.add(g, h))));
 }

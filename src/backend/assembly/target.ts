@@ -10,11 +10,15 @@ export const ZEROS: usize = memory.data<f32>([0, 0, 0, 0, 0, 0, 0, 0], 16);
   return bias ? bias + (<usize>p << 5) : ZEROS;
 }
 
-/** c[8] = a + b + bias, all eight numbers each and from memory, see tiles.mjs. */
-@inline export function addThree(a: usize, b: usize, bias: usize, c: usize): void {
-  for (let i: usize = 0; i < 32; i += 16) {
-    v128.store(c + i, f32x4.add(f32x4.add(v128.load(a + i), v128.load(b + i)), v128.load(bias + i)));
-  }
+/** c[8] = a + b, from memory and into memory, see tiles.mjs. */
+@inline export function addTwo(a: usize, b: usize, c: usize): void {
+  v128.store(c, f32x4.add(v128.load(a), v128.load(b)));
+  v128.store(c, f32x4.add(v128.load(a, 16), v128.load(b, 16)), 16);
+}
+
+/** Panel i of `count` that are read together, or the last one. */
+@inline export function panelAt(i: i32, count: i32): usize {
+  return <usize>min(i, count - 1);
 }
 
 /** The first `columns` (1 to 7) of [m, 8] into C. */
@@ -26,11 +30,15 @@ export function copyColumns(s: usize, c: usize, ldc: usize, m: i32, columns: i32
 }
 
 /**
- * Brings `bytes` from `at` on into the cache, and leaves something at `sink`. A processor has as many cache lines on their way from
- * memory as there are loads among its next few hundred instructions: here one to a line, inside a product one to dozens.
+ * Brings `bytes` of each of `count` (1 to 4) panels, `panel` bytes apart, from `at` on into the cache, and leaves something at
+ * `sink`. A processor has as many cache lines on their way from memory as there are loads among its next few hundred
+ * instructions: here one to a line, inside a product of several rows one to dozens.
  */
-export function touch(at: usize, bytes: usize, sink: usize): void {
+export function touch(at: usize, panel: usize, count: i32, bytes: usize, sink: usize): void {
+  const second = panelAt(1, count) * panel, third = panelAt(2, count) * panel, fourth = panelAt(3, count) * panel;
   let all: i32 = 0;
-  for (const end = at + bytes; at < end; at += 64) all |= load<i32>(at);
+  for (const end = at + bytes; at < end; at += 64) {
+    all |= load<i32>(at) | load<i32>(at + second) | load<i32>(at + third) | load<i32>(at + fourth);
+  }
   store<i32>(sink, all);
 }

@@ -64,62 +64,44 @@ ${each(rows, (i) => `  v128.store(c, l${i}); v128.store(c, h${i}, 16);${i + 1 < 
 `;
 }
 
-/** Four interleaved partial sums of x[k] · panel for a single row, added to what stands at `sums` [4, 8]. k is a multiple of 4. */
-function streamFour(format) {
-  const { bytes } = FORMATS[format];
-  const step = (u) => `${loadStep(format, u * bytes, `_${u}`)}
-    const x${u} = v128.load_splat<f32>(a, ${u * 4}); p${u} = fma(x${u}, l_${u}, p${u}); q${u} = fma(x${u}, h_${u}, q${u});`;
-  return `
-export function stream${format}(a: usize, b: usize, sums: usize, k: i32): void {
-${each(4, (u) => `  let p${u} = v128.load(sums, ${u * 32}), q${u} = v128.load(sums, ${u * 32 + 16});`)}
-  const end = b + <usize>k * ${bytes};
-  for (; b < end; b += ${4 * bytes}, a += 16) {
-${each(4, step)}
-  }
-${each(4, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, ${u * 32 + 16});`)}
-}
-`;
-}
-
 /**
- * x[k] · two panels, `next` bytes apart, for a single row, added to what stands at `sums` [2, 8]. k is even. Sharing x between two
+ * x[k] · four panels, at b, c, d and e, for a single row, added to what stands at `sums` [4, 8]. k is even. Sharing x between the
  * panels saves instructions: the fewer there are to a byte, the more bytes a processor has on their way from memory at once.
  */
-function streamTwo(format) {
+function streamPanels(format) {
   const { bytes } = FORMATS[format];
-  const step = (u) => `${loadStep(format, u * bytes, `_${u}`)}
-    const x${u} = v128.load_splat<f32>(a, ${u * 4}); p0 = fma(x${u}, l_${u}, p0); q0 = fma(x${u}, h_${u}, q0);
-${loadStep(format, u * bytes, `_${u + 2}`).replaceAll('(b,', '(c,')}
-    p1 = fma(x${u}, l_${u + 2}, p1); q1 = fma(x${u}, h_${u + 2}, q1);`;
+  const panels = ['b', 'c', 'd', 'e'];
+  const add = (panel, p, u) => `${loadStep(format, u * bytes, `_${p}_${u}`).replaceAll('(b,', `(${panel},`)}
+    p${p} = fma(x${u}, l_${p}_${u}, p${p}); q${p} = fma(x${u}, h_${p}_${u}, q${p});`;
+  const step = (u) => `    const x${u} = v128.load_splat<f32>(a, ${u * 4});
+${panels.map((panel, p) => add(panel, p, u)).join('\n')}`;
+  const next = (pointer) => `${pointer} += ${2 * bytes}`;
   return `
-export function stream${format}(a: usize, b: usize, next: usize, sums: usize, k: i32): void {
-${constants(format)}${each(2, (u) => `  let p${u} = v128.load(sums, ${u * 32}), q${u} = v128.load(sums, ${u * 32 + 16});`)}
+export function stream${format}(a: usize, b: usize, c: usize, d: usize, e: usize, sums: usize, k: i32): void {
+${constants(format)}${each(4, (p) => `  let p${p} = v128.load(sums, ${p * 32}), q${p} = v128.load(sums, ${p * 32 + 16});`)}
   const end = b + <usize>k * ${bytes};
-  let c = b + next;
-  for (; b < end; b += ${2 * bytes}, c += ${2 * bytes}, a += 8) {
+  for (; b < end; ${panels.map(next).join(', ')}, a += 8) {
 ${each(2, step)}
   }
-${each(2, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, ${u * 32 + 16});`)}
+${each(4, (p) => `  v128.store(sums, p${p}, ${p * 32}); v128.store(sums, q${p}, ${p * 32 + 16});`)}
 }
 `;
 }
 
-/** One row against two panels of int8 weights, `next` bytes apart; the sums are left at `sums` [2, 8]. `pairs` is even. */
+/** One row of pairs against four panels of int8 weights; the exact sums are left at `sums` [4, 8]. */
 const int8Stream = () => {
-  const add = (sum, u, pointer, at) =>
-    `${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(x${u}, v128.load_ext<i8>(${pointer}, ${at})));`;
-  const step = (u) => `    const x${u} = v128.load_splat<i32>(a, ${u * 4});
-    ${add('p0', u, 'b', u * 16)} ${add('q0', u, 'b', u * 16 + 8)}
-    ${add('p1', u, 'c', u * 16)} ${add('q1', u, 'c', u * 16 + 8)}`;
+  const panels = ['b', 'c', 'd', 'e'];
+  const add = (sum, panel, at) =>
+    `${sum} = i32x4.add(${sum}, i32x4.dot_i16x8_s(x, v128.load_ext<i8>(${panel}, ${at})));`;
   return `
-export function streamInt8(a: usize, b: usize, next: usize, sums: usize, pairs: i32): void {
-${each(2, (u) => `  let p${u} = v128.load(ZEROS), q${u} = v128.load(ZEROS);`)}
+export function streamInt8(a: usize, b: usize, c: usize, d: usize, e: usize, sums: usize, pairs: i32): void {
+${each(4, (p) => `  let p${p} = v128.load(ZEROS), q${p} = v128.load(ZEROS);`)}
   const end = b + (<usize>pairs << 4);
-  let c = b + next;
-  for (; b < end; b += 32, c += 32, a += 8) {
-${each(2, step)}
+  for (; b < end; b += 16, c += 16, d += 16, e += 16, a += 4) {
+    const x = v128.load_splat<i32>(a);
+${panels.map((panel, p) => `    ${add(`p${p}`, panel, 0)} ${add(`q${p}`, panel, 8)}`).join('\n')}
   }
-${each(2, (u) => `  v128.store(sums, p${u}, ${u * 32}); v128.store(sums, q${u}, ${u * 32 + 16});`)}
+${each(4, (p) => `  v128.store(sums, p${p}, ${p * 32}); v128.store(sums, q${p}, ${p * 32 + 16});`)}
 }
 `;
 };
@@ -181,7 +163,7 @@ const MASKS: usize = memory.data<u32>([
   for (const format of Object.keys(FORMATS)) {
     parts.push(...range(MAX_ROWS).map((i) => tile(format, i + 1)));
     parts.push(choose(`tile${format}`, parameters, 'a, b, c, ldc, k, base, step', MAX_ROWS));
-    parts.push(format === 'F32' ? streamFour(format) : streamTwo(format));
+    parts.push(streamPanels(format));
   }
   for (const format of Object.keys(WORDS)) {
     parts.push(...range(MAX_INTEGER_ROWS).map((i) => integerTile(format, i + 1)));
