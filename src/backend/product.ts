@@ -55,7 +55,16 @@ function packLeft(backend: SimdBackend, { m, k, a, lda, transposed = false }: Pr
   if (m === 1 && !transposed) return a;
   const tiles = backend.scratch(m * k * 4);
   const perChunk = tileRows * 8;
-  backend.pool.run(JOB.packTiles, Math.ceil(m / perChunk), [a, lda, tiles, m, k, transposed ? 1 : 0, perChunk]);
+  backend.pool.run(JOB.packTiles, Math.ceil(m / perChunk), [
+    a,
+    lda,
+    tiles,
+    m,
+    k,
+    transposed ? 1 : 0,
+    perChunk,
+    tileRows,
+  ]);
   return tiles;
 }
 
@@ -95,7 +104,9 @@ function fillWithBias(backend: SimdBackend, { m, n, c, ldc, bias = 0, activation
 
 function multiplyFloats(backend: SimdBackend, product: Product): void {
   const { m, k, b } = product;
-  const tileRows = backend.kernels.tileRows();
+  const highest = backend.kernels.tileRows();
+  // Tiles of one height: 8 rows are two tiles of 4, not one of 6 and one of 2, whose sums would wait for each other.
+  const tileRows = Math.ceil(m / Math.ceil(m / highest));
   let tiles = packLeft(backend, product, tileRows);
   let panels = b;
   if (b.format === 'int8') panels = widened(backend, product);
@@ -138,7 +149,7 @@ function runLinear(
   const parameters = [
     ...[tiles, m, k, panels.address, FORMAT[panels.format], panels.scales, n, c, ldc, bias],
     ...[activation === undefined ? -1 : UNARY[activation], scratch, perThread, perChunk, blockRows, chunksPerBlock],
-    rowScales,
+    ...[rowScales, tileRows],
   ];
   backend.pool.run(JOB.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
 }

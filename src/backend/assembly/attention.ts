@@ -3,7 +3,7 @@
 
 import { fma, keepLanes, storeLanes } from './math';
 import { param, paramFloat, paramInt } from './memory-map';
-import { F32, packPanels, packRows, packTiles } from './pack';
+import { F32, packPanels, packRows, packTiles, TILE_ROWS } from './pack';
 import { multiply } from './multiply';
 import { exponentials, scale } from './rows';
 
@@ -178,18 +178,18 @@ function blocked(row: i32, head: i32, picture: i32, scratch: usize): void {
   const q = part(param(0), row, head, T);
   for (let t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
     const rows = min(QUERY_BLOCK, T - t0);
-    packTiles(q + (<usize>t0 * <usize>K << 2), <usize>K << 2, tiles, 0, rows, K);
+    packTiles(q + (<usize>t0 * <usize>K << 2), <usize>K << 2, tiles, 0, rows, K, TILE_ROWS);
     scale(tiles, (rows * K + 3) & ~3, paramFloat(17));
-    multiply(tiles, rows, K, keys, F32, false, columns, 0, columns >> 3, scores, scoreStep, 0, spare);
+    multiply(tiles, rows, TILE_ROWS, K, keys, F32, false, columns, 0, columns >> 3, scores, scoreStep, 0, spare);
     for (let i = 0; i < rows; i++) {
       const at = scores + <usize>i * scoreStep;
       hidePadding(at, I, S);
       if (S) addMask(at + (<usize>whole(I) << 2), row, t0 + i);
       store<f32>(factors + (<usize>i << 2), 1 / exponentials(at, columns, columns));
     }
-    packTiles(scores, scoreStep, tiles, 0, rows, columns);
+    packTiles(scores, scoreStep, tiles, 0, rows, columns, TILE_ROWS);
     const out = output(row, head, t0), step = <usize>(H * K) << 2;
-    multiply(tiles, rows, columns, values, F32, false, K, 0, wide >> 3, out, step, 0, spare);
+    multiply(tiles, rows, TILE_ROWS, columns, values, F32, false, K, 0, wide >> 3, out, step, 0, spare);
     for (let i = 0; i < rows; i++) {
       const at = out + <usize>i * step;
       scaleInto(at, at, K, load<f32>(factors + (<usize>i << 2)));

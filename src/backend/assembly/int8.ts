@@ -1,7 +1,6 @@
 // Products against int8 weights: the rows are rounded to 16 bits, and a block of k is summed exactly in integers. A 16-bit dot
 // product does two multiply-adds where float32 does one, and its additions have a port of the processor more: 1.4 times as fast.
 
-import { maxLanes } from './math';
 import { param, paramInt } from './memory-map';
 import { packRows } from './pack';
 import { biasOf, copyColumns, panelAt, touch } from './target';
@@ -20,36 +19,49 @@ const TILE_BYTES: usize = 256;
 /** Rows whose numbers are all smaller count as zero: their factor would not be finite. */
 const SMALLEST: f32 = 1e-30;
 
-/** Added to a float32 of up to 2^22, leaves its nearest integer (ties to even) in the low bits; and those bits of itself. */
+/** 1.5 * 2^23: added to a float32 of up to 2^22, leaves its nearest integer (ties to even) in the low bits. */
 const ROUNDER: f32 = 12582912.0;
-const ROUNDER_BITS: i32 = 0x4b400000;
 
-/** Largest |x| of n numbers; NaN counts as infinite. */
+/** Vectors of zeros, of ROUNDER, and of the bits of a float32 but its sign; from memory as in math.ts. */
+const TABLE: usize = memory.data<u32>([
+  0, 0, 0, 0, 0x4b400000, 0x4b400000, 0x4b400000, 0x4b400000, 0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff,
+], 16);
+const INFINITE: i32 = 0x7f800000;
+
+/** Largest |x| of n numbers; NaN counts as infinite. The bits of sizes have the order of the sizes, NaN above all. */
 export function largest(x: usize, n: i32): f32 {
-  let m = f32x4.splat(0);
-  let i = 0;
-  for (; i + 4 <= n; i += 4) m = f32x4.max(m, f32x4.abs(v128.load(x + (<usize>i << 2))));
-  let r = maxLanes(m);
-  for (; i < n; i++) r = max(r, abs(load<f32>(x + (<usize>i << 2))));
-  return r == r ? r : Infinity;
+  const size = v128.load(TABLE, 32);
+  let top = v128.load(TABLE), other = v128.load(TABLE), i = 0;
+  for (; i + 8 <= n; i += 8, x += 32) {
+    top = i32x4.max_s(top, v128.and(v128.load(x), size));
+    other = i32x4.max_s(other, v128.and(v128.load(x, 16), size));
+  }
+  top = i32x4.max_s(top, other);
+  let r = max(i32x4.extract_lane(top, 0), i32x4.extract_lane(top, 1));
+  r = max(r, max(i32x4.extract_lane(top, 2), i32x4.extract_lane(top, 3)));
+  for (; i < n; i++, x += 4) r = max(r, load<i32>(x) & 0x7fffffff);
+  return r > INFINITE ? Infinity : reinterpret<f32>(r);
 }
 
 /** Four numbers times `factor`, to the nearest integer. */
-@inline function roundFour(x: v128, factor: v128): v128 {
-  const shifted = f32x4.add(f32x4.mul(x, factor), f32x4.splat(ROUNDER));
-  return i32x4.sub(shifted, i32x4.splat(ROUNDER_BITS));
+@inline function roundFour(x: v128, factor: v128, rounder: v128): v128 {
+  return i32x4.sub(f32x4.add(f32x4.mul(x, factor), rounder), rounder);
 }
 
 /** A row of k numbers as 16-bit words, an odd one filled up with 0; returns what 1 stands for: NaN where the row is not finite. */
 function roundRow(x: usize, words: usize, k: i32): f32 {
   const top = largest(x, k), factor: f32 = top < SMALLEST ? 0 : LIMIT / top, factors = f32x4.splat(factor);
+  const rounder = v128.load(TABLE, 16);
   let i = 0;
   for (; i + 8 <= k; i += 8, x += 32, words += 16) {
-    v128.store(words, i16x8.narrow_i32x4_s(roundFour(v128.load(x), factors), roundFour(v128.load(x, 16), factors)));
+    const low = roundFour(v128.load(x), factors, rounder), high = roundFour(v128.load(x, 16), factors, rounder);
+    v128.store(words, i16x8.narrow_i32x4_s(low, high));
   }
-  for (; i < k; i++, x += 4, words += 2) store<i16>(words, <i16>(reinterpret<i32>(load<f32>(x) * factor + ROUNDER) - ROUNDER_BITS));
+  for (; i < k; i++, x += 4, words += 2) {
+    store<i16>(words, <i16>(reinterpret<i32>(load<f32>(x) * factor + ROUNDER) - reinterpret<i32>(ROUNDER)));
+  }
   if (k & 1) store<i16>(words, 0);
-  return top < Infinity ? (top < SMALLEST ? 0 : top / LIMIT) : NaN;
+  return top < SMALLEST ? 0 : top < Infinity ? top / LIMIT : NaN;
 }
 
 /**
@@ -123,26 +135,28 @@ function streamRow(p0: i32, p1: i32, spare: usize): void {
   }
 }
 
+/** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiplyInt8`. */
+@inline function multiplyFour(row0: i32, m: i32, few: bool, p: i32, p1: i32, k0: i32, spare: usize): void {
+  const all = (paramInt(2) + 1) >> 1, panel = <usize>all << 4, count = min(4, p1 - p), pairs = min(K_BLOCK >> 1, all - (k0 >> 1));
+  touch(param(3) + <usize>p * panel + (<usize>k0 << 3), panel, count, <usize>pairs << 4, spare + (<usize>m << 5));
+  for (let i = 0; i < count; i++) multiplyBlock(row0, m, few, p + i, k0, spare);
+}
+
 /**
  * `m` rows from row0 on against panels p0 to p1, all in the parameters of `linearJob`. `spare` holds m * 32 bytes for a last panel
  * that C has no room for, a tile of sums, and a widened block. `few` rows read each panel from front to back, as it comes from
  * memory, and widen it in registers; many take all panels for one block of k, so that this block of A stays in the cache.
  */
 export function multiplyInt8(row0: i32, m: i32, few: bool, p0: i32, p1: i32, spare: usize): void {
-  const k = paramInt(2), sink = spare + (<usize>m << 5);
+  const k = paramInt(2);
   if (m == 1 && few) return streamRow(p0, p1, spare);
   if (few) {
-    const panel = <usize>((k + 1) >> 1) << 4;
     for (let p = p0; p < p1; p += 4) {
-      const count = min(4, p1 - p);
-      for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
-        touch(param(3) + <usize>p * panel + (<usize>k0 << 3), panel, count, <usize>min(K_BLOCK, k - k0) << 3, sink);
-        for (let i = 0; i < count; i++) multiplyBlock(row0, m, few, p + i, k0, spare);
-      }
+      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyFour(row0, m, few, p, p1, k0, spare);
     }
   } else {
     for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
-      for (let p = p0; p < p1; p++) multiplyBlock(row0, m, few, p, k0, spare);
+      for (let p = p0; p < p1; p += 4) multiplyFour(row0, m, few, p, p1, k0, spare);
     }
   }
 }

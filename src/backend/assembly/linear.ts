@@ -10,17 +10,17 @@ import { streamRow } from './stream';
 /** Up to this many rows the weights are read once and decoded in registers; above, they are widened first. */
 const STREAM_ROWS: i32 = 8;
 
-/** Job: parameters a, lda, target, m, k, transposed, rows in a chunk (a multiple of TILE_ROWS). Packs A into tiles. */
+/** Job: parameters a, lda, target, m, k, transposed, rows in a chunk, and in a tile. Packs A into tiles. */
 export function packTilesJob(chunk: i32): void {
   const from = chunk * paramInt(6), to = min(from + paramInt(6), paramInt(3));
-  if (paramInt(5)) packTilesTransposed(param(0), param(1), param(2), from, to, paramInt(4));
-  else packTiles(param(0), param(1), param(2), from, to, paramInt(4));
+  if (paramInt(5)) packTilesTransposed(param(0), param(1), param(2), from, to, paramInt(4), paramInt(7));
+  else packTiles(param(0), param(1), param(2), from, to, paramInt(4), paramInt(7));
 }
 
 /**
  * Job: parameters tiles, m, k, weights, format, scales, n, c, ldc, bias (or 0), activation (-1 or a number of `map`), scratch,
  * bytes of scratch per thread, panels in a chunk, rows in a block (whole tiles), chunks in a block, scales of the rows (for int8,
- * whose tiles come from `roundTilesJob`).
+ * whose tiles come from `roundTilesJob`), rows in a tile.
  */
 export function linearJob(chunk: i32, thread: i32): void {
   const m = paramInt(1), k = paramInt(2), w = param(3), format = paramInt(4), n = paramInt(6), ldc = param(8), bias = param(9);
@@ -31,7 +31,7 @@ export function linearJob(chunk: i32, thread: i32): void {
   const c = param(7) + <usize>row0 * ldc;
   const tiles = param(0) + (<usize>row0 * <usize>k << 2);
   if (format == INT8) multiplyInt8(row0, rows, few, p0, p1, spare);
-  else if (m > 1) multiply(tiles, rows, k, w, format, few, n, p0, p1, c, ldc, bias, spare);
+  else if (m > 1) multiply(tiles, rows, paramInt(17), k, w, format, few, n, p0, p1, c, ldc, bias, spare);
   else streamRow(tiles, k, w, format, n, p0, p1, c, bias, spare);
   activate(paramInt(10), c, ldc, rows, p0, p1, n);
 }

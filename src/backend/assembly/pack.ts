@@ -6,7 +6,7 @@
 //   f16   as bf16, each word with its exponent counted from 2^-25, so that every finite number below 128, subnormal ones included,
 //         becomes a normal float32 by shifting alone: a processor takes 150 cycles for a subnormal operand
 //   int8  [k / 2][8][2]             pairs of k, as the 16-bit dot product takes them; an odd k is filled up with zero
-// Left-hand side: tiles of TILE_ROWS rows (fewer in the last), each [k][rows] float32.
+// Left-hand side: tiles of up to TILE_ROWS rows, all of one height (the last may be lower), each [k][rows] float32.
 
 /** Rows of a full tile: 15 registers hold 12 + 3 with a fused multiply-add, 10 + 4 where a product needs one of its own. */
 export const TILE_ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
@@ -80,18 +80,18 @@ export function packRows(a: usize, lda: usize, d: usize, rows: i32, columns: i32
   for (; r < columns; r++) packOne(0, d + (<usize>r << 2), width, k);
 }
 
-/** Rows `from` to `to` (from a multiple of TILE_ROWS) of A [m, k] as tiles; the tiles begin at `d` for row 0. */
-export function packTiles(a: usize, lda: usize, d: usize, from: i32, to: i32, k: i32): void {
-  for (let i = from; i < to; i += TILE_ROWS) {
-    const rows = min(TILE_ROWS, to - i);
+/** Rows `from` to `to` (from a multiple of `height`) of A [m, k] as tiles of `height` rows; the tiles begin at `d` for row 0. */
+export function packTiles(a: usize, lda: usize, d: usize, from: i32, to: i32, k: i32, height: i32): void {
+  for (let i = from; i < to; i += height) {
+    const rows = min(height, to - i);
     packRows(a + <usize>i * lda, lda, d + (<usize>i * <usize>k << 2), rows, rows, k);
   }
 }
 
 /** The same for A given as its transpose [k, m]. */
-export function packTilesTransposed(a: usize, lda: usize, d: usize, from: i32, to: i32, k: i32): void {
-  for (let i = from; i < to; i += TILE_ROWS) {
-    const rows = min(TILE_ROWS, to - i);
+export function packTilesTransposed(a: usize, lda: usize, d: usize, from: i32, to: i32, k: i32, height: i32): void {
+  for (let i = from; i < to; i += height) {
+    const rows = min(height, to - i);
     let t = d + (<usize>i * <usize>k << 2), s = a + (<usize>i << 2);
     for (let j = 0; j < k; j++, s += lda) {
       for (let r = 0; r < rows; r++, t += 4) store<f32>(t, load<f32>(s + (<usize>r << 2)));
