@@ -78,6 +78,8 @@ function checkBackend(): void {
 async function useBackend(name: string): Promise<void> {
   const started = await setBackend(name).catch((cause: unknown) => cause); // tfjs throws for a name that is not registered
   if (started === true) return;
-  const detail = 'it is not registered or does not start; import its package first';
+  const detail = Object.hasOwn(engine().registryFactory, name)
+    ? 'it does not start; tfjs has said why on the console'
+    : 'it is not registered; import its package first (simd: call registerSimdBackend)';
   throw new BackendError({ place: name, rule: 'backend-failed', detail, cause: started });
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getBackend } from '@tensorflow/tfjs-core';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import type { ModelFiles } from '../../src/node.js';
 import { fromBytes, loadGit, loadImage2Text, TokenizerError, WeightError } from '../../src/node.js';
@@ -76,4 +77,10 @@ describe('checkpoints that are not quite right', () => {
         ),
       ));
   }
+
+  it('a backend that is not registered is said to be so, and the present one stays', async () => {
+    const loading = loadImage2Text(altered({}), { backend: 'abacus' });
+    await assert.rejects(loading, /^BackendError: abacus: backend-failed: it is not registered/);
+    assert.equal(getBackend(), 'wasm');
+  });
 });
