@@ -26,7 +26,14 @@ export interface Spec {
   readonly values: number[];
 }
 
-export const make = ({ shape, dtype, values }: Spec): tf.Tensor => tf.tensor(values, shape, dtype);
+/** A tensor of strings. */
+export interface StringSpec {
+  readonly shape: number[];
+  readonly dtype: 'string';
+  readonly values: string[];
+}
+
+export const make = ({ shape, dtype, values }: Spec | StringSpec): tf.Tensor => tf.tensor(values, shape, dtype);
 
 /** A shape of up to `maxRank` small dimensions; about one in twelve is empty. */
 export const shapes = (maxRank: number, minRank = 0, most = 7): fc.Arbitrary<number[]> =>
@@ -62,7 +69,11 @@ export function specs(
 
 type Result = { shape: number[]; dtype: string; values: ArrayLike<number> };
 
-async function evaluate(backend: string, inputs: readonly Spec[], run: (...x: tf.Tensor[]) => tf.Tensor | tf.Tensor[]) {
+async function evaluate(
+  backend: string,
+  inputs: readonly (Spec | StringSpec)[],
+  run: (...x: tf.Tensor[]) => tf.Tensor | tf.Tensor[],
+) {
   await tf.setBackend(backend);
   const before = tf.memory().numTensors;
   const tensors = inputs.map(make);
@@ -85,7 +96,7 @@ async function evaluate(backend: string, inputs: readonly Spec[], run: (...x: tf
 /** Does `run` give the same on `backend` as on tfjs's cpu backend, within `tolerance` relative to max(1, |expected|)? */
 export async function sameAsCpu(
   backend: string,
-  inputs: readonly Spec[],
+  inputs: readonly (Spec | StringSpec)[],
   run: (...x: tf.Tensor[]) => tf.Tensor | tf.Tensor[],
   tolerance = 0,
 ): Promise<void> {

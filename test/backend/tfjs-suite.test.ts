@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import type { SimdBackendOptions } from '../../src/backend/index.js';
 import { ROOT, readJson } from '../support/fixtures.js';
-import { bundleSuite, type Outcome, runSuite } from './tfjs-suite/run-suite.js';
+import { bundleProgram, type Outcome, runProgram } from './tfjs-suite/run-suite.js';
 
 /** Specs that cannot pass, why, and what each of them must say. */
 interface Exclusion {
@@ -39,13 +39,13 @@ describe('tfjs-core’s own test suite on the simd backend', () => {
   const excluded = new Set(EXCLUSIONS.flatMap(({ specs }) => specs));
   let folder = '';
   before(async () => {
-    folder = await bundleSuite();
+    folder = await bundleProgram('main.ts');
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
   for (const [name, variant] of Object.entries(VARIANTS)) {
     it(name, async () => {
-      const outcomes = await runSuite(folder, variant);
+      const outcomes = await runProgram<Outcome[]>(folder, variant);
       const count = (status: string) => outcomes.filter((outcome) => outcome.status === status).length;
       const failed = outcomes.filter(({ name, status }) => status === 'failed' && !excluded.has(name));
       const run = outcomes.length - count('pending');

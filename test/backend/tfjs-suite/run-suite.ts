@@ -15,24 +15,25 @@ export interface Outcome {
 }
 
 /**
- * A folder with the suite as one file. tfjs publishes its tests as ES modules whose imports have no extensions, which no version of
- * Node resolves; a bundle needs no resolving. `module` before `main` makes one copy of tfjs-core of it, not two.
+ * A folder with a program as one file, `program.cjs`. tfjs publishes its tests and gradients as ES modules whose imports have no
+ * extensions, which no version of Node resolves; a bundle needs no resolving. `module` before `main` makes one copy of tfjs-core of
+ * it, not two.
  */
-export async function bundleSuite(): Promise<string> {
+export async function bundleProgram(entry: string): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'tfjs-suite-'));
   await build({
-    ...{ entryPoints: [`${ROOT}test/backend/tfjs-suite/main.ts`], outfile: join(folder, 'suite.cjs') },
+    ...{ entryPoints: [`${ROOT}test/backend/tfjs-suite/${entry}`], outfile: join(folder, 'program.cjs') },
     ...{ bundle: true, platform: 'node', format: 'cjs', mainFields: ['module', 'main'], logLevel: 'error' },
     ignoreAnnotations: true, // a test file has side effects, whatever the package says
   });
   return folder;
 }
 
-/** Runs the bundle on one variant of the backend. */
-export async function runSuite(folder: string, variant: SimdBackendOptions): Promise<Outcome[]> {
+/** Runs a bundled program on one variant of the backend, and reads the results that it leaves. */
+export async function runProgram<T>(folder: string, variant: SimdBackendOptions): Promise<T> {
   const results = join(folder, 'results.json');
   rmSync(results, { force: true });
-  const options = { maxBuffer: 64 * 2 ** 20 }; // one test prints a profile of every kernel it runs
-  await promisify(execFile)(process.execPath, [join(folder, 'suite.cjs'), JSON.stringify(variant), results], options);
-  return JSON.parse(readFileSync(results, 'utf8')) as Outcome[];
+  const options = { maxBuffer: 64 * 2 ** 20 }; // one of tfjs's tests prints a profile of every kernel it runs
+  await promisify(execFile)(process.execPath, [join(folder, 'program.cjs'), JSON.stringify(variant), results], options);
+  return JSON.parse(readFileSync(results, 'utf8')) as T;
 }
