@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import type { SimdBackendOptions } from '../../src/backend/index.js';
 import { ROOT, readJson } from '../support/fixtures.js';
 import { bundleProgram, type Outcome, runProgram } from './tfjs-suite/run-suite.js';
@@ -12,6 +12,9 @@ interface Exclusion {
 }
 
 const EXCLUSIONS = readJson<Exclusion[]>(`${ROOT}test/backend/tfjs-suite/exclusions.json`);
+
+/** Where these figures are published. */
+const PAGE = readFileSync(`${ROOT}docs/backend.md`, 'utf8');
 
 /** tfjs-core 4.22.0 has 4,225 specs that run in Node, 157 of which are excluded. */
 const FEWEST_PASSED = 4068;
@@ -54,6 +57,8 @@ describe('tfjs-core’s own test suite on the simd backend', () => {
         `    ${run} specs of tfjs-core: ${count('passed')} passed, ${skipped} excluded, ${failed.length} failed`,
       );
       assert.deepEqual(failed, []);
+      const inWords = (n: number) => n.toLocaleString('en-US');
+      assert.match(PAGE, new RegExp(`All ${inWords(run)} of them[\\s\\S]*${inWords(count('passed'))} pass`));
       assert.deepEqual(doubts(outcomes), []);
       assert.ok(count('passed') >= FEWEST_PASSED, `only ${count('passed')} passed`);
     });
