@@ -4,14 +4,19 @@ import { BackendError } from '../errors.js';
 export interface KernelExports {
   /** Runs all chunks of a job in the calling thread. */
   runAlone(job: number, chunks: number): void;
-  /** Shares a job with helpers; returns the chunks that the calling thread took. `join` must follow. */
-  share(job: number, chunks: number, helpers: number): number;
-  /** Waits for helpers that are still at work. */
-  join(): void;
-  /** A worker's life; returns when it is dismissed. */
+  /** Shares a job with the helpers; returns the chunks that the calling thread took. `join` must follow. */
+  share(job: number, chunks: number): number;
+  /**
+   * Finishes a shared job. Helpers that give no sign of life for `patience` looks lose their chunk to the caller; returns how many
+   * of them have not noticed yet. The caller sleeps only where it may.
+   */
+  join(patience: number, mayNap: number): number;
+  /** How many of the first `helpers` helpers have lost their chunk and not noticed yet. */
+  busy(helpers: number): number;
+  /** Helpers with a larger number rest; below zero all of them return from `serve`. */
+  setLimit(limit: number): void;
+  /** A helper's life; returns when it is dismissed. */
   serve(thread: number, spins: number): void;
-  /** Lets all workers return. */
-  dismiss(): void;
   tileRows(): number;
   int8TileRows(): number;
   attentionScratch(rows: number, width: number, textColumns: number, imageColumns: number): number;

@@ -10,6 +10,8 @@ export interface Heap {
   alloc(bytes: number): number;
   /** Gives a block back; `bytes` as asked for. */
   free(address: number, bytes: number): void;
+  /** Keeps what is given back from now on out of use as long as `until` says so: somebody may still write to it. */
+  hold(until: () => boolean): void;
   /** Views of the whole memory, valid until the next `alloc`. */
   readonly f32: Float32Array;
   readonly i32: Int32Array;
@@ -106,7 +108,8 @@ export function createHeap(memory: WebAssembly.Memory): Heap {
     [f32, i32, u8] = [new Float32Array(buffer), new Int32Array(buffer), new Uint8Array(buffer)];
   }
 
-  function grow(bytes: number): void {
+  /** Grows by what is missing for a block of so many bytes, if the memory can. */
+  function grow(bytes: number): boolean {
     const missing = bytes - ranges.freeAt(end);
     const pages = (n: number) => Math.ceil(n / PAGE);
     for (const wanted of [Math.max(missing, GROWTH), missing]) {
@@ -115,21 +118,24 @@ export function createHeap(memory: WebAssembly.Memory): Heap {
         ranges.add(end, end + pages(wanted) * PAGE);
         end += pages(wanted) * PAGE;
         refresh();
-        return;
+        return true;
       } catch {
-        // Not so much: try exactly what is missing, then give up below.
+        // Not so much: try exactly what is missing, then give up.
       }
     }
+    return false;
+  }
+
+  function full(bytes: number): BackendError {
     const mebibytes = (n: number) => `${Math.ceil(n / 2 ** 20)} MiB`;
     const detail = `the backend's WebAssembly memory cannot grow: ${mebibytes(bytes)} wanted, ${mebibytes(used)} in use of ${mebibytes(end)}; 4 GiB is the most there can be`;
-    throw new BackendError({ place: 'simd', rule: 'memory-limit', detail });
+    return new BackendError({ place: 'simd', rule: 'memory-limit', detail });
   }
 
   function takeLarge(bytes: number): number {
-    const found = ranges.take(bytes);
-    if (found !== undefined) return found;
-    grow(bytes);
-    return ranges.take(bytes)!;
+    const found = ranges.take(bytes) ?? (grow(bytes) || heldIsFree() ? ranges.take(bytes) : undefined);
+    if (found === undefined) throw full(bytes);
+    return found;
   }
 
   function takeSmall(bytes: number): number {
@@ -142,11 +148,35 @@ export function createHeap(memory: WebAssembly.Memory): Heap {
     return free.pop()!;
   }
 
+  /** Blocks given back that must rest, and whether they still must. */
+  const held: { at: number; size: number }[] = [];
+  let holding: (() => boolean) | undefined;
+
+  function release(at: number, size: number): void {
+    if (size <= SMALL) classes.get(size)!.push(at);
+    else ranges.add(at, at + size);
+  }
+
+  function isHolding(): boolean {
+    if (holding?.() === true) return true;
+    holding = undefined;
+    for (const { at, size } of held.splice(0)) release(at, size);
+    return false;
+  }
+
+  /** Where nothing else is left: waits, a second at most, until what must rest may be used. */
+  function heldIsFree(): boolean {
+    const end = performance.now() + 1000;
+    while (holding !== undefined && isHolding() && performance.now() < end) {}
+    return holding === undefined;
+  }
+
   const blockSize = (bytes: number) => (bytes <= SMALL ? sizeClass(bytes) : Math.ceil(bytes / 4096) * 4096);
   refresh();
   return {
     alloc(bytes) {
       const size = blockSize(bytes);
+      if (holding !== undefined) isHolding();
       const at = size <= SMALL ? takeSmall(size) : takeLarge(size);
       used += size;
       return at;
@@ -154,8 +184,11 @@ export function createHeap(memory: WebAssembly.Memory): Heap {
     free(address, bytes) {
       const size = blockSize(bytes);
       used -= size;
-      if (size <= SMALL) classes.get(size)!.push(address);
-      else ranges.add(address, address + size);
+      if (holding !== undefined && isHolding()) held.push({ at: address, size });
+      else release(address, size);
+    },
+    hold(until) {
+      holding = until;
     },
     get f32() {
       return f32;

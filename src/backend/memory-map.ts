@@ -1,7 +1,13 @@
 /** Addresses that the kernels and JavaScript agree on; assembly/memory-map.ts has the other half. */
 
-/** Parameters of the current job, 256 words. */
+/** Parameters of the current job, 128 words. */
 export const PARAMETERS = 33792;
+
+/** A block for each helper; its first word is its state, 0 while it waits for a job. */
+export const HELPERS = 34816;
+export const HELPER_BYTES = 640;
+/** There is room for so many. */
+export const MOST_HELPERS = 48;
 
 /** First address of the heap. */
 export const HEAP_START = 65536;

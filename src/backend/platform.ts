@@ -20,7 +20,7 @@ interface NodeProcess {
 
 interface NodeWorker {
   unref(): void;
-  on(event: 'error', listener: (error: Error) => void): void;
+  on(event: 'error' | 'exit', listener: () => void): void;
   terminate(): Promise<number>;
 }
 
@@ -61,21 +61,26 @@ export type MakeWorker = () => Worker;
 
 /**
  * Starts a worker on `data`; undefined where the platform has none or refuses. Its failure is not the caller's: it merely does not help.
- * `makeWorker` is for browsers that must not run workers from `blob:`.
+ * `ended` is called when it is gone, where the platform tells. `makeWorker` is for browsers that must not run workers from `blob:`.
  */
-export function startHelper(data: object, makeWorker: MakeWorker = workerFromBlob): Helper | undefined {
+export function startHelper(
+  data: object,
+  ended: () => void,
+  makeWorker: MakeWorker = workerFromBlob,
+): Helper | undefined {
   const threads = builtin<WorkerThreads>('node:worker_threads');
   try {
-    return threads === undefined ? startWebWorker(data, makeWorker) : startNodeWorker(threads, data);
+    return threads === undefined ? startWebWorker(data, makeWorker) : startNodeWorker(threads, data, ended);
   } catch {
     return undefined;
   }
 }
 
-function startNodeWorker({ Worker }: WorkerThreads, workerData: object): Helper {
+function startNodeWorker({ Worker }: WorkerThreads, workerData: object, ended: () => void): Helper {
   const code = `(${SERVE})(require('node:worker_threads').workerData)`;
   const worker = new Worker(code, { eval: true, workerData, execArgv: [] });
   worker.on('error', () => {});
+  worker.on('exit', ended);
   worker.unref();
   return { started: Promise.resolve(true), stop: () => void worker.terminate() };
 }

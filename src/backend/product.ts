@@ -144,7 +144,8 @@ function runLinear(
   const chunksPerBlock = Math.ceil(Math.ceil(n / 8) / perChunk);
   const blocks = Math.ceil(m / BLOCK_ROWS);
   const blockRows = Math.ceil(m / (blocks * tileRows)) * tileRows;
-  const perThread = blockRows * 32 + WIDENED_BYTES + 512;
+  // What the kernels want, and at the end a block for the results of a chunk.
+  const perThread = blockRows * 32 * (1 + perChunk) + WIDENED_BYTES + 512;
   const scratch = backend.scratch(perThread * backend.pool.threads);
   const parameters = [
     ...[tiles, m, k, panels.address, FORMAT[panels.format], panels.scales, n, c, ldc, bias],

@@ -47,6 +47,32 @@ describe('simd: memory', () => {
     assert.equal(heap.alloc(3_200_000), Math.min(...parts));
   });
 
+  it('what is given back rests while somebody may still write to it', () => {
+    const heap = createHeap(new WebAssembly.Memory({ initial: 16, maximum: 16 }));
+    let resting = true;
+    for (const bytes of [100, 100_000]) {
+      const block = heap.alloc(bytes);
+      resting = true;
+      heap.hold(() => resting);
+      heap.free(block, bytes);
+      assert.equal(heap.stats().used, 0);
+      const other = heap.alloc(bytes);
+      assert.notEqual(other, block);
+      resting = false;
+      heap.free(other, bytes);
+      const again = [heap.alloc(bytes), heap.alloc(bytes)];
+      assert.ok(again.includes(block));
+      for (const at of again) heap.free(at, bytes);
+    }
+    // A memory that is full waits for it.
+    const all = heap.alloc(600_000);
+    const end = performance.now() + 20;
+    heap.hold(() => performance.now() < end);
+    heap.free(all, 600_000);
+    assert.equal(heap.alloc(600_000), all);
+    assert.ok(performance.now() >= end);
+  });
+
   it('memory grows beneath live tensors, shared or not', async () => {
     for (const variant of ['simd', 'simd-plain-unshared']) {
       await useVariant(variant);

@@ -1,6 +1,7 @@
 // softmax(q · kT / sqrt(K) + mask) · v for one row of the batch and one head at a time, over the columns of a picture and those of
 // a text without joining them in memory.
 
+import { beat, commit, worksApart } from './helper';
 import { fma, keepLanes, storeLanes } from './math';
 import { param, paramFloat, paramInt } from './memory-map';
 import { F32, packPanels, packRows, packTiles, TILE_ROWS } from './pack';
@@ -20,10 +21,10 @@ const DIRECT_ROWS: i32 = 8;
 
 /** Bytes of scratch that one thread needs; also asked by JavaScript. */
 export function attentionScratch(rows: i32, width: i32, textColumns: i32, imageColumns: i32): usize {
-  const columns = whole(textColumns) + whole(imageColumns);
-  if (rows < DIRECT_ROWS) return <usize>(columns + 2 * whole(width)) * 4 + 64;
+  const columns = whole(textColumns) + whole(imageColumns), own = rows * width;
+  if (rows < DIRECT_ROWS) return <usize>(columns + 2 * whole(width) + own) * 4 + 64;
   const panels = columns * whole(width) * 2;
-  return <usize>(panels + QUERY_BLOCK * (2 * columns + whole(width) + 24) + 768 * 8) * 4 + 64;
+  return <usize>(panels + QUERY_BLOCK * (2 * columns + whole(width) + 24) + 768 * 8 + own) * 4 + 64;
 }
 
 /**
@@ -36,20 +37,19 @@ export function attentionJob(chunk: i32, thread: i32): void {
   const perPicture = R / N;
   const picture = chunk / (H * perPicture), head = chunk / perPicture % H;
   const row = picture * perPicture + chunk % perPicture;
-  const scratch = (param(15) + <usize>thread * param(16) + 15) & ~15;
-  if (T < DIRECT_ROWS) direct(row, head, picture, scratch);
-  else blocked(row, head, picture, scratch);
+  const own = param(15) + <usize>thread * param(16), scratch = (own + (<usize>(T * paramInt(11)) << 2) + 15) & ~15;
+  // Where this thread computes the rows: in the result, or in a block of its own.
+  const apart = worksApart(), step = <usize>paramInt(11) << 2, stride = apart ? step : <usize>H * step;
+  const result = param(6) + (<usize>row * <usize>T * <usize>H + <usize>head) * step, out = apart ? own : result;
+  if (T < DIRECT_ROWS) direct(row, head, picture, scratch, out, stride);
+  else blocked(row, head, picture, scratch, out, stride);
+  if (!apart || !commit()) return;
+  for (let t = 0; t < T; t++) memory.copy(result + <usize>t * <usize>H * step, own + <usize>t * step, step);
 }
 
 /** Where the [columns, K] part of a [*, H, columns, K] tensor begins. */
 @inline function part(base: usize, row: i32, head: i32, columns: i32): usize {
   return base + (<usize>(row * paramInt(8) + head) * <usize>columns * <usize>paramInt(11) << 2);
-}
-
-/** Where row t of the output of this row and head begins: [R, T, H * K]. */
-@inline function output(row: i32, head: i32, t: i32): usize {
-  const H = paramInt(8), K = paramInt(11);
-  return param(6) + (<usize>((row * paramInt(9) + t) * H + head) * <usize>K << 2);
 }
 
 @inline function addMask(scores: usize, row: i32, t: i32): void {
@@ -122,7 +122,8 @@ function weighted(weights: usize, values: usize, columns: i32, K: i32, out: usiz
   }
 }
 
-function direct(row: i32, head: i32, picture: i32, scratch: usize): void {
+/** Rows of out [T, K], `stride` bytes apart. */
+function direct(row: i32, head: i32, picture: i32, scratch: usize, out: usize, stride: usize): void {
   const T = paramInt(9), S = paramInt(10), K = paramInt(11), I = paramInt(13), columns = I + S;
   const wide = <usize>whole(K) << 2;
   const query = scratch, sums = query + wide, scores = sums + wide;
@@ -138,7 +139,7 @@ function direct(row: i32, head: i32, picture: i32, scratch: usize): void {
     const total = exponentials(scores, columns, (columns + 3) & ~3);
     if (I) weighted(scores, part(param(4), picture, head, I), I, K, sums);
     if (S) weighted(text, part(param(2), row, head, S), S, K, sums);
-    scaleInto(sums, output(row, head, t), K, 1 / total);
+    scaleInto(sums, out + <usize>t * stride, K, 1 / total);
   }
 }
 
@@ -168,13 +169,14 @@ function packKeysAndValues(row: i32, head: i32, picture: i32, keys: usize, value
   for (let j = whole(I) + S; j < whole(I) + whole(S); j++) store<f32>(scores + (<usize>j << 2), -Infinity);
 }
 
-function blocked(row: i32, head: i32, picture: i32, scratch: usize): void {
-  const T = paramInt(9), S = paramInt(10), K = paramInt(11), H = paramInt(8), I = paramInt(13);
+function blocked(row: i32, head: i32, picture: i32, scratch: usize, out: usize, stride: usize): void {
+  const T = paramInt(9), S = paramInt(10), K = paramInt(11), I = paramInt(13);
   const columns = whole(I) + whole(S), wide = whole(K), scoreStep = <usize>columns << 2;
   const keys = scratch, values = keys + (<usize>columns * <usize>wide << 2), scores = values + (<usize>columns * <usize>wide << 2);
   const tiles = scores + <usize>QUERY_BLOCK * scoreStep, factors = tiles + <usize>QUERY_BLOCK * max(scoreStep, <usize>wide << 2);
   const spare = factors + (<usize>QUERY_BLOCK << 2) + 8;
   packKeysAndValues(row, head, picture, keys, values);
+  beat();
   const q = part(param(0), row, head, T);
   for (let t0 = 0; t0 < T; t0 += QUERY_BLOCK) {
     const rows = min(QUERY_BLOCK, T - t0);
@@ -188,10 +190,11 @@ function blocked(row: i32, head: i32, picture: i32, scratch: usize): void {
       store<f32>(factors + (<usize>i << 2), 1 / exponentials(at, columns, columns));
     }
     packTiles(scores, scoreStep, tiles, 0, rows, columns, TILE_ROWS);
-    const out = output(row, head, t0), step = <usize>(H * K) << 2;
-    multiply(tiles, rows, TILE_ROWS, columns, values, F32, false, K, 0, wide >> 3, out, step, 0, spare);
+    const first = out + <usize>t0 * stride;
+    multiply(tiles, rows, TILE_ROWS, columns, values, F32, false, K, 0, wide >> 3, first, stride, 0, spare);
+    beat();
     for (let i = 0; i < rows; i++) {
-      const at = out + <usize>i * step;
+      const at = first + <usize>i * stride;
       scaleInto(at, at, K, load<f32>(factors + (<usize>i << 2)));
     }
   }

@@ -7,7 +7,7 @@ export { attentionScratch } from './attention';
 export { largest } from './int8';
 export { packPanels, packPanelsTransposed, unpackWeight } from './pack';
 export { packStrip, widenStored } from './pack-strip';
-export { dismiss, join, runAlone, serve, share } from './pool';
+export { busy, join, runAlone, serve, setLimit, share } from './pool';
 export { peak, peakDots, readAll } from './probe';
 
 /** Rows of A that one tile takes. */

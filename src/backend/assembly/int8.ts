@@ -1,6 +1,7 @@
 // Products against int8 weights: the rows are rounded to 16 bits, and a block of k is summed exactly in integers. A 16-bit dot
 // product does two multiply-adds where float32 does one, and its additions have a port of the processor more: 1.4 times as fast.
 
+import { beat } from './helper';
 import { param, paramInt } from './memory-map';
 import { packRows } from './pack';
 import { biasOf, copyColumns, panelAt, touch } from './target';
@@ -82,12 +83,15 @@ export function roundTilesJob(chunk: i32, thread: i32): void {
   }
 }
 
+/** Where C begins, or would begin if there were all of it, and from row to row. */
+let target: usize = 0, targetStep: usize = 0;
+
 /**
  * A block's exact sums of `rows` rows from `row` on and panel p, scaled by row and column, into C: on top of the bias, or of the
  * blocks before k0. A last panel that C has no room for waits at `spare` for the last block. Parameters of `linearJob`.
  */
 function scaleTile(sums: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usize): void {
-  const columns = paramInt(6) - (p << 3), ldc = param(8), at = param(7) + <usize>row * ldc + (<usize>p << 5);
+  const columns = paramInt(6) - (p << 3), ldc = targetStep, at = target + <usize>row * ldc + (<usize>p << 5);
   const step = columns < 8 ? 32 : ldc, scales = param(5) + (<usize>p << 5), base = k0 ? 0 : biasOf(param(9), p);
   let rowScales = param(16) + (<usize>row << 2), c = columns < 8 ? spare : at;
   for (let i = 0; i < rows; i++, c += step, sums += 32, rowScales += 4) {
@@ -137,18 +141,21 @@ function streamRow(p0: i32, p1: i32, spare: usize): void {
 
 /** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiplyInt8`. */
 @inline function multiplyFour(row0: i32, m: i32, few: bool, p: i32, p1: i32, k0: i32, spare: usize): void {
+  beat();
   const all = (paramInt(2) + 1) >> 1, panel = <usize>all << 4, count = min(4, p1 - p), pairs = min(K_BLOCK >> 1, all - (k0 >> 1));
   touch(param(3) + <usize>p * panel + (<usize>k0 << 3), panel, count, <usize>pairs << 4, spare + (<usize>m << 5));
   for (let i = 0; i < count; i++) multiplyBlock(row0, m, few, p + i, k0, spare);
 }
 
 /**
- * `m` rows from row0 on against panels p0 to p1, all in the parameters of `linearJob`. `spare` holds m * 32 bytes for a last panel
+ * `m` rows from row0 on against panels p0 to p1, all in the parameters of `linearJob`, into c, where row0 stands. `spare` holds m * 32 bytes for a last panel
  * that C has no room for, a tile of sums, and a widened block. `few` rows read each panel from front to back, as it comes from
  * memory, and widen it in registers; many take all panels for one block of k, so that this block of A stays in the cache.
  */
-export function multiplyInt8(row0: i32, m: i32, few: bool, p0: i32, p1: i32, spare: usize): void {
+export function multiplyInt8(row0: i32, m: i32, few: bool, p0: i32, p1: i32, c: usize, ldc: usize, spare: usize): void {
   const k = paramInt(2);
+  target = c - <usize>row0 * ldc;
+  targetStep = ldc;
   if (m == 1 && few) return streamRow(p0, p1, spare);
   if (few) {
     for (let p = p0; p < p1; p += 4) {

@@ -7,6 +7,11 @@ import { roundTilesJob } from './int8';
 import { linearJob, packTilesJob } from './linear';
 import { layerNormJob, reduceJob, softmaxJob } from './rows';
 
+/** Jobs with chunks so long that a helper is not waited for when it is put aside (helper.ts). */
+export function takesApart(job: i32): bool {
+  return job == 7 || job == 9;
+}
+
 export function execute(job: i32, chunk: i32, thread: i32): void {
   switch (job) {
     case 0: mapJob(chunk); break;

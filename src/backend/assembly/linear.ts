@@ -1,6 +1,7 @@
 // The jobs of the linear layers: packing the rows, and the product with bias and activation.
 
 import { map } from './elementwise';
+import { commit, worksApart } from './helper';
 import { multiplyInt8 } from './int8';
 import { param, paramInt } from './memory-map';
 import { multiply } from './multiply';
@@ -28,12 +29,21 @@ export function linearJob(chunk: i32, thread: i32): void {
   const row0 = block * paramInt(14), rows = min(paramInt(14), m - row0);
   const p0 = (chunk % paramInt(15)) * perChunk, p1 = min(p0 + perChunk, (n + 7) >> 3);
   const spare = param(11) + <usize>thread * param(12), few = m <= STREAM_ROWS;
-  const c = param(7) + <usize>row0 * ldc;
+  // Where this thread computes: in the result, or in a block of its own at the end of its scratch.
+  const result = param(7) + <usize>row0 * ldc, apart = worksApart(), step = apart ? <usize>perChunk << 5 : ldc;
+  const c = apart ? spare + param(12) - <usize>paramInt(14) * step - (<usize>p0 << 5) : result;
   const tiles = param(0) + (<usize>row0 * <usize>k << 2);
-  if (format == INT8) multiplyInt8(row0, rows, few, p0, p1, spare);
-  else if (m > 1) multiply(tiles, rows, paramInt(17), k, w, format, few, n, p0, p1, c, ldc, bias, spare);
+  if (format == INT8) multiplyInt8(row0, rows, few, p0, p1, c, step, spare);
+  else if (m > 1) multiply(tiles, rows, paramInt(17), k, w, format, few, n, p0, p1, c, step, bias, spare);
   else streamRow(tiles, k, w, format, n, p0, p1, c, bias, spare);
-  activate(paramInt(10), c, ldc, rows, p0, p1, n);
+  activate(paramInt(10), c, step, rows, p0, p1, n);
+  if (apart && commit()) putInPlace(c, step, result, ldc, rows, p0, p1, n);
+}
+
+/** Panels p0 to p1 from a thread's own block into the result. */
+function putInPlace(c: usize, step: usize, result: usize, ldc: usize, rows: i32, p0: i32, p1: i32, n: i32): void {
+  const offset = <usize>p0 << 5, bytes = (<usize>min(p1 << 3, n) << 2) - offset;
+  for (let i = 0; i < rows; i++, c += step, result += ldc) memory.copy(result + offset, c + offset, bytes);
 }
 
 /** The activation on the columns of panels p0 to p1, while they are in the cache. */

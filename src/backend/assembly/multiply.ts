@@ -1,5 +1,6 @@
 // The matrix product of float32 rows, packed in tiles, and weights in panels of any format but int8.
 
+import { beat } from './helper';
 import { BF16, F32, widenPanel16 } from './pack';
 import { biasOf, copyColumns, touch, ZEROS } from './target';
 import { tileBf16, tileF16, tileF32 } from './tiles';
@@ -59,6 +60,7 @@ function multiplyBlock(
   tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p: i32, p1: i32, k0: i32, c: usize, ldc: usize,
   bias: usize, spare: usize,
 ): void {
+  beat();
   const step: usize = format == F32 ? 32 : 16, panel = <usize>k * step, count = min(4, p1 - p);
   touch(w + <usize>p * panel + <usize>k0 * step, panel, count, <usize>min(K_BLOCK, k - k0) * step, spare + (<usize>m << 5));
   for (let i = 0; i < count; i++) multiplyBlock(tiles, m, height, k, w, format, few, n, p + i, k0, c, ldc, bias, spare);
