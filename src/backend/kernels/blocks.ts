@@ -8,7 +8,8 @@ import {
 import type { SimdBackend } from '../simd-backend.js';
 import { bytesOf } from '../stored.js';
 import { copyStrided } from './copy.js';
-import { pad, slice } from './movement.js';
+import { slice } from './movement.js';
+import { pad } from './padding.js';
 import { fault, input, type Kernel, type KernelTable, sizeOf, stridesOf } from './table.js';
 
 /** x read as shape `parts`, its dimensions in another order, as a tensor of shape `shape`. */

@@ -10,9 +10,11 @@ import { gitAttentionKernels } from './git-attention.js';
 import { gitLayerNormKernels } from './git-layer-norm.js';
 import { gitLinearKernels } from './git-linear.js';
 import { indexingKernels } from './indexing.js';
+import { joiningKernels } from './joining.js';
 import { matMulKernels } from './mat-mul.js';
 import { movementKernels } from './movement.js';
 import { normalisationKernels } from './normalisation.js';
+import { paddingKernels } from './padding.js';
 import { pictureKernels } from './picture.js';
 import { poolKernels } from './pool.js';
 import { randomKernels } from './random.js';
@@ -34,6 +36,8 @@ export const allKernels: KernelTable = {
   ...binaryKernels,
   ...reduceKernels,
   ...movementKernels,
+  ...joiningKernels,
+  ...paddingKernels,
   ...indexingKernels,
   ...matMulKernels,
   ...einsumKernels,

@@ -1,24 +1,17 @@
 import {
-  backend_util,
-  type ConcatAttrs,
-  type MirrorPadAttrs,
-  type PackAttrs,
-  type PadV2Attrs,
   type ReverseAttrs,
   type SliceAttrs,
-  type SplitVAttrs,
   type StridedSliceAttrs,
   slice_util,
   type TensorInfo,
   type TileAttrs,
   type TransposeAttrs,
-  type UnpackAttrs,
   util,
 } from '@tensorflow/tfjs-core';
 import type { SimdBackend } from '../simd-backend.js';
 import { bytesOf } from '../stored.js';
 import { copyStrided, movingStrings } from './copy.js';
-import { input, type KernelTable, listOf, sizeOf, stridesOf } from './table.js';
+import { input, type KernelTable, sizeOf, stridesOf } from './table.js';
 
 /** A new tensor of shape `dims`, read from x at `offset` with `strides` (elements). */
 function gathered(
@@ -63,38 +56,6 @@ export function transpose(backend: SimdBackend, x: TensorInfo, order: readonly n
   );
 }
 
-/** `parts`, alike but for `axis`, behind each other along it. */
-function concat(backend: SimdBackend, parts: readonly TensorInfo[], axis: number): TensorInfo {
-  const shape = backend_util.computeOutShape(
-    parts.map((part) => part.shape),
-    axis,
-  );
-  const output = backend.output(shape, parts[0]!.dtype);
-  const elementBytes = bytesOf(output.dtype);
-  const toStrides = stridesOf(shape);
-  let done = 0;
-  for (const part of parts) {
-    const to = output.address + done * (toStrides[axis] ?? 1) * elementBytes;
-    const from = backend.addressOf(part);
-    copyStrided(backend, {
-      ...{ from, to, elementBytes, dims: part.shape },
-      ...{ fromStrides: stridesOf(part.shape), toStrides },
-    });
-    done += part.shape[axis]!;
-  }
-  return output;
-}
-
-function split(backend: SimdBackend, x: TensorInfo, sizes: readonly number[], axis: number): TensorInfo[] {
-  const begin = new Array<number>(x.shape.length).fill(0);
-  return sizes.map((length) => {
-    const size = x.shape.map((n, d) => (d === axis ? length : n));
-    const part = slice(backend, x, begin, size);
-    begin[axis]! += length;
-    return part;
-  });
-}
-
 function stridedSlice(backend: SimdBackend, x: TensorInfo, attributes: StridedSliceAttrs): TensorInfo {
   const { beginMask, endMask, ellipsisMask, newAxisMask, shrinkAxisMask } = attributes;
   const info = slice_util.sliceInfo(
@@ -110,52 +71,6 @@ function stridedSlice(backend: SimdBackend, x: TensorInfo, attributes: StridedSl
     ...([backend, x, dims, strides.map((stride, d) => stride * info.strides[d]!)] as const),
     ...([empty ? 0 : dot(info.begin, strides), info.finalShape] as const),
   );
-}
-
-/** x in the middle of `output`, whose other elements are already there. */
-function placeInside(backend: SimdBackend, x: TensorInfo, output: TensorInfo, before: readonly number[]): void {
-  const elementBytes = bytesOf(x.dtype);
-  const toStrides = stridesOf(output.shape);
-  const to = backend.addressOf(output) + dot(before, toStrides) * elementBytes;
-  const from = backend.addressOf(x);
-  copyStrided(backend, { from, to, elementBytes, dims: x.shape, fromStrides: stridesOf(x.shape), toStrides });
-}
-
-export function pad(backend: SimdBackend, x: TensorInfo, { paddings, constantValue }: PadV2Attrs): TensorInfo {
-  const shape = x.shape.map((n, d) => n + paddings[d]![0] + paddings[d]![1]);
-  const output = backend.output(shape, x.dtype);
-  backend.valuesOf(output).fill(constantValue);
-  placeInside(
-    backend,
-    x,
-    output,
-    paddings.map(([before]) => before),
-  );
-  return output;
-}
-
-/** Index in 0 … n - 1 that stands at `i` when the row is mirrored at its ends, with (`symmetric`) or without its last element. */
-function mirrored(i: number, n: number, symmetric: boolean): number {
-  const skip = symmetric ? 0 : 1;
-  if (i < 0) return -i - 1 + skip;
-  return i < n ? i : 2 * n - 1 - i - skip;
-}
-
-function mirrorPad(backend: SimdBackend, x: TensorInfo, { paddings, mode }: MirrorPadAttrs): TensorInfo {
-  const shape = x.shape.map((n, d) => n + paddings[d]![0] + paddings[d]![1]);
-  const output = backend.output(shape, x.dtype);
-  const [values, target] = backend.viewsOf(x, output);
-  const [from, to] = [stridesOf(x.shape), stridesOf(shape)];
-  for (let i = 0; i < target.length; i++) {
-    let [rest, at] = [i, 0];
-    shape.forEach((_, d) => {
-      const place = Math.floor(rest / to[d]!);
-      rest -= place * to[d]!;
-      at += mirrored(place - paddings[d]![0], x.shape[d]!, mode === 'symmetric') * from[d]!;
-    });
-    target[i] = values[at]!;
-  }
-  return output;
 }
 
 /** Each axis `reps` times: a pair of dimensions, of which the outer one stands still in x. */
@@ -178,9 +93,7 @@ function reverse(backend: SimdBackend, x: TensorInfo, { dims }: ReverseAttrs): T
   return gathered(backend, x, x.shape, signed, offset);
 }
 
-const axisOf = (axis: number, shape: readonly number[]) => util.parseAxisParam(axis, [...shape])[0]!;
-
-/** Kernels that move elements without changing them; strings included. */
+/** Kernels that read x with other strides; strings included. */
 export const movementKernels: KernelTable = {
   Transpose: movingStrings((backend, inputs, attributes) =>
     transpose(backend, input(inputs, 'x'), (attributes as unknown as TransposeAttrs).perm),
@@ -198,52 +111,13 @@ export const movementKernels: KernelTable = {
     stridedSlice(backend, input(inputs, 'x'), attributes as unknown as StridedSliceAttrs),
   ),
 
-  Concat: movingStrings((backend, inputs, attributes) => {
-    const parts = listOf(inputs);
-    const axis = axisOf((attributes as unknown as ConcatAttrs).axis, parts[0]!.shape);
-    backend_util.assertParamsConsistent(
-      parts.map((part) => part.shape),
-      axis,
-    );
-    return concat(backend, parts, axis);
-  }),
-
-  Pack: movingStrings((backend, inputs, attributes) => {
-    const { axis } = attributes as unknown as PackAttrs;
-    const [first, ...others] = listOf(inputs);
-    util.assert(
-      others.every(({ shape, dtype }) => dtype === first!.dtype && util.arraysEqual(shape, first!.shape)),
-      () => `Pack: all tensors must have the shape [${first!.shape}] and the type ${first!.dtype} of the first`,
-    );
-    const parts = listOf(inputs).map(({ dataId, dtype, shape }) => {
-      const at = axis < 0 ? axis + shape.length + 1 : axis;
-      return { dataId, dtype, shape: [...shape.slice(0, at), 1, ...shape.slice(at)] };
-    });
-    return concat(backend, parts, axis < 0 ? axis + parts[0]!.shape.length : axis);
-  }),
-
-  Unpack: movingStrings((backend, inputs, attributes) => {
-    const x = input(inputs, 'value');
-    const axis = axisOf((attributes as unknown as UnpackAttrs).axis, x.shape);
-    const parts = split(backend, x, new Array<number>(x.shape[axis]!).fill(1), axis);
-    return parts.map((part) => ({ ...part, shape: part.shape.filter((_, d) => d !== axis) }));
-  }),
-
-  SplitV: movingStrings((backend, inputs, attributes) => {
-    const x = input(inputs, 'x');
-    const { numOrSizeSplits, axis } = attributes as unknown as SplitVAttrs;
-    const at = axisOf(axis, x.shape);
-    return split(backend, x, backend_util.prepareSplitSize(x as never, numOrSizeSplits, at), at);
-  }),
-
-  PadV2: (backend, inputs, attributes) => pad(backend, input(inputs, 'x'), attributes as unknown as PadV2Attrs),
-  MirrorPad: (backend, inputs, attributes) =>
-    mirrorPad(backend, input(inputs, 'x'), attributes as unknown as MirrorPadAttrs),
   Tile: movingStrings((backend, inputs, attributes) =>
     tile(backend, input(inputs, 'x'), attributes as unknown as TileAttrs),
   ),
+
   Reverse: movingStrings((backend, inputs, attributes) =>
     reverse(backend, input(inputs, 'x'), attributes as unknown as ReverseAttrs),
   ),
+
   FlipLeftRight: (backend, inputs) => reverse(backend, input(inputs, 'image'), { dims: [2] }),
 };
