@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
-import { type SimdBackend, uploadWeight, type WeightFormat } from '../../src/backend/index.js';
+import { registerSimdBackend, type SimdBackend, uploadWeight, type WeightFormat } from '../../src/backend/index.js';
 import { toFloat32 } from '../../src/checkpoint/dtype.js';
 import { loadParams } from '../../src/checkpoint/load-params.js';
 import { toBrainBits, toHalfBits } from '../../src/checkpoint/narrow.js';
@@ -96,6 +96,26 @@ describe('simd: loading', () => {
     const { e } = await loadParams({ e: tensorSpec(shape) }, new Map([['e', storedF32('e', [...shape], values)]]));
     assert.deepEqual(await e.data(), values);
     tf.dispose([w, e]);
+  });
+
+  it('needs some pieces of memory beside the weights, however large they are', async () => {
+    registerSimdBackend({ name: 'simd-fresh', threads: 1, shared: false });
+    await tf.setBackend('simd-fresh');
+    const [shape, pieces] = [[4096, 4096], new Set<ArrayBufferLike>()];
+    const read = async (begin = 0, end = 0, room = new Uint8Array(end - begin)) => {
+      pieces.add(room.buffer);
+      return room.fill(0);
+    };
+    const file = { name: 'w', dtype: 'F32', shape, byteLength: 2 ** 26, file: 'm', read };
+    const { w } = await loadParams({ w: tensorSpec(shape, 'linear') }, one(file), { weights: 'int8' });
+    const { simdBytesInUse, simdBytesGrown } = tf.memory() as unknown as Record<string, number>;
+    const inScript = [...pieces].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const megabytes = [simdBytesInUse!, simdBytesGrown!, inScript].map((bytes) => (bytes / 2 ** 20).toFixed(1));
+    console.log(`    a file of 64 MiB: MiB in use ${megabytes[0]}, of ${megabytes[1]}, and ${megabytes[2]} for pieces`);
+    assert.ok(simdBytesInUse! < 16.1 * 2 ** 20 && simdBytesGrown! < 40 * 2 ** 20 && inScript <= 3 * 2 ** 22);
+    w.dispose();
+    tf.removeBackend('simd-fresh');
+    await useVariant('simd');
   });
 
   it('a matrix with numbers of 128 and more stays f32 under f16', async () => {
