@@ -31,6 +31,48 @@ describe('simd: memory', () => {
     );
   });
 
+  it('after long and random use nothing overlaps, sizes are honest, and free memory is used again', () => {
+    let state = 7;
+    const random = (below: number) => {
+      state = (Math.imul(state, 1664525) + 1013904223) | 0;
+      return (state >>> 8) % below;
+    };
+    const heap = createHeap(new WebAssembly.Memory({ initial: 16, maximum: 4096 }));
+    const live: { address: number; bytes: number }[] = [];
+    let largest = 0;
+    for (let step = 0; step < 60_000; step++) {
+      const many = step % 20_000 < 10_000 ? 300 : 50; // grows and shrinks in waves
+      if (live.length < random(many)) {
+        const bytes = random(10) === 0 ? random(900_000) : random(4000);
+        live.push({ address: heap.alloc(bytes), bytes });
+      } else if (live.length > 0) {
+        const [freed] = live.splice(random(live.length), 1);
+        heap.free(freed!.address, freed!.bytes);
+      }
+      if (step % 500 !== 0) continue;
+      const sorted = [...live].sort((a, b) => a.address - b.address);
+      sorted.forEach(({ address, bytes }, i) => {
+        const end = sorted[i + 1]?.address ?? heap.stats().size;
+        assert.ok(address >= 65_536 && address + bytes <= end, `${address} + ${bytes} meets ${end}`);
+      });
+      const sum = live.reduce((total, { bytes }) => total + bytes, 0);
+      const { used, size } = heap.stats();
+      assert.ok(
+        used >= sum && used <= sum * 1.25 + live.length * 4096 && used <= size,
+        `${used} for ${sum} of ${size}`,
+      );
+      largest = Math.max(largest, used);
+    }
+    for (const { address, bytes } of live) heap.free(address, bytes);
+    const { used, size } = heap.stats();
+    assert.equal(used, 0);
+    assert.ok(size < 4 * largest, `${size} bytes for ${largest} at most`);
+    let free = 0; // for large blocks: slabs of small ones keep their places
+    while (heap.alloc(300_000) > 0 && heap.stats().size === size) free += 300_000;
+    assert.ok(free > size / 2, `only ${free} of ${size} bytes`);
+    console.log(`    heap: at most ${(largest / 1e6).toFixed(1)} MB in use, grown to ${(size / 1e6).toFixed(1)} MB`);
+  });
+
   it('a memory that is full says so, and is as usable as before', () => {
     const heap = createHeap(new WebAssembly.Memory({ initial: 16, maximum: 64 }));
     const first = heap.alloc(1 << 20);
