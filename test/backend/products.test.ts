@@ -204,6 +204,27 @@ describe('simd: convolution', () => {
       },
     ));
 
+  it('pictures too large to be taken apart at once, and their gradients', () =>
+    holds(
+      fc.tuple(specs([2, 201, 150, 8]), specs([3, 3, 8, 2]), specs([2, 201, 150, 2])),
+      ([x, filter, dy]) =>
+        sameAsCpu(
+          ...(['simd', [x, filter, dy]] as const),
+          (a, f, d) => {
+            const options = { strides: 1, pad: 'same', dataFormat: 'NHWC', dilations: 1 };
+            const run = (kernel: string, inputs: object, shapes = {}) =>
+              tf.engine().runKernel(kernel, inputs as never, { ...options, ...shapes }) as tf.Tensor;
+            return [
+              run('Conv2D', { x: a, filter: f }),
+              run('Conv2DBackpropInput', { dy: d, filter: f }, { inputShape: x.shape }),
+              tf.div(run('Conv2DBackpropFilter', { x: a, dy: d }, { filterShape: filter.shape }), 1000),
+            ];
+          },
+          2e-5,
+        ),
+      1,
+    ));
+
   it('channels first give what channels last give', () =>
     holds(
       fc.tuple(specs([2, 3, 6, 5]), specs([2, 3, 3, 4]), specs([4]), fc.constantFrom('same', 'valid')),

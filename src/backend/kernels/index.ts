@@ -1,6 +1,7 @@
 import { binaryKernels } from './binary.js';
 import { blockKernels } from './blocks.js';
 import { convolutionKernels } from './convolution.js';
+import { convolutionGradientKernels } from './convolution-gradients.js';
 import { creationKernels } from './creation.js';
 import { depthwiseKernels } from './depthwise.js';
 import { detectionKernels } from './detection.js';
@@ -42,6 +43,7 @@ export const allKernels: KernelTable = {
   ...matMulKernels,
   ...einsumKernels,
   ...convolutionKernels,
+  ...convolutionGradientKernels,
   ...depthwiseKernels,
   ...dilationKernels,
   ...poolKernels,

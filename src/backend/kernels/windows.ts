@@ -90,3 +90,24 @@ export function forEachTap(windows: Windows, visit: (place: number, tap: number,
 }
 
 type Meetings = ReturnType<typeof meetings>;
+
+/** A part of the places of one picture: the same window over fewer of them, and the number of the first one. */
+interface Part {
+  readonly part: Windows;
+  readonly first: number;
+}
+
+/** One picture's places in parts of about `most`, so that what is made of them stays small: planes, or rows of a flat picture. */
+export function partsOf(windows: Windows, most: number): Part[] {
+  const outer = windows.axes[0].places > 1 ? 0 : 1;
+  const axis = windows.axes[outer];
+  const inner = windows.places / axis.places;
+  const step = Math.max(1, Math.floor(most / inner));
+  return Array.from({ length: Math.ceil(axis.places / step) }, (_, i): Part => {
+    const [from, places] = [i * step, Math.min(step, axis.places - i * step)];
+    const own = { ...axis, places, before: axis.before - from * axis.stride };
+    const [deep, rows, columns] = windows.axes;
+    const axes: Windows['axes'] = outer === 0 ? [own, rows, columns] : [deep, own, columns];
+    return { first: from * inner, part: { ...windows, batch: 1, axes, places: places * inner } };
+  });
+}
