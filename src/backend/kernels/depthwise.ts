@@ -30,9 +30,13 @@ const depthwise: Kernel = (backend, inputs, attributes) => {
   const [values, weights, target] = backend.viewsOf(x, filter, output);
   const sums = new Float64Array(target.length);
   forEachTap(windows, (place, tap, pixel) => {
-    let [to, weight] = [place * outChannels, tap * outChannels];
-    for (let c = pixel * channels; c < (pixel + 1) * channels; c++) {
-      for (let q = 0; q < multiplier; q++) sums[to++]! += values[c]! * weights[weight++]!;
+    const [to, from, weight] = [place * outChannels, pixel * channels, tap * outChannels];
+    if (multiplier === 1) {
+      for (let c = 0; c < channels; c++) sums[to + c]! += values[from + c]! * weights[weight + c]!;
+    } else {
+      for (let o = 0; o < outChannels; o++) {
+        sums[to + o]! += values[from + Math.floor(o / multiplier)]! * weights[weight + o]!;
+      }
     }
   });
   target.set(sums);

@@ -29,36 +29,48 @@ const nearest: TapsOf = (from, to, { alignCorners, halfPixelCenters }) =>
     return { low, high: low, share: 0 };
   });
 
-/** Visits the pixels of the result and, for each, the offsets of up to four pixels of the picture with their shares. */
+/** The four pixels of the picture around a place (offsets of their first channels), and the shares of the lower and right ones. */
+interface Corners {
+  topLeft: number;
+  topRight: number;
+  bottomLeft: number;
+  bottomRight: number;
+  down: number;
+  right: number;
+}
+
+/** Visits the pixels of the result with their corners: one object, changed from pixel to pixel. */
 function forEachPixel(
   picture: TensorInfo,
   [height, width]: readonly [number, number],
   attributes: ResizeBilinearAttrs,
   tapsOf: TapsOf,
-  visit: (to: number, corners: readonly (readonly [number, number])[]) => void,
+  visit: (to: number, corners: Readonly<Corners>) => void,
 ): void {
   const [batch = 0, inHeight = 0, inWidth = 0, channels = 0] = picture.shape;
   const [rows, columns] = [tapsOf(inHeight, height, attributes), tapsOf(inWidth, width, attributes)];
+  const corners: Corners = { topLeft: 0, topRight: 0, bottomLeft: 0, bottomRight: 0, down: 0, right: 0 };
   let to = 0;
   for (let b = 0; b < batch; b++) {
-    const offset = (y: number, x: number) => ((b * inHeight + y) * inWidth + x) * channels;
     for (const y of rows) {
+      const top = (b * inHeight + y.low) * inWidth;
+      const bottom = (b * inHeight + y.high) * inWidth;
+      corners.down = y.share;
       for (const x of columns) {
-        const corners: [number, number][] = [
-          [offset(y.low, x.low), (1 - y.share) * (1 - x.share)],
-          [offset(y.low, x.high), (1 - y.share) * x.share],
-          [offset(y.high, x.low), y.share * (1 - x.share)],
-          [offset(y.high, x.high), y.share * x.share],
-        ];
-        visit(
-          to,
-          corners.filter(([, share]) => share !== 0),
-        );
+        corners.topLeft = (top + x.low) * channels;
+        corners.topRight = (top + x.high) * channels;
+        corners.bottomLeft = (bottom + x.low) * channels;
+        corners.bottomRight = (bottom + x.high) * channels;
+        corners.right = x.share;
+        visit(to, corners);
         to += channels;
       }
     }
   }
 }
+
+/** From a to b; a itself where b has no share, whatever b is. */
+const between = (a: number, b: number, share: number) => (share === 0 ? a : a + (b - a) * share);
 
 /** float32 [batch, height, width, channels] to another height and width. */
 const resize =
@@ -69,11 +81,11 @@ const resize =
     const [batch = 0, , , channels = 0] = images.shape;
     const output = backend.output([batch, ...options.size, channels], 'float32');
     const [values, target] = backend.viewsOf(images, output);
-    forEachPixel(images, options.size, options, tapsOf, (to, corners) => {
+    forEachPixel(images, options.size, options, tapsOf, (to, at) => {
       for (let c = 0; c < channels; c++) {
-        let sum = 0;
-        for (const [from, share] of corners) sum += values[from + c]! * share;
-        target[to + c] = sum;
+        const top = between(values[at.topLeft + c]!, values[at.topRight + c]!, at.right);
+        const bottom = between(values[at.bottomLeft + c]!, values[at.bottomRight + c]!, at.right);
+        target[to + c] = between(top, bottom, at.down);
       }
     });
     return output;
@@ -88,8 +100,14 @@ const gradient =
     const output = backend.output(images.shape, 'float32');
     const [slopes, target] = backend.viewsOf(dy, output);
     const sums = new Float64Array(target.length);
-    forEachPixel(images, [height, width], attributes as unknown as ResizeBilinearAttrs, tapsOf, (from, corners) => {
-      for (const [to, share] of corners) for (let c = 0; c < channels; c++) sums[to + c]! += slopes[from + c]! * share;
+    forEachPixel(images, [height, width], attributes as unknown as ResizeBilinearAttrs, tapsOf, (from, at) => {
+      for (let c = 0; c < channels; c++) {
+        const [above, below] = [slopes[from + c]! * (1 - at.down), slopes[from + c]! * at.down];
+        sums[at.topLeft + c]! += above * (1 - at.right);
+        sums[at.topRight + c]! += above * at.right;
+        sums[at.bottomLeft + c]! += below * (1 - at.right);
+        sums[at.bottomRight + c]! += below * at.right;
+      }
     });
     target.set(sums);
     return output;
