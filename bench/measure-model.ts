@@ -26,7 +26,7 @@ export interface StageTime {
   /** Milliseconds. */
   readonly took: number;
   readonly work: Work;
-  /** Multiply-adds in registers, GFLOP/s. */
+  /** Multiply-adds in registers, GFLOP/s: of floats, and of 16-bit numbers for int8 weights. */
   readonly peak: number;
   /** Reading memory, GB/s. */
   readonly read: number;
@@ -90,7 +90,7 @@ export async function measureModel(options: ModelOptions): Promise<Measured> {
 async function measureStages(
   git: Git,
   pixels: Tensor4D,
-  { runs, tokens, clock }: ModelOptions,
+  { runs, tokens, clock, format }: ModelOptions,
   limits: Limits,
   work: Readonly<Record<Stage, Work>>,
 ): Promise<Omit<Measured, 'backend'>> {
@@ -99,12 +99,13 @@ async function measureStages(
   const image = prefillImage(git, features);
   /** In turns with the machine's limits, each for as long as its clock needs. */
   const beside = async (stage: Stage, times: number, body: () => Promise<unknown>): Promise<StageTime> => {
-    const peaks = () => Array.from({ length: 12 }, () => limits.peak.run());
+    const top = format === 'int8' ? limits.dots : limits.peak;
+    const peaks = () => Array.from({ length: 12 }, () => top.run());
     const [took, peak, read] = await timeTogether(times, [body, peaks, limits.read.run], clock);
     const rate = (done: number, ms: number) => done / ms / 1e6;
     return {
       ...{ took: took!, work: work[stage] },
-      ...{ peak: rate(12 * limits.peak.work, peak!), read: rate(limits.read.work, read!) },
+      ...{ peak: rate(12 * top.work, peak!), read: rate(limits.read.work, read!) },
     };
   };
   const step = async (stage: Stage, rows: number) => {
