@@ -71,7 +71,7 @@ console.log(
 
 const percent = (part: number) => `${(100 * part).toFixed(0)} %`;
 /** GFLOP/s and their share of the multiply-adds that one thread can do; GB/s of weights and their share of what it can read. */
-function rates({ took, work, peak, read }: StageTime): string {
+function rates({ took, work }: StageTime, { peak, read }: Measured): string {
   const [flops, bytes] = [work.flops / took / 1e6, (work.bytes ?? 0) / took / 1e6];
   const computed = `${flops.toFixed(1)} GFLOP/s, ${percent(flops / peak)}`;
   return bytes > 0 ? `${computed}; ${bytes.toFixed(1)} GB/s, ${percent(bytes / read)}` : computed;
@@ -82,14 +82,14 @@ console.log(
 console.log(
   table([
     ['', ...results.map((m) => m.backend)],
-    ...names.map((stage) => [STAGES[stage], ...results.map((m) => rates(m.stages[stage]))]),
+    ...names.map((stage) => [STAGES[stage], ...results.map((m) => rates(m.stages[stage], m))]),
   ]),
 );
-for (const { backend, stages, plainToken } of results) {
+for (const { backend, stages, peak, read, plainToken } of results) {
   const [greedy, plain] = [stages.greedy.took, plainToken * Number(values.tokens)];
   console.log(
     `\n${backend}: a greedy caption costs 1/${(plain / greedy).toFixed(1)} of the plain path (${values.tokens} x ${ms(plainToken)}), ` +
-      `four beams ${(stages.beams.took / greedy).toFixed(2)}x greedy; peak ${stages.encode.peak.toFixed(1)} GFLOP/s, ` +
-      `reading ${stages.step.read.toFixed(1)} GB/s`,
+      `four beams ${(stages.beams.took / greedy).toFixed(2)}x greedy; peak ${peak.toFixed(1)} GFLOP/s, ` +
+      `reading ${read.toFixed(1)} GB/s`,
   );
 }

@@ -19,22 +19,21 @@ import { loadGitParams } from '../src/model/load-git.js';
 import { type Limits, startLimits } from './kernels/limits.js';
 import type { Stage, Work } from './stage-work.js';
 import { stageWork } from './stage-work.js';
-import { timeTogether } from './support.js';
+import { median, timeTogether } from './support.js';
 
-/** A stage beside what the machine can do at the same time on one thread. */
 export interface StageTime {
   /** Milliseconds. */
   readonly took: number;
   readonly work: Work;
-  /** Multiply-adds in registers, GFLOP/s: of floats, and of 16-bit numbers for int8 weights. */
-  readonly peak: number;
-  /** Reading memory, GB/s. */
-  readonly read: number;
 }
 
 export interface Measured {
   readonly backend: string;
   readonly stages: Readonly<Record<Stage, StageTime>>;
+  /** What the machine can do on one thread, measured in turns with the stages. Multiply-adds in registers, GFLOP/s: of floats, for int8 of 16-bit numbers. */
+  readonly peak: number;
+  /** Reading memory, GB/s. */
+  readonly read: number;
   /** Milliseconds of one token without any cache. */
   readonly plainToken: number;
 }
@@ -97,16 +96,15 @@ async function measureStages(
   const { config } = git;
   const features = imageFeatures(git, pixels);
   const image = prefillImage(git, features);
+  const top = format === 'int8' ? limits.dots : limits.peak;
+  const peaks = () => Array.from({ length: 12 }, () => top.run());
+  const [peakTimes, readTimes]: [number[], number[]] = [[], []];
   /** In turns with the machine's limits, each for as long as its clock needs. */
   const beside = async (stage: Stage, times: number, body: () => Promise<unknown>): Promise<StageTime> => {
-    const top = format === 'int8' ? limits.dots : limits.peak;
-    const peaks = () => Array.from({ length: 12 }, () => top.run());
     const [took, peak, read] = await timeTogether(times, [body, peaks, limits.read.run], clock);
-    const rate = (done: number, ms: number) => done / ms / 1e6;
-    return {
-      ...{ took: took!, work: work[stage] },
-      ...{ peak: rate(12 * top.work, peak!), read: rate(limits.read.work, read!) },
-    };
+    peakTimes.push(...peak!);
+    readTimes.push(...read!);
+    return { took: median(took!), work: work[stage] };
   };
   const step = async (stage: Stage, rows: number) => {
     const session = startSession(git, image);
@@ -150,5 +148,6 @@ async function measureStages(
   const [plainToken] = await timeTogether(1, [plain], clock);
   features.dispose();
   disposeCache(image);
-  return { stages, plainToken: plainToken! };
+  const [peak, read] = [(12 * top.work) / median(peakTimes) / 1e6, limits.read.work / median(readTimes) / 1e6];
+  return { stages, peak, read, plainToken: median(plainToken!) };
 }

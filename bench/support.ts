@@ -12,10 +12,14 @@ async function once(body: () => unknown, clock: boolean): Promise<number> {
 }
 
 /**
- * Median milliseconds of `runs` calls of each body, in turns, after one that is not counted. Backends with one thread keep one core busy, so
+ * Milliseconds of `runs` calls of each body, in turns, after one that is not counted. Backends with one thread keep one core busy, so
  * CPU time is their time on a quiet machine, also where others use the machine meanwhile.
  */
-export async function timeTogether(runs: number, bodies: readonly (() => unknown)[], clock = false): Promise<number[]> {
+export async function timeTogether(
+  runs: number,
+  bodies: readonly (() => unknown)[],
+  clock = false,
+): Promise<number[][]> {
   const times: number[][] = bodies.map(() => []);
   for (let run = -1; run < runs; run++) {
     for (const [i, body] of bodies.entries()) {
@@ -23,7 +27,7 @@ export async function timeTogether(runs: number, bodies: readonly (() => unknown
       if (run >= 0) times[i]!.push(took);
     }
   }
-  return times.map(median);
+  return times;
 }
 
 export const ms = (value: number): string => `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`;
