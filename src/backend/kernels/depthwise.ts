@@ -4,10 +4,12 @@ import {
   type DepthwiseConv2dNativeBackpropFilterAttrs,
   type DepthwiseConv2dNativeBackpropInputAttrs,
 } from '@tensorflow/tfjs-core';
+import { BINARY, JOB } from '../memory-map.js';
+import type { SimdBackend } from '../simd-backend.js';
 import { activate, addBias } from './fused.js';
 import { isChannelsFirst } from './layout.js';
 import { type Attributes, fault, input, type Kernel, type KernelTable } from './table.js';
-import { forEachTap, windowsOf } from './windows.js';
+import { forEachTap, inside, type Windows, windowsOf } from './windows.js';
 
 type Four = [number, number, number, number];
 
@@ -22,24 +24,54 @@ function read(kernel: string, x: readonly number[], filter: readonly number[], a
   return { windows: windowsOf(info), channels, outChannels, multiplier: outChannels / channels, outShape };
 }
 
+/**
+ * y += x * weights where every channel gives one: for each tap and each row of places, the pixels it meets, all at once. Addresses.
+ */
+function addTaps(
+  backend: SimdBackend,
+  x: number,
+  weights: number,
+  y: number,
+  windows: Windows,
+  channels: number,
+): void {
+  const [, rows, columns] = windows.axes;
+  const [pixel, taps] = [channels * 4, rows.taps * columns.taps];
+  const products = backend.scratch(columns.places * pixel);
+  const zip = (op: number, a: number, b: number, to: number, count: number, aRow: number, bRow: number) =>
+    backend.pool.run(JOB.zip, 1, [op, a, b, to, channels, aRow, bRow, 1, 1, count, count]);
+  for (let line = 0; line < windows.batch * rows.places; line++) {
+    const [picture, place] = [Math.floor(line / rows.places), line % rows.places];
+    for (let tap = 0; tap < taps; tap++) {
+      const row = place * rows.stride - rows.before + Math.floor(tap / columns.taps) * rows.dilation;
+      if (row < 0 || row >= rows.size) continue;
+      const offset = (tap % columns.taps) * columns.dilation - columns.before;
+      const { first, count } = inside(offset, columns);
+      const from = x + ((picture * rows.size + row) * columns.size + offset + first * columns.stride) * pixel;
+      const to = y + (line * columns.places + first) * pixel;
+      zip(BINARY.float32.Multiply, from, weights + tap * pixel, products, count, columns.stride * pixel, 0);
+      zip(BINARY.float32.Add, products, to, to, count, pixel, pixel);
+    }
+  }
+}
+
 const depthwise: Kernel = (backend, inputs, attributes) => {
   const [x, filter, bias] = [input(inputs, 'x'), input(inputs, 'filter'), inputs['bias']];
   const shapes = read('DepthwiseConv2dNative', x.shape, filter.shape, attributes);
   const { windows, channels, outChannels, multiplier, outShape } = shapes;
   const output = backend.output(outShape, x.dtype);
   const [values, weights, target] = backend.viewsOf(x, filter, output);
-  const sums = new Float64Array(target.length);
-  forEachTap(windows, (place, tap, pixel) => {
-    const [to, from, weight] = [place * outChannels, pixel * channels, tap * outChannels];
-    if (multiplier === 1) {
-      for (let c = 0; c < channels; c++) sums[to + c]! += values[from + c]! * weights[weight + c]!;
-    } else {
+  target.fill(0);
+  if (multiplier === 1 && x.dtype === 'float32' && target.length > 0) {
+    addTaps(backend, backend.addressOf(x), backend.addressOf(filter), output.address, windows, channels);
+  } else {
+    forEachTap(windows, (place, tap, pixel) => {
+      const [to, from, weight] = [place * outChannels, pixel * channels, tap * outChannels];
       for (let o = 0; o < outChannels; o++) {
-        sums[to + o]! += values[from + Math.floor(o / multiplier)]! * weights[weight + o]!;
+        target[to + o]! += values[from + Math.floor(o / multiplier)]! * weights[weight + o]!;
       }
-    }
-  });
-  target.set(sums);
+    });
+  }
   return activate(backend, bias === undefined ? output : addBias(backend, output, bias), inputs, attributes);
 };
 

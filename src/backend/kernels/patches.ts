@@ -1,12 +1,6 @@
 import type { SimdBackend } from '../simd-backend.js';
 import { copyStrided } from './copy.js';
-import { forEachTap, type Windows } from './windows.js';
-
-/** Places from which a tap, `offset` pixels from the first one, meets a pixel. */
-function inside(offset: number, { size, places, stride }: Windows['axes'][number]) {
-  const first = Math.max(0, Math.ceil(-offset / stride));
-  return { first, count: Math.max(0, Math.min(places, Math.floor((size - 1 - offset) / stride) + 1) - first) };
-}
+import { forEachTap, inside, type Windows } from './windows.js';
 
 /**
  * The windows of one picture at `from`, as rows [places, taps * channels] at `to`. For each tap, the pixels it meets are one

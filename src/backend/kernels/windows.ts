@@ -111,3 +111,9 @@ export function partsOf(windows: Windows, most: number): Part[] {
     return { first: from * inner, part: { ...windows, batch: 1, axes, places: places * inner } };
   });
 }
+
+/** Places from which a tap, `offset` pixels from the first one, meets a pixel. */
+export function inside(offset: number, { size, places, stride }: Axis) {
+  const first = Math.max(0, Math.ceil(-offset / stride));
+  return { first, count: Math.max(0, Math.min(places, Math.floor((size - 1 - offset) / stride) + 1) - first) };
+}

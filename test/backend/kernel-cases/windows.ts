@@ -75,6 +75,14 @@ const apart = (of: Of) =>
     ({ filter, channels }) => [...filter, channels, 2],
     of,
   );
+/** The same with one result a channel, which has a way of its own. */
+const single = (of: Of) =>
+  windowCase(
+    2,
+    ({ channels }) => channels,
+    ({ filter, channels }) => [...filter, channels, 1],
+    of,
+  );
 const pooling = (rank: number, of: Of) =>
   windowCase(
     rank,
@@ -117,7 +125,7 @@ export const windowCases: KernelCases = {
   Conv3DBackpropInputV2: dense(3, ({ x, filter, dy }) => ({ inputs: { dy, filter }, inputShape: x.shape })),
   Conv3DBackpropFilterV2: dense(3, ({ x, filter, dy }) => ({ inputs: { x, dy }, filterShape: filter.shape })),
   DepthwiseConv2dNative: apart(({ x, filter }) => ({ inputs: { x, filter }, ...NHWC })),
-  FusedDepthwiseConv2D: apart(({ x, filter }) => ({ inputs: { x, filter }, ...NHWC, activation: 'elu' })),
+  FusedDepthwiseConv2D: single(({ x, filter }) => ({ inputs: { x, filter }, ...NHWC, activation: 'elu' })),
   DepthwiseConv2dNativeBackpropInput: apart(({ x, filter, dy }) => ({
     inputs: { dy, filter },
     inputShape: x.shape,
