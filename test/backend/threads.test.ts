@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, type SimdBackend, setThreads, uploadWeight } from '../../src/backend/index.js';
-import { ROOT } from '../support/fixtures.js';
 import { useVariant } from './support.js';
 
 /** One of everything that is shared between threads, at sizes of several chunks. */
@@ -106,25 +104,5 @@ describe('simd: threads', () => {
     assert.equal(await registerAndStart(1), 1);
     tf.removeBackend('simd-again');
     await useVariant('simd-threads');
-  });
-
-  it('a process with helpers ends by itself', async () => {
-    const program = `
-      import { registerSimdBackend } from '${ROOT}src/backend/index.ts';
-      import * as tf from '@tensorflow/tfjs-core';
-      registerSimdBackend({ threads: 3 });
-      await tf.setBackend('simd');
-      for (let i = 0; i < 20; i++) tf.tidy(() => { tf.exp(tf.ones([300_000])); });
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      console.log((await tf.sum(tf.ones([1000])).data())[0]);`;
-    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { cwd: ROOT });
-    let output = '';
-    child.stdout.on('data', (text) => (output += text));
-    child.stderr.on('data', (text) => (output += text));
-    const timer = setTimeout(() => child.kill(), 30_000);
-    const code = await new Promise((resolve) => child.on('exit', resolve));
-    clearTimeout(timer);
-    assert.equal(code, 0, `exit code ${code}: ${output}`);
-    assert.match(output, /1000/);
   });
 });
