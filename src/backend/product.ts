@@ -43,7 +43,7 @@ const CHUNK_BYTES = 262_144;
 const F16_FACTOR = 2 ** 102;
 const F16_LIMIT = 2 ** 25;
 
-/** Panels of 8 columns that one chunk takes. */
+/** Panels of 8 columns that one chunk takes: whole fours of them, which are read at once. */
 function panelsPerChunk({ m, k, n, b }: Product): number {
   const stepBytes = b.format === 'f32' ? 32 : b.format === 'int8' ? 8 : 16;
   const wanted = m > STREAM_ROWS ? CHUNK_PANELS : Math.round(CHUNK_BYTES / (k * stepBytes) / 4) * 4;

@@ -39,7 +39,7 @@ for (const { name } of VARIANTS) {
     for (const format of FORMATS) {
       it(`${format}: blocks of rows and of k, each with a rest`, async () => {
         let worst = 0;
-        // 205 rows are one more than a block, 9 one more than few; 1,100 steps of k are two blocks and a rest in every format.
+        // 205 and 417 rows are two and three blocks, 9 are one more than few; 1,100 steps of k are two blocks and a rest in every format.
         const shapes = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((m) => [m, 1101, 19]);
         for (const [m, k, n] of [...shapes, [205, 61, 19], [417, 530, 67]] as [number, number, number][]) {
           const [x, data] = [wave(m * k, 0.37), wave(k * n, 0.11)];

@@ -9,7 +9,9 @@ import { tileBf16, tileF16, tileF32 } from './tiles';
 const K_BLOCK: i32 = 256;
 
 /** One tile against a panel in its format, see tiles.mjs. */
-@inline export function tile(format: i32, rows: i32, a: usize, b: usize, c: usize, ldc: usize, k: i32, base: usize, step: usize): void {
+@inline export function tile(
+  format: i32, rows: i32, a: usize, b: usize, c: usize, ldc: usize, k: i32, base: usize, step: usize,
+): void {
   if (format == F32) tileF32(rows, a, b, c, ldc, k, base, step);
   else if (format == BF16) tileBf16(rows, a, b, c, ldc, k, base, step);
   else tileF16(rows, a, b, c, ldc, k, base, step);
@@ -28,7 +30,8 @@ const K_BLOCK: i32 = 256;
  * sum grows with its length, so short ones keep it small. `sums` has room for one tile.
  */
 function multiplyPanel(
-  format: i32, tiles: usize, m: i32, height: i32, k: i32, k0: i32, kb: i32, b: usize, c: usize, ldc: usize, bias: usize, sums: usize,
+  format: i32, tiles: usize, m: i32, height: i32, k: i32, k0: i32, kb: i32, b: usize, c: usize, ldc: usize, bias: usize,
+  sums: usize,
 ): void {
   for (let i = 0; i < m; i += height, c += ldc * height) {
     const rows = min(height, m - i), a = tiles + (<usize>(i * k + k0 * rows) << 2);
@@ -42,8 +45,8 @@ function multiplyPanel(
 
 /** Panel p and the block of k from k0 on; parameters as `multiply`. */
 function multiplyBlock(
-  tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p: i32, k0: i32, c: usize, ldc: usize, bias: usize,
-  spare: usize,
+  tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p: i32, k0: i32, c: usize, ldc: usize,
+  bias: usize, spare: usize,
 ): void {
   const kb = min(K_BLOCK, k - k0), columns = min(8, n - (p << 3)), wide = spare + (<usize>m << 5), sums = wide + K_BLOCK * 32;
   const step: usize = format == F32 ? 32 : 16, panel = w + <usize>(p * k + k0) * step;
@@ -57,8 +60,8 @@ function multiplyBlock(
 
 /** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiply`. */
 @inline function multiplyFour(
-  tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p: i32, p1: i32, k0: i32, c: usize, ldc: usize,
-  bias: usize, spare: usize,
+  tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p: i32, p1: i32, k0: i32, c: usize,
+  ldc: usize, bias: usize, spare: usize,
 ): void {
   beat();
   const step: usize = format == F32 ? 32 : 16, panel = <usize>k * step, count = min(4, p1 - p);
@@ -67,14 +70,14 @@ function multiplyBlock(
 }
 
 /**
- * C[m, n] = A · B + bias for panels p0 to p1, float32 A in tiles of `height` rows. `spare` holds m * 32 bytes for a last panel that C has no room
- * for, K_BLOCK * 32 for a widened panel, and a tile of sums. `few` rows read each panel from front to back, as it comes from
- * memory, and decode it in registers (f16 then needs rows raised by its factor); many take all panels for one block of k, so that
- * this block of A stays in the cache, and widen the panels first.
+ * C[m, n] = A · B + bias for panels p0 to p1, float32 A in tiles of `height` rows. `spare` holds m * 32 bytes for a last panel
+ * that C has no room for, K_BLOCK * 32 for a widened panel, and a tile of sums. `few` rows read each panel from front to back, as
+ * it comes from memory, and decode it in registers (f16 then needs rows raised by its factor); many take all panels for one block
+ * of k, so that this block of A stays in the cache, and widen the panels first.
  */
 export function multiply(
-  tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p0: i32, p1: i32, c: usize, ldc: usize, bias: usize,
-  spare: usize,
+  tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p0: i32, p1: i32, c: usize, ldc: usize,
+  bias: usize, spare: usize,
 ): void {
   if (few) {
     for (let p = p0; p < p1; p += 4) {
