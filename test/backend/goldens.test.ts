@@ -12,7 +12,6 @@ for (const { name } of VARIANTS) {
     before(() => useVariant(name));
 
     for (const [folder, atLeast] of Object.entries(FOLDERS)) {
-      if (name !== 'simd' && folder !== 'tiny-a') continue;
       it(folder, async () => {
         const rows = await collect(REFERENCE + folder);
         const failed = rows.filter(({ verdict }) => verdict === 'fail');
