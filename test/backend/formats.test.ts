@@ -8,7 +8,7 @@ import { fromDirectory, loadImage2Text } from '../../src/node.js';
 import { readTensors } from '../../src/parity/case-file.js';
 import { largestError } from '../support/close.js';
 import { DEMO, REFERENCE, ROOT, readJson } from '../support/fixtures.js';
-import { useVariant } from './support.js';
+import { useVariant, VARIANTS } from './support.js';
 
 const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
 
@@ -32,34 +32,38 @@ describe('simd: weights kept in other formats', () => {
   before(() => useVariant('simd'));
 
   for (const format of FORMATS) {
-    it(`${format}: the logits of tiny-a, token by token`, async () => {
-      const folder = `${REFERENCE}tiny-a/`;
-      const given = await readTensors(folder, 'forward_b1.safetensors');
-      const [ids, logits] = [given.get('input_ids')!, given.get('logits.f64')!];
-      const [, rows, vocabulary] = logits.shape as [number, number, number];
-      const before = tf.memory().numTensors;
-      const git = await loadGit(await fromDirectory(folder), { weights: format });
-      const { values, shape } = given.get('pixel_values')!;
-      const pixels = tf.tidy(() =>
-        tf.transpose(tf.tensor4d(Float32Array.from(values), shape as [number, number, number, number]), [0, 2, 3, 1]),
-      ) as tf.Tensor4D;
-      const image = encodeImage(git, pixels);
-      const session = startSession(git, image);
-      const got: number[] = [];
-      for (const id of Array.from(ids.values)) got.push(...(await session.step([[id]]))[0]!);
-      session.dispose();
-      disposeCache(image);
-      disposeGit(git);
-      pixels.dispose();
-      assert.equal(tf.memory().numTensors, before);
-      const expected = Array.from(logits.values).slice((rows - ids.values.length) * vocabulary);
-      assert.equal(got.length, expected.length);
-      const error = largestError(got, expected).error / expected.reduce((top, x) => Math.max(top, Math.abs(x)), 0);
-      console.log(`    ${format}: largest error of a logit ${error.toExponential(1)} of the largest`);
-      assert.ok(error <= LOGIT_TOLERANCE[format], `${error}`);
-    });
+    for (const { name } of VARIANTS) {
+      it(`${format} on ${name}: the logits of tiny-a, token by token`, async () => {
+        await useVariant(name);
+        const folder = `${REFERENCE}tiny-a/`;
+        const given = await readTensors(folder, 'forward_b1.safetensors');
+        const [ids, logits] = [given.get('input_ids')!, given.get('logits.f64')!];
+        const [, rows, vocabulary] = logits.shape as [number, number, number];
+        const before = tf.memory().numTensors;
+        const git = await loadGit(await fromDirectory(folder), { weights: format });
+        const { values, shape } = given.get('pixel_values')!;
+        const pixels = tf.tidy(() =>
+          tf.transpose(tf.tensor4d(Float32Array.from(values), shape as [number, number, number, number]), [0, 2, 3, 1]),
+        ) as tf.Tensor4D;
+        const image = encodeImage(git, pixels);
+        const session = startSession(git, image);
+        const got: number[] = [];
+        for (const id of Array.from(ids.values)) got.push(...(await session.step([[id]]))[0]!);
+        session.dispose();
+        disposeCache(image);
+        disposeGit(git);
+        pixels.dispose();
+        assert.equal(tf.memory().numTensors, before);
+        const expected = Array.from(logits.values).slice((rows - ids.values.length) * vocabulary);
+        assert.equal(got.length, expected.length);
+        const error = largestError(got, expected).error / expected.reduce((top, x) => Math.max(top, Math.abs(x)), 0);
+        console.log(`    ${format} on ${name}: largest error of a logit ${error.toExponential(1)} of the largest`);
+        assert.ok(error <= LOGIT_TOLERANCE[format], `${error}`);
+      });
+    }
 
     it(`${format}: the captions of the demo`, async () => {
+      await useVariant('simd');
       const { pictures } = readJson<Expected>(`${DEMO}expected.json`);
       const model = await loadImage2Text(DEMO, { weights: format });
       let [same, worst] = [0, 0];
