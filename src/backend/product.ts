@@ -87,9 +87,10 @@ function widened(backend: SimdBackend, { k, n, b }: Product): Panels {
 export function multiply(backend: SimdBackend, product: Product): void {
   const { m, k, n, b } = product;
   if (m === 0 || n === 0) return;
+  // A convolution, or a batch, has many products: each gives its scratch memory back.
   if (k === 0) fillWithBias(backend, product);
-  else if (b.format === 'int8' && !product.transposed) multiplyInt8(backend, product);
-  else multiplyFloats(backend, product);
+  else if (b.format === 'int8' && !product.transposed) backend.part(() => multiplyInt8(backend, product));
+  else backend.part(() => multiplyFloats(backend, product));
 }
 
 /** What is left of a product over nothing. */

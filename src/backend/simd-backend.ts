@@ -11,8 +11,8 @@ export interface Output extends TensorInfo {
 
 /** The tfjs backend, as its kernels (kernels/) see it: outputs, scratch memory, and where the numbers of a tensor lie. */
 export class SimdBackend extends TensorMemory {
-  /** Blocks to be given back when the kernel that is running ends. */
-  private readonly borrowed: { address: number; bytes: number }[] = [];
+  /** Blocks to be given back when the kernel that is running ends; `of` is the dataId of weights that were unpacked there. */
+  private readonly borrowed: { address: number; bytes: number; of: object | undefined }[] = [];
   /** Where packed weights were unpacked for the kernel that is running. */
   private readonly unpacked = new Map<object, number>();
   private created: TensorInfo[] = [];
@@ -29,13 +29,27 @@ export class SimdBackend extends TensorMemory {
       for (const { dataId } of this.created) if (this.storage.has(dataId)) this.disposeData(dataId);
       throw error;
     } finally {
-      if (mark === 0) this.unpacked.clear();
-      while (this.borrowed.length > mark) {
-        const { address, bytes } = this.borrowed.pop()!;
-        this.heap.free(address, bytes);
-      }
+      this.giveBack(mark);
       this.created = created;
       this.running = outer;
+    }
+  }
+
+  /** Runs a part of a kernel that takes place many times: scratch memory is given back at its end. */
+  part(work: () => void): void {
+    const mark = this.borrowed.length;
+    try {
+      work();
+    } finally {
+      this.giveBack(mark);
+    }
+  }
+
+  private giveBack(mark: number): void {
+    while (this.borrowed.length > mark) {
+      const { address, bytes, of } = this.borrowed.pop()!;
+      this.heap.free(address, bytes);
+      if (of !== undefined) this.unpacked.delete(of);
     }
   }
 
@@ -71,10 +85,10 @@ export class SimdBackend extends TensorMemory {
     this.disposeData(tensor.dataId);
   }
 
-  /** Memory until the end of the running kernel. */
-  scratch(bytes: number): number {
+  /** Memory until the end of the running kernel, or of the part of it that is running. */
+  scratch(bytes: number, of?: object): number {
     const address = this.heap.alloc(bytes);
-    this.borrowed.push({ address, bytes });
+    this.borrowed.push({ address, bytes, of });
     return address;
   }
 
@@ -85,7 +99,7 @@ export class SimdBackend extends TensorMemory {
     if (stored.packed === undefined) throw unsupportedType(this.running, stored.dtype);
     const known = this.unpacked.get(tensor.dataId);
     if (known !== undefined) return known;
-    const address = this.scratch(stored.size * 4);
+    const address = this.scratch(stored.size * 4, tensor.dataId);
     unpackTo(this.kernels, stored.packed, address);
     this.unpacked.set(tensor.dataId, address);
     return address;

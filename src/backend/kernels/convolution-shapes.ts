@@ -44,12 +44,15 @@ export function sizesOf(info: WindowInfo): Sizes {
 /** Bytes of patches at once: a large picture would not fit in memory many times over, and a small part stays in the cache. */
 const PATCH_BYTES = 8 * 2 ** 20;
 
+const partsOfPicture = ({ windows, k }: Sizes) => partsOf(windows, PATCH_BYTES / Math.max(4, k * 4));
+
 /** Each part of each picture: bytes to its picture, numbers of rows to its first one, and the rows it has. */
 export function forEachPart(
-  { windows, channels, m, k }: Sizes,
+  sizes: Sizes,
   visit: (part: Windows, pixels: number, rows: number, count: number) => void,
 ): void {
-  const parts = partsOf(windows, PATCH_BYTES / (k * 4));
+  const { windows, channels, m } = sizes;
+  const parts = partsOfPicture(sizes);
   for (let picture = 0; picture < windows.batch; picture++) {
     const pixels = picture * windows.pixels * channels * 4;
     for (const { part, first } of parts) visit(part, pixels, picture * m + first, part.places);
@@ -57,8 +60,7 @@ export function forEachPart(
 }
 
 /** Rows of the largest part. */
-export const mostRows = ({ windows, k }: Sizes) =>
-  Math.max(...partsOf(windows, PATCH_BYTES / (k * 4)).map(({ part }) => part.places));
+export const mostRows = (sizes: Sizes) => Math.max(0, ...partsOfPicture(sizes).map(({ part }) => part.places));
 
 /** Shape of the result, or of the pictures, with the channels last. */
 export const channelsLast = (shape: readonly number[], first: boolean) =>

@@ -33,16 +33,26 @@ function collapse({ dims, fromStrides, toStrides }: Copy): Dimension[] {
   return result.length > 0 ? result : [{ size: 1, from: 1, to: 1 }];
 }
 
-/** Runs one copy job; no dimension is too large or too small, only their number is limited (to 16, after collapsing). */
+/** Copies tensors of any shape. */
 export function copyStrided(backend: SimdBackend, copy: Copy): void {
-  if (sizeOf(copy.dims) === 0) return;
-  const dims = collapse(copy);
+  if (sizeOf(copy.dims) > 0) run(backend, copy.from, copy.to, copy.elementBytes, collapse(copy));
+}
+
+/** One copy job, or one for each index of an outer dimension that its parameters have no room for. */
+function run(backend: SimdBackend, from: number, to: number, bytes: number, dims: readonly Dimension[]): void {
+  if (dims.length > COPY_SOURCE - COPY_DIMS) {
+    const [outer, ...inner] = dims as [Dimension, ...Dimension[]];
+    for (let i = 0; i < outer.size; i++) {
+      run(backend, from + i * outer.from * bytes, to + i * outer.to * bytes, bytes, inner);
+    }
+    return;
+  }
   const parameters = new Array<number>(COPY_TARGET + dims.length).fill(0);
-  [parameters[0], parameters[1], parameters[2], parameters[3]] = [copy.from, copy.to, copy.elementBytes, dims.length];
-  dims.forEach(({ size, from, to }, d) => {
-    parameters[COPY_DIMS + d] = size;
-    parameters[COPY_SOURCE + d] = from * copy.elementBytes;
-    parameters[COPY_TARGET + d] = to * copy.elementBytes;
+  [parameters[0], parameters[1], parameters[2], parameters[3]] = [from, to, bytes, dims.length];
+  dims.forEach((dim, d) => {
+    parameters[COPY_DIMS + d] = dim.size;
+    parameters[COPY_SOURCE + d] = dim.from * bytes;
+    parameters[COPY_TARGET + d] = dim.to * bytes;
   });
   backend.pool.run(JOB.copy, dims.length > 2 ? dims[0]!.size : 1, parameters);
 }

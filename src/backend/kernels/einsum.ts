@@ -3,6 +3,7 @@ import type { SimdBackend } from '../simd-backend.js';
 import { matMulKernels } from './mat-mul.js';
 import { transpose } from './movement.js';
 import { reduceKernels } from './reduce.js';
+import { cast } from './shape.js';
 import { type Kernel, type KernelTable, listOf, sizeOf } from './table.js';
 
 /** A tensor and the letters of its dimensions. */
@@ -46,7 +47,9 @@ function product(backend: SimdBackend, a: Term, b: Term, output: readonly string
 
 /** Einstein's sum of one or two tensors, as matrix products. */
 const einsum: Kernel = (backend, inputs, attributes) => {
-  const tensors = listOf(inputs);
+  const given = listOf(inputs);
+  const dtype = given.map((tensor) => tensor.dtype).reduce(backend_util.upcastType);
+  const tensors = given.map((tensor) => cast(backend, tensor, dtype));
   const equation = (attributes as unknown as EinsumAttrs).equation.replace(/\s/g, '');
   const { allDims, idDims } = backend_util.decodeEinsumEquation(equation, tensors.length);
   backend_util.checkEinsumDimSizes(allDims.length, idDims, tensors as never);
@@ -59,7 +62,7 @@ const einsum: Kernel = (backend, inputs, attributes) => {
   const { tensor, letters } = terms.length === 1 ? terms[0]! : product(backend, terms[0]!, terms[1]!, [...output]);
   const order = [...output].map((letter) => letters.indexOf(letter));
   const result = transpose(backend, tensor, order);
-  backend.release(tensor);
+  for (const used of [tensor, ...tensors]) backend.release(used);
   return result;
 };
 

@@ -11,7 +11,8 @@ import type { SimdBackend } from '../simd-backend.js';
 import { bytesOf } from '../stored.js';
 import { copyStrided, movingStrings } from './copy.js';
 import { slice } from './movement.js';
-import { input, type KernelTable, listOf, stridesOf } from './table.js';
+import { cast } from './shape.js';
+import { type Inputs, input, type KernelTable, listOf, stridesOf } from './table.js';
 
 /** `parts`, alike but for `axis`, behind each other along it. */
 function concat(backend: SimdBackend, parts: readonly TensorInfo[], axis: number): TensorInfo {
@@ -47,17 +48,26 @@ function split(backend: SimdBackend, x: TensorInfo, sizes: readonly number[], ax
 
 const axisOf = (axis: number, shape: readonly number[]) => util.parseAxisParam(axis, [...shape])[0]!;
 
+const concatAlike = movingStrings((backend, inputs, attributes) => {
+  const parts = listOf(inputs);
+  const axis = axisOf((attributes as unknown as ConcatAttrs).axis, parts[0]!.shape);
+  backend_util.assertParamsConsistent(
+    parts.map((part) => part.shape),
+    axis,
+  );
+  return concat(backend, parts, axis);
+});
+
 /** Kernels that join tensors and take them apart; strings included. */
 export const joiningKernels: KernelTable = {
-  Concat: movingStrings((backend, inputs, attributes) => {
-    const parts = listOf(inputs);
-    const axis = axisOf((attributes as unknown as ConcatAttrs).axis, parts[0]!.shape);
-    backend_util.assertParamsConsistent(
-      parts.map((part) => part.shape),
-      axis,
-    );
-    return concat(backend, parts, axis);
-  }),
+  Concat(backend, inputs, attributes) {
+    const { dtype } = listOf(inputs)[0]!;
+    if (listOf(inputs).every((part) => part.dtype === dtype)) return concatAlike(backend, inputs, attributes);
+    const parts = listOf(inputs).map((part) => cast(backend, part, dtype)); // tfjs's op lets other types through
+    const joined = concatAlike(backend, { ...parts } as unknown as Inputs, attributes);
+    for (const part of parts) backend.release(part);
+    return joined;
+  },
 
   Pack: movingStrings((backend, inputs, attributes) => {
     const { axis } = attributes as unknown as PackAttrs;

@@ -11,11 +11,12 @@ const batchNorm: Kernel = (backend, inputs, attributes) => {
   const { varianceEpsilon } = attributes as unknown as FusedBatchNormAttrs;
   const epsilon = varianceEpsilon ?? 0.001;
   const output = backend.output(x.shape, x.dtype);
-  const { scale = mean, offset = mean } = inputs; // stand-ins, not read
-  const [values, means, variances, scales, offsets, target] = backend.viewsOf(x, mean, variance, scale, offset, output);
+  const { scale, offset } = inputs;
+  const given = [scale ?? mean, offset ?? mean] as const; // stand-ins, not read
+  const [values, means, variances, scales, offsets, target] = backend.viewsOf(x, mean, variance, ...given, output);
   for (let i = 0; i < target.length; i++) {
-    const factor = (scale === mean ? 1 : numberAt(scales, i)) / Math.sqrt(numberAt(variances, i) + epsilon);
-    target[i] = (values[i]! - numberAt(means, i)) * factor + (offset === mean ? 0 : numberAt(offsets, i));
+    const factor = (scale === undefined ? 1 : numberAt(scales, i)) / Math.sqrt(numberAt(variances, i) + epsilon);
+    target[i] = (values[i]! - numberAt(means, i)) * factor + (offset === undefined ? 0 : numberAt(offsets, i));
   }
   return output;
 };

@@ -27,8 +27,9 @@ const deep: InfoOf = (x, attributes) => {
 type Four = [number, number, number, number];
 type Five = [number, number, number, number, number];
 
-/** As tfjs has it: windows of one pixel that leave the shape alone leave everything alone, even where stride and padding move them. */
-const isIdentity = (info: WindowInfo) => windowsOf(info).taps === 1 && util.arraysEqual(info.inShape, info.outShape);
+/** As tfjs has it, flat windows of one pixel that leave the shape alone leave all alone, even where stride and padding move them. */
+const isIdentity = (info: WindowInfo) =>
+  !('inDepth' in info) && windowsOf(info).taps === 1 && util.arraysEqual(info.inShape, info.outShape);
 
 /** For each number of the result, where the largest of its window lies: the first of equals, -1 where there is none but NaN. */
 function largestAt(values: Numbers, windows: Windows, channels: number): Int32Array {

@@ -151,17 +151,19 @@ const cumulative =
 
 /** exp(x - max) / sum over the last axis. */
 const softmax: Kernel = (backend, inputs, attributes) => {
-  const x = input(inputs, 'logits');
+  const x = cast(backend, input(inputs, 'logits'), 'float32'); // `multinomial` lets integers through
   const rank = x.shape.length;
   const dim = attributes['dim'] as number;
   util.assert(dim === -1 || dim === rank - 1, () => `Softmax: only the last dimension, not ${dim} of ${rank}`);
   const output = backend.output(x.shape, 'float32');
   const n = x.shape[rank - 1] ?? 1;
   const rows = sizeOf(x.shape) / Math.max(n, 1);
-  if (rows * n === 0) return output;
-  const perChunk = Math.ceil(4096 / n);
-  const parameters = [backend.addressOf(x), output.address, rows, n, perChunk];
-  backend.pool.run(JOB.softmax, Math.ceil(rows / perChunk), parameters);
+  if (rows * n > 0) {
+    const perChunk = Math.ceil(4096 / n);
+    const parameters = [backend.addressOf(x), output.address, rows, n, perChunk];
+    backend.pool.run(JOB.softmax, Math.ceil(rows / perChunk), parameters);
+  }
+  backend.release(x);
   return output;
 };
 
