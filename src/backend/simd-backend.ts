@@ -133,6 +133,7 @@ export class SimdBackend extends TensorMemory {
     if (stored.packed?.rows === rows) return stored.packed;
     const packed = packFloats(this.kernels, this.heap, this.addressOf(tensor), rows, columns);
     freeStored(this.heap, stored);
+    this.storage.delete(tensor.dataId); // or it would be counted twice
     this.storage.set(tensor.dataId, { dtype: stored.dtype, size: stored.size, refCount: stored.refCount, packed });
     return packed;
   }

@@ -49,10 +49,12 @@ export class TensorMemory extends KernelBackend {
     // `slice` copies, also out of shared memory: nobody outside may hold a view of ours.
     if (block !== undefined) return this.view(block.address, size, dtype).slice() as BackendValues;
     const address = this.heap.alloc(size * 4);
-    unpackTo(this.kernels, packed!, address);
-    const values = this.view(address, size, dtype).slice();
-    this.heap.free(address, size * 4);
-    return values as BackendValues;
+    try {
+      unpackTo(this.kernels, packed!, address);
+      return this.view(address, size, dtype).slice() as BackendValues;
+    } finally {
+      this.heap.free(address, size * 4); // also where script has no room for so many
+    }
   }
 
   override async read(dataId: DataId): Promise<BackendValues> {

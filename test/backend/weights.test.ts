@@ -19,6 +19,28 @@ describe('simd: weights', () => {
     );
   });
 
+  it('a weight that is packed by its first use is still one piece of data', () => {
+    const [x, w] = [tf.ones([2, 7]), tf.ones([7, 11])];
+    const count = tf.engine().backend.numDataIds();
+    tf.dispose(tf.engine().runKernel('GitLinear', { x, weight: w }, { activation: 'none' }) as tf.Tensor);
+    assert.equal(tf.engine().backend.numDataIds(), count);
+    tf.dispose([x, w]);
+    assert.equal(tf.engine().backend.numDataIds(), count - 2);
+  });
+
+  it('a sum of packed weights holds while unpacking them makes the memory grow', async () => {
+    await useVariant('simd-plain-unshared'); // whose old views die when it grows
+    const shape: [number, number] = [1024, 1024];
+    const weights = Array.from({ length: 12 }, () =>
+      uploadWeight({ format: 'bf16', data: new Float32Array(2 ** 20).fill(2), shape }),
+    );
+    const sum = tf.addN(weights);
+    assert.equal((await tf.min(sum).data())[0], 24);
+    assert.equal((await tf.max(sum).data())[0], 24);
+    tf.dispose([...weights, sum]);
+    await useVariant('simd');
+  });
+
   it('bf16 and f16 round to the nearest, ties to even; int8 has one scale a column', async () => {
     const data = Float32Array.of(1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, -1.004, 3e-5, 127.9375, 2 ** -24, 2 ** -25);
     const read = async (format: WeightFormat) => [...(await uploadWeight({ format, data, shape: [1, 8] }).data())];

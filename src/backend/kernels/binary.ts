@@ -132,14 +132,11 @@ const COMPARISONS: ReadonlySet<string> = new Set([
 
 /** The sum of tensors of one shape and type. */
 const addAll: Kernel = (backend, inputs) => {
-  const [first, ...others] = listOf(inputs);
-  const output = backend.output(first!.shape, first!.dtype);
-  const [values, target] = backend.viewsOf(first!, output);
-  const sums = Float64Array.from(values);
-  for (const other of others) {
-    const more = backend.valuesOf(other);
-    for (let i = 0; i < sums.length; i++) sums[i]! += more[i]!;
-  }
+  const { shape, dtype } = listOf(inputs)[0]!;
+  const output = backend.output(shape, dtype);
+  const [target, ...all] = backend.viewsOf(output, ...listOf(inputs));
+  const sums = new Float64Array(target.length);
+  for (const values of all) for (let i = 0; i < sums.length; i++) sums[i]! += values[i]!;
   target.set(sums);
   return output;
 };
