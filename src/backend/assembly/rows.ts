@@ -67,37 +67,49 @@ export function softmaxJob(chunk: i32): void {
   }
 }
 
+/** Sum of n numbers, in double precision: as exact as tfjs's own cpu backend. */
+function sumRow(x: usize, n: i32): f64 {
+  let s = f64x2.splat(0), t = s;
+  const end = x + (<usize>(n & ~3) << 2);
+  for (; x < end; x += 16) {
+    const v = v128.load(x);
+    s = f64x2.add(s, f64x2.promote_low_f32x4(v));
+    t = f64x2.add(t, f64x2.promote_low_f32x4(v128.shuffle<i32>(v, v, 2, 3, 2, 3)));
+  }
+  s = f64x2.add(s, t);
+  let total = f64x2.extract_lane(s, 0) + f64x2.extract_lane(s, 1);
+  for (let j = 0; j < (n & 3); j++) total += <f64>load<f32>(x + (<usize>j << 2));
+  return total;
+}
+
+/** Sum of (x - mean)^2 over n numbers, the same way. */
+function sumSquares(x: usize, n: i32, mean: f32): f64 {
+  const end = x + (<usize>(n & ~3) << 2), m = f32x4.splat(mean);
+  let s = f64x2.splat(0), t = s;
+  for (; x < end; x += 16) {
+    const v = f32x4.sub(v128.load(x), m);
+    const low = f64x2.promote_low_f32x4(v), high = f64x2.promote_low_f32x4(v128.shuffle<i32>(v, v, 2, 3, 2, 3));
+    s = f64x2.add(s, f64x2.mul(low, low));
+    t = f64x2.add(t, f64x2.mul(high, high));
+  }
+  s = f64x2.add(s, t);
+  let total = f64x2.extract_lane(s, 0) + f64x2.extract_lane(s, 1);
+  for (let j = 0; j < (n & 3); j++) {
+    const v = <f64>(load<f32>(x + (<usize>j << 2)) - mean);
+    total += v * v;
+  }
+  return total;
+}
+
 /**
- * y = (x - mean) / sqrt(variance + epsilon) * gamma + beta on one row. `sum` is where x + residual is kept between the passes
- * (x itself where there is no residual).
+ * y = (x - mean) / sqrt(variance + epsilon) * gamma + beta on one row. The sums are in double precision: an error of theirs would
+ * be one of the whole row, in the same direction.
  */
 function normaliseRow(x: usize, y: usize, gamma: usize, beta: usize, n: i32, epsilon: f32): void {
   const tail = n & 3, end = x + (<usize>(n & ~3) << 2);
-  let s = f32x4.splat(0), t = s, p = x;
-  for (; p + 16 < end; p += 32) {
-    s = f32x4.add(s, v128.load(p));
-    t = f32x4.add(t, v128.load(p, 16));
-  }
-  if (p < end) s = f32x4.add(s, v128.load(p));
-  if (tail) t = f32x4.add(t, keepLanes(v128.load(end), tail));
-  const mean = f32x4.splat(sumLanes(f32x4.add(s, t)) / <f32>n);
-  s = f32x4.splat(0);
-  t = s;
-  for (p = x; p + 16 < end; p += 32) {
-    const u = f32x4.sub(v128.load(p), mean), v = f32x4.sub(v128.load(p, 16), mean);
-    s = fma(u, u, s);
-    t = fma(v, v, t);
-  }
-  if (p < end) {
-    const u = f32x4.sub(v128.load(p), mean);
-    s = fma(u, u, s);
-  }
-  if (tail) {
-    const u = keepLanes(f32x4.sub(v128.load(end), mean), tail);
-    t = fma(u, u, t);
-  }
-  const factor = f32x4.splat(1 / sqrt<f32>(sumLanes(f32x4.add(s, t)) / <f32>n + epsilon));
-  for (p = x; p < end; p += 16, y += 16, gamma += 16, beta += 16) {
+  const middle = <f32>(sumRow(x, n) / <f64>n), variance = sumSquares(x, n, middle) / <f64>n;
+  const mean = f32x4.splat(middle), factor = f32x4.splat(<f32>(1 / sqrt<f64>(variance + <f64>epsilon)));
+  for (let p = x; p < end; p += 16, y += 16, gamma += 16, beta += 16) {
     v128.store(y, fma(f32x4.mul(f32x4.sub(v128.load(p), mean), factor), v128.load(gamma), v128.load(beta)));
   }
   if (tail) {
@@ -124,21 +136,6 @@ export function layerNormJob(chunk: i32, thread: i32): void {
     }
     normaliseRow(x, param(4) + offset, param(2), param(3), n, paramFloat(7));
   }
-}
-
-/** Sum of n numbers, in double precision: as exact as tfjs's own cpu backend. */
-function sumRow(x: usize, n: i32): f64 {
-  let s = f64x2.splat(0), t = s;
-  const end = x + (<usize>(n & ~3) << 2);
-  for (; x < end; x += 16) {
-    const v = v128.load(x);
-    s = f64x2.add(s, f64x2.promote_low_f32x4(v));
-    t = f64x2.add(t, f64x2.promote_low_f32x4(v128.shuffle<i32>(v, v, 2, 3, 2, 3)));
-  }
-  s = f64x2.add(s, t);
-  let total = f64x2.extract_lane(s, 0) + f64x2.extract_lane(s, 1);
-  for (let j = 0; j < (n & 3); j++) total += <f64>load<f32>(x + (<usize>j << 2));
-  return total;
 }
 
 /** The better of two vectors; NaN is left to the caller, because `max` costs six instructions for it. */
