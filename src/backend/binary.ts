@@ -114,6 +114,5 @@ export const importsFor = (memory: WebAssembly.Memory): WebAssembly.Imports => (
 /** An instance of compiled kernels over a memory. */
 export async function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<KernelExports> {
   const instance = await WebAssembly.instantiate(module, importsFor(memory));
-  const { attentionScratch, ...others } = instance.exports as unknown as KernelExports;
-  return { ...others, attentionScratch: (...args) => attentionScratch(...args) >>> 0 };
+  return instance.exports as unknown as KernelExports;
 }

@@ -1,4 +1,4 @@
-import { FORMAT, JOB, UNARY, type WeightFormat } from './memory-map.js';
+import { FORMAT, JOB, MAP_CHUNK, UNARY, type WeightFormat } from './memory-map.js';
 import type { SimdBackend } from './simd-backend.js';
 import { packedBytes } from './stored.js';
 import { floatBits } from './thread-pool.js';
@@ -71,7 +71,8 @@ function packLeft(backend: SimdBackend, { m, k, a, lda, transposed = false }: Pr
 /** `x`, `size` numbers, times 2^102. */
 function raised(backend: SimdBackend, x: number, size: number): number {
   const y = backend.scratch(size * 4);
-  backend.pool.run(JOB.map, 1, [UNARY.Affine, x, y, size, floatBits(F16_FACTOR), floatBits(0)]);
+  const parameters = [UNARY.Affine, x, y, size, floatBits(F16_FACTOR), floatBits(0)];
+  backend.pool.run(JOB.map, Math.ceil(size / MAP_CHUNK), parameters);
   return y;
 }
 
@@ -99,7 +100,8 @@ function fillWithBias(backend: SimdBackend, { m, n, c, ldc, bias = 0, activation
     const target = backend.view(row, n, 'float32');
     if (bias > 0) target.set(backend.view(bias, n, 'float32'));
     else target.fill(0);
-    if (activation !== undefined) backend.pool.run(JOB.map, 1, [UNARY[activation], row, row, n]);
+    if (activation === undefined) continue;
+    backend.pool.run(JOB.map, Math.ceil(n / MAP_CHUNK), [UNARY[activation], row, row, n]);
   }
 }
 

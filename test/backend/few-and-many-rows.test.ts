@@ -41,7 +41,14 @@ for (const { name } of VARIANTS) {
         let worst = 0;
         // 205 and 417 rows are two and three blocks, 9 are one more than few; 1,100 steps of k are two blocks and a rest in every format.
         const shapes = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((m) => [m, 1101, 19]);
-        for (const [m, k, n] of [...shapes, [205, 61, 19], [417, 530, 67]] as [number, number, number][]) {
+        // Eight rows of 3,072 and one of 20,001 have more numbers than one chunk of an elementwise job.
+        const large = [
+          [205, 61, 19],
+          [417, 530, 67],
+          [8, 3072, 5],
+          [1, 20_001, 11],
+        ];
+        for (const [m, k, n] of [...shapes, ...large] as [number, number, number][]) {
           const [x, data] = [wave(m * k, 0.37), wave(k * n, 0.11)];
           const weight = uploadWeight({ format, data, shape: [k, n] });
           worst = Math.max(worst, errorOf(await product(x, m, k, weight), x, await weight.data(), m, k));
@@ -54,6 +61,17 @@ for (const { name } of VARIANTS) {
     }
   });
 }
+
+describe('simd: products over nothing', () => {
+  before(() => useVariant('simd'));
+
+  it('are the bias, activated in every column of however many', async () => {
+    const [x, weight, bias] = [tf.zeros([2, 0]), tf.zeros([0, 40_000]), tf.ones([40_000])];
+    const y = tf.engine().runKernel('GitLinear', { x, weight, bias }, { activation: 'gelu' }) as tf.Tensor;
+    for (const value of await y.data()) assert.ok(Math.abs(value - 0.8413447) < 1e-6, `${value}`);
+    tf.dispose([x, weight, bias, y]);
+  });
+});
 
 describe('simd: rows rounded for int8 weights', () => {
   before(() => useVariant('simd'));

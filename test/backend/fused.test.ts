@@ -184,6 +184,13 @@ describe('simd: fused kernels', () => {
       tf.dispose([q, wrong, gamma]);
     }));
 
+  it('attention to more columns than memory has room for says so', () => {
+    const [q, keys] = [tf.zeros([1, 1, 8, 1]), tf.zeros([1, 1, 18_000_000, 1])]; // 304 bytes a column: more than 32 bits can count
+    const attend = () => tf.engine().runKernel('GitAttention', { q, key: keys, value: keys });
+    assert.throws(attend, /memory-limit: .*52\d\d MiB wanted/);
+    tf.dispose([q, keys]);
+  });
+
   it('layer norm is over the last axis, whatever the rank', () =>
     expectTensors(0, async () => {
       const [gamma, beta] = [tf.randomUniform([10], 0, 2, 'float32', 3), tf.randomUniform([10], -1, 1, 'float32', 4)];

@@ -19,12 +19,12 @@ const DIRECT_ROWS: i32 = 8;
   return (columns + 7) & ~7;
 }
 
-/** Bytes of scratch that one thread needs; also asked by JavaScript. */
-export function attentionScratch(rows: i32, width: i32, textColumns: i32, imageColumns: i32): usize {
-  const columns = whole(textColumns) + whole(imageColumns), own = rows * width;
-  if (rows < DIRECT_ROWS) return <usize>(columns + 2 * whole(width) + own) * 4 + 64;
-  const panels = columns * whole(width) * 2;
-  return <usize>(panels + QUERY_BLOCK * (2 * columns + whole(width) + 24) + 768 * 8 + own) * 4 + 64;
+/** Bytes of scratch that one thread needs, which may be more than there can be; asked by JavaScript. */
+export function attentionScratch(rows: i32, width: i32, textColumns: i32, imageColumns: i32): f64 {
+  const columns = <f64>whole(textColumns) + <f64>whole(imageColumns), wide = <f64>whole(width), own = <f64>rows * <f64>width;
+  if (rows < DIRECT_ROWS) return (columns + 2 * wide + own) * 4 + 64;
+  const panels = columns * wide * 2;
+  return (panels + <f64>QUERY_BLOCK * (2 * columns + wide + 24) + 768 * 8 + own) * 4 + 64;
 }
 
 /**
