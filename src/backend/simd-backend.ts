@@ -1,4 +1,5 @@
 import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import { BackendError } from '../errors.js';
 import type { WeightFormat } from './memory-map.js';
 import { type ParamSink, startParam } from './param-sink.js';
 import { freeStored, type Numbers, newNumbers, type Packed, packFloats, unpackTo, unsupportedType } from './stored.js';
@@ -8,6 +9,9 @@ import { TensorMemory } from './tensor-memory.js';
 export interface Output extends TensorInfo {
   readonly address: number;
 }
+
+const impossibleShape = (kernel: string, shape: readonly number[]) =>
+  new BackendError({ place: `simd: ${kernel}`, rule: 'shape', detail: `there is no tensor [${shape}]` });
 
 /** The tfjs backend, as its kernels (kernels/) see it: outputs, scratch memory, and where the numbers of a tensor lie. */
 export class SimdBackend extends TensorMemory {
@@ -53,8 +57,9 @@ export class SimdBackend extends TensorMemory {
     }
   }
 
-  /** A new tensor with undefined contents. @throws BackendError (`unsupported-dtype`) unless it holds numbers. */
+  /** A new tensor with undefined contents. @throws BackendError (`unsupported-dtype`) unless it holds numbers; `shape`. */
   output(shape: readonly number[], dtype: DataType): Output {
+    if (!shape.every((n) => n >= 0)) throw impossibleShape(this.running, shape); // what tfjs makes of a window larger than its picture
     const stored = newNumbers(this.heap, this.running, dtype, util.sizeFromShape(shape as number[]));
     const output = { dataId: {}, shape: [...shape], dtype, address: stored.block.address };
     this.storage.set(output.dataId, stored);

@@ -79,6 +79,20 @@ describe('simd: unusual inputs', () => {
     tf.dispose([words, numbers]);
   });
 
+  it('a window that is larger than its picture in two directions makes no tensor', async () => {
+    await useVariant('simd');
+    const [x, filter] = [tf.ones([1, 2, 2, 1]), tf.ones([4, 4, 1, 3])] as [tf.Tensor4D, tf.Tensor4D];
+    const windows = [
+      () => tf.conv2d(x, filter, 1, 'valid'),
+      () => tf.depthwiseConv2d(x, filter, 1, 'valid'),
+      () => tf.maxPool(x, 4, 1, 'valid'),
+    ];
+    const before = tf.memory().numDataBuffers;
+    for (const window of windows) assert.throws(window, /simd: \w+: shape: there is no tensor \[1,-1,-1,\d\]/);
+    assert.equal(tf.memory().numDataBuffers, before);
+    tf.dispose([x, filter]);
+  });
+
   it('scratch memory of many products is that of one', async () => {
     await useVariant('simd');
     const { heap } = tf.backend() as SimdBackend;
