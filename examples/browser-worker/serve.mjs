@@ -51,7 +51,7 @@ async function contentsOf(path) {
 }
 
 const server = createServer(async ({ url }, response) => {
-  const { pathname } = new URL(url, 'http://localhost');
+  const { pathname } = new URL(`http://localhost${url}`); // not as a base: "//" is no address of its own, and would end this program
   const path = pathname === '/' ? '/index.html' : pathname;
   const contents = await contentsOf(path);
   const type = TYPES[extname(path)] ?? 'application/octet-stream';
