@@ -108,11 +108,8 @@ export function createMemory(shared: boolean): WebAssembly.Memory {
   throw new BackendError({ place: 'simd', rule: 'cannot-start', detail: 'no WebAssembly memory to be had', cause });
 }
 
-/** The imports that an instance of the kernels needs. */
-export const importsFor = (memory: WebAssembly.Memory): WebAssembly.Imports => ({ env: { memory } });
-
 /** An instance of compiled kernels over a memory. */
 export async function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<KernelExports> {
-  const instance = await WebAssembly.instantiate(module, importsFor(memory));
+  const instance = await WebAssembly.instantiate(module, { env: { memory } });
   return instance.exports as unknown as KernelExports;
 }

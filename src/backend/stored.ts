@@ -5,7 +5,6 @@ import type { KernelExports } from './binary.js';
 import type { Heap } from './heap.js';
 import { FORMAT, type WeightFormat } from './memory-map.js';
 
-export type NumericType = 'float32' | 'int32' | 'bool';
 export type Numbers = Float32Array | Int32Array | Uint8Array;
 
 /** Weights of a linear layer in panels (assembly/pack.ts); `scales`, one a column, belong to int8. */

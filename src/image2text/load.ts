@@ -31,9 +31,9 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const { config, tensors } = await openGit(files); // headers only: a bad small file is found before the weights are read
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
-  const { signal, onProgress, upload, weights, backend: _, ...sight } = options;
-  const progress = weightEvents(files.label, onProgress);
-  const params = await loadGitParams(config, tensors, files.label, { signal, onProgress: progress, upload, weights });
+  const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...sight } = options;
+  const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
+  const params = await loadGitParams(config, tensors, files.label, loading);
   const model = createImage2Text({ config, params }, tokenizer, imageConfig, sight);
   try {
     onProgress?.({ status: 'ready', task: 'image-to-text', model: files.label });

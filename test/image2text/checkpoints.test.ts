@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { getBackend } from '@tensorflow/tfjs-core';
+import { getBackend, tensor } from '@tensorflow/tfjs-core';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import type { ModelFiles } from '../../src/node.js';
 import { fromBytes, loadGit, loadImage2Text, TokenizerError, WeightError } from '../../src/node.js';
@@ -29,6 +29,21 @@ const config = (change: object) =>
 describe('checkpoints that are not quite right', () => {
   before(() => useBackend('wasm'));
   const picture = readBin(`${EXAMPLES}red-book-short.png`);
+
+  it('an upload that copies is given the same memory again', async () => {
+    for (const uploadCopies of [undefined, true]) {
+      const buffers = new Set<ArrayBufferLike>();
+      const upload = (values: Float32Array, shape: number[]) => {
+        buffers.add(values.buffer);
+        return tensor(values.slice(), shape, 'float32');
+      };
+      await expectTensors(0, async () => {
+        const model = await loadImage2Text(altered({}), { upload, uploadCopies });
+        model.dispose();
+      });
+      assert.equal(buffers.size === 1, uploadCopies === true);
+    }
+  });
 
   it('a vocabulary that is cut is an error when the model writes a word that it lacks', async () => {
     const words = Buffer.from(readBin(`${DEMO}vocab.txt`))

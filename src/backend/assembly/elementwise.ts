@@ -7,7 +7,7 @@
 import { erf, exp, gelu, one, quickGelu, sigmoid, storeLanes, tanh } from './math';
 import { param, paramInt, paramLanes } from './memory-map';
 
-/** Elements in one chunk of a unary job; also in ../kernels/unary.ts. */
+/** Elements in one chunk of a unary job; also in ../memory-map.ts. */
 const CHUNK: i32 = 16384;
 
 @unmanaged class Abs { @inline apply(x: v128): v128 { return f32x4.abs(x); } }
@@ -47,7 +47,7 @@ const CHUNK: i32 = 16384;
   if (n & 3) storeLanes(y, op.apply(v128.load(x)), n & 3);
 }
 
-/** Unary operation number `op` (the order of `UNARY` in ../kernels/unary.ts) on n float32. */
+/** Unary operation number `op` (a number of `UNARY` in ../memory-map.ts) on n float32. */
 export function map(op: i32, x: usize, y: usize, n: i32): void {
   switch (op) {
     case 0: mapLoop<Abs>(x, y, n); break;
@@ -114,7 +114,7 @@ export function mapJob(chunk: i32): void {
 
 /**
  * Job: parameters op, a, b, y, n, bytes from row to row of a and of b, steps of a and of b (0 or 1), rows, rows in a chunk.
- * Operations in the order of `BINARY` in ../kernels/binary.ts.
+ * Operations by the numbers of `BINARY` in ../memory-map.ts.
  */
 export function zipJob(chunk: i32): void {
   const from = chunk * paramInt(10), to = min(from + paramInt(10), paramInt(9));

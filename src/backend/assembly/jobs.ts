@@ -1,4 +1,4 @@
-// The jobs by number, as in ../jobs.ts.
+// The jobs by number, as in ../memory-map.ts.
 
 import { attentionJob } from './attention';
 import { copyJob } from './copy';

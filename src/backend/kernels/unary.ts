@@ -5,7 +5,7 @@ import { floatBits } from '../thread-pool.js';
 import { type Attributes, input, type Kernel, type KernelTable, sizeOf } from './table.js';
 
 /** y = op(x) on `size` float32 numbers; x and y may be the same. The limits belong to ClipByValue, slope and offset to Affine. */
-export function mapFloats(
+function mapFloats(
   backend: SimdBackend,
   op: keyof typeof UNARY,
   x: number,
