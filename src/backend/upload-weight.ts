@@ -30,12 +30,14 @@ function check({ format, data, scales, shape }: WeightUpload): void {
   if (!(format in FORMAT)) throw fault('unknown-format', `${format} is not one of ${Object.keys(FORMAT).join(', ')}`);
   if (!(data instanceof Float32Array || data instanceof ARRAYS[format]))
     throw fault('wrong-type', `${format} wants a ${ARRAYS[format].name} or a Float32Array`);
-  if (data.length !== rows * columns) throw fault('wrong-size', `${data.length} numbers for [${rows}, ${columns}]`);
+  if (!shape.every((n) => Number.isInteger(n) && n >= 0) || data.length !== rows * columns)
+    throw fault('wrong-size', `${data.length} numbers for [${rows}, ${columns}]`);
   const needed = format === 'int8' && data instanceof Int8Array;
   if (needed !== (scales !== undefined)) throw fault('wrong-scales', 'scales belong to int8 numbers, and only to them');
   if (scales !== undefined && scales.length !== columns) {
     throw fault('wrong-scales', `${scales.length} scales for ${columns} output channels`);
   }
+  if (scales?.every(Number.isFinite) === false) throw fault('non-finite', 'scales must be finite');
 }
 
 const REASONS = {

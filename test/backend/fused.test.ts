@@ -184,6 +184,22 @@ describe('simd: fused kernels', () => {
       tf.dispose([q, wrong, gamma]);
     }));
 
+  it('numbers of another type are refused by name', () =>
+    expectTensors(0, () => {
+      const [whole, x, g] = [tf.ones([2, 2, 2, 2], 'int32'), tf.ones([2, 2, 2, 2]), tf.ones([2])];
+      const [w, wholeMatrix] = [tf.ones([2, 2]), tf.ones([2, 2], 'int32')];
+      for (const [kernel, inputs] of [
+        ['GitAttention', { q: x, key: x, value: whole }],
+        ['GitLayerNorm', { x, residual: whole, gamma: g, beta: g }],
+        ['GitLinear', { x: whole, weight: w }],
+        ['GitLinear', { x, weight: wholeMatrix }],
+      ] as [string, tf.NamedTensorMap][]) {
+        const run = () => tf.engine().runKernel(kernel, inputs, { epsilon: 0, activation: 'none' });
+        assert.throws(run, new RegExp(`simd: ${kernel}: unsupported-dtype: only float32, not int32`));
+      }
+      tf.dispose([whole, x, g, w, wholeMatrix]);
+    }));
+
   it('attention to more columns than memory has room for says so', () => {
     const [q, keys] = [tf.zeros([1, 1, 8, 1]), tf.zeros([1, 1, 18_000_000, 1])]; // 304 bytes a column: more than 32 bits can count
     const attend = () => tf.engine().runKernel('GitAttention', { q, key: keys, value: keys });

@@ -56,7 +56,9 @@ describe('simd: weights', () => {
   it('what cannot be uploaded says why', () => {
     const cases: [Parameters<typeof uploadWeight>[0], RegExp][] = [
       [{ format: 'f32', data: new Float32Array(3), shape: [2, 2] }, /wrong-size: 3 numbers for \[2, 2\]/],
+      [{ format: 'f32', data: new Float32Array(4), shape: [-2, -2] }, /wrong-size/],
       [{ format: 'bf16', data: new Int8Array(4), shape: [2, 2] }, /wrong-type/],
+      [{ format: 'int8', data: new Int8Array(1), scales: Float32Array.of(Number.NaN), shape: [1, 1] }, /non-finite/],
       [{ format: 'int8', data: new Int8Array(4), shape: [2, 2] }, /wrong-scales/],
       [{ format: 'f16', data: Uint16Array.of(0x7c00), shape: [1, 1] }, /non-finite/],
       [{ format: 'f16', data: Float32Array.of(128), shape: [1, 1] }, /too-large/],

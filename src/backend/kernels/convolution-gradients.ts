@@ -14,12 +14,11 @@ import {
   type InfoOf,
   isFirst,
   mostRows,
-  requireFloats,
   sizesOf,
 } from './convolution-shapes.js';
 import { fromChannelsLast, toChannelsLast } from './layout.js';
 import { addPatches, patches } from './patches.js';
-import { fault, input, type Kernel, type KernelTable } from './table.js';
+import { fault, input, type Kernel, type KernelTable, requireFloats } from './table.js';
 import type { WindowInfo } from './windows.js';
 
 /** @throws BackendError where dy has not the shape of the convolution's result. */

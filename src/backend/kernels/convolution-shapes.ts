@@ -1,4 +1,4 @@
-import { backend_util, type Conv2DAttrs, type Conv3DAttrs, type TensorInfo } from '@tensorflow/tfjs-core';
+import { backend_util, type Conv2DAttrs, type Conv3DAttrs } from '@tensorflow/tfjs-core';
 import { isChannelsFirst } from './layout.js';
 import { type Attributes, fault } from './table.js';
 import { partsOf, type WindowInfo, type Windows, windowsOf } from './windows.js';
@@ -65,8 +65,3 @@ export const mostRows = (sizes: Sizes) => Math.max(0, ...partsOfPicture(sizes).m
 /** Shape of the result, or of the pictures, with the channels last. */
 export const channelsLast = (shape: readonly number[], first: boolean) =>
   first ? [shape[0]!, ...shape.slice(2), shape[1]!] : [...shape];
-
-export function requireFloats(kernel: string, ...tensors: readonly TensorInfo[]): void {
-  const other = tensors.find(({ dtype }) => dtype !== 'float32');
-  if (other !== undefined) throw fault(kernel, 'unsupported-dtype', `only float32, not ${other.dtype}`);
-}

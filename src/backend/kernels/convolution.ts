@@ -10,13 +10,12 @@ import {
   type InfoOf,
   isFirst,
   mostRows,
-  requireFloats,
   sizesOf,
 } from './convolution-shapes.js';
 import { activate, addBias, fusedActivation } from './fused.js';
 import { alongChannels, fromChannelsLast, toChannelsLast } from './layout.js';
 import { patches } from './patches.js';
-import { input, type Kernel, type KernelTable, sizeOf } from './table.js';
+import { input, type Kernel, type KernelTable, requireFloats, sizeOf } from './table.js';
 import type { WindowInfo } from './windows.js';
 
 /** y = x * filter (+ bias, activation). A bias of one number a channel is added by the product, any other shape afterwards. */
@@ -24,7 +23,7 @@ const convolution =
   (infoOf: InfoOf): Kernel =>
   (backend, inputs, attributes) => {
     const [x, filter, bias] = [input(inputs, 'x'), input(inputs, 'filter'), inputs['bias']];
-    requireFloats('Conv2D', x, filter);
+    requireFloats('Conv2D', x, filter, bias);
     const first = isFirst(attributes);
     const info = infoOf(x.shape, filter.shape, attributes);
     const { n } = sizesOf(info);

@@ -62,7 +62,7 @@ const depthwise: Kernel = (backend, inputs, attributes) => {
   const output = backend.output(outShape, x.dtype);
   const [values, weights, target] = backend.viewsOf(x, filter, output);
   target.fill(0);
-  if (multiplier === 1 && x.dtype === 'float32' && target.length > 0) {
+  if (multiplier === 1 && x.dtype === 'float32' && filter.dtype === 'float32' && target.length > 0) {
     addTaps(backend, backend.addressOf(x), backend.addressOf(filter), output.address, windows, channels);
   } else {
     forEachTap(windows, (place, tap, pixel) => {

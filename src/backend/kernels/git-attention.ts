@@ -1,7 +1,7 @@
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { JOB } from '../memory-map.js';
 import { floatBits } from '../thread-pool.js';
-import { type Inputs, input, type Kernel, type KernelTable, sizeOf } from './table.js';
+import { type Inputs, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './table.js';
 
 /** Columns of a [*, heads, columns, K] pair; 0 where there is none. */
 function columnsOf(
@@ -40,6 +40,7 @@ function maskStep(inputs: Inputs, R: number, T: number, S: number): number {
 const attention: Kernel = (backend, inputs) => {
   const { key, value, imageKey, imageValue, mask } = inputs;
   const q = input(inputs, 'q');
+  requireFloats('GitAttention', q, key, value, imageKey, imageValue, mask);
   const [R = 0, H = 0, T = 0, K = 0] = q.shape;
   const N = imageKey?.shape[0] ?? R;
   const S = columnsOf((n) => n === R, q, key, value);

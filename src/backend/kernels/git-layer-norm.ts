@@ -1,7 +1,7 @@
 import { util } from '@tensorflow/tfjs-core';
 import { JOB } from '../memory-map.js';
 import { floatBits } from '../thread-pool.js';
-import { input, type Kernel, type KernelTable, sizeOf } from './table.js';
+import { input, type Kernel, type KernelTable, requireFloats, sizeOf } from './table.js';
 
 /** Numbers that a thread takes at once. */
 const CHUNK = 16384;
@@ -10,6 +10,7 @@ const CHUNK = 16384;
 const layerNorm: Kernel = (backend, inputs, attributes) => {
   const [x, residual] = [input(inputs, 'x'), inputs['residual']];
   const [gamma, beta] = [input(inputs, 'gamma'), input(inputs, 'beta')];
+  requireFloats('GitLayerNorm', x, residual, gamma, beta);
   const n = x.shape.at(-1) ?? 1;
   const rows = sizeOf(x.shape) / Math.max(n, 1);
   const alike = residual === undefined || util.arraysEqual(residual.shape, x.shape);

@@ -2,7 +2,7 @@ import { util } from '@tensorflow/tfjs-core';
 import { BackendError } from '../../errors.js';
 import type { UNARY } from '../memory-map.js';
 import { multiply } from '../product.js';
-import { input, type Kernel, type KernelTable, sizeOf } from './table.js';
+import { input, type Kernel, type KernelTable, requireFloats, sizeOf } from './table.js';
 
 /** What `GitLinear` may apply to its result. */
 export type LinearActivation = 'none' | 'gelu' | 'quick_gelu';
@@ -25,6 +25,7 @@ const linear: Kernel = (backend, inputs, attributes) => {
     const detail = `activation ${String(activation)} is not one of ${Object.keys(ACTIVATIONS).join(', ')}`;
     throw new BackendError({ place: 'simd: GitLinear', rule: 'unsupported-activation', detail });
   }
+  requireFloats('GitLinear', x, weight, bias);
   const [outer, k] = [x.shape.slice(0, -1), x.shape.at(-1)!];
   const [m, [rows, n = 0]] = [sizeOf(outer), weight.shape];
   const fits = x.shape.length > 1 && weight.shape.length === 2 && rows === k && (bias?.shape[0] ?? n) === n;

@@ -109,7 +109,7 @@ function matMul(backend: SimdBackend, inputs: Inputs, attributes: Attributes): T
   const floats = a.dtype === 'float32' && b.dtype === 'float32';
   const output = backend.output(shapes.shape, floats ? 'float32' : a.dtype);
   // A bias of one number a column is added by the product; any other shape afterwards.
-  const row = bias !== undefined && floats && sizeOf(bias.shape) === shapes.n && bias.shape.at(-1) === shapes.n;
+  const row = floats && bias?.dtype === 'float32' && sizeOf(bias.shape) === shapes.n && bias.shape.at(-1) === shapes.n;
   const fused = floats && (bias === undefined || row) ? fusedActivation(activation) : undefined;
   if (!floats) multiplyIntegers(backend, a, b, shapes, output);
   else multiplyFloats(backend, a, b, shapes, output.address, row ? backend.addressOf(bias) : 0, fused);

@@ -35,3 +35,9 @@ export function stridesOf(shape: readonly number[]): number[] {
 /** The error for an input that breaks a rule of its kernel. */
 export const fault = (kernel: string, rule: string, detail: string): BackendError =>
   new BackendError({ place: `simd: ${kernel}`, rule, detail, unsupported: rule.startsWith('unsupported') });
+
+/** @throws BackendError (`unsupported-dtype`) where one of `tensors`, which may be left out, is not float32. */
+export function requireFloats(kernel: string, ...tensors: readonly (TensorInfo | undefined)[]): void {
+  const other = tensors.find((tensor) => tensor !== undefined && tensor.dtype !== 'float32');
+  if (other !== undefined) throw fault(kernel, 'unsupported-dtype', `only float32, not ${other.dtype}`);
+}
