@@ -83,8 +83,8 @@ async function fetchFile(
 }
 
 /** Servers of single-page applications answer any unknown address with the application, and no file of a checkpoint is HTML. */
-const isMissing = ({ status, headers }: Response): boolean =>
-  status === 404 || status === 410 || /^text\/html\b/i.test(headers.get('content-type') ?? '');
+const isMissing = ({ ok, status, headers }: Response): boolean =>
+  status === 404 || status === 410 || (ok && /^text\/html\b/i.test(headers.get('content-type') ?? ''));
 
 async function readBlob(
   client: HubClient,

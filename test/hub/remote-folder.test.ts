@@ -67,7 +67,8 @@ describe('hub: a folder on a web server', () => {
     };
     const files = fetchFolder(url, { limits: IMPATIENT });
     assert.equal((await files.open('model.safetensors'))?.size, content.length);
-    handler = (_, response) => void response.writeHead(503).end();
+    // With a page for people, as most servers and proxies send it.
+    handler = (_, response) => void response.writeHead(503, { 'content-type': 'text/html' }).end('<h1>busy</h1>');
     assert.equal((await hubErrorOf(files.open('model.safetensors'))).rule, 'server-error');
     assert.equal(asked.length, 6);
   });
