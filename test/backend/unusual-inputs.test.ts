@@ -5,11 +5,8 @@ import { make, type Spec, sameAsCpu, useVariant } from './support.js';
 
 const counted = (shape: number[], dtype: Spec['dtype'] = 'float32'): Spec => {
   const size = shape.reduce((product, n) => product * n, 1);
-  return {
-    shape,
-    dtype,
-    values: Array.from({ length: size }, (_, i) => ((i * 7) % 11) + (dtype === 'int32' ? -3 : 0.5)),
-  };
+  const value = (n: number) => (dtype === 'bool' ? n % 2 : n + (dtype === 'int32' ? -3 : 0.5));
+  return { shape, dtype, values: Array.from({ length: size }, (_, i) => value((i * 7) % 11)) };
 };
 
 type Case = readonly [string, readonly Spec[], (...x: never[]) => tf.Tensor];
@@ -43,6 +40,16 @@ const CASES: readonly Case[] = [
     (a: tf.Tensor, b: tf.Tensor) => tf.einsum('ij,jk->ik', a, b),
   ],
   [
+    'a sum over two tensors of truths, which counts',
+    [counted([2, 3], 'bool'), counted([3, 4], 'bool')],
+    (a: tf.Tensor, b: tf.Tensor) => tf.einsum('ij,jk->ik', a, b),
+  ],
+  [
+    'pictures of integers whose pixels are only moved',
+    [counted([1, 4, 3, 2], 'int32')],
+    (x: tf.Tensor4D) => tf.image.resizeNearestNeighbor(x, [3, 5]),
+  ],
+  [
     'a tile of nine dimensions, which are eighteen to copy',
     [counted(same(9, 2))],
     (x: tf.Tensor) => tf.tile(x, same(9, 2)),
@@ -68,6 +75,14 @@ describe('simd: unusual inputs', () => {
   before(() => useVariant('simd'));
 
   for (const [name, inputs, run] of CASES) it(name, () => sameAsCpu('simd', inputs, run as never, 1e-5));
+
+  it('truths that are summed by segment are counted', async () => {
+    await useVariant('simd');
+    const [x, segments] = [tf.tensor1d([1, 1, 0, 1], 'bool'), tf.tensor1d([1, 1, 0, 1], 'int32')];
+    const sums = tf.unsortedSegmentSum(x, segments, 2);
+    assert.deepEqual([sums.dtype, [...(await sums.data())]], ['int32', [0, 3]]);
+    tf.dispose([x, segments, sums]);
+  });
 
   it('strings are not joined to numbers', async () => {
     await useVariant('simd');

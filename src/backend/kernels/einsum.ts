@@ -1,4 +1,4 @@
-import { backend_util, type EinsumAttrs, type TensorInfo } from '@tensorflow/tfjs-core';
+import { backend_util, type DataType, type EinsumAttrs, type TensorInfo } from '@tensorflow/tfjs-core';
 import type { SimdBackend } from '../simd-backend.js';
 import { matMulKernels } from './mat-mul.js';
 import { transpose } from './movement.js';
@@ -48,7 +48,8 @@ function product(backend: SimdBackend, a: Term, b: Term, output: readonly string
 /** Einstein's sum of one or two tensors, as matrix products. */
 const einsum: Kernel = (backend, inputs, attributes) => {
   const given = listOf(inputs);
-  const dtype = given.map((tensor) => tensor.dtype).reduce(backend_util.upcastType);
+  const counted = (dtype: DataType) => (given.length > 1 ? backend_util.upcastType(dtype, 'int32') : dtype);
+  const dtype = counted(given.map((tensor) => tensor.dtype).reduce(backend_util.upcastType));
   const tensors = given.map((tensor) => cast(backend, tensor, dtype));
   const equation = (attributes as unknown as EinsumAttrs).equation.replace(/\s/g, '');
   const { allDims, idDims } = backend_util.decodeEinsumEquation(equation, tensors.length);

@@ -72,14 +72,15 @@ function forEachPixel(
 /** From a to b; a itself where b has no share, whatever b is. */
 const between = (a: number, b: number, share: number) => (share === 0 ? a : a + (b - a) * share);
 
-/** float32 [batch, height, width, channels] to another height and width. */
+/** [batch, height, width, channels] to another height and width: float32, or the pictures' own type where pixels are only moved. */
 const resize =
   (tapsOf: TapsOf): Kernel =>
   (backend, inputs, attributes: Attributes) => {
     const images = input(inputs, 'images');
     const options = attributes as unknown as ResizeBilinearAttrs;
     const [batch = 0, , , channels = 0] = images.shape;
-    const output = backend.output([batch, ...options.size, channels], 'float32');
+    const dtype = tapsOf === nearest ? images.dtype : 'float32';
+    const output = backend.output([batch, ...options.size, channels], dtype);
     const [values, target] = backend.viewsOf(images, output);
     forEachPixel(images, options.size, options, tapsOf, (to, at) => {
       for (let c = 0; c < channels; c++) {

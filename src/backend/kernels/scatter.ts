@@ -76,7 +76,7 @@ const unsortedSegmentSum: Kernel = (backend, inputs, attributes) => {
     util.arraysEqual(x.shape.slice(0, rank), segmentIds.shape),
     () => `UnsortedSegmentSum: segments [${segmentIds.shape}] do not fit [${x.shape}]`,
   );
-  const output = backend.output([segments, ...x.shape.slice(rank)], x.dtype);
+  const output = backend.output([segments, ...x.shape.slice(rank)], backend_util.upcastType(x.dtype, 'int32'));
   const [values, ids, target] = backend.viewsOf(x, segmentIds, output);
   const run = sizeOf(x.shape.slice(rank));
   target.fill(0);
