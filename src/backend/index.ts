@@ -9,7 +9,7 @@ import { createThreadPool } from './thread-pool.js';
 
 export type { LinearActivation } from './kernels/git-linear.js';
 export type { WeightFormat } from './memory-map.js';
-export type { ParamSink } from './param-sink.js';
+export type { ParamSink, StoredNumbers } from './param-sink.js';
 export { SimdBackend } from './simd-backend.js';
 export { uploadWeight, type WeightUpload } from './upload-weight.js';
 
