@@ -63,16 +63,18 @@ async function start({
  *
  * Runs in Node 20 or later and in browsers. In a page the model should run in a worker, and threads need that and cross-origin
  * isolation: while a job runs, the calling thread waits for the others without letting go, which a page's main thread must not do.
- * @throws BackendError (`cannot-start`), from `setBackend`, where the platform has no WebAssembly SIMD.
+ * @throws BackendError: `thread-count`; from `setBackend` `cannot-start`, where the platform has no WebAssembly SIMD.
  */
 export function registerSimdBackend(options: SimdBackendOptions = {}): void {
-  const { name = 'simd' } = options;
-  const key = JSON.stringify([options.threads, options.relaxed, options.shared, options.worker !== undefined]);
-  if (registered.get(name) === key && engine().registryFactory[name] !== undefined) return;
+  const { name = 'simd', threads, relaxed, shared, worker } = options;
+  if (threads !== undefined) checkCount(name, threads);
+  const chosen = [threads, relaxed, shared, worker];
+  const same = registered.get(name)?.every((value, i) => value === chosen[i]);
+  if (same && engine().registryFactory[name] !== undefined) return;
   if (engine().registryFactory[name] !== undefined) removeBackend(name);
   if (!registered.has(name))
     for (const [kernelName, kernel] of Object.entries(allKernels)) registerOne(name, kernelName, kernel);
-  registered.set(name, key);
+  registered.set(name, chosen);
   const factory = () => {
     const starting = start(options);
     void disposeIfDropped(name, starting);
@@ -88,7 +90,8 @@ async function disposeIfDropped(name: string, starting: Promise<SimdBackend>): P
   if (engine().registry[name] !== backend) backend?.dispose();
 }
 
-const registered = new Map<string, string>();
+/** The options that each backend was registered with. */
+const registered = new Map<string, readonly unknown[]>();
 
 function registerOne(backendName: string, kernelName: string, kernel: (typeof allKernels)[string]): void {
   registerKernel({
@@ -107,13 +110,19 @@ function running(name: string): SimdBackend {
   throw new BackendError({ place: name, rule: 'not-started', detail: `await setBackend('${name}') first` });
 }
 
+function checkCount(place: string, count: number): void {
+  if (Number.isInteger(count) && count >= 1) return;
+  throw new BackendError({ place, rule: 'thread-count', detail: `expected a whole number from 1 on, not ${count}` });
+}
+
 /**
- * Uses `count` threads from the next kernel on. Results are the same for every number. Where memory is not shared it stays at 1.
- * Returns the number in use.
- * @throws BackendError (`not-started`) before the backend runs.
+ * Uses `count` threads from the next kernel on, at most 49. Results are the same for every number. Where memory is not shared it
+ * stays at 1. Returns the number in use.
+ * @throws BackendError: `not-started` before the backend runs, `thread-count`.
  */
 export function setThreads(count: number, name = 'simd'): number {
   const { pool } = running(name);
+  checkCount(name, count);
   pool.setThreads(count);
   return pool.threads;
 }

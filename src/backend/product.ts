@@ -36,7 +36,7 @@ const BLOCK_ROWS = 204;
 /** What a block of a widened panel needs: 256 steps of k as float32 (assembly/multiply.ts), 512 as 16-bit words (int8.ts). */
 const WIDENED_BYTES = 8192;
 /** Panels of a chunk above STREAM_ROWS rows: enough of them to use a block of A more than once. */
-const CHUNK_PANELS = 8;
+const CHUNK_PANELS = 4;
 /** Bytes of weights in a chunk up to STREAM_ROWS rows: some 10 microseconds, so that an int8 matrix of 768 x 768 has enough of them to share. */
 const CHUNK_BYTES = 131_072;
 /** f16 weights are decoded 2^102 too small, against rows 2^102 too large: rows with numbers near 2^26 would overflow. */

@@ -13,7 +13,7 @@ export interface ThreadPool {
   run(job: number, chunks: number, parameters: readonly number[]): void;
   /** Threads that a job can use, the calling one included: what per-thread scratch must be multiplied with. */
   readonly threads: number;
-  /** Uses `count` threads from the next job on; fewer where the memory is not shared or workers cannot be started. */
+  /** Uses `count` (a whole number from 1 on) threads from the next job on; fewer where the memory is not shared or workers cannot be started. */
   setThreads(count: number): void;
   /** Resolves when every worker has come up, or is known not to: then `threads` no longer counts it. */
   started(): Promise<void>;
@@ -106,7 +106,7 @@ export function createThreadPool(
       return threads;
     },
     setThreads(count) {
-      const wanted = Math.min(Math.max(1, Math.floor(count)), most);
+      const wanted = Math.min(count, most);
       threads = 1;
       for (; threads < wanted; threads++) {
         helpers[threads - 1] ??= start(threads - 1);

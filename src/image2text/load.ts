@@ -63,8 +63,10 @@ function checkSource(files: unknown, options: unknown): void {
   if (typeof (files as Partial<ModelFiles> | undefined | null)?.open !== 'function')
     fail('model', 'expected the files of a checkpoint');
   if (typeof options !== 'object' || options === null) fail('options', 'expected an object');
-  const { onProgress } = options as LoadOptions;
-  if (onProgress !== undefined && typeof onProgress !== 'function') fail('onProgress', 'expected a function');
+  for (const name of ['onProgress', 'upload'] as const) {
+    const given = (options as LoadOptions)[name];
+    if (given !== undefined && typeof given !== 'function') fail(name, 'expected a function');
+  }
 }
 
 /** The commonest first mistake: no backend was ever imported. */

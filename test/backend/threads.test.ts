@@ -89,6 +89,10 @@ describe('simd: threads', () => {
     await useVariant('simd-plain-unshared');
     assert.equal(setThreads(4, 'simd-plain-unshared'), 1);
     assert.throws(() => setThreads(2, 'no-such-backend'), /no-such-backend: not-started/);
+    for (const count of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      assert.throws(() => setThreads(count, 'simd-plain-unshared'), /thread-count: expected a whole number from 1 on/);
+      assert.throws(() => registerSimdBackend({ name: 'odd', threads: count }), /odd: thread-count/);
+    }
     await useVariant('simd-threads');
   });
 
