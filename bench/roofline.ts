@@ -17,13 +17,13 @@ import { load, machine, median } from './support.js';
 const DRAWN: Readonly<Record<string, Pick<Mark, 'label' | 'dx' | 'dy' | 'kind'>>> = {
   'decode step, f32, 1 row': { label: 'step, f32', dx: 14, dy: 16, kind: 'f32' },
   'decode step, bf16, 1 row': { label: 'step, bf16', dx: 14, dy: 14, kind: 'bf16' },
-  'decode step, int8, 1 row': { label: 'step, int8', dx: 14, dy: 26, kind: 'int8' },
-  'decode step, f32, 4 rows': { label: '4 beams, f32', dx: 14, dy: -24, kind: 'f32' },
-  'decode step, bf16, 4 rows': { label: '4 beams, bf16', dx: 14, dy: 7, kind: 'bf16' },
+  'decode step, int8, 1 row': { label: 'step, int8', dx: 14, dy: -2, kind: 'int8' },
+  'decode step, f32, 4 rows': { label: '4 beams, f32', dx: 14, dy: 16, kind: 'f32' },
+  'decode step, bf16, 4 rows': { label: '4 beams, bf16', dx: 14, dy: -6, kind: 'bf16' },
   'decode step, int8, 4 rows': { label: '4 beams, int8', dx: 14, dy: 2, kind: 'int8' },
   'linear 197x768x3072': { label: 'linear 197 × 768 × 3072', dx: -8, dy: -42, kind: 'f32' },
   'linear 901x768x3072': { label: 'linear 901 × 768 × 3072', dx: -8, dy: -64, kind: 'f32' },
-  'attention 12 heads, 197 tokens': { label: 'attention, 197 tokens', dx: -14, dy: 8, kind: 'f32' },
+  'attention 12 heads, 197 tokens': { label: 'attention, 197 tokens', dx: -14, dy: 125, kind: 'f32' },
   'attention 12 heads, 901 tokens': { label: 'attention, 901 tokens', dx: -14, dy: 62, kind: 'f32' },
 };
 
