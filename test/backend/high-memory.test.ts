@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, type SimdBackend, uploadWeight } from '../../src/backend/index.js';
 import { BackendError } from '../../src/errors.js';
+import { wave } from './support.js';
 
 const GIB = 2 ** 30;
 const HALF = 2 * GIB;
@@ -14,22 +15,6 @@ const BACKENDS = [
 
 const run = (name: string, inputs: tf.NamedTensorMap, attrs = {}) =>
   tf.engine().runKernel(name, inputs, attrs) as tf.Tensor;
-
-const wave = (shape: number[], step: number): tf.Tensor =>
-  tf.tidy(() =>
-    tf.sin(
-      tf.mul(
-        tf.reshape(
-          tf.range(
-            0,
-            shape.reduce((a, b) => a * b, 1),
-          ),
-          shape,
-        ),
-        step,
-      ),
-    ),
-  );
 
 /** Linear layers of every format, for one row, a few and many; and what is read back of their weights. */
 function linearLayers(): tf.Tensor[] {

@@ -131,3 +131,7 @@ export async function holds<T>(
 ): Promise<void> {
   await fc.assert(fc.asyncProperty(arbitrary, property), { seed: 20_26, numRuns });
 }
+
+/** A float32 tensor of sines: `step` from one number's angle to the next one's. */
+export const wave = (shape: number[], step: number): tf.Tensor =>
+  tf.tidy(() => tf.sin(tf.mul(tf.reshape(tf.range(0, tf.util.sizeFromShape(shape)), shape), step)));

@@ -1,24 +1,11 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, type SimdBackend, setThreads, uploadWeight } from '../../src/backend/index.js';
-import { useVariant } from './support.js';
+import { useVariant, wave } from './support.js';
 
 /** One of everything that is shared between threads, at sizes of several chunks. */
 function everything(weights: readonly tf.Tensor[]): tf.Tensor[] {
   return tf.tidy(() => {
-    const wave = (shape: number[], step: number) =>
-      tf.sin(
-        tf.mul(
-          tf.reshape(
-            tf.range(
-              0,
-              shape.reduce((a, b) => a * b, 1),
-            ),
-            shape,
-          ),
-          step,
-        ),
-      );
     const [x, weight, bias] = [wave([70, 96], 0.37), wave([96, 515], 0.11), wave([515], 0.5)];
     const run = (name: string, inputs: tf.NamedTensorMap, attrs = {}) =>
       tf.engine().runKernel(name, inputs, attrs) as tf.Tensor;
