@@ -9,9 +9,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
-import { registerSimdBackend, setThreads } from '../src/backend/index.js';
-import { type Case, productCases, rowCases } from './kernels/cases.js';
-import { decodeCases } from './kernels/decode-cases.js';
+import { registerSimdBackend, setThreads } from 'tfjs-backend-simd';
+import { type Case, productCases, rowCases } from '../packages/tfjs-backend-simd/bench/cases.js';
+import { decodeCases } from '../packages/tfjs-backend-simd/bench/decode-cases.js';
 import { load, machine, median } from './support.js';
 
 const { values, positionals } = parseArgs({

@@ -5,9 +5,9 @@
  *     node --import tsx bench/check.ts [--write]
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { type Case, productCases } from './kernels/cases.js';
-import { decodeCases } from './kernels/decode-cases.js';
-import { type Limits, measureCase, startLimits } from './kernels/limits.js';
+import { type Case, productCases } from '../packages/tfjs-backend-simd/bench/cases.js';
+import { decodeCases } from '../packages/tfjs-backend-simd/bench/decode-cases.js';
+import { type Limits, measureCase, startLimits } from '../packages/tfjs-backend-simd/bench/limits.js';
 import { load, machine, table } from './support.js';
 
 /** A busy machine takes its toll of ratios too: what falls by a third is not noise. */

@@ -8,7 +8,7 @@
  */
 import { parseArgs } from 'node:util';
 import { getBackend, memory } from '@tensorflow/tfjs-core';
-import { setThreads, type WeightFormat } from '../src/backend/index.js';
+import { setThreads, type WeightFormat } from 'tfjs-backend-simd';
 import type { NodeBackend } from '../src/node.js';
 import { quietTensorflow, startBackend } from '../src/node.js';
 import type { Measured, StageTime } from './measure-model.js';

@@ -1,6 +1,6 @@
 import type { Tensor4D } from '@tensorflow/tfjs-core';
 import { getBackend, randomUniform, removeBackend, setBackend } from '@tensorflow/tfjs-core';
-import type { WeightFormat } from '../src/backend/index.js';
+import type { WeightFormat } from 'tfjs-backend-simd';
 import { GIT_BASE_RECIPE, generatedStore } from '../src/checkpoint/generated-weights.js';
 import type { Git } from '../src/index.js';
 import {
@@ -16,7 +16,7 @@ import {
 import { disposeGit } from '../src/model/git.js';
 import { disposeCache } from '../src/model/kv-cache.js';
 import { loadGitParams } from '../src/model/load-git.js';
-import { type Limits, startLimits } from './kernels/limits.js';
+import { type Limits, startLimits } from '../packages/tfjs-backend-simd/bench/limits.js';
 import type { Stage, Work } from './stage-work.js';
 import { stageWork } from './stage-work.js';
 import { median, timeTogether } from './support.js';

@@ -7,9 +7,9 @@
  * Every point is measured in turns with its limit and drawn at its share of it; the roof is the median of the limits measured.
  */
 import { writeFileSync } from 'node:fs';
-import { type Case, productCases } from './kernels/cases.js';
-import { decodeCases } from './kernels/decode-cases.js';
-import { measureCase, startLimits } from './kernels/limits.js';
+import { type Case, productCases } from '../packages/tfjs-backend-simd/bench/cases.js';
+import { decodeCases } from '../packages/tfjs-backend-simd/bench/decode-cases.js';
+import { measureCase, startLimits } from '../packages/tfjs-backend-simd/bench/limits.js';
 import { drawRoofline, type Mark } from './roofline-svg.js';
 import { load, machine, median } from './support.js';
 

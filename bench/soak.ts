@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
-import { registerSimdBackend, type SimdBackend, setThreads, type WeightFormat } from '../src/backend/index.js';
+import { registerSimdBackend, type SimdBackend, setThreads, type WeightFormat } from 'tfjs-backend-simd';
 import { loadImage2Text, type RawImage } from '../src/node.js';
 import { machine } from './support.js';
 

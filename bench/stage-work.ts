@@ -1,4 +1,4 @@
-import type { WeightFormat } from '../src/backend/index.js';
+import type { WeightFormat } from 'tfjs-backend-simd';
 import type { GitConfig } from '../src/index.js';
 
 /** What `npm run bench` measures of a model. */

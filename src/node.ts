@@ -17,9 +17,9 @@ import { startDevice } from './platform/start-device.js';
 
 export * from './hub/index.js';
 export * from './index.js';
-export type { Inspection } from './inspect/inspect-file.js';
-export { inspectFile } from './inspect/inspect-file.js';
-export type { FileKind } from './inspect/kinds.js';
+export type { Inspection } from './tools/inspect-file.js';
+export { inspectFile } from './tools/inspect-file.js';
+export type { FileKind } from './tools/kinds.js';
 export * from './pipeline/index.js';
 export { fromDirectory, fromFile } from './platform/directory.js';
 export type { FfmpegOptions } from './platform/ffmpeg.js';

@@ -8,7 +8,7 @@ export type NodeBackend = (typeof NODE_BACKENDS)[number];
 /** Imports what registers the backend; resolves to the name that tfjs knows it by. */
 const START: Readonly<Record<Exclude<NodeBackend, 'auto'>, () => Promise<string>>> = {
   async simd() {
-    const { registerSimdBackend } = await import('../backend/index.js');
+    const { registerSimdBackend } = await import('tfjs-backend-simd');
     registerSimdBackend();
     return 'simd';
   },

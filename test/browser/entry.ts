@@ -1,6 +1,6 @@
 /** The script of the test page, and of its worker. */
 import * as tf from '@tensorflow/tfjs-core';
-import { registerSimdBackend } from '../../src/backend/index.js';
+import { registerSimdBackend } from 'tfjs-backend-simd';
 import {
   fetchFolder,
   fetchModelFiles,

@@ -1,4 +1,4 @@
 /** A helper thread of the backend as a file of the application's own. */
-import { serveKernels } from '../../src/backend/helper.js';
+import { serveKernels } from 'tfjs-backend-simd/helper';
 
 serveKernels();

@@ -9,7 +9,7 @@ import {
   type SimdBackendOptions,
   setThreads,
   type WeightFormat,
-} from '../../src/backend/index.js';
+} from 'tfjs-backend-simd';
 import type { Image2Text, ModelFiles } from '../../src/index.js';
 import { encodeImage, loadImage2Text, startSession } from '../../src/index.js';
 import { disposeCache } from '../../src/model/kv-cache.js';

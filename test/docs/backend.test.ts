@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
-import { registerSimdBackend } from '../../src/backend/index.js';
+import { registerSimdBackend } from 'tfjs-backend-simd';
 import { scratch } from '../platform/videos-made.js';
 import { ROOT } from '../support/fixtures.js';
 

@@ -1,5 +1,5 @@
 import { backend, setBackend } from '@tensorflow/tfjs-core';
-import { registerSimdBackend } from '../../src/backend/index.js';
+import { registerSimdBackend } from 'tfjs-backend-simd';
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 

@@ -8,7 +8,7 @@ import {
   type SimdBackendOptions,
   setThreads,
   type WeightFormat,
-} from '../../src/backend/index.js';
+} from 'tfjs-backend-simd';
 import { loadImage2Text } from '../../src/node.js';
 import { DEMO, ROOT, readJson } from './fixtures.js';
 

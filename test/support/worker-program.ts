@@ -1,7 +1,7 @@
 /** What lifecycle.test.ts runs inside a worker: the backend with its own helpers. */
 import { parentPort } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
-import { registerSimdBackend, setThreads } from '../../src/backend/index.js';
+import { registerSimdBackend, setThreads } from 'tfjs-backend-simd';
 
 registerSimdBackend();
 await tf.setBackend('simd');

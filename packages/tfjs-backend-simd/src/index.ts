@@ -1,0 +1,131 @@
+import { engine, registerBackend, registerKernel, removeBackend } from '@tensorflow/tfjs-core';
+import { BackendError } from './errors.js';
+import { compileKernels, createMemory, hasRelaxedSimd, hasSharedMemory, hasSimd, instantiate } from './binary.js';
+import { createHeap } from './heap.js';
+import { allKernels } from './kernels/index.js';
+import { allowRelaxedSimd, coreCount, isPage } from './platform.js';
+import { SimdBackend } from './simd-backend.js';
+import { createThreadPool } from './thread-pool.js';
+
+export type { LinearActivation } from './kernels/git-linear.js';
+export type { WeightFormat } from './memory-map.js';
+export type { ParamSink, StoredNumbers } from './param-sink.js';
+export { SimdBackend } from './simd-backend.js';
+export { uploadWeight, type WeightUpload } from './upload-weight.js';
+
+/** How the backend starts. Everything left out is chosen by what the platform can do. */
+export interface SimdBackendOptions {
+  /** Threads, the calling one included. Default: one a core, up to 8. In the main thread of a page it is always 1. */
+  readonly threads?: number;
+  /** Fused multiply-add. Default: where the platform has it. */
+  readonly relaxed?: boolean;
+  /** Memory that threads can share. Default: where the platform has it, but not in the main thread of a page. Without it there is one thread. */
+  readonly shared?: boolean;
+  /**
+   * In a page whose Content-Security-Policy forbids workers from `blob:`: makes a web worker of a script of its own that calls
+   * `serveKernels` of `generative-image2text/backend/helper`. Node does not use it.
+   */
+  readonly worker?: () => Worker;
+  /** Name to register under. Default: `simd`. */
+  readonly name?: string;
+}
+
+const cannotStart = (detail: string) => new BackendError({ path: 'simd', code: 'cannot-start', detail });
+
+/** More threads than this have not been seen to pay at a transformer's sizes. */
+const MOST_THREADS = 8;
+const defaultThreads = () => Math.min(coreCount(), MOST_THREADS);
+
+async function start({
+  threads = defaultThreads(),
+  relaxed,
+  shared = hasSharedMemory() && !isPage(),
+  worker,
+}: SimdBackendOptions): Promise<SimdBackend> {
+  if (!hasSimd()) throw cannotStart('this platform has no WebAssembly SIMD');
+  if (relaxed !== false) allowRelaxedSimd();
+  const fused = relaxed ?? hasRelaxedSimd();
+  if (fused && !hasRelaxedSimd()) throw cannotStart('this platform has no relaxed WebAssembly SIMD');
+  const module = await compileKernels({ relaxed: fused, shared });
+  const memory = createMemory(shared);
+  const kernels = await instantiate(module, memory);
+  const heap = createHeap(memory);
+  const pool = createThreadPool(kernels, heap, module, memory, shared && !isPage(), worker);
+  pool.setThreads(threads);
+  await pool.started(); // in a worker of a page they come up only while we let go: a first picture could be done before that
+  return new SimdBackend(kernels, heap, pool);
+}
+
+/**
+ * Registers this backend with tfjs under the name `simd`, with all its kernels; `await setBackend('simd')` then starts it. tfjs
+ * prefers it to its own cpu and wasm backends when a program does not choose. Calling it again changes nothing unless the options
+ * differ: then the backend of that name is replaced, and its tensors are lost.
+ *
+ * Runs in Node 20 or later and in browsers. In a page the model should run in a worker, and threads need that and cross-origin
+ * isolation: while a job runs, the calling thread waits for the others without letting go, which a page's main thread must not do.
+ * @throws BackendError: `thread-count`; from `setBackend` `cannot-start`, where the platform has no WebAssembly SIMD.
+ */
+export function registerSimdBackend(options: SimdBackendOptions = {}): void {
+  const { name = 'simd', threads, relaxed, shared, worker } = options;
+  if (threads !== undefined) checkCount(name, threads);
+  const chosen = [threads, relaxed, shared, worker];
+  const same = registered.get(name)?.every((value, i) => value === chosen[i]);
+  if (same && engine().registryFactory[name] !== undefined) return;
+  if (engine().registryFactory[name] !== undefined) removeBackend(name);
+  if (!registered.has(name))
+    for (const [kernelName, kernel] of Object.entries(allKernels)) registerOne(name, kernelName, kernel);
+  registered.set(name, chosen);
+  const factory = () => {
+    const starting = start(options);
+    void disposeIfDropped(name, starting);
+    return starting;
+  };
+  registerBackend(name, factory, 3);
+}
+
+/** tfjs forgets a backend that is still starting when it is removed or another one is set. Its workers would live on. */
+async function disposeIfDropped(name: string, starting: Promise<SimdBackend>): Promise<void> {
+  const backend = await starting.catch(() => undefined); // that it does not start, tfjs tells
+  await new Promise((resolve) => setTimeout(resolve)); // until tfjs has taken it or not
+  if (engine().registry[name] !== backend) backend?.dispose();
+}
+
+/** The options that each backend was registered with. */
+const registered = new Map<string, readonly unknown[]>();
+
+function registerOne(backendName: string, kernelName: string, kernel: (typeof allKernels)[string]): void {
+  registerKernel({
+    kernelName,
+    backendName,
+    kernelFunc: ({ inputs, attrs, backend }) => {
+      const simd = backend as SimdBackend;
+      return simd.call(kernelName, () => kernel(simd, inputs as never, (attrs ?? {}) as never));
+    },
+  });
+}
+
+function running(name: string): SimdBackend {
+  const backend = engine().findBackend(name);
+  if (backend instanceof SimdBackend) return backend;
+  throw new BackendError({ path: name, code: 'not-started', detail: `await setBackend('${name}') first` });
+}
+
+function checkCount(path: string, count: number): void {
+  if (Number.isInteger(count) && count >= 1) return;
+  throw new BackendError({ place, code: 'thread-count', detail: `expected a whole number from 1 on, not ${count}` });
+}
+
+/**
+ * Uses `count` threads from the next kernel on, at most 49. Results are the same for every number. Where memory is not shared it
+ * stays at 1. Returns the number in use.
+ * @throws BackendError: `not-started` before the backend runs, `thread-count`.
+ */
+export function setThreads(count: number, name = 'simd'): number {
+  const { pool } = running(name);
+  checkCount(name, count);
+  pool.setThreads(count);
+  return pool.threads;
+}
+
+/** Cores that this process may use: the most that `setThreads` can make use of. */
+export const availableThreads = (): number => coreCount();

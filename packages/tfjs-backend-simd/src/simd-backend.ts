@@ -1,0 +1,157 @@
+import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
+import { BackendError } from './errors.js';
+import type { WeightFormat } from './memory-map.js';
+import { type ParamSink, startParam } from './param-sink.js';
+import { freeStored, type Numbers, newNumbers, type Packed, packFloats, unpackTo, unsupportedType } from './stored.js';
+import { TensorMemory } from './tensor-memory.js';
+
+/** An output under construction: what tfjs wants to know, and where it lies. */
+export interface Output extends TensorInfo {
+  readonly address: number;
+}
+
+const impossibleShape = (kernel: string, shape: readonly number[]) =>
+  new BackendError({ path: `simd: ${kernel}`, code: 'shape', detail: `there is no tensor [${shape}]` });
+
+/** The tfjs backend, as its kernels (kernels/) see it: outputs, scratch memory, and where the numbers of a tensor lie. */
+export class SimdBackend extends TensorMemory {
+  /** Blocks to be given back when the kernel that is running ends; `of` is the dataId of weights that were unpacked there. */
+  private readonly borrowed: { address: number; bytes: number; of: object | undefined }[] = [];
+  /** Where packed weights were unpacked for the kernel that is running. */
+  private readonly unpacked = new Map<object, number>();
+  private created: TensorInfo[] = [];
+  private running = '';
+
+  /** Runs a kernel: scratch memory is given back at its end, and outputs too if it throws. */
+  call<T>(name: string, kernel: () => T): T {
+    const [mark, created, outer] = [this.borrowed.length, this.created, this.running];
+    this.created = [];
+    this.running = name;
+    try {
+      return kernel();
+    } catch (error) {
+      for (const { dataId } of this.created) if (this.storage.has(dataId)) this.disposeData(dataId);
+      throw error;
+    } finally {
+      this.giveBack(mark);
+      this.created = created;
+      this.running = outer;
+    }
+  }
+
+  /** Runs a part of a kernel that takes place many times: scratch memory is given back at its end. */
+  part(work: () => void): void {
+    const mark = this.borrowed.length;
+    try {
+      work();
+    } finally {
+      this.giveBack(mark);
+    }
+  }
+
+  private giveBack(mark: number): void {
+    while (this.borrowed.length > mark) {
+      const { address, bytes, of } = this.borrowed.pop()!;
+      this.heap.free(address, bytes);
+      if (of !== undefined) this.unpacked.delete(of);
+    }
+  }
+
+  /** A new tensor with undefined contents. @throws BackendError (`unsupported-dtype`) unless it holds numbers; `shape`. */
+  output(shape: readonly number[], dtype: DataType): Output {
+    if (!shape.every((n) => n >= 0)) throw impossibleShape(this.running, shape); // what tfjs makes of a window larger than its picture
+    const stored = newNumbers(this.heap, this.running, dtype, util.sizeFromShape(shape as number[]));
+    const output = { dataId: {}, shape: [...shape], dtype, address: stored.block.address };
+    this.storage.set(output.dataId, stored);
+    this.created.push(output);
+    return output;
+  }
+
+  /** A tensor of strings. */
+  stringOutput(shape: readonly number[], strings: Uint8Array[]): TensorInfo {
+    const info: TensorInfo = { dataId: {}, shape: [...shape], dtype: 'string' };
+    this.storage.set(info.dataId, { dtype: 'string', size: strings.length, refCount: 1, strings });
+    this.created.push(info);
+    return info;
+  }
+
+  /** The same data under another shape. */
+  alias(tensor: TensorInfo, shape: readonly number[]): TensorInfo {
+    this.incRef(tensor.dataId);
+    const info = { dataId: tensor.dataId, shape: [...shape], dtype: tensor.dtype };
+    this.created.push(info);
+    return info;
+  }
+
+  /** Gives up an intermediate tensor of the running kernel. */
+  release(tensor: TensorInfo): void {
+    const at = this.created.indexOf(tensor);
+    if (at >= 0) this.created.splice(at, 1);
+    this.disposeData(tensor.dataId);
+  }
+
+  /** Memory until the end of the running kernel, or of the part of it that is running. */
+  scratch(bytes: number, of?: object): number {
+    const address = this.heap.alloc(bytes);
+    this.borrowed.push({ address, bytes, of });
+    return address;
+  }
+
+  /** Where the numbers of a tensor lie, in row-major order; packed weights are unpacked for the running kernel. */
+  addressOf(tensor: TensorInfo): number {
+    const stored = this.storage.get(tensor.dataId);
+    if (stored.block !== undefined) return stored.block.address;
+    if (stored.packed === undefined) throw unsupportedType(this.running, stored.dtype);
+    const known = this.unpacked.get(tensor.dataId);
+    if (known !== undefined) return known;
+    const address = this.scratch(stored.size * 4, tensor.dataId);
+    unpackTo(this.kernels, stored.packed, address);
+    this.unpacked.set(tensor.dataId, address);
+    return address;
+  }
+
+  /** Views of several tensors' numbers. */
+  viewsOf<T extends readonly TensorInfo[]>(...tensors: T): { [K in keyof T]: Numbers } {
+    const addresses = tensors.map((tensor) => this.addressOf(tensor)); // first all that may allocate, then the views
+    const views = tensors.map(({ shape, dtype }, i) => this.view(addresses[i]!, util.sizeFromShape(shape), dtype));
+    return views as { [K in keyof T]: Numbers };
+  }
+
+  /** A view of a tensor's numbers. */
+  valuesOf(tensor: TensorInfo): Numbers {
+    return this.viewsOf(tensor)[0];
+  }
+
+  /** The strings of a tensor, UTF-8 encoded, or undefined where it holds numbers. */
+  stringsOf(tensor: TensorInfo): Uint8Array[] | undefined {
+    return this.storage.get(tensor.dataId).strings;
+  }
+
+  /** The packed weights of a tensor, if it is one that was packed. */
+  packedOf(tensor: TensorInfo): Packed | undefined {
+    return this.storage.get(tensor.dataId).packed;
+  }
+
+  /** Replaces the numbers of a [rows, columns] tensor by their packed form; all tensors that share them see the same values as before. */
+  pack(tensor: TensorInfo, rows: number, columns: number): Packed {
+    const stored = this.storage.get(tensor.dataId);
+    if (stored.packed?.rows === rows) return stored.packed;
+    const packed = packFloats(this.kernels, this.heap, this.addressOf(tensor), rows, columns);
+    freeStored(this.heap, stored);
+    this.storage.delete(tensor.dataId); // or it would be counted twice
+    this.storage.set(tensor.dataId, { dtype: stored.dtype, size: stored.size, refCount: stored.refCount, packed });
+    return packed;
+  }
+
+  /** Begins a parameter that comes from a file piece by piece (param-sink.ts): what `loadImage2Text` asks every backend for. */
+  startParam(shape: readonly number[], layout: string, format: WeightFormat): ParamSink | undefined {
+    return startParam(this, shape, layout, format);
+  }
+
+  /** Takes packed weights into the storage. The block belongs to the backend from here on. */
+  adopt(packed: Packed): object {
+    const dataId = {};
+    this.storage.set(dataId, { dtype: 'float32', size: packed.rows * packed.columns, refCount: 1, packed });
+    return dataId;
+  }
+}

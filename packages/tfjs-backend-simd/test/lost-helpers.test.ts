@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import * as tf from '@tensorflow/tfjs-core';
+import { type SimdBackend, setThreads } from '../src/index.js';
+import { HELPER_BYTES, HELPERS } from '../src/memory-map.js';
+import { useVariant } from './support.js';
+
+/** A backend of their own: elsewhere there may be a third helper. */
+const NAME = 'simd-lost-helpers';
+
+/** Number of the helper that the tests play themselves, behind the two real ones. */
+const IMPOSTOR = 3;
+const STATE = (HELPERS + (IMPOSTOR - 1) * HELPER_BYTES) >> 2;
+/** Products after which the impostor must have found its chunk, on however busy a machine. */
+const TURNS = 2000;
+const [IDLE, TAKEN] = [0, 2];
+
+/**
+ * A helper that claims one chunk of the next job, as assembly/pool.ts says, and then does nothing at all with it; `state` is what
+ * it says of itself: computing (its number), or putting its result in place (the same negative). It ends after `life` ms.
+ */
+const IMPOSTURE = `
+  const { workerData: { memory, state, sign, life }, parentPort } = require('node:worker_threads');
+  const words = new Int32Array(memory.buffer), longs = new BigInt64Array(memory.buffer);
+  const JOINING = 1, [OPEN, NEXT, CHUNKS] = [32832 >> 2, 32896 >> 3, 33092 >> 2];
+  parentPort.postMessage('ready');
+  for (let claimed = false; !claimed; ) {
+    while (Atomics.load(words, OPEN) === 0) {}
+    Atomics.store(words, state, JOINING);
+    if (Atomics.load(words, OPEN) === 1) {
+      const next = Atomics.load(longs, NEXT), chunk = Number(next & 0xffffffffn), holds = sign * (chunk + 4);
+      claimed = chunk < Atomics.load(words, CHUNKS)
+        && Atomics.compareExchange(words, state, JOINING, holds) === JOINING
+        && Atomics.compareExchange(longs, NEXT, next, next + 1n) === next;
+    }
+    if (!claimed) Atomics.store(words, state, 0);
+  }
+  parentPort.postMessage('claimed');
+  setTimeout(() => Atomics.store(words, state, 0), life);
+`;
+
+async function impostor(sign: 1 | -1, life: number): Promise<Worker> {
+  const { heap, kernels } = tf.backend() as SimdBackend;
+  const workerData = { memory: { buffer: heap.u8.buffer }, state: STATE, sign, life };
+  const worker = new Worker(IMPOSTURE, { eval: true, workerData });
+  await once(worker, 'message');
+  kernels.setLimit(IMPOSTOR);
+  return worker;
+}
+
+/** A product of some 130 chunks, each of which the reference must find done. */
+function product(): tf.Tensor {
+  const [x, weight] = [tf.ones([400, 260]), tf.tidy(() => tf.reshape(tf.range(0, 260 * 4000), [260, 4000]))];
+  const y = tf.engine().runKernel('GitLinear', { x, weight }, { activation: 'none' }) as tf.Tensor;
+  tf.dispose([x, weight]);
+  return y;
+}
+
+const take = async (tensor: tf.Tensor): Promise<Uint8Array> => {
+  const bytes = new Uint8Array((await tensor.data()).buffer);
+  tensor.dispose();
+  return bytes;
+};
+
+describe('simd: helpers that are lost', () => {
+  let expected: Uint8Array;
+
+  before(async () => {
+    await useVariant(NAME);
+    setThreads(1, NAME);
+    expected = await take(product());
+    assert.equal(setThreads(3, NAME), 3);
+  });
+  after(() => (tf.backend() as SimdBackend).kernels.setLimit(2));
+
+  it('a chunk in the hands of a helper that does not run is done by the caller', async () => {
+    const { heap } = tf.backend() as SimdBackend;
+    const worker = await impostor(1, 1e9);
+    for (let i = 0; i < TURNS && Atomics.load(heap.i32, STATE) !== TAKEN; i++) {
+      assert.deepEqual(await take(product()), expected);
+    }
+    assert.equal(Atomics.load(heap.i32, STATE), TAKEN, 'its chunk was taken');
+    // While it may still write to its scratch, nobody else gets memory that is given back.
+    const block = heap.alloc(100_000);
+    heap.free(block, 100_000);
+    const other = heap.alloc(100_000);
+    assert.notEqual(other, block);
+    heap.free(other, 100_000);
+    Atomics.store(heap.i32, STATE, IDLE);
+    await worker.terminate();
+  });
+
+  it('one that is putting its result in place is waited for', async () => {
+    const { heap } = tf.backend() as SimdBackend;
+    const worker = await impostor(-1, 60);
+    let [claimed, longest] = [false, 0];
+    worker.on('message', () => {
+      claimed = true;
+    });
+    for (let i = 0; i < TURNS && !claimed; i++) {
+      const start = performance.now();
+      await take(product()); // without that chunk, which nobody did
+      longest = Math.max(longest, performance.now() - start);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    assert.ok(claimed && longest >= 50, `the caller waited ${longest} ms`);
+    assert.equal(Atomics.load(heap.i32, STATE), IDLE);
+    await worker.terminate();
+    assert.deepEqual(await take(product()), expected);
+  });
+});
