@@ -54,8 +54,8 @@ async function main(): Promise<void> {
     console.log(`${machine()}\nloading a git-base, medians of ${values.runs} runs\n`);
     const rows = [['', 'file', 'load', 'processor', 'read + upload', 'ratio', 'weights', 'loading', 'and a caption']];
     for (const dtype of values.dtypes.split(',') as ConvertDtype[]) {
-      const place = await write(join(folder, dtype), dtype);
-      for (const backend of values.backends.split(',')) rows.push(await measure(place, dtype, backend));
+      const path = await write(join(folder, dtype), dtype);
+      for (const backend of values.backends.split(',')) rows.push(await measure(path, dtype, backend));
     }
     console.log(table(rows));
   } finally {
@@ -64,18 +64,18 @@ async function main(): Promise<void> {
 }
 
 /** The generated checkpoint as float32, and from that as what is asked for. */
-async function write(place: string, dtype: ConvertDtype): Promise<string> {
+async function write(path: string, dtype: ConvertDtype): Promise<string> {
   process.stderr.write(`writing ${dtype} …\n`);
-  const plain = `${place}.source`;
+  const plain = `${path}.source`;
   mkdirSync(plain);
   const store = generatedStore(SPEC);
   const groups = [...store.values()].map((stored) => encodeTensor(stored, 'f32', { flushed: 0 }));
   await writeCheckpoint(plain, groups, { metadata: { format: 'pt' } });
   await writeWhole(join(plain, 'config.json'), new TextEncoder().encode(JSON.stringify(CONFIG)));
   if (dtype === 'f32') return plain;
-  await convertCheckpoint(plain, place, { dtype });
+  await convertCheckpoint(plain, path, { dtype });
   rmSync(plain, { recursive: true });
-  return place;
+  return path;
 }
 
 /** `simd:bf16`: a backend, and how it keeps weights. */
@@ -83,21 +83,21 @@ function split(asked: string): [NodeBackend, WeightFormat?] {
   return asked.split(':') as [NodeBackend, WeightFormat?];
 }
 
-async function measure(place: string, dtype: string, asked: string): Promise<string[]> {
+async function measure(path: string, dtype: string, asked: string): Promise<string[]> {
   process.stderr.write(`measuring ${dtype} on ${asked} …\n`);
   const [backend, weights] = split(asked);
   await startBackend(backend);
-  const file = join(place, 'model.safetensors');
+  const file = join(path, 'model.safetensors');
   const [loads, cpus, floors]: [number[], number[], number[]] = [[], [], []];
   for (let run = -1; run < Number(values.runs); run++) {
-    const [load, floor] = [await timeLoad(place, weights), await timeFloor(file)];
+    const [load, floor] = [await timeLoad(path, weights), await timeFloor(file)];
     if (run < 0) continue;
     loads.push(load.clock);
     cpus.push(load.cpu);
     floors.push(floor);
   }
   const self = fileURLToPath(import.meta.url);
-  const args = ['--peak', place, '--backends', asked, '--image-size', values['image-size']];
+  const args = ['--peak', path, '--backends', asked, '--image-size', values['image-size']];
   const child = spawnSync(process.execPath, ['--import', 'tsx', self, ...args], { encoding: 'utf8' });
   const peaks = JSON.parse(child.stdout) as Peaks;
   const ratio = median(loads.map((load, run) => load / floors[run]!));
@@ -115,9 +115,9 @@ async function measure(place: string, dtype: string, asked: string): Promise<str
   ];
 }
 
-async function timeLoad(place: string, weights?: WeightFormat): Promise<{ clock: number; cpu: number }> {
+async function timeLoad(path: string, weights?: WeightFormat): Promise<{ clock: number; cpu: number }> {
   const [start, began] = [performance.now(), process.cpuUsage()];
-  const git = await loadGit(await fromDirectory(place), { weights });
+  const git = await loadGit(await fromDirectory(path), { weights });
   const { user, system } = process.cpuUsage(began);
   const clock = performance.now() - start;
   disposeGit(git);
@@ -152,13 +152,13 @@ function highestRss(): number {
 }
 
 /** Prints this process's `Peaks`. */
-async function measurePeaks(place: string, asked: string): Promise<void> {
+async function measurePeaks(path: string, asked: string): Promise<void> {
   const [backend, weights] = split(asked);
   await startBackend(backend);
   tensor([1, 2, 3]).dispose();
   const start = process.memoryUsage().rss;
   const highest = () => highestRss() - start;
-  const git = await loadGit(await fromDirectory(place), { weights });
+  const git = await loadGit(await fromDirectory(path), { weights });
   const bytes = (memory() as { simdBytesInUse?: number }).simdBytesInUse ?? 4 * countParameters(git.config);
   const load = highest() - bytes;
   const side = Number(values['image-size']);

@@ -3,7 +3,7 @@
  * [--threads 1]`
  *
  * Encode, prefill, step and whole captions at the git-base size with generated weights, per backend, beside the plain path that computes
- * picture and text again for every token, and beside what one thread of this machine can do, measured in turns. With one thread, CPU times; with more, times by the clock, because threads that wait for work
+ * image and text again for every token, and beside what one thread of this machine can do, measured in turns. With one thread, CPU times; with more, times by the clock, because threads that wait for work
  * keep a core busy. They are medians of one run on one machine and mean nothing beside those of another; ratios do.
  */
 import { parseArgs } from 'node:util';
@@ -31,7 +31,7 @@ quietTensorflow();
 const threads = Number(values.threads);
 const clock = threads > 1;
 console.log(
-  `${machine()}, ${load()}\nGIT ${values.size}, one picture of ${values['image-size']} px, ${values.tokens} tokens, ` +
+  `${machine()}, ${load()}\nGIT ${values.size}, one image of ${values['image-size']} px, ${values.tokens} tokens, ` +
     `${clock ? `${threads} threads of simd, time by the clock` : 'one thread, CPU time'}, medians of ${values.runs} runs\n`,
 );
 

@@ -1,6 +1,7 @@
 import type { Tensor4D } from '@tensorflow/tfjs-core';
 import { getBackend, randomUniform, removeBackend, setBackend } from '@tensorflow/tfjs-core';
 import type { WeightFormat } from 'tfjs-backend-simd';
+import { type Limits, startLimits } from '../packages/tfjs-backend-simd/bench/limits.js';
 import { GIT_BASE_RECIPE, generatedStore } from '../src/checkpoint/generated-weights.js';
 import type { Git } from '../src/index.js';
 import {
@@ -16,7 +17,6 @@ import {
 import { disposeGit } from '../src/model/git.js';
 import { disposeCache } from '../src/model/kv-cache.js';
 import { loadGitParams } from '../src/model/load-git.js';
-import { type Limits, startLimits } from '../packages/tfjs-backend-simd/bench/limits.js';
 import type { Stage, Work } from './stage-work.js';
 import { stageWork } from './stage-work.js';
 import { median, timeTogether } from './support.js';
@@ -51,7 +51,7 @@ export interface ModelOptions {
   readonly runs: number;
   readonly tokens: number;
   readonly size: string;
-  /** Pixels of a side of the picture, and of those that the model was trained with. */
+  /** Pixels of a side of the image, and of those that the model was trained with. */
   readonly side: number;
   /** Time by the clock instead of CPU time. */
   readonly clock: boolean;

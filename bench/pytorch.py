@@ -1,7 +1,7 @@
 """The same stages in PyTorch, beside which `npm run bench` can be put: python3 bench/pytorch.py [--threads 1] [--runs 5] [--tokens 20]
 
 GIT at the git-base size (ViT-B/16 on 224 px, six decoder layers, 177 M generated float32 weights) as PyTorch's users run it: eager mode, no
-gradients, every product an F.linear, attention as matmul, softmax, matmul, the keys and values of picture and text concatenated step by
+gradients, every product an F.linear, attention as matmul, softmax, matmul, the keys and values of image and text concatenated step by
 step as transformers' GitModel does. Needs torch only. Times are medians: of processor time with one thread, by the clock with more.
 """
 
@@ -76,7 +76,7 @@ class Git(nn.Module):
         return x, caches
 
     def prefill(self, features):
-        """The picture's keys and values of every decoder layer; the picture sees no text."""
+        """The image's keys and values of every decoder layer; the image sees no text."""
         return self.decode(self.projection_norm(self.projection(features)), [None] * len(self.decoder))[1]
 
     def step(self, ids, position, past):

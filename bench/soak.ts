@@ -1,7 +1,7 @@
 /**
  * `npm run soak -- [--captions 10000] [--formats f32,bf16,int8] [--threads 1,2]`
  *
- * Captions of the demo model in one process, on pictures that all differ: greedy, beams, samples, questions, several at once, and some
+ * Captions of the demo model in one process, on images that all differ: greedy, beams, samples, questions, several at once, and some
  * that are called off half way. Prints what the process holds after each tenth, and ends with 1 where something grows: tensors, our own
  * WebAssembly memory, JavaScript's heap after a collection, threads, or the memory of the process.
  */
@@ -27,8 +27,8 @@ const captions = Number(values.captions);
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
-/** A picture of its own for every turn. */
-function picture(turn: number): RawImage {
+/** An image of its own for every turn. */
+function drawImage(turn: number): RawImage {
   const [width, height] = [24 + (turn % 41), 24 + (turn % 29)];
   const data = Uint8Array.from({ length: width * height * 3 }, (_, i) => Math.imul(i + 7, turn + 13) >>> 5);
   return { data, width, height };
@@ -38,7 +38,7 @@ type Model = Awaited<ReturnType<typeof loadImage2Text>>;
 
 /** One turn, of ten kinds. */
 async function caption(model: Model, turn: number): Promise<void> {
-  const image = picture(turn);
+  const image = drawImage(turn);
   const short = { maxNewTokens: 3 + (turn % 5) };
   switch (turn % 10) {
     case 1:
@@ -51,7 +51,7 @@ async function caption(model: Model, turn: number): Promise<void> {
       await model.answer(image, 'what is it ?', short);
       return;
     case 7:
-      await Promise.all([model.caption(image, short), model.caption(picture(turn + 1), short)]);
+      await Promise.all([model.caption(image, short), model.caption(drawImage(turn + 1), short)]);
       return;
     case 9: {
       const stop = new AbortController();

@@ -20,7 +20,7 @@ export interface Work {
 
 const BYTES: Readonly<Record<WeightFormat, number>> = { f32: 4, bf16: 2, f16: 2, int8: 1 };
 
-/** The work of each stage for one picture of `side` pixels and captions of `tokens` tokens, the fewest operations that the model can do with. */
+/** The work of each stage for one image of `side` pixels and captions of `tokens` tokens, the fewest operations that the model can do with. */
 export function stageWork(
   config: GitConfig,
   side: number,

@@ -1,5 +1,5 @@
 /**
- * The page's door: the front door, and pictures and files as a page has them.
+ * The page's door: the front door, and images and files as a page has them.
  *
  * @module
  */
@@ -9,5 +9,5 @@ export { type FetchFolderOptions, fetchFolder } from './hub/remote-folder.js';
 export { openRemote, type RemoteOptions } from './hub/remote-source.js';
 export * from './index.js';
 export { fromFiles } from './platform/browser-files.js';
-export type { PageSource } from './platform/browser-pictures.js';
-export { readPixels } from './platform/browser-pictures.js';
+export type { PageSource } from './platform/browser-images.js';
+export { readPixels } from './platform/browser-images.js';

@@ -5,14 +5,14 @@
 
 /** The facts of a failure. */
 export interface ErrorFacts {
-  /** The file, URL or picture that the error is about, as the caller named it. */
+  /** The file, URL or image that the error is about, as the caller named it. */
   readonly file?: string | undefined;
   /** Where in it: a dotted path (`vision_config.patch_size`), a tensor name, a chunk or a line. */
-  readonly place?: string | undefined;
+  readonly path?: string | undefined;
   /** Byte offset in the file, where one makes sense. */
   readonly offset?: number | undefined;
   /** Stable, kebab-case code of the broken rule, for programs (`offsets-overlap`). */
-  readonly rule: string;
+  readonly code: string;
   /** What was expected, what was found, what to do: one clause for people. */
   readonly detail: string;
   /** The input is legal, but outside what this project does. */
@@ -41,9 +41,9 @@ function oneLine(text: string): string {
 function compose(facts: ErrorFacts): string {
   const parts: string[] = [];
   if (facts.file !== undefined) parts.push(oneLine(facts.file));
-  if (facts.place !== undefined) parts.push(oneLine(facts.place));
+  if (facts.path !== undefined) parts.push(oneLine(facts.path));
   if (facts.offset !== undefined) parts.push(`offset ${facts.offset}`);
-  parts.push(facts.rule, oneLine(facts.detail));
+  parts.push(facts.code, oneLine(facts.detail));
   const message = parts.join(': ');
   return message.length > MESSAGE_LIMIT ? `${message.slice(0, MESSAGE_LIMIT - 3)}...` : message;
 }
@@ -53,18 +53,18 @@ export class Image2TextError extends Error {
   /** Said by hand in each class: bundlers rename classes, and programs compare names. */
   override readonly name: string = 'Image2TextError';
   readonly file: string | undefined;
-  readonly place: string | undefined;
+  readonly path: string | undefined;
   readonly offset: number | undefined;
-  readonly rule: string;
+  readonly code: string;
   readonly detail: string;
   readonly unsupported: boolean;
 
   constructor(facts: ErrorFacts) {
     super(compose(facts), facts.cause === undefined ? undefined : { cause: facts.cause });
     this.file = facts.file;
-    this.place = facts.place;
+    this.path = facts.path;
     this.offset = facts.offset;
-    this.rule = facts.rule;
+    this.code = facts.code;
     this.detail = facts.detail;
     this.unsupported = facts.unsupported ?? false;
   }
@@ -86,7 +86,7 @@ export class TorchFileError extends Image2TextError {
 export class TokenizerError extends Image2TextError {
   override readonly name: string = 'TokenizerError';
 }
-/** A picture cannot be decoded, or is larger than the limit. */
+/** An image cannot be decoded, or is larger than the limit. */
 export class ImageError extends Image2TextError {
   override readonly name: string = 'ImageError';
 }
@@ -98,7 +98,7 @@ export class HubError extends Image2TextError {
 export class OptionError extends Image2TextError {
   override readonly name: string = 'OptionError';
 }
-/** A model, session or picture was used after `dispose()`. */
+/** A model, session or image was used after `dispose()`. */
 export class DisposedError extends Image2TextError {
   override readonly name: string = 'DisposedError';
 }

@@ -9,33 +9,33 @@ const ask = startWorker('worker.js', (percent) => status(`loading the model, ${p
 let busy = Promise.resolve();
 let shown;
 
-/** One picture after the other; a picture that was overtaken by another is not looked at. */
-function show(picture) {
-  shown = picture;
-  URL.revokeObjectURL(byId('picture').src);
-  byId('picture').src = URL.createObjectURL(picture);
-  byId('picture').alt = '';
+/** One image after the other; an image that was overtaken by another is not looked at. */
+function show(image) {
+  shown = image;
+  URL.revokeObjectURL(byId('image').src);
+  byId('image').src = URL.createObjectURL(image);
+  byId('image').alt = '';
   byId('caption').textContent = '…';
   status('looking');
-  busy = busy.then(() => (picture === shown ? caption(picture) : undefined));
+  busy = busy.then(() => (image === shown ? caption(image) : undefined));
 }
 
-async function caption(picture) {
+async function caption(image) {
   const threads = Number(byId('threads').value);
   try {
-    const { text, confidence, threads: used, ms } = await ask('caption', { picture, threads });
-    if (picture !== shown) return;
-    byId('caption').textContent = byId('picture').alt = text;
+    const { text, confidence, threads: used, ms } = await ask('caption', { image, threads });
+    if (image !== shown) return;
+    byId('caption').textContent = byId('image').alt = text;
     const by = used === 1 ? '1 thread' : `${used} threads`;
     status(`${ms.toFixed(0)} ms with ${by}, confidence ${(100 * confidence).toFixed(0)} %`);
   } catch (error) {
-    if (picture !== shown) return;
+    if (image !== shown) return;
     byId('caption').textContent = '';
     status(error.message);
   }
 }
 
-/** The buttons of the pictures that come with this page. */
+/** The buttons of the images that come with this page. */
 function addSample(address) {
   const button = document.createElement('button');
   button.title = address.slice(address.lastIndexOf('/') + 1);

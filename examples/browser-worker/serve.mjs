@@ -42,7 +42,7 @@ const webp = createRequire(import.meta.url).resolve('@jsquash/webp/codec/dec/web
 bundled.set('/webp_dec.wasm', await readFile(webp));
 bundled.set('/samples.json', JSON.stringify(samples.map((name) => `examples/${name}`)));
 
-/** The bundle, the page, the demo checkpoint, the sample pictures; nothing else. */
+/** The bundle, the page, the demo checkpoint, the sample images; nothing else. */
 async function contentsOf(path) {
   if (bundled.has(path)) return bundled.get(path);
   if (path === '/index.html') return readFile(join(here, path));

@@ -17,11 +17,11 @@ const tasks = {
     return { threads: setThreads(availableThreads()), isolated: crossOriginIsolated };
   },
 
-  /** Says what is in a picture: a Blob, an ImageData or an address. */
-  async caption({ picture, threads, options }) {
+  /** Says what is in an image: a Blob, an ImageData or an address. */
+  async caption({ image, threads, options }) {
     const used = setThreads(threads);
     const start = performance.now();
-    const { text, confidence, tokens } = await model.caption(picture, options);
+    const { text, confidence, tokens } = await model.caption(image, options);
     return { text, confidence, tokens, threads: used, ms: performance.now() - start };
   },
 

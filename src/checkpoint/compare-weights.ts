@@ -38,7 +38,7 @@ export function compareWeights(needed: readonly NeededParam[], stored: TensorMap
   ];
   throw new WeightError({
     file: options.label,
-    rule: faults.length > 0 ? 'weights-do-not-fit' : 'unsupported-dtype',
+    code: faults.length > 0 ? 'weights-do-not-fit' : 'unsupported-dtype',
     detail: detail.filter((part) => part !== '').join('; '),
     unsupported: faults.length === 0,
     faults,

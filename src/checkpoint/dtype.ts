@@ -147,8 +147,8 @@ export async function readValues(tensor: StoredTensor): Promise<HostArray> {
 export function unsupportedDtype(tensor: TensorLabel, supported: readonly string[]): WeightError {
   return new WeightError({
     file: tensor.file,
-    place: nameOf(tensor.name),
-    rule: 'unsupported-dtype',
+    path: nameOf(tensor.name),
+    code: 'unsupported-dtype',
     detail: `stored as ${tensor.dtype}; this can read ${supported.join(', ')}`,
     unsupported: true,
   });

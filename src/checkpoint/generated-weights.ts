@@ -75,10 +75,10 @@ function fill(values: Float32Array, first: number, hash: number, offset: number,
 
 /** One tensor by the recipe; read() computes. Throws ConfigError (`recipe`) for a name that no rule covers. */
 export function generatedTensor(name: string, shape: readonly number[], recipe: WeightRecipe): StoredTensor {
-  const rule = recipe.rules.find(([suffix]) => name.endsWith(suffix));
-  if (!rule)
-    throw new ConfigError({ file: recipe.salt, place: name, rule: 'recipe', detail: 'no rule covers this name' });
-  const [, offset, scale] = rule;
+  const code = recipe.rules.find(([suffix]) => name.endsWith(suffix));
+  if (!code)
+    throw new ConfigError({ file: recipe.salt, path: name, code: 'recipe', detail: 'no rule covers this name' });
+  const [, offset, scale] = code;
   const hash = fnv1a(recipe.salt + name);
   const byteLength = 4 * elementCount(shape);
   const read = async (begin = 0, end = byteLength) => {

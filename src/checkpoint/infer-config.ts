@@ -19,7 +19,7 @@ const GUESSED: readonly string[] = ['num_attention_heads'];
 /** A config.json (as parsed JSON) from shapes. Throws WeightError (`cannot-infer`) naming the tensor that is missing or odd. */
 export function inferConfig(tensors: TensorMap, label: string): InferredConfig {
   const vision = 'git.image_encoder.vision_model.';
-  const fail = (place: string, detail: string) => new WeightError({ file: label, place, rule: 'cannot-infer', detail });
+  const fail = (path: string, detail: string) => new WeightError({ file: label, path, code: 'cannot-infer', detail });
   const shape = (name: string, rank: number): readonly number[] => {
     const found = tensors.get(name)?.shape;
     if (!found) throw fail(name, 'this tensor is missing, and without it the sizes of the model are unknown');
@@ -91,14 +91,14 @@ export function checkInferred(inferred: InferredConfig, given: Json, file = 'con
         !floors(key, stated, value, found)
       ) {
         const detail = `is ${JSON.stringify(stated)}, the weights have ${JSON.stringify(value)}`;
-        throw new ConfigError({ file, place: path + key, rule: 'config-contradicts-weights', detail });
+        throw new ConfigError({ file, path: path + key, code: 'config-contradicts-weights', detail });
       }
     }
   };
   compare(inferred, given, '');
 }
 
-/** A picture that is no whole number of patches has as many positions as the whole patches in it. */
+/** An image that is no whole number of patches has as many positions as the whole patches in it. */
 function floors(key: string, stated: Json, inferred: unknown, config: { readonly [name: string]: Json }): boolean {
   const patch = config['patch_size'];
   if (key !== 'image_size' || typeof stated !== 'number' || typeof patch !== 'number') return false;

@@ -25,7 +25,7 @@ export function attachScales(tensors: TensorMap, metadata: Readonly<Record<strin
   if (scheme === undefined) return tensors;
   if (scheme !== INT8_SCHEME) {
     const detail = `${quote(scheme)}; this can read ${quote(INT8_SCHEME)}`;
-    throw new WeightError({ file, place: QUANTIZATION_KEY, rule: 'unknown-quantization', detail, unsupported: true });
+    throw new WeightError({ file, path: QUANTIZATION_KEY, code: 'unknown-quantization', detail, unsupported: true });
   }
   const joined = new Map(tensors);
   for (const [name, stored] of tensors) {
@@ -76,8 +76,8 @@ export function dequantise(
     least = Math.min(least, low);
   });
   if (least < -INT8_LIMIT) {
-    const place = first + numbers.indexOf(least);
-    throw fault(stored, 'int8-range', `value ${place} is ${least}; the scheme goes from -127 to 127`);
+    const path = first + numbers.indexOf(least);
+    throw fault(stored, 'int8-range', `value ${path} is ${least}; the scheme goes from -127 to 127`);
   }
 }
 
@@ -97,5 +97,5 @@ export function eachChannel(
   }
 }
 
-const fault = (stored: StoredTensor, rule: string, detail: string) =>
-  new WeightError({ file: stored.file, place: nameOf(stored.name), rule, detail });
+const fault = (stored: StoredTensor, code: string, detail: string) =>
+  new WeightError({ file: stored.file, path: nameOf(stored.name), code, detail });

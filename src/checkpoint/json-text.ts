@@ -17,7 +17,7 @@ export interface JsonLimits {
 }
 
 /** Makes the error for a broken rule at an index of the text; the reader throws it. */
-export type JsonFault = (rule: string, detail: string, index: number) => Error;
+export type JsonFault = (code: string, detail: string, index: number) => Error;
 
 const MAX_NUMBER_LENGTH = 1000;
 const ESCAPES: ReadonlyMap<string, string> = new Map([

@@ -40,15 +40,15 @@ export const isJsonObject = (value: Json | undefined): value is JsonObject =>
  */
 export function parseJson(bytes: Uint8Array, options: JsonBytesOptions): ParsedJson {
   const { file, ErrorClass, base = 0, maxBytes = MAX_FILE_BYTES } = options;
-  const fail = (rule: string, detail: string, offset: number) => new ErrorClass({ file, rule, detail, offset });
+  const fail = (code: string, detail: string, offset: number) => new ErrorClass({ file, code, detail, offset });
   if (bytes.byteLength > maxBytes) throw fail('json-size', `more than ${maxBytes} bytes`, base);
-  const text = decodeText(bytes, (rule, detail) => fail(rule, detail, base));
+  const text = decodeText(bytes, (code, detail) => fail(code, detail, base));
   const ascii = text.length === bytes.byteLength;
   const toOffset = (index: number) => base + (ascii ? index : new TextEncoder().encode(text.slice(0, index)).length);
   const { value, indexOf } = parseJsonText(
     text,
     { ...LIMITS, exactIntegers: options.exactIntegers ?? false },
-    (rule, detail, index) => fail(rule, detail, toOffset(index)),
+    (code, detail, index) => fail(code, detail, toOffset(index)),
   );
   const offsetOf = (name: string) => {
     const index = indexOf.get(name);
@@ -57,7 +57,7 @@ export function parseJson(bytes: Uint8Array, options: JsonBytesOptions): ParsedJ
   return { value, offsetOf };
 }
 
-function decodeText(bytes: Uint8Array, fail: (rule: string, detail: string) => Error): string {
+function decodeText(bytes: Uint8Array, fail: (code: string, detail: string) => Error): string {
   const [first, second] = bytes;
   if ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)) {
     throw fail('not-utf8', 'UTF-16 text; JSON files of a checkpoint are UTF-8');
@@ -76,7 +76,7 @@ function decodeText(bytes: Uint8Array, fail: (rule: string, detail: string) => E
 export function parseJsonFile(bytes: Uint8Array, file: string, ErrorClass: ErrorClass): Json {
   const disguise = recogniseBytes(bytes);
   if (disguise !== undefined && disguise !== 'JSON') {
-    throw new ErrorClass({ file, rule: 'not-json', detail: `expected JSON, found ${disguise}`, offset: 0 });
+    throw new ErrorClass({ file, code: 'not-json', detail: `expected JSON, found ${disguise}`, offset: 0 });
   }
   return parseJson(bytes, { file, ErrorClass }).value;
 }

@@ -84,8 +84,8 @@ export function checkOverflow(
   const advice = dtype === 'F16' ? 'above 65504, the largest f16; use bf16' : 'above the largest bf16; use f32';
   throw new WeightError({
     file: stored.file,
-    place: nameOf(stored.name),
-    rule: `${dtype.toLowerCase()}-overflow`,
+    path: nameOf(stored.name),
+    code: `${dtype.toLowerCase()}-overflow`,
     detail: `value ${first + at} is ${values[at]}, ${advice}`,
   });
 }

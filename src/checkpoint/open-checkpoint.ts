@@ -60,7 +60,7 @@ export async function openCheckpoint(files: ModelFiles): Promise<OpenCheckpoint>
     if (source) return byOurNames(await open(files, name, source));
   }
   const names = FORMATS.map(([name]) => name).join(', ');
-  throw new WeightError({ file: files.label, rule: 'no-weights', detail: `no weights here; looked for ${names}` });
+  throw new WeightError({ file: files.label, code: 'no-weights', detail: `no weights here; looked for ${names}` });
 }
 
 /**

@@ -84,5 +84,5 @@ function thirds(stored: StoredTensor): [string, StoredTensor][] {
   });
 }
 
-const weightError = (stored: StoredTensor, rule: string, detail: string) =>
-  new WeightError({ file: stored.file, place: nameOf(stored.name), rule, detail });
+const weightError = (stored: StoredTensor, code: string, detail: string) =>
+  new WeightError({ file: stored.file, path: nameOf(stored.name), code, detail });

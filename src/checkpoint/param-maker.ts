@@ -65,15 +65,15 @@ async function pour(
 export function checkWeights({ weights = 'f32', upload }: Pick<LoadParamsOptions, 'weights' | 'upload'>): void {
   if (!WEIGHT_FORMATS.includes(weights)) {
     const detail = `${String(weights)} is not one of ${WEIGHT_FORMATS.join(', ')}`;
-    throw new OptionError({ place: 'weights', rule: 'unknown-format', detail });
+    throw new OptionError({ path: 'weights', code: 'unknown-format', detail });
   }
   if (weights === 'f32') return;
   if (upload !== undefined) {
-    throw new OptionError({ place: 'weights', rule: 'contradiction', detail: 'not with upload, which decides it' });
+    throw new OptionError({ path: 'weights', code: 'contradiction', detail: 'not with upload, which decides it' });
   }
   if (startParamOf(backend()) !== undefined) return;
   const detail = `this backend keeps weights as f32 only: for ${weights} choose the backend simd, or leave the format out`;
-  throw new BackendError({ place: getBackend(), rule: 'weight-format', detail, unsupported: true });
+  throw new BackendError({ path: getBackend(), code: 'weight-format', detail, unsupported: true });
 }
 
 /** Memory for the largest tensor, used for each: fresh memory of that size costs more than what is done in it. */

@@ -1,9 +1,9 @@
 /** Bytes, operands and errors of a pickle. Every read is checked against the end before anything is made of it. */
 
 /** Makes the error at the offset of the opcode that is being run. */
-export type PickleFail = (rule: string, detail: string, unsupported?: boolean) => Error;
+export type PickleFail = (code: string, detail: string, unsupported?: boolean) => Error;
 /** Makes the error at an offset of the bytes. */
-export type PickleFault = (rule: string, detail: string, offset: number, unsupported: boolean) => Error;
+export type PickleFault = (code: string, detail: string, offset: number, unsupported: boolean) => Error;
 
 const MAX_LINE = 256;
 
@@ -27,8 +27,8 @@ export function pickleReader(bytes: Uint8Array<ArrayBuffer>, start: number, faul
   let opcodeAt = start;
   let at = start;
 
-  const fail: PickleFail = (rule, detail, unsupported = false) => {
-    return fault(rule, detail, opcodeAt, unsupported);
+  const fail: PickleFail = (code, detail, unsupported = false) => {
+    return fault(code, detail, opcodeAt, unsupported);
   };
 
   function take(length: number): number {

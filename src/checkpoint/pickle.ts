@@ -9,7 +9,7 @@ export type LoadStorage = (id: PickleTuple, fail: PickleFail) => PickleStorage;
 
 export interface UnpickleOptions {
   readonly file: string;
-  readonly place?: string;
+  readonly path?: string;
   /** Where in the file the bytes begin, for offsets in messages. */
   readonly base: number;
   /** Absent: this pickle may not name storages. */
@@ -40,12 +40,12 @@ export function unpickle(
   start: number,
   options: UnpickleOptions,
 ): { value: PickleValue; end: number } {
-  const { file, place, base, loadStorage } = options;
+  const { file, path: place, base, loadStorage } = options;
   const reader = pickleReader(
     bytes,
     start,
-    (rule, detail, offset, unsupported) =>
-      new TorchFileError({ file, place, offset: base + offset, rule, detail, unsupported }),
+    (code, detail, offset, unsupported) =>
+      new TorchFileError({ file, path: place, offset: base + offset, code, detail, unsupported }),
   );
   const { fail } = reader;
   const machine: Machine = { reader, stack: pickleStack(fail), fail, loadStorage };

@@ -21,5 +21,5 @@ export async function readPytorch(source: ByteSource, file: string): Promise<{ r
   if (isZip(head)) return { tensors: await readTorchZip(source, file) };
   if (isPickle(head)) return { tensors: await readTorchLegacy(source, file) };
   const what = recogniseBytes(head) ?? 'neither a zip archive nor a pickle';
-  throw new TorchFileError({ file, offset: 0, rule: 'not-torch', detail: `this is ${what}` });
+  throw new TorchFileError({ file, offset: 0, code: 'not-torch', detail: `this is ${what}` });
 }

@@ -185,8 +185,8 @@ function nonFinite(stored: StoredTensor, { values, first }: Piece): WeightError 
   const index = values.findIndex((value) => !Number.isFinite(value));
   return new WeightError({
     file: stored.file,
-    place: nameOf(stored.name),
-    rule: 'non-finite',
+    path: nameOf(stored.name),
+    code: 'non-finite',
     detail: `value ${first + index} is ${values[index]}${stored.dtype === 'F64' ? ' as float32' : ''}`,
   });
 }

@@ -23,8 +23,8 @@ interface Where {
 
 /** Checks one entry by itself: fields, dtype, integers, and byte count against shape. Throws SafetensorsError. */
 export function readEntry(name: string, value: Json, where: Where): SafetensorsEntry {
-  const fail = (rule: string, detail: string, unsupported = false): never => {
-    throw new SafetensorsError({ ...where, place: nameOf(name), rule, detail, unsupported });
+  const fail = (code: string, detail: string, unsupported = false): never => {
+    throw new SafetensorsError({ ...where, path: nameOf(name), code, detail, unsupported });
   };
   if (!isJsonObject(value)) return fail('entry', 'the entry is not an object');
   for (const field of ['dtype', 'shape', 'data_offsets']) {
@@ -50,15 +50,15 @@ export function readEntry(name: string, value: Json, where: Where): SafetensorsE
   return { name, dtype, shape: dims.map(Number), begin: Number(begin), end: Number(end), offset: where.offset };
 }
 
-type Fail = (rule: string, detail: string) => never;
+type Fail = (code: string, detail: string) => never;
 
 function integers(entry: JsonObject, field: 'shape' | 'data_offsets', fail: Fail): bigint[] {
-  const rule = field === 'shape' ? 'shape' : 'offsets';
+  const code = field === 'shape' ? 'shape' : 'offsets';
   const items = entry[field]!;
-  if (!Array.isArray(items)) return fail(rule, `${field} is not a list`);
+  if (!Array.isArray(items)) return fail(code, `${field} is not a list`);
   return items.map((item: Json) => {
-    if (typeof item !== 'bigint') return fail(rule, `${field} holds something that is not written as an integer`);
-    return item >= 0n && item <= MAX_U64 ? item : fail(rule, `${field} holds a number outside 0 to 2^64-1`);
+    if (typeof item !== 'bigint') return fail(code, `${field} holds something that is not written as an integer`);
+    return item >= 0n && item <= MAX_U64 ? item : fail(code, `${field} holds a number outside 0 to 2^64-1`);
   });
 }
 
@@ -74,11 +74,11 @@ function byteCount(dims: readonly bigint[], bits: number, fail: Fail): bigint {
 
 /** Checks the entries together: they must cover the data exactly, one after another. Throws SafetensorsError. */
 export function checkSpans(entries: readonly SafetensorsEntry[], dataStart: number, size: number, file: string): void {
-  const fail = (rule: string, detail: string, entry?: SafetensorsEntry) =>
+  const fail = (code: string, detail: string, entry?: SafetensorsEntry) =>
     new SafetensorsError({
       file,
-      place: entry && nameOf(entry.name),
-      rule,
+      path: entry && nameOf(entry.name),
+      code,
       detail,
       offset: dataStart + (entry ? entry.begin : position),
     });

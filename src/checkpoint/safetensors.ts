@@ -31,13 +31,13 @@ export async function readSafetensors(source: ByteSource, file: string): Promise
     maxBytes: MAX_HEADER_BYTES,
   });
   if (!isJsonObject(value))
-    throw new SafetensorsError({ file, rule: 'header', detail: 'not a JSON object', offset: 8 });
+    throw new SafetensorsError({ file, code: 'header', detail: 'not a JSON object', offset: 8 });
 
   const { __metadata__: metadata, ...described } = value;
   const names = Object.keys(described);
   if (names.length > MAX_TENSORS) {
     const detail = `${names.length} tensors; the limit is ${MAX_TENSORS}`;
-    throw new SafetensorsError({ file, rule: 'tensor-count', detail, unsupported: true });
+    throw new SafetensorsError({ file, code: 'tensor-count', detail, unsupported: true });
   }
   const entries = names.map((name) => readEntry(name, described[name]!, { file, offset: offsetOf(name) }));
   const dataStart = LENGTH_BYTES + length;
@@ -47,12 +47,12 @@ export async function readSafetensors(source: ByteSource, file: string): Promise
 }
 
 async function headerLength(source: ByteSource, file: string): Promise<number> {
-  const fail = async (rule: string, detail: string) => {
+  const fail = async (code: string, detail: string) => {
     const disguise = recogniseBytes(await readBytes(source, 0, Math.min(512, source.size)));
     const looks = disguise !== undefined && disguise !== 'a safetensors file';
     return looks
-      ? new SafetensorsError({ file, rule: 'not-safetensors', detail: `this is ${disguise}`, offset: 0 })
-      : new SafetensorsError({ file, rule, detail, offset: 0 });
+      ? new SafetensorsError({ file, code: 'not-safetensors', detail: `this is ${disguise}`, offset: 0 })
+      : new SafetensorsError({ file, code, detail, offset: 0 });
   };
   if (source.size < LENGTH_BYTES) throw await fail('file-too-short', `${source.size} bytes, at least 8 are needed`);
   const length = new DataView((await readExactly(source, 0, LENGTH_BYTES, file)).buffer).getBigUint64(0, true);
@@ -69,7 +69,7 @@ function readMetadata(value: Json | undefined, file: string, offset: number | un
   const metadata: Record<string, string> = Object.create(null);
   if (value === undefined || value === null) return metadata; // the reference reader lets null pass
   const fail = (detail: string) =>
-    new SafetensorsError({ file, place: '__metadata__', rule: 'metadata', detail, offset });
+    new SafetensorsError({ file, path: '__metadata__', code: 'metadata', detail, offset });
   if (!isJsonObject(value)) throw fail('not a map of strings');
   for (const [name, text] of Object.entries(value)) {
     if (typeof text !== 'string') throw fail(`${JSON.stringify(name.slice(0, 60))} is not a string`);
@@ -97,5 +97,5 @@ async function readExactly(source: ByteSource, start: number, end: number, file:
   const bytes = await readBytes(source, start, end);
   if (bytes.byteLength === end - start) return bytes;
   const detail = `asked for ${end - start} bytes, got ${bytes.byteLength}`;
-  throw new SafetensorsError({ file, rule: 'short-read', detail, offset: start });
+  throw new SafetensorsError({ file, code: 'short-read', detail, offset: start });
 }

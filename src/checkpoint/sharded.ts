@@ -32,7 +32,7 @@ export async function readSharded(
   openShard: OpenShard,
   Failure: ErrorClass = SafetensorsError,
 ): Promise<ShardedCheckpoint> {
-  const fail = (rule: string, detail: string, place?: string) => new Failure({ file: index.name, place, rule, detail });
+  const fail = (code: string, detail: string, path?: string) => new Failure({ file: index.name, path, code, detail });
   if (index.source.size > MAX_INDEX_BYTES) throw fail('json-size', `an index of ${index.source.size} bytes`);
   const parsed = parseJsonFile(await readBytes(index.source, 0, index.source.size), index.name, Failure);
   const weightMap = readWeightMap(parsed, fail);
@@ -73,7 +73,7 @@ function common(headers: readonly Readonly<Record<string, string>>[]): Record<st
   return Object.assign(Object.create(null), Object.fromEntries(agreed));
 }
 
-type Fail = (rule: string, detail: string, place?: string) => Error;
+type Fail = (code: string, detail: string, path?: string) => Error;
 
 function readWeightMap(index: Json, fail: Fail): Map<string, string> {
   if (!isJsonObject(index)) throw fail('index', 'not a JSON object');

@@ -74,8 +74,8 @@ export function renameTensors(tensors: TensorMap, rename: (name: string) => stri
 function collision(stored: StoredTensor, other: StoredTensor, name: string): Image2TextError {
   return new WeightError({
     file: stored.file,
-    place: nameOf(name),
-    rule: 'name-collision',
+    path: nameOf(name),
+    code: 'name-collision',
     detail: stored.file === other.file ? 'two tensors mean this one' : `also in ${other.file}`,
   });
 }

@@ -24,7 +24,7 @@ interface Header {
  */
 export async function readTorchLegacy(source: ByteSource, file: string): Promise<TensorMap> {
   const { root, keys, end, storages } = await readHeader(source, file);
-  const fail = (rule: string, detail: string, offset: number) => new TorchFileError({ file, offset, rule, detail });
+  const fail = (code: string, detail: string, offset: number) => new TorchFileError({ file, offset, code, detail });
   const views = findTensors(root, file);
   const starts = new Map<string, number>();
   let at = end;
@@ -61,7 +61,7 @@ async function readHeader(source: ByteSource, file: string): Promise<Header> {
     try {
       return parseHeader(bytes, file);
     } catch (error) {
-      const cut = error instanceof TorchFileError && error.rule === 'pickle-truncated';
+      const cut = error instanceof TorchFileError && error.code === 'pickle-truncated';
       if (!cut || bytes.length === source.size || bytes.length >= MAX_PICKLE_BYTES) throw error;
     }
   }
@@ -75,7 +75,7 @@ function parseHeader(bytes: Uint8Array<ArrayBuffer>, file: string): Header {
     return value;
   };
   const fail = (detail: string, unsupported = false) =>
-    new TorchFileError({ file, offset: at, rule: 'legacy-header', detail, unsupported });
+    new TorchFileError({ file, offset: at, code: 'legacy-header', detail, unsupported });
   if (next() !== MAGIC) throw fail('a pickle, but not one of torch.save (its magic number is missing)');
   if (next() !== PROTOCOL_VERSION) throw fail(`the protocol is not ${PROTOCOL_VERSION}`);
   const system = next();

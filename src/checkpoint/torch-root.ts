@@ -11,7 +11,7 @@ const INNER = ['model', 'state_dict', 'module'];
  * Throws TorchFileError (`no-tensors`).
  */
 export function findTensors(root: PickleValue, file: string): ReadonlyMap<string, PickleTensor> {
-  const fail = (detail: string) => new TorchFileError({ file, rule: 'no-tensors', detail });
+  const fail = (detail: string) => new TorchFileError({ file, code: 'no-tensors', detail });
   if (!isKind(root, 'dict')) throw fail(`holds ${kindOf(root)}, not a map of tensors`);
   const own = tensorsOf(root, file);
   if (own.size > 0) return own;
@@ -29,13 +29,13 @@ function tensorsOf(dict: PickleDict, file: string): Map<string, PickleTensor> {
   for (const [key, value] of dict.entries) {
     if (!isKind(value, 'tensor')) continue;
     if (typeof key !== 'string') {
-      throw new TorchFileError({ file, rule: 'tensor-name', detail: `a tensor's name is a ${typeof key}` });
+      throw new TorchFileError({ file, code: 'tensor-name', detail: `a tensor's name is a ${typeof key}` });
     }
     tensors.set(key, value);
   }
   if (tensors.size > MAX_TENSORS) {
     const detail = `${tensors.size} tensors; the limit is ${MAX_TENSORS}`;
-    throw new TorchFileError({ file, rule: 'tensor-count', detail, unsupported: true });
+    throw new TorchFileError({ file, code: 'tensor-count', detail, unsupported: true });
   }
   return tensors;
 }

@@ -50,7 +50,7 @@ export function torchTensor(name: string, view: PickleTensor, readStorage: ReadS
 }
 
 const halfElement = (name: string, file: string) =>
-  new TorchFileError({ file, place: nameOf(name), rule: 'read-range', detail: 'asked for a part of an element' });
+  new TorchFileError({ file, path: nameOf(name), code: 'read-range', detail: 'asked for a part of an element' });
 
 function isContiguous({ shape, strides }: PickleTensor): boolean {
   let step = 1;

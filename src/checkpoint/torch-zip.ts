@@ -16,16 +16,16 @@ export async function readTorchZip(source: ByteSource, file: string): Promise<Te
   const root = archiveRoot(archive, file);
   await checkByteOrder(archive.find(`${root}/byteorder`), file);
   const pickle = archive.find(`${root}/data.pkl`);
-  if (!pickle) throw new TorchFileError({ file, rule: 'torch-archive', detail: `no data.pkl under ${quote(root)}` });
+  if (!pickle) throw new TorchFileError({ file, code: 'torch-archive', detail: `no data.pkl under ${quote(root)}` });
   if (pickle.size > MAX_PICKLE_BYTES) {
-    throw new TorchFileError({ file, place: 'data.pkl', rule: 'pickle-size', detail: `${pickle.size} bytes` });
+    throw new TorchFileError({ file, path: 'data.pkl', code: 'pickle-size', detail: `${pickle.size} bytes` });
   }
   const { load, storages } = storageLoader();
   const bytes = await pickle.read();
-  const { value, end } = unpickle(bytes, 0, { file, place: 'data.pkl', base: 0, loadStorage: load });
+  const { value, end } = unpickle(bytes, 0, { file, path: 'data.pkl', base: 0, loadStorage: load });
   if (end !== bytes.length) {
     const detail = `${bytes.length - end} bytes after the object`;
-    throw new TorchFileError({ file, place: 'data.pkl', rule: 'pickle-trailing', offset: end, detail });
+    throw new TorchFileError({ file, path: 'data.pkl', code: 'pickle-trailing', offset: end, detail });
   }
   const tensors = findTensors(value, file);
   const records = new Map<string, ZipMember>();
@@ -39,8 +39,8 @@ export async function readTorchZip(source: ByteSource, file: string): Promise<Te
 
 /** The one folder of the archive. A TorchScript archive has code in it, and is refused for that. */
 function archiveRoot({ names }: ZipArchive, file: string): string {
-  const fail = (rule: string, detail: string, unsupported = false) =>
-    new TorchFileError({ file, rule, detail, unsupported });
+  const fail = (code: string, detail: string, unsupported = false) =>
+    new TorchFileError({ file, code, detail, unsupported });
   const roots = new Set(names.map((name) => name.split('/', 1)[0]!));
   const [root] = roots;
   if (root === undefined) throw fail('torch-archive', 'an empty archive');
@@ -58,7 +58,7 @@ async function checkByteOrder(member: ZipMember | undefined, file: string): Prom
   const order = member.size > 16 ? '' : String.fromCharCode(...(await member.read()));
   if (order === 'little') return;
   const detail = order === 'big' ? 'big-endian storages' : 'unknown byte order';
-  throw new TorchFileError({ file, place: 'byteorder', rule: 'byte-order', detail, unsupported: order === 'big' });
+  throw new TorchFileError({ file, path: 'byteorder', code: 'byte-order', detail, unsupported: order === 'big' });
 }
 
 function checkedRecord(
@@ -66,7 +66,7 @@ function checkedRecord(
   { key, count, itemBytes }: PickleStorage,
   file: string,
 ): ZipMember {
-  const fail = (detail: string) => new TorchFileError({ file, place: `data/${key}`, rule: 'storage-record', detail });
+  const fail = (detail: string) => new TorchFileError({ file, path: `data/${key}`, code: 'storage-record', detail });
   if (!record) throw fail('the archive lacks this storage');
   if (record.size !== count * itemBytes) throw fail(`${record.size} bytes, ${count * itemBytes} by the pickle`);
   return record;

@@ -20,7 +20,7 @@ export interface ZipEntry {
   readonly limit: number;
 }
 
-export type ZipFail = (rule: string, detail: string, offset?: number, unsupported?: boolean) => TorchFileError;
+export type ZipFail = (code: string, detail: string, offset?: number, unsupported?: boolean) => TorchFileError;
 
 const END_SIZE = 22;
 const LOCATOR_SIZE = 20;
@@ -36,8 +36,8 @@ const ALLOWED_FLAGS = 0x080e;
 
 export const zipFail =
   (file: string): ZipFail =>
-  (rule, detail, offset, unsupported = false) =>
-    new TorchFileError({ file, offset, rule, detail, unsupported });
+  (code, detail, offset, unsupported = false) =>
+    new TorchFileError({ file, offset, code, detail, unsupported });
 
 interface Directory {
   readonly count: number;

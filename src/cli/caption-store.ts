@@ -15,13 +15,13 @@ export interface StoreFlags extends FormatFlags {
 
 /** Where captions are kept, and what of them is there already. */
 export interface CaptionStore {
-  /** Pictures that something is missing of, in order. */
+  /** Images that something is missing of, in order. */
   readonly missing: readonly Input[];
   put(input: Input, caption: Caption): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Opens sidecars and the output file, as far as asked for. A picture is done when it is in all of them; only what is missing is written. */
+/** Opens sidecars and the output file, as far as asked for. An image is done when it is in all of them; only what is missing is written. */
 export async function openCaptionStore(inputs: readonly Input[], flags: StoreFlags): Promise<CaptionStore> {
   const resume = flags.skipExisting === true;
   const sidecars = flags.sidecar === undefined ? undefined : planSidecars(inputs, flags.sidecar);

@@ -77,7 +77,7 @@ export function decodingOptions(flags: DecodingFlags, fallback: Decoding = 'orig
 const listed = (names: readonly string[]): string => new Intl.ListFormat('en-GB').format(names);
 
 /**
- * More than one text of each picture needs a format that has room for them.
+ * More than one text of each image needs a format that has room for them.
  *
  * @throws UsageError
  */

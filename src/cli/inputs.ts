@@ -1,17 +1,17 @@
 import { stat } from 'node:fs/promises';
-import type { Picture } from '../node.js';
+import type { Image as ImageInput } from '../node.js';
 import type { Context } from './context.js';
-import { picturesBelow } from './folder.js';
+import { imagesBelow } from './folder.js';
 import { UsageError } from './report.js';
 import { readStdin } from './stdin.js';
 
-/** One picture that the command line names. */
+/** One image that the command line names. */
 export interface Input {
   /** What results and messages call it. */
   readonly name: string;
   /** The file on this machine, where it is one. */
   readonly path?: string;
-  read(): Promise<Picture>;
+  read(): Promise<ImageInput>;
 }
 
 export interface InputList {
@@ -24,13 +24,13 @@ export interface InputList {
  * Files, URLs, globs (for shells that leave them), folders and `-` for stdin, in the order given; the files of a folder or glob are
  * sorted by name, whatever the file system's order or the locale.
  *
- * @throws UsageError when a glob or folder holds no picture, or nothing is named.
+ * @throws UsageError when a glob or folder holds no image, or nothing is named.
  */
 export async function expandInputs(names: readonly string[], context: Context, recursive = false): Promise<InputList> {
   if (names.filter((name) => name === '-').length > 1) throw new UsageError('- (stdin) can be read once only');
   const lists: InputList[] = [];
   for (const name of names) lists.push(await expandOne(name, context, recursive));
-  if (lists.length === 0) throw new UsageError('name at least one picture, folder or glob, or - for stdin');
+  if (lists.length === 0) throw new UsageError('name at least one image, folder or glob, or - for stdin');
   return {
     inputs: lists.flatMap(({ inputs }) => inputs),
     several: lists.length > 1 || lists.some(({ several }) => several),
@@ -41,7 +41,7 @@ async function expandOne(name: string, context: Context, recursive: boolean): Pr
   if (name === '-') return one({ name: 'stdin', read: once(async () => fileOf(await readStdin(context), 'stdin')) });
   if (/^(https?|data|file):/i.test(name)) return one({ name, read: async () => name });
   const found = await stat(name).catch(() => undefined);
-  if (found?.isDirectory() === true) return many(name, await picturesBelow(name, recursive));
+  if (found?.isDirectory() === true) return many(name, await imagesBelow(name, recursive));
   if (found === undefined && /[*?[{]/.test(name)) return many(name, await globSorted(name));
   if (found?.isFIFO() === true || found?.isCharacterDevice() === true) return one(pipe(name, context));
   return one(onDisk(name));
@@ -56,8 +56,8 @@ const onDisk = (path: string): Input => ({ name: path, path, read: async () => p
 const pipe = (name: string, { signal }: Context): Input => ({
   name,
   read: once(async () => {
-    const { openPicture } = await import('../node.js');
-    return fileOf((await openPicture(name, signal)).bytes, name);
+    const { openImage } = await import('../node.js');
+    return fileOf((await openImage(name, signal)).bytes, name);
   }),
 });
 
@@ -70,7 +70,7 @@ const once = <T>(read: () => Promise<T>): (() => Promise<T>) => {
 const one = (input: Input): InputList => ({ inputs: [input], several: false });
 
 function many(name: string, files: readonly string[]): InputList {
-  if (files.length === 0) throw new UsageError(`${name}: no picture there (png, jpg, webp, gif)`);
+  if (files.length === 0) throw new UsageError(`${name}: no image there (png, jpg, webp, gif)`);
   return { inputs: files.map(onDisk), several: true };
 }
 

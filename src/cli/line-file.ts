@@ -27,14 +27,14 @@ export interface LineRule {
  *
  * @throws UsageError when there is something and `resume` does not say to go on, or no folder; Image2TextError for lines of another making.
  */
-export async function openLineFile(path: string, rule: LineRule, resume: boolean): Promise<LineFile> {
+export async function openLineFile(path: string, code: LineRule, resume: boolean): Promise<LineFile> {
   const found = await stat(path).catch(() => undefined);
   if (found !== undefined && !resume && !(found.isFile() && found.size === 0) && !isStream(found)) {
     throw new UsageError(`${path} is there already: remove it, or go on with it by --skip-existing`);
   }
   const folder = await stat(dirname(path)).catch(() => undefined);
   if (folder?.isDirectory() !== true) throw new UsageError(`${path}: there is no folder ${dirname(path)}`);
-  const { done, whole } = found?.isFile() === true ? await readBack(path, rule) : { done: new Map(), whole: 0 };
+  const { done, whole } = found?.isFile() === true ? await readBack(path, code) : { done: new Map(), whole: 0 };
   let handle = found === undefined ? undefined : await open(path, 'a');
   if (found?.isFile() === true && whole < found.size) await handle?.truncate(whole);
   return {
@@ -57,7 +57,7 @@ const isStream = (found: { isFIFO(): boolean; isCharacterDevice(): boolean }): b
   found.isFIFO() || found.isCharacterDevice();
 
 /** How many lines each key has, and how many bytes the whole lines are. */
-async function readBack(path: string, rule: LineRule): Promise<{ done: Map<string, number>; whole: number }> {
+async function readBack(path: string, code: LineRule): Promise<{ done: Map<string, number>; whole: number }> {
   const done = new Map<string, number>();
   let whole = 0;
   let count = 0;
@@ -65,10 +65,10 @@ async function readBack(path: string, rule: LineRule): Promise<{ done: Map<strin
   for await (const { bytes, next, ended } of readLines(path)) {
     count++;
     const line = text.decode(bytes);
-    const key = ended ? rule.keyOf(line) : undefined;
-    if (ended ? key === undefined : !rule.mayBegin(line)) {
+    const key = ended ? code.keyOf(line) : undefined;
+    if (ended ? key === undefined : !code.mayBegin(line)) {
       const detail = 'this line is of another making; the file was left as it is';
-      throw new Image2TextError({ file: path, place: `line ${count}`, rule: 'not-our-output', detail });
+      throw new Image2TextError({ file: path, path: `line ${count}`, code: 'not-our-output', detail });
     }
     if (key === undefined) break; // the line that was cut off is the last
     done.set(key, (done.get(key) ?? 0) + 1);

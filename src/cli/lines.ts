@@ -11,7 +11,7 @@ export interface Line {
   readonly ended: boolean;
 }
 
-/** Longest line: a picture of 256 MiB in base64, and a key. */
+/** Longest line: an image of 256 MiB in base64, and a key. */
 const MOST_BYTES = 360 * 2 ** 20;
 
 const LINE_FEED = 0x0a;
@@ -46,7 +46,7 @@ export async function* readLines(path: string): AsyncGenerator<Line, void, void>
         throw new Image2TextError({
           file: path,
           offset: start,
-          rule: 'line-too-long',
+          code: 'line-too-long',
           detail: `more than ${MOST_BYTES} bytes`,
         });
       }

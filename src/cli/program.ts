@@ -74,7 +74,7 @@ type Start = (load: () => Promise<Run<never>>, names: readonly string[], flags: 
 
 function describeProgram(terminal: Terminal, start: Start): Command {
   const program = new Program('image2text')
-    .description('Says what is in pictures and videos, with GIT (GenerativeImage2Text) on TensorFlow.js.')
+    .description('Says what is in images and videos, with GIT (GenerativeImage2Text) on TensorFlow.js.')
     .version(packageVersion(), '-V, --version')
     .showHelpAfterError('(--help shows what is possible)')
     .exitOverride()

@@ -14,7 +14,7 @@ const SILENT: Progress = { advance: () => {}, aside: (body) => body(), stop: () 
 export async function startProgress(
   total: number,
   { terminal: { stderr } }: Context,
-  { what = 'pictures', quiet = false }: { readonly what?: string; readonly quiet?: boolean | undefined } = {},
+  { what = 'images', quiet = false }: { readonly what?: string; readonly quiet?: boolean | undefined } = {},
 ): Promise<Progress> {
   if (quiet || total < 2 || stderr.isTTY !== true || process.env['CI'] !== undefined) return SILENT;
   const { default: cliProgress } = await import('cli-progress');

@@ -1,7 +1,7 @@
 import { Image2TextError } from '../errors.js';
 import { UsageError } from './report.js';
 import type { TsvRow } from './tsv.js';
-import { indexTsv, pictureRows, readValue } from './tsv.js';
+import { imageRows, indexTsv, readValue } from './tsv.js';
 
 /** A question of the original's question files. */
 export interface Question {
@@ -14,22 +14,22 @@ export interface Question {
 const MOST_BYTES = 64 * 2 ** 20;
 
 /**
- * Rows of pictures with their rows of questions: as in the original, line by line, with the same keys.
+ * Rows of images with their rows of questions: as in the original, line by line, with the same keys.
  *
  * @throws UsageError where the lines do not pair.
  */
-export async function pairQuestions(pictures: string, questions: string): Promise<[TsvRow, TsvRow][]> {
-  const [left, right] = [await pictureRows(pictures), await indexTsv(questions)];
+export async function pairQuestions(images: string, questions: string): Promise<[TsvRow, TsvRow][]> {
+  const [left, right] = [await imageRows(images), await indexTsv(questions)];
   if (left.length !== right.length) {
     throw new UsageError(
-      `${questions} has ${right.length} lines, ${pictures} has ${left.length}: they pair line by line`,
+      `${questions} has ${right.length} lines, ${images} has ${left.length}: they pair line by line`,
     );
   }
   return left.map((row, n) => {
     const other = right[n]!;
     if (row.key === other.key) return [row, other];
     throw new UsageError(
-      `${questions} line ${other.line} is about "${other.key}", ${pictures} line ${row.line} is "${row.key}"`,
+      `${questions} line ${other.line} is about "${other.key}", ${images} line ${row.line} is "${row.key}"`,
     );
   });
 }
@@ -37,7 +37,7 @@ export async function pairQuestions(pictures: string, questions: string): Promis
 /** The questions of a row: JSON, a list of objects with `question` and `question_id`. */
 export async function readQuestions(row: TsvRow): Promise<Question[]> {
   const fail = (detail: string): never => {
-    throw new Image2TextError({ file: row.file, place: `line ${row.line}`, rule: 'tsv-questions', detail });
+    throw new Image2TextError({ file: row.file, path: `line ${row.line}`, code: 'tsv-questions', detail });
   };
   if (row.value !== undefined && row.value.end - row.value.start > MOST_BYTES) fail(`more than ${MOST_BYTES} bytes`);
   const list = parse((await readValue(row)).toString('utf8'));

@@ -6,7 +6,7 @@ export const EXIT = { done: 0, failed: 1, usage: 2, unsupported: 3, interrupted:
 /** A mistake in the command line. */
 export class UsageError extends Error {}
 
-/** True for what no other picture would do better: a wrong option, a full disk, Ctrl-C. */
+/** True for what no other image would do better: a wrong option, a full disk, Ctrl-C. */
 export const isUsage = (error: unknown): boolean => error instanceof UsageError || error instanceof OptionError;
 
 /** What to say about a failure, a line each, and the exit code. */
@@ -34,7 +34,7 @@ function internal(error: Error): ReturnType<typeof explainError> {
 const FLAGS: Readonly<Record<string, string>> = {
   numBeams: '--beams',
   as: '--as',
-  picture: '--picture',
+  image: '--image',
   maxShardBytes: '--max-shard-size',
   dtype: '--dtype',
   noRepeatNgramSize: '--no-repeat-ngram',
@@ -55,7 +55,7 @@ const FLAGS: Readonly<Record<string, string>> = {
   labels: '--labels',
 };
 
-function optionMessage({ place = '', rule, detail, message }: OptionError): string {
+function optionMessage({ path: place = '', code, detail, message }: OptionError): string {
   const flag = FLAGS[place];
-  return flag === undefined ? message : `${flag}: ${rule}: ${detail}`;
+  return flag === undefined ? message : `${flag}: ${code}: ${detail}`;
 }

@@ -45,8 +45,8 @@ const textFields = ({ text, score, confidence, finish, tokens }: Omit<Caption, '
 /** An answer as JSON shows it. */
 export const answerFields = ({ question, ...answer }: Answer) => ({ question, ...captionFields(answer) });
 
-/** `1 picture`, `2 pictures`. */
-export const picturesText = (count: number): string => (count === 1 ? '1 picture' : `${count} pictures`);
+/** `1 image`, `2 images`. */
+export const imagesText = (count: number): string => (count === 1 ? '1 image' : `${count} images`);
 
 /** A line of the original's caption files. */
 export const captionTsv = (key: string, caption: string): string => `${plain(key)}\t${originalJson([{ caption }])}`;
@@ -59,7 +59,7 @@ export const answerTsv = (answer: string, questionId: unknown): string =>
 const originalJson = (value: unknown): string =>
   JSON.stringify(value).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
-/** How to read back lines of captions of the pictures of these names, which are the keys. */
+/** How to read back lines of captions of the images of these names, which are the keys. */
 export const captionRule = (format: 'jsonl' | 'tsv', names: readonly string[]): LineRule =>
   format === 'jsonl'
     ? { keyOf: (line) => stringOf(fieldsOf(line)?.['file']), mayBegin: beginsLike('{"file":') }
@@ -68,7 +68,7 @@ export const captionRule = (format: 'jsonl' | 'tsv', names: readonly string[]): 
         mayBegin: (piece) => names.some((name) => beginsLike(`${plain(name)}\t[{"caption":`)(piece)),
       };
 
-/** The key that `captionRule` finds in the line of a picture. */
+/** The key that `captionRule` finds in the line of an image. */
 export const captionKey = (name: string, format: 'jsonl' | 'tsv'): string => (format === 'jsonl' ? name : plain(name));
 
 /** How to read back lines of answers: the key is the question's id, as JSON. */

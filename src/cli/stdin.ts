@@ -1,7 +1,7 @@
 import type { Context } from './context.js';
 import { UsageError } from './report.js';
 
-/** Most bytes of a picture or a list of texts from stdin. */
+/** Most bytes of an image or a list of texts from stdin. */
 const MOST_BYTES = 256 * 2 ** 20;
 
 /**

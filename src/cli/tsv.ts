@@ -44,8 +44,8 @@ export async function readValue({ file, line, value }: TsvRow): Promise<Buffer> 
   if (value === undefined) {
     throw new Image2TextError({
       file,
-      place: `line ${line}`,
-      rule: 'tsv-no-tab',
+      path: `line ${line}`,
+      code: 'tsv-no-tab',
       detail: 'expected a key, a tab and a value',
     });
   }
@@ -59,14 +59,14 @@ export async function readValue({ file, line, value }: TsvRow): Promise<Buffer> 
   }
   throw new Image2TextError({
     file,
-    place: `line ${line}`,
-    rule: 'file-changed',
+    path: `line ${line}`,
+    code: 'file-changed',
     detail: 'it got shorter while it was read',
   });
 }
 
-/** A row whose value is a picture file in base64. */
-export const pictureRow = (row: TsvRow): Input => ({
+/** A row whose value is an image file in base64. */
+export const imageRow = (row: TsvRow): Input => ({
   name: row.key,
   read: async () => fileOf(fromBase64(row, await readValue(row)), row.key),
 });
@@ -77,15 +77,15 @@ function fromBase64({ file, line }: TsvRow, value: Buffer): Uint8Array {
   const digits = text.replace(/={1,2}$/, '').length;
   const bytes = Buffer.from(text, 'base64');
   if (digits % 4 !== 1 && bytes.length === Math.floor((digits * 3) / 4)) return new Uint8Array(bytes);
-  throw new ImageError({ file, place: `line ${line}`, rule: 'tsv-base64', detail: 'the second column is not base64' });
+  throw new ImageError({ file, path: `line ${line}`, code: 'tsv-base64', detail: 'the second column is not base64' });
 }
 
 /**
- * The pictures of a TSV file.
+ * The images of a TSV file.
  *
  * @throws UsageError when there are none.
  */
-export async function pictureRows(file: string): Promise<TsvRow[]> {
+export async function imageRows(file: string): Promise<TsvRow[]> {
   const rows = await indexTsv(file);
   if (rows.length === 0) throw new UsageError(`${file}: there is no line in it`);
   return rows;

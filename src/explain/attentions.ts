@@ -6,7 +6,7 @@ import { decodeText, encodeImage, vocabularyLogits } from '../model/git.js';
 import { disposeCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
 
-/** What one pass over a picture and a text attended to; means are over heads. I counts the image tokens of all frames. */
+/** What one pass over an image and a text attended to; means are over heads. I counts the image tokens of all frames. */
 export interface Attentions {
   /** Per layer of the vision tower: [F, I/F, I/F]. */
   readonly vision: readonly Tensor3D[];
@@ -21,7 +21,7 @@ export interface Attentions {
 }
 
 /**
- * Runs `ids` after the picture once, teacher forced, and keeps what was attended to. The heads of the picture's own attention are averaged
+ * Runs `ids` after the image once, teacher forced, and keeps what was attended to. The heads of the image's own attention are averaged
  * as they come, so that what is kept is smaller than what one layer needs while it runs. The caller disposes of all tensors.
  *
  * @param pixels float32 [1, height, width, 3] or [1, F, height, width, 3]; left alone.

@@ -75,8 +75,8 @@ function gridOf(git: Git, pixels: Tensor4D | Tensor5D): Grid {
   const { patchSize } = git.config.vision;
   const frames = pixels.rank === 5 ? pixels.shape[1] : 1;
   const [height, width, channels] = pixels.shape.slice(-3) as [number, number, number];
-  const fail = (rule: string, detail: string): never => {
-    throw new OptionError({ place: 'pixels', rule, detail });
+  const fail = (code: string, detail: string): never => {
+    throw new OptionError({ path: 'pixels', code, detail });
   };
   if ((pixels.rank !== 4 && pixels.rank !== 5) || pixels.shape[0] !== 1 || channels !== 3) {
     fail('pixels-shape', `[${pixels.shape}] is neither [1, height, width, 3] nor [1, frames, height, width, 3]`);
@@ -89,8 +89,8 @@ function gridOf(git: Git, pixels: Tensor4D | Tensor5D): Grid {
 }
 
 function checkTokens(git: Git, ids: readonly number[], promptLength: number): void {
-  const fail = (place: string, rule: string, detail: string): never => {
-    throw new OptionError({ place, rule, detail });
+  const fail = (path: string, code: string, detail: string): never => {
+    throw new OptionError({ path, code, detail });
   };
   const { vocabSize, maxPositionEmbeddings } = git.config;
   const odd = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);

@@ -10,10 +10,10 @@ import { seenRectangle } from './geometry.js';
 import { groupWords, type Pieces } from './group-words.js';
 import type { Explanation, TokenLooks } from './types.js';
 
-/** What is to be explained: pictures, how the model saw them, and the text. */
+/** What is to be explained: images, how the model saw them, and the text. */
 export interface ExplainInput {
-  /** The picture as it was given, or the frames of a video. */
-  readonly pictures: readonly RawImage[];
+  /** The image as it was given, or the frames of a video. */
+  readonly images: readonly RawImage[];
   /** Frames get temporal embeddings and become one sequence. */
   readonly video: boolean;
   readonly imageConfig: ImageConfig;
@@ -29,8 +29,8 @@ export interface ExplainInput {
 }
 
 /**
- * Explains a text that the model wrote, or might have written, about a picture or video: every word with where the model looked, and where
- * that lies on the picture as it was given.
+ * Explains a text that the model wrote, or might have written, about an image or video: every word with where the model looked, and where
+ * that lies on the image as it was given.
  *
  * @throws as `explainTokens` and `preprocess`.
  */
@@ -40,19 +40,19 @@ export async function explainText(
   input: ExplainInput,
   options: { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<Explanation> {
-  const { pictures, video, imageConfig, preprocess: route, ids, promptLength, prompt = '', text } = input;
-  if (!video && pictures.length !== 1) {
-    const detail = `${pictures.length} pictures; one is explained at a time, or the frames of a video`;
-    throw new OptionError({ place: 'pictures', rule: 'picture-count', detail });
+  const { images, video, imageConfig, preprocess: route, ids, promptLength, prompt = '', text } = input;
+  if (!video && images.length !== 1) {
+    const detail = `${images.length} images; one is explained at a time, or the frames of a video`;
+    throw new OptionError({ path: 'images', code: 'image-count', detail });
   }
-  const pixels = preprocess(pictures, imageConfig, route);
+  const pixels = preprocess(images, imageConfig, route);
   const looks = await lookAt(git, pixels, video, ids, { promptLength, signal: options.signal });
   const { patchSize } = git.config.vision;
   return {
     ...looks,
     ...{ text, prompt },
     words: groupWords(looks.tokens, pieces, text),
-    pictures: pictures.map((image) => ({ image, seen: seenRectangle(image, patchSize, imageConfig, route).seen })),
+    images: images.map((image) => ({ image, seen: seenRectangle(image, patchSize, imageConfig, route).seen })),
   };
 }
 

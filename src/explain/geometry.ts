@@ -9,7 +9,7 @@ interface Size {
   readonly height: number;
 }
 
-/** The size a picture is resized to before it is cropped. */
+/** The size an image is resized to before it is cropped. */
 function resizedSize({ width, height }: Size, config: ImageConfig, options: PreprocessOptions): Size {
   const of = ([resizedWidth, resizedHeight]: [number, number]): Size => ({
     width: resizedWidth,
@@ -26,13 +26,13 @@ function resizedSize({ width, height }: Size, config: ImageConfig, options: Prep
 }
 
 /**
- * Where the grid of patches lies on the picture as it was given: the way back through centre crop and resize, as `preprocess` with the
- * same configuration and options goes forward. Resizing maps edges to edges, so this is exact. A crop larger than the picture makes a
+ * Where the grid of patches lies on the image as it was given: the way back through centre crop and resize, as `preprocess` with the
+ * same configuration and options goes forward. Resizing maps edges to edges, so this is exact. A crop larger than the image makes a
  * rectangle that goes beyond it; a strip narrower than a patch at the right and bottom belongs to no patch.
  *
- * @param size of the given picture.
+ * @param size of the given image.
  * @param patch side of a patch in pixels of the model's input.
- * @returns the rectangle in pixels of the given picture, and how many patches lie in it.
+ * @returns the rectangle in pixels of the given image, and how many patches lie in it.
  * @throws OptionError where the input is smaller than a patch.
  */
 export function seenRectangle(
@@ -50,7 +50,7 @@ export function seenRectangle(
   const [rows, columns] = [Math.floor(plan.height / patch), Math.floor(plan.width / patch)];
   if (rows < 1 || columns < 1) {
     const detail = `an input of ${plan.width} by ${plan.height} pixels has no patch of ${patch}`;
-    throw new OptionError({ place: 'patch', rule: 'out-of-range', detail });
+    throw new OptionError({ path: 'patch', code: 'out-of-range', detail });
   }
   const [x, y] = [size.width / resized.width, size.height / resized.height]; // given pixels per resized pixel
   const seen = {

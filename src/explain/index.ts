@@ -1,5 +1,5 @@
 /**
- * Seeing: where in the picture the model looked for every word.
+ * Seeing: where in the image the model looked for every word.
  *
  * @module
  */
@@ -18,7 +18,7 @@ export { overlayPng } from './overlay.js';
 export type { PageOptions } from './page/render-page.js';
 export { renderPage } from './page/render-page.js';
 export type {
-  ExplainedPicture,
+  ExplainedImage,
   ExplainedWord,
   Explanation,
   Grid,

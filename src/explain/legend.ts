@@ -16,7 +16,7 @@ const PAPER = [20, 19, 24] as const;
 /** A share as people read it: `12.3 %`. */
 export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
-/** The picture with a strip below it: the colours from 0 to `top`, with the numbers where there is room for them. */
+/** The image with a strip below it: the colours from 0 to `top`, with the numbers where there is room for them. */
 export function withLegend(image: RawImage, top: number): RawImage {
   const { width } = image;
   const height = image.height + STRIP;

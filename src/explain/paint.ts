@@ -3,20 +3,20 @@ import { COLORS } from './color-map.js';
 import type { HeatMap } from './heat-map.js';
 import type { Rectangle } from './types.js';
 
-/** How colours lie on the picture; the page's script is given the same numbers. */
+/** How colours lie on the image; the page's script is given the same numbers. */
 export const PAINT = {
-  /** How much of the picture's own colour gives way to gray, so that it is not taken for heat. */
+  /** How much of the image's own colour gives way to gray, so that it is not taken for heat. */
   gray: 0.6,
-  /** How much the map's colour covers the picture where the weight is 0 … */
+  /** How much the map's colour covers the image where the weight is 0 … */
   least: 0.48,
   /** … and where it is largest. */
   most: 0.74,
-  /** What is left of the brightness of the part that was cut away before the model saw the picture. */
+  /** What is left of the brightness of the part that was cut away before the model saw the image. */
   unseen: 0.3,
 } as const;
 
 /**
- * Lays a heat map over a picture of its size: dark where little weight is, glowing where much is. What is outside `seen` is gray and dim.
+ * Lays a heat map over an image of its size: dark where little weight is, glowing where much is. What is outside `seen` is gray and dim.
  *
  * @param top the weight that gets the map's last colour.
  */

@@ -8,7 +8,7 @@ import type { Attentions } from './attentions.js';
  * so those of every product do, and nothing is renormalised.
  *
  * GIT's product has two parts. In the decoder a row of text mixes image and text columns, and the image columns it takes from were
- * themselves mixed by the image rows of the layers below (the picture's own self-attention in the decoder, which never sees text). What
+ * themselves mixed by the image rows of the layers below (the image's own self-attention in the decoder, which never sees text). What
  * arrives at the decoder's image inputs goes on through the vision tower's layers, each frame for itself: the projection between the two
  * and the layer norms act on one token at a time and mix nothing. So rows start at the top and are multiplied downwards: T' rows times
  * a matrix per layer instead of products of whole matrices.

@@ -1,6 +1,6 @@
 import type { RawImage } from '../image/raw-image.js';
 
-/** How the patches of the model's input lie: one grid per frame, one frame for a picture. */
+/** How the patches of the model's input lie: one grid per frame, one frame for an image. */
 export interface Grid {
   readonly frames: number;
   readonly rows: number;
@@ -43,7 +43,7 @@ export interface TokenLooks {
   readonly tokens: readonly TokenLook[];
 }
 
-/** A rectangle in pixels of a picture; fractions and places outside the picture are possible. */
+/** A rectangle in pixels of an image; fractions and places outside the image are possible. */
 export interface Rectangle {
   readonly left: number;
   readonly top: number;
@@ -51,8 +51,8 @@ export interface Rectangle {
   readonly height: number;
 }
 
-/** A picture as it was given, and the part of it that the patches cover. */
-export interface ExplainedPicture {
+/** An image as it was given, and the part of it that the patches cover. */
+export interface ExplainedImage {
   readonly image: RawImage;
   /** Where the grid of patches lies on `image`; what is outside was cut away before the model saw it. */
   readonly seen: Rectangle;
@@ -72,14 +72,14 @@ export interface ExplainedWord extends Omit<TokenLook, 'id' | 'logProb'> {
   readonly probability: number;
 }
 
-/** A text, and for every word of it where in the picture the model looked. */
+/** A text, and for every word of it where in the image the model looked. */
 export interface Explanation extends TokenLooks {
   readonly text: string;
   /** The question or the beginning that the text goes on from; empty without one. */
   readonly prompt: string;
   readonly words: readonly ExplainedWord[];
-  /** The picture, or the frames of a video: as many as `grid.frames`. */
-  readonly pictures: readonly ExplainedPicture[];
+  /** The image, or the frames of a video: as many as `grid.frames`. */
+  readonly images: readonly ExplainedImage[];
 }
 
 /** Which look: the mean of all layers and heads, attention rollout, one layer (mean of its heads), or one head of a layer. */

@@ -4,8 +4,8 @@ import {
   type Beam,
   beamResult,
   grow,
+  type ImageSearch,
   type Move,
-  type PictureSearch,
   placeOf,
   runBeams,
 } from './beam-loop.js';
@@ -20,7 +20,7 @@ const NOT_AGAIN = -10000;
 /**
  * The other decoder of the original project (`AutoRegressiveBeamSearch`, switched off there in favour of `originalBeamSearch`): from the
  * second new token on the token just produced gets the logit -10000; each beam offers its `perNode` best tokens and the `numBeams` best sums
- * survive; an ended sentence keeps its place. Returns the best sum, `[picture][0]`; score = sum / new tokens, the end token included.
+ * survive; an ended sentence keeps its place. Returns the best sum, `[image][0]`; score = sum / new tokens, the end token included.
  * With one beam it is greedy search without doubled tokens. The session is borrowed.
  *
  * @throws BackendError `logits-not-finite`; OptionError `all-forbidden`; the signal's reason.
@@ -33,7 +33,7 @@ export function autoregressiveSearch(
 ): Promise<GeneratedSequence[][]> {
   return runBeams(
     scope,
-    prompts.map((prompt, picture) => pictureSearch(scope, prompt, picture, rules, settings)),
+    prompts.map((prompt, image) => imageSearch(scope, prompt, image, rules, settings)),
   );
 }
 
@@ -42,16 +42,16 @@ const notAgain: LogitsProcessor = (scores, ids) => {
   if (scores[last] !== Number.NEGATIVE_INFINITY) scores[last] = NOT_AGAIN;
 };
 
-function pictureSearch(
+function imageSearch(
   scope: SearchScope,
   prompt: readonly number[],
-  picture: number,
+  image: number,
   rules: CheckedRules,
   settings: AutoregressiveSettings,
-): PictureSearch {
+): ImageSearch {
   const { eosId } = scope.vocabulary;
   const { numBeams, perNode } = settings;
-  const limit = lengthLimit(prompt, picture, rules, scope.session);
+  const limit = lengthLimit(prompt, image, rules, scope.session);
   const processors = processorsFor(rules, eosId, prompt.length);
   const firstStep = processThenLogSoftmax(processors);
   const laterStep = processThenLogSoftmax([...processors, notAgain]);
@@ -66,13 +66,13 @@ function pictureSearch(
     for (const beam of beams) {
       if (isEnded(beam)) offers.push({ beam, sum: beam.sum });
       else {
-        const scored = scoreRow(logits[row]!, row, beam.ids, placeOf(picture, beam.ids.length));
+        const scored = scoreRow(logits[row]!, row, beam.ids, placeOf(image, beam.ids.length));
         offers.push(...offersOf(beam, row++, scored, first ? numBeams : perNode));
       }
     }
     offers.sort((a, b) => b.sum - a.sum);
     const kept = offers.slice(0, numBeams);
-    if (kept.length === 0) allForbidden(placeOf(picture, prompt.length));
+    if (kept.length === 0) allForbidden(placeOf(image, prompt.length));
     beams = kept.map(({ beam }) => beam);
     const moves = kept.flatMap(({ move }) => (move === undefined || move.id === eosId ? [] : [move]));
     const length = Math.max(...beams.map((beam) => beam.ids.length));

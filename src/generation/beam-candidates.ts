@@ -10,7 +10,7 @@ export interface ScoredRow {
   readonly rawLogProb: (id: number) => number;
 }
 
-/** Turns the logits of a picture's row number `row`, whose tokens are `ids`, into scores; good until the row's next step. */
+/** Turns the logits of an image's row number `row`, whose tokens are `ids`, into scores; good until the row's next step. */
 export type RowScorer = (logits: Float32Array, row: number, ids: readonly number[], place: string) => ScoredRow;
 
 /** Hugging Face: log-softmax first, processors act on log-probabilities, nothing is normalised again. Overwrites the logits. */

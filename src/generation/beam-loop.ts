@@ -2,7 +2,7 @@ import { OptionError } from '../errors.js';
 import { type SearchScope, stepSession } from './steps.js';
 import type { Finish, GeneratedSequence } from './types.js';
 
-/** One unfinished sequence of a picture. */
+/** One unfinished sequence of an image. */
 export interface Beam {
   readonly ids: readonly number[];
   /** log-softmax of the raw logits at each new token. */
@@ -11,14 +11,14 @@ export interface Beam {
   readonly sum: number;
 }
 
-/** A token to append, and to which of the picture's rows. */
+/** A token to append, and to which of the image's rows. */
 export interface Move {
   readonly row: number;
   readonly id: number;
 }
 
-/** The search over one picture, as a machine: logits of its rows in, next rows out. */
-export interface PictureSearch {
+/** The search over one image, as a machine: logits of its rows in, next rows out. */
+export interface ImageSearch {
   readonly prompt: readonly number[];
   /** Takes the logits of its rows (one row at first: its prompt) and says what comes next; nothing when it is done. */
   advance(logits: readonly Float32Array[]): readonly Move[];
@@ -26,10 +26,10 @@ export interface PictureSearch {
 }
 
 /**
- * Runs the searches of all pictures together: each prompt is read once, the rows of a picture stay together, and a picture that is done
- * leaves the session. Pictures know nothing of each other, so each result equals that of a single run.
+ * Runs the searches of all images together: each prompt is read once, the rows of an image stay together, and an image that is done
+ * leaves the session. Images know nothing of each other, so each result equals that of a single run.
  */
-export async function runBeams(scope: SearchScope, searches: readonly PictureSearch[]): Promise<GeneratedSequence[][]> {
+export async function runBeams(scope: SearchScope, searches: readonly ImageSearch[]): Promise<GeneratedSequence[][]> {
   let live = searches.map((search, first) => ({ search, first, rows: 1 }));
   let logits = await stepSession(
     scope,
@@ -57,7 +57,7 @@ export async function runBeams(scope: SearchScope, searches: readonly PictureSea
 /** Sum that keeps beams 2..K, equal to the first before the first token, out of the first step; Hugging Face's number. */
 const BEHIND = -1e9;
 
-/** The beams of a picture before the first token: the prompt, `count` times. */
+/** The beams of an image before the first token: the prompt, `count` times. */
 export const beamsAtStart = (prompt: readonly number[], count: number): Beam[] =>
   Array.from({ length: count }, (_, k) => ({ ids: prompt, logProbs: [], sum: k === 0 ? 0 : BEHIND }));
 
@@ -80,19 +80,19 @@ export function beamResult(beam: Beam, promptLength: number, score: number, fini
   };
 }
 
-/** Where a picture's logits came from, for error messages. */
-export const placeOf = (picture: number, length: number): string => `picture ${picture}, token ${length}`;
+/** Where an image's logits came from, for error messages. */
+export const placeOf = (image: number, length: number): string => `image ${image}, token ${length}`;
 
-/** The rules on tokens left a picture neither a beam nor a finished sentence. */
-export function allForbidden(place: string): never {
+/** The rules on tokens left an image neither a beam nor a finished sentence. */
+export function allForbidden(path: string): never {
   throw new OptionError({
-    place,
-    rule: 'all-forbidden',
+    path,
+    code: 'all-forbidden',
     detail: 'the rules on tokens forbid every token of every beam',
   });
 }
 
-/** The finished sentences of one picture: the best `keep` of those added. */
+/** The finished sentences of one image: the best `keep` of those added. */
 export interface Hypotheses {
   add(result: GeneratedSequence): void;
   readonly full: boolean;

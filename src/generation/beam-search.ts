@@ -6,8 +6,8 @@ import {
   beamsAtStart,
   grow,
   hypotheses,
+  type ImageSearch,
   type Move,
-  type PictureSearch,
   placeOf,
   runBeams,
 } from './beam-loop.js';
@@ -18,7 +18,7 @@ import type { GeneratedSequence } from './types.js';
 
 /**
  * Beam search as in Hugging Face transformers 4.40 (`generation/beam_search.py`, `BeamSearchScorer`): candidates are the 2K best; an end
- * token counts only among the first K; score = sum / (new tokens, end token included) ^ lengthPenalty. Returns `[picture][rank]`, best first;
+ * token counts only among the first K; score = sum / (new tokens, end token included) ^ lengthPenalty. Returns `[image][rank]`, best first;
  * fewer than `numReturnSequences` only where the rules on tokens leave fewer. The session is borrowed.
  *
  * One difference: forbidden tokens never become beams, where Hugging Face lets beams of score -Infinity live on.
@@ -33,20 +33,20 @@ export function beamSearch(
 ): Promise<GeneratedSequence[][]> {
   return runBeams(
     scope,
-    prompts.map((prompt, picture) => pictureSearch(scope, prompt, picture, rules, settings)),
+    prompts.map((prompt, image) => imageSearch(scope, prompt, image, rules, settings)),
   );
 }
 
-function pictureSearch(
+function imageSearch(
   scope: SearchScope,
   prompt: readonly number[],
-  picture: number,
+  image: number,
   rules: CheckedRules,
   settings: BeamSettings,
-): PictureSearch {
+): ImageSearch {
   const { eosId } = scope.vocabulary;
   const { numBeams, lengthPenalty } = settings;
-  const limit = lengthLimit(prompt, picture, rules, scope.session);
+  const limit = lengthLimit(prompt, image, rules, scope.session);
   const scoreRow = logSoftmaxThenProcess(processorsFor(rules, eosId, prompt.length));
   const ended = hypotheses(numBeams);
   let beams = beamsAtStart(prompt, numBeams);
@@ -63,8 +63,8 @@ function pictureSearch(
 
   const advance = (logits: readonly Float32Array[]): readonly Move[] => {
     const length = beams[0]!.ids.length + 1;
-    const place = placeOf(picture, length - 1);
-    const rows = logits.map((row, r) => scoreRow(row, r, beams[r]!.ids, place));
+    const path = placeOf(image, length - 1);
+    const rows = logits.map((row, r) => scoreRow(row, r, beams[r]!.ids, path));
     const rowOf = (beam: number): number => (rows.length === 1 ? 0 : beam); // before the first token all beams are one row
     const candidates = bestCandidates(
       beams.map((_, beam) => rows[rowOf(beam)]!.scores),
@@ -82,7 +82,7 @@ function pictureSearch(
     if (candidates.length > 0 && isDone(candidates[0]!.sum, length)) return [];
     if (length < limit && beams.length > 0) return next.map(({ move }) => move);
     for (const beam of beams) ended.add(beamResult(beam, prompt.length, score(beam.sum, length), 'length'));
-    return ended.count > 0 ? [] : allForbidden(place);
+    return ended.count > 0 ? [] : allForbidden(path);
   };
 
   return { prompt, advance, results: () => ended.best(settings.numReturnSequences) };

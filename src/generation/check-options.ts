@@ -4,7 +4,7 @@ import type { ProcessorSettings } from './logits-processors.js';
 import type { GenerateOptions, TokenListener } from './options.js';
 import type { VocabularyFacts } from './types.js';
 
-/** Rows per picture: a guard against a slip of the hand, not a limit of the algorithms. */
+/** Rows per image: a guard against a slip of the hand, not a limit of the algorithms. */
 const MOST_ROWS = 1024;
 
 /** Token rules and length, checked, with every default filled in. */

@@ -7,14 +7,14 @@ export type Given = Readonly<Record<string, unknown>>;
 
 const INTEGER_LIMIT = Number.MAX_SAFE_INTEGER;
 
-export function fail(place: string, rule: string, detail: string): never {
-  throw new OptionError({ place, rule, detail });
+export function fail(path: string, code: string, detail: string): never {
+  throw new OptionError({ path, code, detail });
 }
 
 /** Options or facts as an object of unknowns. */
-export function asGiven(value: unknown, place: string): Given {
+export function asGiven(value: unknown, path: string): Given {
   if (typeof value === 'object' && value !== null) return value as Given;
-  return fail(place, 'not-an-object', `expected an object, found ${show(value)}`);
+  return fail(path, 'not-an-object', `expected an object, found ${show(value)}`);
 }
 
 /** A value in an error message; objects are not asked to describe themselves. */
@@ -39,14 +39,14 @@ export function integer(given: Given, name: string, byDefault: number, least: nu
 }
 
 /** A list of at least one token id of the vocabulary, copied. */
-export function checkIds(ids: unknown, place: string, vocabulary: VocabularyFacts): readonly number[] {
-  if (!Array.isArray(ids)) return fail(place, 'wrong-type', `expected a list of token ids, found ${show(ids)}`);
-  if (ids.length === 0) return fail(place, 'empty', 'expected at least one token id');
+export function checkIds(ids: unknown, path: string, vocabulary: VocabularyFacts): readonly number[] {
+  if (!Array.isArray(ids)) return fail(path, 'wrong-type', `expected a list of token ids, found ${show(ids)}`);
+  if (ids.length === 0) return fail(path, 'empty', 'expected at least one token id');
   const odd = ids.findIndex(
     (id: unknown) => !Number.isInteger(id) || (id as number) < 0 || (id as number) >= vocabulary.size,
   );
   if (odd >= 0) {
-    fail(`${place}[${odd}]`, 'not-a-token', `${show(ids[odd])} is no id of a vocabulary of ${vocabulary.size} tokens`);
+    fail(`${path}[${odd}]`, 'not-a-token', `${show(ids[odd])} is no id of a vocabulary of ${vocabulary.size} tokens`);
   }
   return [...(ids as number[])];
 }

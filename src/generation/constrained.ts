@@ -48,7 +48,7 @@ export async function rankNames(
   return ranked.sort((a, b) => b.logProb - a.logProb || a.name - b.name).slice(0, most);
 }
 
-/** The name that constrained greedy search produced for one picture. */
+/** The name that constrained greedy search produced for one image. */
 export interface ConstrainedResult {
   /** Its place in the caller's list; of equal names the first. */
   readonly name: number;
@@ -65,9 +65,9 @@ export interface ConstrainedResult {
  * Vocabulary-constrained greedy search as the original classifies (`TrieAutoRegressiveBeamSearch`): at each step the most likely of the tokens
  * that continue a name; from the second step on the token just produced is taken again only where nothing else is allowed. The original adds
  * about 10,000 to float32 scores for that, which blurs them by 0.001; here the order among allowed tokens is the model's own, and of
- * equals the lower id wins. One result for each picture of the session, pictures do not influence each other.
+ * equals the lower id wins. One result for each image of the session, images do not influence each other.
  *
- * names: token ids without the end token. prompts: one for each picture, default [bosId].
+ * names: token ids without the end token. prompts: one for each image, default [bosId].
  *
  * @throws OptionError naming the argument; BackendError `logits-not-finite`; the signal's reason.
  */

@@ -9,12 +9,12 @@ import { checkPrompts, type SearchScope, withSession } from './steps.js';
 import type { GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from './types.js';
 
 /**
- * Generates for all pictures of a session by the strategy that the options name; `{}` is the original's beam search. Returns
- * `[picture][rank or sample]`. Every row equals the one that its picture alone would give.
+ * Generates for all images of a session by the strategy that the options name; `{}` is the original's beam search. Returns
+ * `[image][rank or sample]`. Every row equals the one that its image alone would give.
  *
  * The session is opened after the options are checked and disposed of in every case: success, error, abort.
  *
- * prompts: token ids, one list for each picture (lengths may differ), [bosId] alone by default.
+ * prompts: token ids, one list for each image (lengths may differ), [bosId] alone by default.
  *
  * @throws OptionError naming the option or prompt, also `all-forbidden` when the rules leave no token; BackendError `logits-not-finite`; the
  *   signal's reason as soon as a step is over.

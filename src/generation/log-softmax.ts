@@ -5,7 +5,7 @@ import { BackendError } from '../errors.js';
  *
  * @throws BackendError `logits-not-finite` for NaN or an infinity anywhere: forbidden tokens get -Infinity only after this check.
  */
-export function logNormalizer(logits: Float32Array, place: string): number {
+export function logNormalizer(logits: Float32Array, path: string): number {
   let max = Number.NEGATIVE_INFINITY;
   let zero = 0;
   for (let id = 0; id < logits.length; id++) {
@@ -13,7 +13,7 @@ export function logNormalizer(logits: Float32Array, place: string): number {
     zero += x * 0; // stays 0, unless x is NaN or infinite: one check without a branch per entry
     if (x > max) max = x;
   }
-  if (zero !== 0) refuse(logits, place);
+  if (zero !== 0) refuse(logits, path);
   return logSumExp(logits, max);
 }
 
@@ -54,11 +54,11 @@ export function argMax(scores: Float32Array): number {
   return best;
 }
 
-function refuse(logits: Float32Array, place: string): never {
+function refuse(logits: Float32Array, path: string): never {
   const id = logits.findIndex((x) => !Number.isFinite(x));
   throw new BackendError({
-    place,
-    rule: 'logits-not-finite',
+    path,
+    code: 'logits-not-finite',
     detail: `the model gave ${logits[id]} for token ${id}: its weights, its input or the backend are broken`,
   });
 }

@@ -44,9 +44,9 @@ export interface SampleOptions {
   readonly topK?: number;
   /** Only the most likely tokens that together reach this probability. Default 1: all. */
   readonly topP?: number;
-  /** The same seed, picture and options give the same tokens, alone or in any batch. Default 0. */
+  /** The same seed, image and options give the same tokens, alone or in any batch. Default 0. */
   readonly seed?: number;
-  /** How many samples of each picture. Default 1. */
+  /** How many samples of each image. Default 1. */
   readonly numReturnSequences?: number;
   readonly onToken?: TokenListener;
 }

@@ -6,8 +6,8 @@ import {
   beamsAtStart,
   grow,
   hypotheses,
+  type ImageSearch,
   type Move,
-  type PictureSearch,
   placeOf,
   runBeams,
 } from './beam-loop.js';
@@ -24,7 +24,7 @@ import type { GeneratedSequence } from './types.js';
  * candidate ends its beam: without its own token, but with that token's log-probability in the sum. So a sentence cut by the limit loses a
  * word and gets an end token in its place (finish `length`).
  *
- * Returns `[picture][rank]`, best first. `ids` end with the end token; the original's matrix is `padRows(ids, eosId, maxLength)`, without the
+ * Returns `[image][rank]`, best first. `ids` end with the end token; the original's matrix is `padRows(ids, eosId, maxLength)`, without the
  * prompt if there was one. The session is borrowed.
  *
  * @throws BackendError `logits-not-finite`; OptionError `all-forbidden`; the signal's reason.
@@ -37,20 +37,20 @@ export function originalBeamSearch(
 ): Promise<GeneratedSequence[][]> {
   return runBeams(
     scope,
-    prompts.map((prompt, picture) => pictureSearch(scope, prompt, picture, rules, settings)),
+    prompts.map((prompt, image) => imageSearch(scope, prompt, image, rules, settings)),
   );
 }
 
-function pictureSearch(
+function imageSearch(
   scope: SearchScope,
   prompt: readonly number[],
-  picture: number,
+  image: number,
   rules: CheckedRules,
   settings: OriginalSettings,
-): PictureSearch {
+): ImageSearch {
   const { eosId } = scope.vocabulary;
   const { numBeams, lengthPenalty } = settings;
-  const maxSteps = lengthLimit(prompt, picture, rules, scope.session);
+  const maxSteps = lengthLimit(prompt, image, rules, scope.session);
   const scoreRow = processThenLogSoftmax(processorsFor(rules, eosId, prompt.length));
   const ended = hypotheses(settings.numReturnSequences);
   let beams = beamsAtStart(prompt, numBeams);
@@ -59,8 +59,8 @@ function pictureSearch(
 
   const advance = (logits: readonly Float32Array[]): readonly Move[] => {
     const length = beams[0]!.ids.length;
-    const place = placeOf(picture, length);
-    const rows = logits.map((row, r) => scoreRow(row, r, beams[r]!.ids, place));
+    const path = placeOf(image, length);
+    const rows = logits.map((row, r) => scoreRow(row, r, beams[r]!.ids, path));
     const rowOf = (beam: number): number => (rows.length === 1 ? 0 : beam); // before the first token all beams are one row
     const candidates = bestCandidates(
       beams.map((_, beam) => rows[rowOf(beam)]!.scores),
@@ -78,7 +78,7 @@ function pictureSearch(
       } else next.push({ beam: grow(beams[beam]!, id, sum, rows[row]!.rawLogProb(id)), move: { row, id } });
       if (next.length === numBeams) break;
     }
-    if (next.length === 0 && ended.count === 0) allForbidden(place);
+    if (next.length === 0 && ended.count === 0) allForbidden(path);
     beams = next.map(({ beam }) => beam);
     return next.map(({ move }) => move);
   };

@@ -24,7 +24,7 @@ export interface SequenceScore {
 }
 
 /**
- * Log-likelihood of each of `sequences` (token ids; close them with the end token where that is meant) behind one prompt, over one picture.
+ * Log-likelihood of each of `sequences` (token ids; close them with the end token where that is meant) behind one prompt, over one image.
  * Exact: log-softmax of raw logits, summed in double. Common beginnings are computed once: the sequences are walked as a trie, level by
  * level, one session row for each node that goes on, so the last token of a sequence costs no step. The source is asked for
  * one session for each group of sequences that fits `maxRows`; each is disposed of, however this ends.
@@ -104,15 +104,15 @@ function checkRoom(
 ): void {
   if (rows !== 1) {
     throw new OptionError({
-      place: 'open',
-      rule: 'row-count',
-      detail: `expected a session over one picture, it has ${rows}`,
+      path: 'open',
+      code: 'row-count',
+      detail: `expected a session over one image, it has ${rows}`,
     });
   }
   const long = sequences.findIndex((ids) => prompt.length + ids.length > maxLength);
   if (long >= 0) {
     const total = `${prompt.length} + ${sequences[long]!.length}`;
     const detail = `prompt and sequence have ${total} tokens, the model has ${maxLength} positions`;
-    throw new OptionError({ place: `sequences[${long}]`, rule: 'too-long', detail });
+    throw new OptionError({ path: `sequences[${long}]`, code: 'too-long', detail });
   }
 }

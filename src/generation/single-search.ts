@@ -9,7 +9,7 @@ import type { Finish, GeneratedSequence, LogitsProcessor, TokenEvent } from './t
 
 /** One growing row. */
 interface Row {
-  readonly picture: number;
+  readonly image: number;
   readonly sample: number;
   readonly promptLength: number;
   readonly limit: number;
@@ -22,8 +22,8 @@ interface Row {
 }
 
 /**
- * Greedy search and sampling as in Hugging Face 4.40, for any number of pictures at once: every token is yielded as it comes, row by row;
- * the generator returns the sequences, `[picture][sample]`. Passing `false` to `next` ends the row of the last event as `stopped`. A row that
+ * Greedy search and sampling as in Hugging Face 4.40, for any number of images at once: every token is yielded as it comes, row by row;
+ * the generator returns the sequences, `[image][sample]`. Passing `false` to `next` ends the row of the last event as `stopped`. A row that
  * has ended leaves the session, so that it costs nothing more. The session is borrowed: the caller disposes of it.
  *
  * Every row owns its random numbers, drawn from the seed and the sample's number alone, so that a row does not depend on its batch.
@@ -37,13 +37,13 @@ export async function* singleSearch(
   settings: SingleSettings,
 ): AsyncGenerator<TokenEvent, GeneratedSequence[][], unknown> {
   const copies = settings.numReturnSequences;
-  const rows = prompts.flatMap((prompt, picture) =>
-    Array.from({ length: copies }, (_, sample) => startRow(scope, prompt, picture, sample, rules, settings)),
+  const rows = prompts.flatMap((prompt, image) =>
+    Array.from({ length: copies }, (_, sample) => startRow(scope, prompt, image, sample, rules, settings)),
   );
-  let logits = await stepSession(scope, prompts); // the prompt is read once for all samples of a picture
+  let logits = await stepSession(scope, prompts); // the prompt is read once for all samples of an image
   if (copies > 1) {
-    scope.session.reorder(rows.map((row) => row.picture));
-    logits = rows.map((row) => logits[row.picture]!);
+    scope.session.reorder(rows.map((row) => row.image));
+    logits = rows.map((row) => logits[row.image]!);
   }
   const copy = workingCopies();
   let live = rows;
@@ -63,23 +63,23 @@ export async function* singleSearch(
       live.map((row) => row.ids.slice(-1)),
     );
   }
-  return prompts.map((_, picture) => rows.slice(picture * copies, (picture + 1) * copies).map(finished));
+  return prompts.map((_, image) => rows.slice(image * copies, (image + 1) * copies).map(finished));
 }
 
 function startRow(
   scope: SearchScope,
   prompt: readonly number[],
-  picture: number,
+  image: number,
   sample: number,
   rules: CheckedRules,
   settings: SingleSettings,
 ): Row {
   const processors = processorsFor(rules, scope.vocabulary.eosId, prompt.length);
   return {
-    picture,
+    image,
     sample,
     promptLength: prompt.length,
-    limit: lengthLimit(prompt, picture, rules, scope.session),
+    limit: lengthLimit(prompt, image, rules, scope.session),
     processors: [...processors, ...warpersFor(settings)],
     random: settings.strategy === 'sample' ? seededRandom(settings.seed, sample) : undefined,
     ids: [...prompt],
@@ -90,30 +90,30 @@ function startRow(
 
 /** Chooses the next token of `row` from `logits`. */
 function advance(row: Row, logits: Float32Array, eosId: number, copy: ReturnType<typeof workingCopies>): TokenEvent {
-  const place = `picture ${row.picture}, token ${row.ids.length}`;
-  const normalizer = logNormalizer(logits, place);
+  const path = `image ${row.image}, token ${row.ids.length}`;
+  const normalizer = logNormalizer(logits, path);
   const scores = row.processors.length === 0 ? logits : copy(logits, 0);
   applyAll(row.processors, scores, row.ids);
   const best = argMax(scores);
   if (best < 0)
-    throw new OptionError({ place, rule: 'all-forbidden', detail: 'the rules on tokens forbid every token' });
-  const id = row.random === undefined ? best : draw(scores, scores[best]!, row.random(), place);
+    throw new OptionError({ path, code: 'all-forbidden', detail: 'the rules on tokens forbid every token' });
+  const id = row.random === undefined ? best : draw(scores, scores[best]!, row.random(), path);
   const logProb = logits[id]! - normalizer;
   const index = row.logProbs.length;
   row.ids.push(id);
   row.logProbs.push(logProb);
   if (id === eosId) row.finish = 'eos';
   else if (row.ids.length >= row.limit) row.finish = 'length';
-  const event = { row: row.picture, sample: row.sample, index, id, logProb };
+  const event = { row: row.image, sample: row.sample, index, id, logProb };
   return row.finish === undefined ? event : { ...event, finish: row.finish };
 }
 
 /** The token at which the cumulative probability of `softmax(scores)`, in order of ids, passes `u` in [0, 1). */
-function draw(scores: Float32Array, max: number, u: number, place: string): number {
+function draw(scores: Float32Array, max: number, u: number, path: string): number {
   let total = 0;
   for (let id = 0; id < scores.length; id++) total += Math.exp(scores[id]! - max);
   if (Number.isNaN(total))
-    throw new BackendError({ place, rule: 'logits-not-finite', detail: 'the processed scores overflow' });
+    throw new BackendError({ path, code: 'logits-not-finite', detail: 'the processed scores overflow' });
   let left = u * total;
   let last = 0;
   for (let id = 0; id < scores.length; id++) {

@@ -33,7 +33,7 @@ export async function stepSession(scope: SearchScope, ids: readonly (readonly nu
   if (logits.length !== ids.length || odd >= 0) {
     const found = odd >= 0 ? `${logits[odd]!.length} logits in row ${odd}` : `${logits.length} rows`;
     const expected = `expected ${ids.length} rows of ${scope.vocabulary.size}`;
-    throw new BackendError({ rule: 'logits-shape', detail: `${expected}, the session gave ${found}` });
+    throw new BackendError({ code: 'logits-shape', detail: `${expected}, the session gave ${found}` });
   }
   return logits;
 }
@@ -49,9 +49,9 @@ export function checkPrompts(prompts: unknown, scope: SearchScope): readonly (re
   if (!Array.isArray(prompts) || prompts.length !== session.rows) {
     const found = Array.isArray(prompts) ? `${prompts.length}` : 'no list';
     throw new OptionError({
-      place: 'prompts',
-      rule: 'row-count',
-      detail: `expected a list of ${session.rows} prompts, one for each picture, found ${found}`,
+      path: 'prompts',
+      code: 'row-count',
+      detail: `expected a list of ${session.rows} prompts, one for each image, found ${found}`,
     });
   }
   return prompts.map((prompt: unknown, row) => checkIds(prompt, `prompts[${row}]`, vocabulary));
@@ -72,8 +72,8 @@ export function lengthLimit(
   if (prompt.length < limit) return limit;
   const why = limit === session.maxLength ? 'positions the model has' : 'of maxLength';
   throw new OptionError({
-    place: `prompts[${row}]`,
-    rule: 'prompt-too-long',
+    path: `prompts[${row}]`,
+    code: 'prompt-too-long',
     detail: `its ${prompt.length} tokens leave no room for a new one within the ${limit} ${why}`,
   });
 }

@@ -1,7 +1,7 @@
-/** Roles of generation. This room knows no tensor, no picture and no text: only token ids and rows of numbers. */
+/** Roles of generation. This room knows no tensor, no image and no text: only token ids and rows of numbers. */
 
 /**
- * A growing set of token sequences ("rows") over a fixed picture each. It starts with one empty row per picture.
+ * A growing set of token sequences ("rows") over a fixed image each. It starts with one empty row per image.
  * The model's own is `startSession`; tests use a scripted one.
  */
 export interface DecoderSession {
@@ -56,7 +56,7 @@ export interface GeneratedSequence {
 
 /** One token of a growing row, as greedy search and sampling report it. */
 export interface TokenEvent {
-  /** Which picture. */
+  /** Which image. */
   readonly row: number;
   /** Which of its `numReturnSequences`. */
   readonly sample: number;

@@ -11,8 +11,8 @@ export function checkEndpoint(endpoint: string): string {
   if (!legal || url.username !== '' || url.password !== '') {
     const shown = url === undefined ? quote(endpoint) : quote(publicUrl(url));
     throw new HubError({
-      place: 'endpoint',
-      rule: 'endpoint',
+      path: 'endpoint',
+      code: 'endpoint',
       detail: `${shown} is not an http or https address without user, query and fragment`,
     });
   }

@@ -39,7 +39,7 @@ export async function* bodyChunks(
   const reader = response.body?.getReader();
   if (reader === undefined) return;
   const late = () =>
-    new HubError({ file: publicUrl(url), rule: 'idle-timeout', detail: `the server sent nothing for ${idleMs} ms` });
+    new HubError({ file: publicUrl(url), code: 'idle-timeout', detail: `the server sent nothing for ${idleMs} ms` });
   try {
     for (;;) {
       signal?.throwIfAborted();
@@ -68,7 +68,7 @@ export async function bodyText(
   for await (const chunk of bodyChunks(response, url, idleMs, signal)) {
     length += chunk.byteLength;
     if (length > limit) {
-      throw new HubError({ file: publicUrl(url), rule: 'body-too-long', detail: `the answer exceeds ${limit} bytes` });
+      throw new HubError({ file: publicUrl(url), code: 'body-too-long', detail: `the answer exceeds ${limit} bytes` });
     }
     text += decoder.decode(chunk, { stream: true });
   }

@@ -99,7 +99,7 @@ async function openCache(caches: BrowserFilesOptions['caches']): Promise<Cache |
 }
 
 /** A page is not told why a request failed, so a lost connection may mean that there is no network at all. */
-const isLost = (error: unknown): boolean => error instanceof HubError && error.rule === 'connection-lost';
+const isLost = (error: unknown): boolean => error instanceof HubError && error.code === 'connection-lost';
 
 /** The network first, since a branch may move; the copy of the last visit where there is none. */
 async function revisionInfo({ repo, revision, client, cache }: Page): Promise<RepoInfo> {
@@ -156,13 +156,13 @@ async function fetchFile(page: Page, address: string, { name, size, etag }: Repo
   for await (const chunk of bodyChunks(response, url, client.limits.idleMs, client.signal)) {
     loaded += chunk.length;
     if (size !== undefined && loaded > size) {
-      throw new HubError({ file: label, rule: 'body-too-long', detail: `more than the declared ${size} bytes came` });
+      throw new HubError({ file: label, code: 'body-too-long', detail: `more than the declared ${size} bytes came` });
     }
     chunks.push(chunk as Uint8Array<ArrayBuffer>);
     report.advance(name, loaded);
   }
   if (size !== undefined && loaded < size) {
-    throw new HubError({ file: label, rule: 'short-body', detail: `${loaded} of ${size} bytes came` });
+    throw new HubError({ file: label, code: 'short-body', detail: `${loaded} of ${size} bytes came` });
   }
   const blob = new Blob(chunks);
   if (etag !== undefined && blob.size <= page.maxHashBytes) await checkHash(blob, etag, label);
@@ -179,5 +179,5 @@ async function checkHash(blob: Blob, etag: string, file: string): Promise<void> 
   const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
   if (found === etag) return;
   const detail = `the bytes that came do not have the hash ${etag.slice(0, 12)}… that was declared`;
-  throw new HubError({ file, rule: 'hash-mismatch', detail });
+  throw new HubError({ file, code: 'hash-mismatch', detail });
 }

@@ -16,7 +16,7 @@ const MAX_INDEX_BYTES = 64 << 20;
 function notCached({ repo, revision, paths }: HubSession, what: string, file?: string): HubError {
   return new HubError({
     file: fileLabel(repo, revision, file),
-    rule: 'not-cached',
+    code: 'not-cached',
     detail: `${what} is not in the cache ${paths.cache}; download it once while online (HF_HUB_OFFLINE, localFilesOnly unset)`,
   });
 }
@@ -48,12 +48,12 @@ export async function cachedFile(session: HubSession, commit: string, file: stri
     if (!isMissing(error)) throw storageError(error, path);
     if (await exists(paths.absent(commit, file))) {
       const detail = 'this revision of the repository has no such file (so an earlier download noted in the cache)';
-      throw new HubError({ file: label, rule: 'file-not-found', detail });
+      throw new HubError({ file: label, code: 'file-not-found', detail });
     }
     throw notCached(session, 'the file', file);
   }
   const detail = `its bytes in the cache are damaged (${path}); go online once to fetch it again`;
-  throw new HubError({ file: label, rule: 'damaged-cache', detail });
+  throw new HubError({ file: label, code: 'damaged-cache', detail });
 }
 
 const exists = (path: string): Promise<boolean> =>
@@ -72,7 +72,7 @@ export async function orCached<T>(online: () => Promise<T>, inCache: () => Promi
   } catch (error) {
     if (!isAbsent(error)) throw error;
     return inCache().catch((second: unknown) => {
-      throw second instanceof HubError && second.rule === 'not-cached' ? error : second;
+      throw second instanceof HubError && second.code === 'not-cached' ? error : second;
     });
   }
 }
@@ -86,7 +86,7 @@ async function snapshotNames(session: HubSession, commit: string): Promise<strin
 export async function readShardNames(path: string, label: string): Promise<string[]> {
   const { size } = await stat(path);
   if (size > MAX_INDEX_BYTES) {
-    throw new HubError({ file: label, rule: 'shard-index', detail: `${size} bytes are too many for an index` });
+    throw new HubError({ file: label, code: 'shard-index', detail: `${size} bytes are too many for an index` });
   }
   return shardNames(await readFile(path, 'utf8'), label);
 }
@@ -127,9 +127,9 @@ function choose(session: HubSession, names: readonly string[]): FileSelection {
   try {
     return selectFiles(names, session.repo);
   } catch (error) {
-    const rule = error instanceof HubError ? error.rule : '';
-    if (rule === 'no-weights') throw notCached(session, 'a weight file of this revision');
-    if (rule === 'no-config') throw notCached(session, 'config.json of this revision');
+    const code = error instanceof HubError ? error.code : '';
+    if (code === 'no-weights') throw notCached(session, 'a weight file of this revision');
+    if (code === 'no-config') throw notCached(session, 'config.json of this revision');
     throw error;
   }
 }

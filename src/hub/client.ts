@@ -79,7 +79,7 @@ export async function send(
     await discard(response);
     here = nextAddress(here, response.headers.get('location'));
   }
-  throw new HubError({ file: publicUrl(url), rule: 'redirect-loop', detail: `more than ${MAX_REDIRECTS} redirects` });
+  throw new HubError({ file: publicUrl(url), code: 'redirect-loop', detail: `more than ${MAX_REDIRECTS} redirects` });
 }
 
 async function sendOnce(
@@ -94,7 +94,7 @@ async function sendOnce(
   const file = publicUrl(url);
   const detail = `no answer within ${client.limits.headersMs} ms`;
   const timer = setTimeout(
-    () => own.abort(new HubError({ file, rule: 'headers-timeout', detail })),
+    () => own.abort(new HubError({ file, code: 'headers-timeout', detail })),
     client.limits.headersMs,
   );
   client.signal?.addEventListener('abort', onAbort);
@@ -119,8 +119,8 @@ async function sendOnce(
 }
 
 function nextAddress(from: URL, location: string | null): URL {
-  const fail = (rule: string, detail: string): never => {
-    throw new HubError({ file: publicUrl(from), rule, detail });
+  const fail = (code: string, detail: string): never => {
+    throw new HubError({ file: publicUrl(from), code, detail });
   };
   if (location === null || !URL.canParse(location, from)) {
     return fail('redirect-location', `redirected to ${location === null ? 'nowhere' : quote(location.split('?')[0]!)}`);

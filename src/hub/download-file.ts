@@ -94,7 +94,7 @@ async function storeBlob(session: HubSession, file: string, metadata: FileMetada
     await partial.publish(paths.blob(etag));
     await noteVerified(paths, etag);
   } catch (error) {
-    keep = !(error instanceof HubError && SPOILT.has(error.rule));
+    keep = !(error instanceof HubError && SPOILT.has(error.code));
     throw error;
   } finally {
     await partial.close(keep && partial.position > 0);
@@ -114,7 +114,7 @@ function fill(session: HubSession, file: string, metadata: FileMetadata, partial
 const mismatch = (label: string, etag: string): HubError =>
   new HubError({
     file: label,
-    rule: 'hash-mismatch',
+    code: 'hash-mismatch',
     detail: `the bytes that came do not have the ${etag.length === 64 ? 'sha256' : 'git hash'} ${etag.slice(0, 12)}… that was declared`,
   });
 

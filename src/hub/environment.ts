@@ -44,8 +44,8 @@ export async function tokenFrom(
 function checkToken(token: string, from: string): string {
   if (!/^[\x21-\x7e]{1,4096}$/.test(token)) {
     throw new HubError({
-      place: from,
-      rule: 'token',
+      path: from,
+      code: 'token',
       detail: 'holds something that cannot be a token (spaces or controls)',
     });
   }

@@ -19,14 +19,14 @@ export function networkError(error: unknown, url: URL): HubError {
   const file = publicUrl(url);
   if (UNREACHABLE.test(code)) {
     const detail = `${url.host} cannot be reached (${code}); check the network, the proxy variables and HF_ENDPOINT`;
-    return new HubError({ file, rule: 'unreachable', detail, cause: error });
+    return new HubError({ file, code: 'unreachable', detail, cause: error });
   }
   if (TLS.test(code)) {
     const detail = `${url.host} has no certificate that is trusted here (${code}); NODE_EXTRA_CA_CERTS can name one`;
-    return new HubError({ file, rule: 'tls', detail, cause: error });
+    return new HubError({ file, code: 'tls', detail, cause: error });
   }
   const reason = code === '' ? '' : ` (${code})`;
-  return new HubError({ file, rule: 'connection-lost', detail: `the connection broke${reason}`, cause: error });
+  return new HubError({ file, code: 'connection-lost', detail: `the connection broke${reason}`, cause: error });
 }
 
 function errorCode(error: unknown): string {
@@ -42,7 +42,7 @@ export function statusError(response: Response, file: string, endpoint: string, 
   const { status } = response;
   const said = response.headers.get('x-error-code') ?? '';
   const cause: StatusCause = { status, ...retryAfter(response.headers.get('retry-after')) };
-  const fail = (rule: string, detail: string) => new HubError({ file, rule, detail, cause });
+  const fail = (code: string, detail: string) => new HubError({ file, code, detail, cause });
   const page = `${endpoint}/${file.split('@')[0]}`;
   if (status === 403 || said === 'GatedRepo') {
     const then = token === undefined ? 'then set HF_TOKEN (or the option token)' : 'with the account of this token';
@@ -63,7 +63,7 @@ export function statusError(response: Response, file: string, endpoint: string, 
   return fail('http-status', `the server answered ${status}`);
 }
 
-function notFound(status: number, said: string, fail: (rule: string, detail: string) => HubError): HubError {
+function notFound(status: number, said: string, fail: (code: string, detail: string) => HubError): HubError {
   if (said === 'RepoNotFound') return fail('repo-not-found', 'there is no such repository (or it is private)');
   if (said === 'RevisionNotFound')
     return fail('revision-not-found', 'the repository has no such branch, tag or commit');
@@ -94,10 +94,10 @@ const ABSENT = new Set(['unreachable', 'headers-timeout']);
 
 /** Could the same request succeed in a moment? */
 export function isTransient(error: unknown): error is HubError {
-  return error instanceof HubError && TRANSIENT.has(error.rule);
+  return error instanceof HubError && TRANSIENT.has(error.code);
 }
 
 /** Did no server answer at all? A download under way waits for it; a first request does not. */
 export function isAbsent(error: unknown): error is HubError {
-  return error instanceof HubError && ABSENT.has(error.rule);
+  return error instanceof HubError && ABSENT.has(error.code);
 }

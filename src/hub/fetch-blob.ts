@@ -42,7 +42,7 @@ export async function fetchBlob(
       if (partial.position + chunk.length > request.size) {
         throw new HubError({
           file: request.label,
-          rule: 'body-too-long',
+          code: 'body-too-long',
           detail: `the server sent more than the declared ${request.size} bytes`,
         });
       }
@@ -51,7 +51,7 @@ export async function fetchBlob(
     }
     if (partial.position < request.size) {
       const detail = `the body ended after ${partial.position} of ${request.size} bytes`;
-      throw new HubError({ file: request.label, rule: 'short-body', detail });
+      throw new HubError({ file: request.label, code: 'short-body', detail });
     }
   };
   if (partial.position === request.size) return;
@@ -80,7 +80,7 @@ async function acceptAnswer(
     const length = headers.get('content-length');
     if (length !== null && !encoded && Number(length) !== size) {
       const detail = `the server sends ${quote(length)} bytes, but declared ${size}`;
-      throw new HubError({ file: label, rule: 'size-mismatch', detail });
+      throw new HubError({ file: label, code: 'size-mismatch', detail });
     }
     if (partial.position > 0) await partial.restart();
     return;
@@ -91,7 +91,7 @@ async function acceptAnswer(
     if (status === 206 && !encoded && same && partial.position > 0 && continues(range, partial.position, size)) return;
     await partial.restart();
     const detail = `the server cannot continue the download (${status}, Content-Range ${quote(range)})`;
-    throw new HubError({ file: label, rule: 'range-refused', detail });
+    throw new HubError({ file: label, code: 'range-refused', detail });
   }
   throw statusError(response, label, client.endpoint, client.token);
 }

@@ -45,7 +45,7 @@ function readHeaders(headers: Headers, label: string): FileMetadata {
   const etag = checkEtag(headers.get('x-linked-etag') ?? headers.get('etag'), label);
   const size = headers.get('x-linked-size') ?? headers.get('content-length') ?? '';
   if (!/^\d{1,16}$/.test(size) || !Number.isSafeInteger(Number(size))) {
-    throw new HubError({ file: label, rule: 'size-header', detail: `${quote(size)} is not a size in bytes` });
+    throw new HubError({ file: label, code: 'size-header', detail: `${quote(size)} is not a size in bytes` });
   }
   return { commit, etag, size: Number(size) };
 }

@@ -13,9 +13,9 @@ const MAX_NAME_BYTES = 255;
 
 const bytes = (text: string): number => new TextEncoder().encode(text).length;
 
-function refuse(rule: string, what: string, value: unknown, why: string): never {
+function refuse(code: string, what: string, value: unknown, why: string): never {
   const shown = typeof value === 'string' ? quote(value) : typeof value;
-  throw new HubError({ place: what, rule, detail: `${shown} ${why}` });
+  throw new HubError({ path: what, code, detail: `${shown} ${why}` });
 }
 
 /** Returns `repo` if it is `name` or `owner/name` as the Hub allows them. Throws HubError `repo-id`. */
@@ -71,7 +71,7 @@ export function checkCommit(commit: unknown, file: string): string {
     const found = typeof commit === 'string' ? quote(commit) : 'none';
     throw new HubError({
       file,
-      rule: 'commit-header',
+      code: 'commit-header',
       detail: `the server did not name a commit (${found}); is it a Hub?`,
     });
   }
@@ -81,17 +81,17 @@ export function checkCommit(commit: unknown, file: string): string {
 /** A full commit hash must be answered with itself. Throws HubError `commit-header`. */
 export function checkPinned(revision: string, commit: string, file: string): void {
   if (!isCommit(revision) || commit === revision) return;
-  throw new HubError({ file, rule: 'commit-header', detail: `the server answered with another commit, ${commit}` });
+  throw new HubError({ file, code: 'commit-header', detail: `the server answered with another commit, ${commit}` });
 }
 
 /** Returns an etag header as the name of a blob: quotes and the weakness mark removed. Throws HubError `etag-header`. */
 export function checkEtag(header: unknown, file: string): string {
   if (typeof header !== 'string' || header === '') {
-    throw new HubError({ file, rule: 'etag-header', detail: 'the server sent no etag; is it a Hub?' });
+    throw new HubError({ file, code: 'etag-header', detail: 'the server sent no etag; is it a Hub?' });
   }
   const etag = header.replace(/^W\//, '').replace(/^"(.*)"$/, '$1');
   if (!ETAG.test(etag)) {
-    throw new HubError({ file, rule: 'etag-header', detail: `${quote(header)} cannot name a file in the cache` });
+    throw new HubError({ file, code: 'etag-header', detail: `${quote(header)} cannot name a file in the cache` });
   }
   return etag;
 }

@@ -20,7 +20,7 @@ export function proxyFor(url: URL, env: EnvironmentVariables): URL | undefined {
   const address = text.includes('://') ? text : `http://${text}`;
   if (!URL.canParse(address) || !/^https?:$/.test(new URL(address).protocol)) {
     const shown = quote(text.replace(/\/\/[^@/]*@/, '//'));
-    throw new HubError({ place: 'proxy', rule: 'proxy', detail: `${shown} is not an http or https proxy` });
+    throw new HubError({ path: 'proxy', code: 'proxy', detail: `${shown} is not an http or https proxy` });
   }
   return new URL(address);
 }
@@ -31,11 +31,11 @@ function isExempt(url: URL, noProxy: string): boolean {
   return noProxy
     .toLowerCase()
     .split(/[\s,]+/)
-    .filter((rule) => rule !== '')
-    .some((rule) => {
-      const [, name = rule, rulePort = port] = isIP(bare(rule))
-        ? ['', bare(rule)]
-        : (/^(.*?)(?::(\d+))?$/.exec(rule) ?? []);
+    .filter((code) => code !== '')
+    .some((code) => {
+      const [, name = code, rulePort = port] = isIP(bare(code))
+        ? ['', bare(code)]
+        : (/^(.*?)(?::(\d+))?$/.exec(code) ?? []);
       const domain = name.replace(/^\*?\./, '');
       return rulePort === port && (name === '*' || host === domain || host.endsWith(`.${domain}`));
     });
@@ -106,7 +106,7 @@ function refusal(proxy: URL, status: number | undefined): HubError {
     status === 407 ? 'it wants a user and password, as in http://user:password@host' : `it answered ${status}`;
   return new HubError({
     file: publicUrl(proxy),
-    rule: 'proxy-refused',
+    code: 'proxy-refused',
     detail: `the proxy opened no connection: ${why}`,
   });
 }

@@ -53,7 +53,7 @@ function folderUrl(folder: string | URL): URL {
   const url = URL.canParse(folder, location?.href) ? new URL(folder, location?.href) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol)) {
     const detail = `${quote(String(folder).split('?')[0]!)} is not an http or https address`;
-    throw new HubError({ place: 'folder', rule: 'address', detail });
+    throw new HubError({ path: 'folder', code: 'address', detail });
   }
   url.hash = '';
   if (!url.pathname.endsWith('/')) url.pathname += '/';
@@ -106,7 +106,7 @@ async function readBlob(
   }
   if (length !== null && loaded !== Number(length)) {
     const detail = `${loaded} of ${length} bytes came`;
-    throw new HubError({ file: publicUrl(url), rule: 'short-body', detail });
+    throw new HubError({ file: publicUrl(url), code: 'short-body', detail });
   }
   return new Blob(chunks);
 }

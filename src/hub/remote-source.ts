@@ -32,7 +32,7 @@ interface Range {
  */
 export async function openRemote(url: string, options: RemoteOptions = {}): Promise<ByteSource> {
   if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
-    throw new HubError({ rule: 'address', detail: `${quote(url.split('?')[0]!)} is not an http or https address` });
+    throw new HubError({ code: 'address', detail: `${quote(url.split('?')[0]!)} is not an http or https address` });
   }
   const client: HubClient = {
     fetch: options.fetch ?? ((address, init) => fetch(address, init)),
@@ -47,7 +47,7 @@ export async function openRemote(url: string, options: RemoteOptions = {}): Prom
     if (end <= start) return new ArrayBuffer(0);
     const { bytes, total, etag } = await withRetries(client, () => readRange(client, url, start, end));
     if (total !== first.total || etag !== first.etag) {
-      throw new HubError({ file: publicUrl(url), rule: 'file-changed', detail: 'the file changed while it was read' });
+      throw new HubError({ file: publicUrl(url), code: 'file-changed', detail: 'the file changed while it was read' });
     }
     return bytes.buffer;
   };
@@ -71,13 +71,13 @@ async function readRange(client: HubClient, url: string, start: number, end: num
     if (empty) return { bytes: new Uint8Array(0), total: 0, etag: headers.get('etag') ?? undefined };
     if (status !== 200 && status !== 416) throw statusError(response, file, client.endpoint, client.token);
     const detail = `the server does not send parts of files (${status}); download the whole file instead`;
-    throw new HubError({ file, rule: 'range-unsupported', detail });
+    throw new HubError({ file, code: 'range-unsupported', detail });
   }
   const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers.get('content-range') ?? '') ?? [];
   if (Number(first) !== start || Number(last) !== end - 1 || !Number.isSafeInteger(Number(total))) {
     await discard(response);
     const detail = `asked for bytes ${start} to ${end - 1}, got ${quote(headers.get('content-range') ?? 'no Content-Range')}`;
-    throw new HubError({ file, rule: 'range-wrong', detail });
+    throw new HubError({ file, code: 'range-wrong', detail });
   }
   const bytes = await readExactly(client, response, from, end - start, file);
   return { bytes, total: Number(total), etag: headers.get('etag') ?? undefined };
@@ -94,10 +94,10 @@ async function readExactly(
   let filled = 0;
   for await (const chunk of bodyChunks(response, from, client.limits.idleMs, client.signal)) {
     filled += chunk.length;
-    if (filled > length) throw new HubError({ file, rule: 'body-too-long', detail: `more than ${length} bytes came` });
+    if (filled > length) throw new HubError({ file, code: 'body-too-long', detail: `more than ${length} bytes came` });
     chunks.push(chunk);
   }
-  if (filled < length) throw new HubError({ file, rule: 'short-body', detail: `${filled} of ${length} bytes came` });
+  if (filled < length) throw new HubError({ file, code: 'short-body', detail: `${filled} of ${length} bytes came` });
   const bytes = new Uint8Array(length);
   let at = 0;
   for (const chunk of chunks) {

@@ -38,10 +38,10 @@ export function selectFiles(names: Iterable<string>, label: string): FileSelecti
   const present = new Set(names);
   const weights = WEIGHT_FILES.find((name) => present.has(name));
   if (weights === undefined) {
-    throw new HubError({ file: label, rule: 'no-weights', detail: `it has none of ${WEIGHT_FILES.join(', ')}` });
+    throw new HubError({ file: label, code: 'no-weights', detail: `it has none of ${WEIGHT_FILES.join(', ')}` });
   }
   if (!present.has('config.json') && weights !== 'model.pt') {
-    throw new HubError({ file: label, rule: 'no-config', detail: 'it has no config.json' });
+    throw new HubError({ file: label, code: 'no-config', detail: 'it has no config.json' });
   }
   return {
     small: SMALL_FILES.filter((name) => present.has(name)),
@@ -53,7 +53,7 @@ export function selectFiles(names: Iterable<string>, label: string): FileSelecti
 /** The shards that an index names, each once, in order. Throws HubError `shard-index` or `file-name`. */
 export function shardNames(indexText: string, label: string): string[] {
   const fail = (detail: string): never => {
-    throw new HubError({ file: label, rule: 'shard-index', detail });
+    throw new HubError({ file: label, code: 'shard-index', detail });
   };
   const names = Object.values(weightMap(indexText) ?? fail('it has no "weight_map" of tensor names to file names'));
   if (names.length === 0) fail('its "weight_map" is empty');

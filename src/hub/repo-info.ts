@@ -49,7 +49,7 @@ export function parseInfo(text: string, file: string): RepoInfo {
   const info = parseObject(text);
   const siblings = info?.['siblings'];
   if (info === undefined || !Array.isArray(siblings) || siblings.length > MAX_FILES) {
-    throw new HubError({ file, rule: 'listing', detail: 'the server did not send a list of files; is it a Hub?' });
+    throw new HubError({ file, code: 'listing', detail: 'the server did not send a list of files; is it a Hub?' });
   }
   const files = siblings.map(toRepoFile).filter((entry) => entry !== undefined);
   return { commit: checkCommit(info['sha'], file), files };

@@ -53,7 +53,7 @@ function pauseAfter(error: HubError, tries: number, { limits }: HubClient): numb
   const asked = retryAfterOf(error) ?? 0;
   if (asked > limits.retryAfterMs) {
     const detail = `the server asks to wait ${Math.ceil(asked / 1000)} s; try again then`;
-    throw new HubError({ file: error.file, rule: 'retry-after', detail, cause: error });
+    throw new HubError({ file: error.file, code: 'retry-after', detail, cause: error });
   }
   const growing = Math.min(limits.backoffMs * 2 ** (tries - 1), LONGEST_PAUSE_MS);
   return Math.max(asked, growing * (0.75 + 0.5 * Math.random())); // spread, so that many clients do not come back at once

@@ -77,7 +77,7 @@ async function fetchAll(session: HubSession, info: RepoInfo, names: readonly str
   for (const name of names) {
     if (!known.has(name)) {
       const file = fileLabel(session.repo, session.revision, name);
-      throw new HubError({ file, rule: 'file-not-found', detail: 'this revision of the repository has no such file' });
+      throw new HubError({ file, code: 'file-not-found', detail: 'this revision of the repository has no such file' });
     }
     session.report.expect(name, known.get(name)?.size ?? 0);
   }

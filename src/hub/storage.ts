@@ -17,13 +17,13 @@ export function isMissing(error: unknown): boolean {
 export function storageError(error: unknown, path: string): unknown {
   if (error instanceof Image2TextError || !/^E[A-Z0-9]+$/.test(code(error))) return error;
   if (/^(?:ENOSPC|EDQUOT|EFBIG)$/.test(code(error))) {
-    return new HubError({ file: path, rule: 'disk-full', detail: 'no space is left for the download', cause: error });
+    return new HubError({ file: path, code: 'disk-full', detail: 'no space is left for the download', cause: error });
   }
   if (/^(?:EACCES|EPERM|EROFS|ENOTDIR|EEXIST|EISDIR)$/.test(code(error))) {
     const detail = `the cache cannot be written here (${code(error)}); choose another with HF_HUB_CACHE or cacheDir`;
-    return new HubError({ file: path, rule: 'cache-not-writable', detail, cause: error });
+    return new HubError({ file: path, code: 'cache-not-writable', detail, cause: error });
   }
-  return new HubError({ file: path, rule: 'cache', detail: `the cache cannot be used (${code(error)})`, cause: error });
+  return new HubError({ file: path, code: 'cache', detail: `the cache cannot be used (${code(error)})`, cause: error });
 }
 
 /** Makes a folder and those above it. Throws HubError `cache-not-writable`, naming the folder. */
@@ -45,7 +45,7 @@ export async function checkSpace(folder: string, needed: number, file: string, f
   if (available === undefined || available >= needed + SPARE_BYTES) return;
   const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
   const detail = `it needs ${megabytes(needed)}, and ${folder} has ${megabytes(Math.max(0, available))} left`;
-  throw new HubError({ file, rule: 'disk-space', detail });
+  throw new HubError({ file, code: 'disk-space', detail });
 }
 
 /** Writes a small file so that a reader sees the old text or the new one, and never a part. */

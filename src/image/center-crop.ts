@@ -2,7 +2,7 @@ import { allocate } from './fault.js';
 import type { RawImage } from './raw-image.js';
 import { crop, type Window } from './resize.js';
 
-/** Where a centre crop comes from and goes to: a window of the picture, put at (padLeft, padTop) of a black picture of the result's size. */
+/** Where a centre crop comes from and goes to: a window of the image, put at (padLeft, padTop) of a black image of the result's size. */
 export interface CropPlan {
   readonly window: Window;
   readonly padTop: number;
@@ -30,8 +30,8 @@ function cropAxis(size: number, wanted: number, round: (half: number) => number)
 }
 
 /**
- * The centre crop of a picture of `width` by `height`. Offsets are floor((size - crop) / 2) as in Hugging Face's processors, or rounded
- * half to even as in the original (torchvision). A crop larger than the picture is padded with 0 as Hugging Face 4.40 does.
+ * The centre crop of an image of `width` by `height`. Offsets are floor((size - crop) / 2) as in Hugging Face's processors, or rounded
+ * half to even as in the original (torchvision). A crop larger than the image is padded with 0 as Hugging Face 4.40 does.
  */
 export function planCenterCrop(
   width: number,
@@ -58,7 +58,7 @@ export function place(part: RawImage, plan: CropPlan): RawImage {
   return { data, width: plan.width, height: plan.height };
 }
 
-/** Cuts the middle out of a picture, as `planCenterCrop` says. */
+/** Cuts the middle out of an image, as `planCenterCrop` says. */
 export function centerCrop(
   image: RawImage,
   width: number,

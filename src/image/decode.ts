@@ -11,11 +11,11 @@ import type { RawImage } from './raw-image.js';
 import { decodeWebp, readWebp, type WasmSource } from './webp.js';
 
 export interface DecodeOptions {
-  /** What to call the picture in errors. Default `picture`. */
+  /** What to call the image in errors. Default `image`. */
   readonly file?: string;
   /** Most pixels, checked in the header before anything is allocated; for animations all frames together. Default 100 million. */
   readonly maxPixels?: number;
-  /** Turn the picture as its metadata ask (EXIF, else XMP), as viewers and Hugging Face's `load_image` do. Default true. */
+  /** Turn the image as its metadata ask (EXIF, else XMP), as viewers and Hugging Face's `load_image` do. Default true. */
   readonly exifOrientation?: boolean;
   /** WebAssembly of the WebP decoder (`@jsquash/webp/codec/dec/webp_dec.wasm`); needed in Node, where it cannot be fetched. */
   readonly webpWasm?: WasmSource;
@@ -25,23 +25,23 @@ export const DEFAULT_MAX_PIXELS = 100_000_000;
 
 function checkOptions({ maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions): number {
   if (Number.isFinite(maxPixels) && maxPixels >= 1) return maxPixels;
-  throw new OptionError({ place: 'maxPixels', rule: 'not-positive', detail: `${maxPixels} is not a positive number` });
+  throw new OptionError({ path: 'maxPixels', code: 'not-positive', detail: `${maxPixels} is not a positive number` });
 }
 
 /**
  * Decodes a PNG, JPEG, WebP or GIF (first frame) to RGB, as Pillow's `Image.open(f).convert("RGB")`: alpha is dropped, never blended. The
  * bytes decide the format. Beside the file, memory stays below 8 bytes per pixel (WebP, whose codec keeps copies: 16) and some megabytes.
- * @throws ImageError for anything that is no whole picture, and (field `unsupported`) for legal pictures of kinds that are not read.
+ * @throws ImageError for anything that is no whole image, and (field `unsupported`) for legal images of kinds that are not read.
  */
 export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage> {
   const maxPixels = checkOptions(options);
-  return withFile(options.file ?? 'picture', async () => {
+  return withFile(options.file ?? 'image', async () => {
     const { image, orientation } = await decodeStored(bytes, formatOf(bytes), maxPixels, options);
     return options.exifOrientation === false ? image : applyOrientation(image, orientation);
   });
 }
 
-/** The picture as stored, and how it wants to be turned. */
+/** The image as stored, and how it wants to be turned. */
 async function decodeStored(
   bytes: Uint8Array,
   format: ImageFormat,
@@ -63,34 +63,34 @@ async function decodeStored(
       orientation: orientationOf(webp.exif, webp.xmp),
     };
   }
-  return { image: gifPictures(bytes, maxPixels, 1)[0]!, orientation: 1 };
+  return { image: gifImages(bytes, maxPixels, 1)[0]!, orientation: 1 };
 }
 
-function gifPictures(bytes: Uint8Array, maxPixels: number, wanted: number): RawImage[] {
-  const pictures: RawImage[] = [];
-  paintGif(readGif(bytes, maxPixels, wanted), maxPixels, (picture) => pictures.push(picture));
-  return pictures;
+function gifImages(bytes: Uint8Array, maxPixels: number, wanted: number): RawImage[] {
+  const images: RawImage[] = [];
+  paintGif(readGif(bytes, maxPixels, wanted), maxPixels, (image) => images.push(image));
+  return images;
 }
 
 /**
- * All frames of an animated GIF, each as Pillow shows it (`seek(i)`, `convert("RGB")`); any other picture is its single frame.
+ * All frames of an animated GIF, each as Pillow shows it (`seek(i)`, `convert("RGB")`); any other image is its single frame.
  * @throws ImageError as `decodeImage`; `maxPixels` counts the pixels of all frames.
  */
 export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> {
   const maxPixels = checkOptions(options);
-  return withFile(options.file ?? 'picture', async () => {
-    if (formatOf(bytes) === 'gif') return gifPictures(bytes, maxPixels, Number.POSITIVE_INFINITY);
+  return withFile(options.file ?? 'image', async () => {
+    if (formatOf(bytes) === 'gif') return gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY);
     return [await decodeImage(bytes, options)];
   });
 }
 
-/** What a picture's header says. */
+/** What an image's header says. */
 export interface ImageInfo {
   readonly format: ImageFormat;
   /** As stored, before any turning. */
   readonly width: number;
   readonly height: number;
-  /** The kind of picture in words: `8-bit palette, interlaced`, `progressive, YCbCr 4:2:0`. */
+  /** The kind of image in words: `8-bit palette, interlaced`, `progressive, YCbCr 4:2:0`. */
   readonly kind: string;
   readonly frames: number;
   /** EXIF's number for how it is to be turned; 1 is as stored. */
@@ -98,12 +98,12 @@ export interface ImageInfo {
 }
 
 /**
- * Reads the headers of a picture without decoding it.
+ * Reads the headers of an image without decoding it.
  * @throws ImageError as `decodeImage`, for what can be seen in the headers.
  */
 export async function identifyImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<ImageInfo> {
   const maxPixels = checkOptions(options);
-  return withFile(options.file ?? 'picture', () => INFO[formatOf(bytes)](bytes, maxPixels));
+  return withFile(options.file ?? 'image', () => INFO[formatOf(bytes)](bytes, maxPixels));
 }
 
 const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) => ImageInfo>> = {

@@ -1,7 +1,7 @@
 import { latin1, u16be, u16le, u32be, u32le } from './bytes.js';
 import type { RawImage } from './raw-image.js';
 
-/** How a picture is to be turned before looking at it: EXIF's numbers 1 (as it is) to 8. */
+/** How an image is to be turned before looking at it: EXIF's numbers 1 (as it is) to 8. */
 export type Orientation = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
 
 const ORIENTATION_TAG = 0x0112;
@@ -12,8 +12,8 @@ const asOrientation = (value: number | undefined): Orientation =>
   value !== undefined && value >= 1 && value <= 8 ? (value as Orientation) : 1;
 
 /**
- * The orientation that a picture's metadata ask for, as Pillow's `ImageOps.exif_transpose`: EXIF first, XMP where EXIF says nothing.
- * Metadata can be broken in any way without stopping the picture: then it is 1.
+ * The orientation that an image's metadata ask for, as Pillow's `ImageOps.exif_transpose`: EXIF first, XMP where EXIF says nothing.
+ * Metadata can be broken in any way without stopping the image: then it is 1.
  * @param tiff the EXIF data, a TIFF structure (an `Exif\0\0` before it is skipped). @param xmp the XMP packet.
  */
 export function orientationOf(tiff: Uint8Array | undefined, xmp?: Uint8Array): Orientation {
@@ -43,7 +43,7 @@ function exifValue(data: Uint8Array): number | undefined {
   return undefined;
 }
 
-/** Turns and mirrors a picture as its orientation asks; 1 gives the picture itself. */
+/** Turns and mirrors an image as its orientation asks; 1 gives the image itself. */
 export function applyOrientation(image: RawImage, orientation: Orientation): RawImage {
   if (orientation === 1) return image;
   const { data, width, height } = image;

@@ -6,15 +6,15 @@ export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'gif';
 
 const startsWith = (bytes: Uint8Array, ...values: readonly number[]) => values.every((value, i) => bytes[i] === value);
 
-/** Names of what is often given instead of a picture, or is a picture of a format that is not decoded. */
-function describe(bytes: Uint8Array): { name: string; picture: boolean } | undefined {
+/** Names of what is often given instead of an image, or is an image of a format that is not decoded. */
+function describe(bytes: Uint8Array): { name: string; image: boolean } | undefined {
   const text = latin1(bytes, 0, 512);
   const brand = text.slice(4, 8) === 'ftyp' ? text.slice(8, 12) : '';
   const words = text
     .replace(/^\u00ef\u00bb\u00bf/, '')
     .trimStart()
     .toLowerCase();
-  const pictures: readonly [boolean, string][] = [
+  const images: readonly [boolean, string][] = [
     [/^(avif|avis)/.test(brand), 'AVIF'],
     [/^(heic|heix|hevc|heim|heis|mif1|msf1)/.test(brand), 'HEIF'],
     [text.startsWith('II*\0') || text.startsWith('MM\0*'), 'TIFF'],
@@ -40,19 +40,19 @@ function describe(bytes: Uint8Array): { name: string; picture: boolean } | undef
     [bytes.length > 0 && bytes.every((value) => value === 0), 'nothing but zeros'],
     [bytes.length > 0 && /^[\t\n\r\x20-\x7e\x80-\xff]*$/.test(text) && /^[\t\n\r\x20-\x7e]{4}/.test(text), 'text'],
   ];
-  const picture = pictures.find(([matches]) => matches);
-  if (picture) return { name: picture[1], picture: true };
+  const image = images.find(([matches]) => matches);
+  if (image) return { name: image[1], image: true };
   const other = others.find(([matches]) => matches);
-  return other && { name: other[1], picture: false };
+  return other && { name: other[1], image: false };
 }
 
 /**
- * The format of a picture by its first bytes; its name never counts.
- * @throws ImageError saying what the bytes look like; `unsupported` when that is surely a legal picture of another format.
+ * The format of an image by its first bytes; its name never counts.
+ * @throws ImageError saying what the bytes look like; `unsupported` when that is surely a legal image of another format.
  */
 export function formatOf(bytes: Uint8Array): ImageFormat {
-  if (!(bytes instanceof Uint8Array)) throw fault('not-a-picture', 'the bytes of a picture must be a Uint8Array');
-  if (bytes.length === 0) throw fault('not-a-picture', 'the file is empty', 0);
+  if (!(bytes instanceof Uint8Array)) throw fault('not-a-image', 'the bytes of an image must be a Uint8Array');
+  if (bytes.length === 0) throw fault('not-a-image', 'the file is empty', 0);
   if (startsWith(bytes, 0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)) return 'png';
   if (startsWith(bytes, 0xff, 0xd8, 0xff) || (bytes.length === 2 && startsWith(bytes, 0xff, 0xd8))) return 'jpeg';
   if (/^GIF8[79]a$/.test(latin1(bytes, 0, 6))) return 'gif';
@@ -61,14 +61,14 @@ export function formatOf(bytes: Uint8Array): ImageFormat {
     throw fault('png-signature', 'a PNG whose signature is cut off, or was damaged as text in transfer', 0);
   }
   const found = describe(bytes);
-  if (found?.picture) {
+  if (found?.image) {
     const detail = `${found.name} is not supported; PNG, JPEG, WebP and GIF are`;
-    // A signature alone does not make a legal picture; a BMP whose header states the file's own size does.
+    // A signature alone does not make a legal image; a BMP whose header states the file's own size does.
     throw found.name === 'BMP' && u32le(bytes, 2) === bytes.length
       ? unsupported('image-format', detail, 0)
       : fault('image-format', detail, 0);
   }
   const firstBytes = Array.from(bytes.subarray(0, 8), (value) => value.toString(16).padStart(2, '0')).join(' ');
   const looks = found ? `the bytes are ${found.name}` : `unknown bytes, beginning with ${firstBytes}`;
-  throw fault('not-a-picture', `${looks}; PNG, JPEG, WebP and GIF are read`, 0);
+  throw fault('not-a-image', `${looks}; PNG, JPEG, WebP and GIF are read`, 0);
 }

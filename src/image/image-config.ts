@@ -24,7 +24,7 @@ export interface Sides {
 
 export type Channels = readonly [number, number, number];
 
-/** Largest side of a picture as the model sees it. */
+/** Largest side of an image as the model sees it. */
 export const MAX_IMAGE_SIDE = 4096;
 
 export const CLIP_MEAN: Channels = [0.48145466, 0.4578275, 0.40821073];
@@ -90,7 +90,7 @@ export function parseImageConfig(json: unknown, file: string): ImageConfig {
 /** The keys of the file, own properties only; null counts as absent. */
 interface Fields {
   readonly get: (key: string) => unknown;
-  readonly fail: (place: string, rule: string, detail: string, unsupported?: boolean) => never;
+  readonly fail: (path: string, code: string, detail: string, unsupported?: boolean) => never;
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -102,12 +102,12 @@ const show = (value: unknown): string => quote(typeof value === 'string' ? value
 
 function fieldsOf(json: unknown, file: string): Fields {
   if (!isObject(json)) {
-    throw new ConfigError({ file, rule: 'not-an-object', detail: 'the file must hold one JSON object' });
+    throw new ConfigError({ file, code: 'not-an-object', detail: 'the file must hold one JSON object' });
   }
   return {
     get: (key) => (Object.hasOwn(json, key) ? (json[key] ?? undefined) : undefined),
-    fail(place, rule, detail, unsupported) {
-      throw new ConfigError({ file, place, rule, detail, unsupported });
+    fail(path, code, detail, unsupported) {
+      throw new ConfigError({ file, path, code, detail, unsupported });
     },
   };
 }
@@ -125,19 +125,19 @@ function readFlag({ get, fail }: Fields, key: string, otherwise: boolean): boole
   return typeof value === 'boolean' ? value : fail(key, 'not-a-flag', `${show(value)} is not true or false`);
 }
 
-function side(value: unknown, place: string, { fail }: Fields): number {
+function side(value: unknown, path: string, { fail }: Fields): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_IMAGE_SIDE) return value;
-  return fail(place, 'bad-size', `${show(value)} is not an integer from 1 to ${MAX_IMAGE_SIDE}`);
+  return fail(path, 'bad-size', `${show(value)} is not an integer from 1 to ${MAX_IMAGE_SIDE}`);
 }
 
 /** Height and width, of an object or a list of two; undefined for anything else. */
-function sides(value: unknown, place: string, fields: Fields): Sides | undefined {
-  if (Array.isArray(value) && value.length !== 2) fields.fail(place, 'bad-size', 'a list needs height and width');
+function sides(value: unknown, path: string, fields: Fields): Sides | undefined {
+  if (Array.isArray(value) && value.length !== 2) fields.fail(path, 'bad-size', 'a list needs height and width');
   const both = Array.isArray(value) ? { height: value[0], width: value[1] } : value;
   if (!isObject(both)) return undefined;
   return {
-    height: side(both['height'], `${place}.height`, fields),
-    width: side(both['width'], `${place}.width`, fields),
+    height: side(both['height'], `${path}.height`, fields),
+    width: side(both['width'], `${path}.width`, fields),
   };
 }
 

@@ -1,11 +1,11 @@
 import { ImageError, OptionError } from '../errors.js';
-import { type CropPlan, place, planCenterCrop, roundHalfEven } from './center-crop.js';
+import { type CropPlan, place as path, planCenterCrop, roundHalfEven } from './center-crop.js';
 import { allocate } from './fault.js';
 import { CLIP_MEAN, CLIP_STD, type ImageConfig, MAX_IMAGE_SIDE } from './image-config.js';
 import { isRawImage, type RawImage } from './raw-image.js';
 import { type ResizeFilter, resize } from './resize.js';
 
-/** Pictures ready for the model: float32 [B, height, width, 3], rows from the top, RGB. */
+/** Images ready for the model: float32 [B, height, width, 3], rows from the top, RGB. */
 export interface PixelValues {
   readonly data: Float32Array;
   readonly shape: readonly [batch: number, height: number, width: number, channels: 3];
@@ -13,18 +13,18 @@ export interface PixelValues {
 
 export interface PreprocessOptions {
   /**
-   * `huggingface` (default): the checkpoint's processor. `original`: the original project's transforms, for pictures and video
+   * `huggingface` (default): the checkpoint's processor. `original`: the original project's transforms, for images and video
    * frames alike: bicubic, CLIP mean and deviation, crop offsets rounded half to even, whatever the processor's configuration says.
    */
   readonly route?: 'huggingface' | 'original';
   /**
-   * `original` only: keep the picture's shape instead of cropping, short side `min`, but long side at most about `max` (the
+   * `original` only: keep the image's shape instead of cropping, short side `min`, but long side at most about `max` (the
    * original's VQA models: 480 and 640, large ones 420 and 560).
    */
   readonly keepRatio?: { readonly min: number; readonly max: number };
 }
 
-/** How one picture becomes input: resized size, filter, the part that is kept, and the value of every byte per channel. */
+/** How one image becomes input: resized size, filter, the part that is kept, and the value of every byte per channel. */
 interface Plan {
   readonly width: number;
   readonly height: number;
@@ -74,7 +74,7 @@ function originalPlan(image: RawImage, config: ImageConfig, options: PreprocessO
   if (options.keepRatio) {
     const { min, max } = options.keepRatio;
     const [width, height] = keepRatioSize(image.width, image.height, min, max);
-    if (width < 1 || height < 1) throw new ImageError({ rule: 'image-shape', detail: 'too narrow to keep its shape' });
+    if (width < 1 || height < 1) throw new ImageError({ code: 'image-shape', detail: 'too narrow to keep its shape' });
     return { width, height, filter: 'bicubic', crop: whole(width, height) };
   }
   const { width: cropWidth, height: cropHeight } = config.cropSize;
@@ -100,10 +100,10 @@ const ORIGINAL_VALUES = {
 } as const;
 
 /**
- * Pictures to model input: resize, centre crop, rescale, normalise. Resized bytes, crops and float32 values equal those of
+ * Images to model input: resize, centre crop, rescale, normalise. Resized bytes, crops and float32 values equal those of
  * `CLIPImageProcessor`, `VideoMAEImageProcessor` (transformers 4.40) or the original's transforms bit for bit. Only the pixels that the
- * crop keeps are computed. All pictures of one call must come out at one size; video frames are a batch.
- * @throws ImageError for pictures that cannot share a batch, or a result above 4096 pixels a side; OptionError for wrong options.
+ * crop keeps are computed. All images of one call must come out at one size; video frames are a batch.
+ * @throws ImageError for images that cannot share a batch, or a result above 4096 pixels a side; OptionError for wrong options.
  */
 export function preprocess(
   images: readonly RawImage[],
@@ -119,18 +119,18 @@ export function preprocess(
   const { width, height } = plans[0]!.crop;
   if (Math.max(width, height) > MAX_IMAGE_SIDE) {
     throw new ImageError({
-      rule: 'image-shape',
+      code: 'image-shape',
       detail: `${width} by ${height} pixels of input; at most ${MAX_IMAGE_SIDE}`,
     });
   }
   const data = allocate(Float32Array, images.length * height * width * 3);
   for (const [i, plan] of plans.entries()) {
     if (plan.crop.width !== width || plan.crop.height !== height) {
-      const detail = `picture ${i} becomes ${plan.crop.width} by ${plan.crop.height}, picture 0 ${width} by ${height}`;
-      throw new ImageError({ rule: 'image-batch', detail });
+      const detail = `image ${i} becomes ${plan.crop.width} by ${plan.crop.height}, image 0 ${width} by ${height}`;
+      throw new ImageError({ code: 'image-batch', detail });
     }
     const resized = resize(images[i]!, plan.width, plan.height, plan.filter, plan.crop.window);
-    writeValues(place(resized, plan.crop).data, table, data, i * height * width * 3);
+    writeValues(path(resized, plan.crop).data, table, data, i * height * width * 3);
   }
   return { data, shape: [images.length, height, width, 3] };
 }
@@ -144,13 +144,12 @@ function writeValues(bytes: Uint8Array, table: Float32Array, out: Float32Array, 
 }
 
 function checkOptions(images: readonly RawImage[], { route, keepRatio }: PreprocessOptions): void {
-  const fail = (place: string, detail: string): never => {
-    throw new OptionError({ place, rule: 'preprocess', detail });
+  const fail = (path: string, detail: string): never => {
+    throw new OptionError({ path, code: 'preprocess', detail });
   };
-  if (images.length === 0) fail('images', 'no picture');
+  if (images.length === 0) fail('images', 'no image');
   const odd = images.findIndex((image) => !isRawImage(image));
-  if (odd >= 0)
-    throw new ImageError({ rule: 'raw-image', detail: `picture ${odd} is no RGB picture with all its bytes` });
+  if (odd >= 0) throw new ImageError({ code: 'raw-image', detail: `image ${odd} is no RGB image with all its bytes` });
   if (route !== undefined && route !== 'huggingface' && route !== 'original') fail('route', `unknown route ${route}`);
   if (keepRatio === undefined) return;
   if (route !== 'original') fail('keepRatio', 'is for the route "original"');

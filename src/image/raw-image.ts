@@ -1,6 +1,6 @@
 import { ImageError } from '../errors.js';
 
-/** A decoded picture: 8-bit RGB, rows from the top, no padding. `data.length` is width * height * 3. */
+/** A decoded image: 8-bit RGB, rows from the top, no padding. `data.length` is width * height * 3. */
 export interface RawImage {
   readonly data: Uint8Array;
   readonly width: number;
@@ -31,22 +31,22 @@ export function rawImage(data: Samples, width: number, height: number, channels:
 
 function checkRaw(data: Samples, width: number, height: number, channels: number): void {
   if (!(data instanceof Uint8Array) && !(data instanceof Uint8ClampedArray)) {
-    throw new ImageError({ rule: 'raw-image', detail: 'data is not a Uint8Array' });
+    throw new ImageError({ code: 'raw-image', detail: 'data is not a Uint8Array' });
   }
   for (const [name, value] of [
     ['width', width],
     ['height', height],
   ] as const) {
     if (!Number.isInteger(value) || value < 1) {
-      throw new ImageError({ rule: 'raw-image', detail: `${name} is ${value}, not a positive integer` });
+      throw new ImageError({ code: 'raw-image', detail: `${name} is ${value}, not a positive integer` });
     }
   }
   if (![1, 2, 3, 4].includes(channels)) {
-    throw new ImageError({ rule: 'raw-image', detail: `${channels} channels; 1, 2, 3 or 4 are possible` });
+    throw new ImageError({ code: 'raw-image', detail: `${channels} channels; 1, 2, 3 or 4 are possible` });
   }
   if (data.length === width * height * channels) return;
   throw new ImageError({
-    rule: 'raw-image',
+    code: 'raw-image',
     detail: `${width} by ${height} pixels of ${channels} bytes need ${width * height * channels} bytes, not ${data.length}`,
   });
 }

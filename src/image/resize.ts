@@ -22,7 +22,7 @@ const HALF = 1 << (SHIFT - 1);
 /**
  * Resizes as Pillow's `Image.resize` does, bit for bit: horizontal pass, rounding to bytes, vertical pass; the filter's support
  * grows when shrinking; 22-bit integer weights.
- * @param window the part of the resized picture that is wanted: only its pixels are computed, and they are the same.
+ * @param window the part of the resized image that is wanted: only its pixels are computed, and they are the same.
  * @throws OptionError for sizes that are no positive integers, an unknown filter or a window outside; ImageError for a side above 2^20.
  */
 export function resize(
@@ -53,8 +53,8 @@ export function resize(
 }
 
 function checkSizes(width: number, height: number, filter: ResizeFilter, w: Window): void {
-  const fail = (place: string, detail: string): never => {
-    throw new OptionError({ place, rule: 'resize', detail });
+  const fail = (path: string, detail: string): never => {
+    throw new OptionError({ path, code: 'resize', detail });
   };
   if (!Number.isSafeInteger(width) || width < 1) fail('width', `${width} is not a positive integer`);
   if (!Number.isSafeInteger(height) || height < 1) fail('height', `${height} is not a positive integer`);
@@ -62,10 +62,10 @@ function checkSizes(width: number, height: number, filter: ResizeFilter, w: Wind
   const inside = (start: number, length: number, side: number) =>
     Number.isSafeInteger(start) && Number.isSafeInteger(length) && start >= 0 && length >= 1 && start + length <= side;
   if (!inside(w.left, w.width, width) || !inside(w.top, w.height, height))
-    fail('window', 'not inside the resized picture');
+    fail('window', 'not inside the resized image');
 }
 
-/** Cuts a rectangle out of a picture that contains it; the whole picture is returned as it is. */
+/** Cuts a rectangle out of an image that contains it; the whole image is returned as it is. */
 export function crop(image: RawImage, { left, top, width, height }: Window): RawImage {
   if (width === image.width && height === image.height) return image;
   const data = allocate(Uint8Array, width * height * 3);
@@ -111,7 +111,7 @@ function horizontal(
   return { data, width, height };
 }
 
-/** `firstRow` is the row of the picture that is row 0 of `image`. */
+/** `firstRow` is the row of the image that is row 0 of `image`. */
 function vertical(image: RawImage, { starts, counts, offsets, weights }: Taps, firstRow: number): RawImage {
   const height = starts.length;
   const lineBytes = image.width * 3;
@@ -134,9 +134,8 @@ function vertical(image: RawImage, { starts, counts, offsets, weights }: Taps, f
 function nearestPlaces(inSize: number, outSize: number, first: number, count: number): Int32Array {
   const step = inSize / outSize;
   const places = new Int32Array(count);
-  let place = step * 0.5;
-  for (let i = 0; i < first + count; i++, place += step)
-    if (i >= first) places[i - first] = Math.min(place, inSize - 1);
+  let path = step * 0.5;
+  for (let i = 0; i < first + count; i++, path += step) if (i >= first) places[i - first] = Math.min(path, inSize - 1);
   return places;
 }
 

@@ -58,7 +58,7 @@ function bitstreamSize(bytes: Uint8Array, { type, start, end }: Chunk): [width: 
 export function readWebp(bytes: Uint8Array, maxPixels: number): WebpFile {
   const chunks = chunksOf(bytes);
   const extended = chunks[0]?.type === 'VP8X' ? chunks[0] : undefined;
-  const picture = chunks.find(({ type }) => type === 'VP8 ' || type === 'VP8L');
+  const image = chunks.find(({ type }) => type === 'VP8 ' || type === 'VP8L');
   const metadata = (name: string) => {
     const chunk = chunks.find(({ type }) => type === name);
     return chunk && bytes.subarray(chunk.start, chunk.end);
@@ -66,21 +66,21 @@ export function readWebp(bytes: Uint8Array, maxPixels: number): WebpFile {
   if (extended && extended.end - extended.start < 10) throw fault('webp-data', 'chunk VP8X is too short', 12);
   const canvas = extended && [u24le(bytes, extended.start + 4) + 1, u24le(bytes, extended.start + 7) + 1];
   const animated = extended !== undefined && (bytes[extended.start]! & 2) !== 0;
-  if (!picture && !animated) throw fault('webp-data', 'no picture in the file', 12);
-  const [width, height] = (canvas ?? bitstreamSize(bytes, picture!)) as [number, number];
+  if (!image && !animated) throw fault('webp-data', 'no image in the file', 12);
+  const [width, height] = (canvas ?? bitstreamSize(bytes, image!)) as [number, number];
   checkPixels(width, height, maxPixels, 12);
-  if (picture && !animated) {
-    const [innerWidth, innerHeight] = bitstreamSize(bytes, picture);
-    checkPixels(innerWidth, innerHeight, maxPixels, picture.start);
+  if (image && !animated) {
+    const [innerWidth, innerHeight] = bitstreamSize(bytes, image);
+    checkPixels(innerWidth, innerHeight, maxPixels, image.start);
     if (innerWidth !== width || innerHeight !== height) throw fault('webp-data', 'two sizes that differ', 12);
   }
-  const lossless = picture?.type === 'VP8L';
+  const lossless = image?.type === 'VP8L';
   return { width, height, animated, lossless, exif: metadata('EXIF'), xmp: metadata('XMP ') };
 }
 
 /**
  * Decodes a still WebP, alpha dropped. libwebp runs in a WebAssembly instance of its own, which is garbage afterwards: its memory only
- * ever grows, and a picture that breaks it breaks nothing else.
+ * ever grows, and an image that breaks it breaks nothing else.
  * @throws ImageError for a broken bitstream; `unsupported` for an animation.
  */
 export async function decodeWebp(bytes: Uint8Array, file: WebpFile, wasm: WasmSource | undefined): Promise<RawImage> {
@@ -90,10 +90,10 @@ export async function decodeWebp(bytes: Uint8Array, file: WebpFile, wasm: WasmSo
   try {
     rgba = withImageData(() => codec.decode(bytes));
   } catch (cause) {
-    throw new ImageError({ rule: 'webp-data', detail: 'the decoder failed', cause });
+    throw new ImageError({ code: 'webp-data', detail: 'the decoder failed', cause });
   }
   const { width, height } = file;
-  if (!rgba || rgba.width !== width || rgba.height !== height) throw fault('webp-data', 'broken picture data');
+  if (!rgba || rgba.width !== width || rgba.height !== height) throw fault('webp-data', 'broken image data');
   const data = new Uint8Array(width * height * 3);
   for (let from = 0, to = 0; to < data.length; from += 4, to += 3) {
     data[to] = rgba.data[from]!;
@@ -146,7 +146,7 @@ async function startCodec(wasm: WasmSource | undefined): Promise<Codec> {
   } catch (cause) {
     compiled = undefined;
     throw new ImageError({
-      rule: 'webp-codec',
+      code: 'webp-codec',
       detail: 'the WebAssembly of the WebP decoder cannot be loaded (option webpWasm)',
       cause,
     });

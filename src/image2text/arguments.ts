@@ -11,8 +11,8 @@ const kindOf = (value: unknown): string =>
         ? 'nothing'
         : `a value of type ${typeof value}`;
 
-const wrong = (place: string, expected: string, found: unknown): OptionError =>
-  new OptionError({ place, rule: 'wrong-type', detail: `expected ${expected}, found ${kindOf(found)}` });
+const wrong = (path: string, expected: string, found: unknown): OptionError =>
+  new OptionError({ path, code: 'wrong-type', detail: `expected ${expected}, found ${kindOf(found)}` });
 
 /**
  * Options that are an object, with no name beside `known` (all names are welcome where it is undefined).
@@ -27,8 +27,8 @@ export function checkOptions<O extends object>(options: O | undefined, known?: r
     known === undefined ? undefined : Object.keys(given).find((name) => !known.includes(name as keyof O & string));
   if (odd !== undefined) {
     throw new OptionError({
-      place: odd,
-      rule: 'unknown-option',
+      path: odd,
+      code: 'unknown-option',
       detail: `there is no option of this name; known are ${known?.join(', ')}`,
     });
   }
@@ -40,26 +40,26 @@ export function checkOptions<O extends object>(options: O | undefined, known?: r
 }
 
 /** One of a few words. */
-export function checkChoice(place: string, value: string | undefined, choices: readonly string[]): void {
+export function checkChoice(path: string, value: string | undefined, choices: readonly string[]): void {
   if (value === undefined || choices.includes(value)) return;
   const detail = `expected ${choices.map((choice) => `"${choice}"`).join(' or ')}, found ${quote(String(value))}`;
-  throw new OptionError({ place, rule: 'unknown-choice', detail });
+  throw new OptionError({ path, code: 'unknown-choice', detail });
 }
 
 /** A list of texts. */
-export function checkTexts(place: string, texts: unknown): readonly string[] {
-  if (!Array.isArray(texts)) throw wrong(place, 'a list of texts', texts);
+export function checkTexts(path: string, texts: unknown): readonly string[] {
+  if (!Array.isArray(texts)) throw wrong(path, 'a list of texts', texts);
   texts.forEach((text: unknown, n) => {
-    if (typeof text !== 'string') throw wrong(`${place}[${n}]`, 'a text', text);
+    if (typeof text !== 'string') throw wrong(`${path}[${n}]`, 'a text', text);
   });
   return texts as readonly string[];
 }
 
 /** A text, or a list of them, as a list. */
-export const checkTextOrTexts = (place: string, texts: unknown): readonly string[] =>
-  typeof texts === 'string' ? [texts] : checkTexts(place, texts);
+export const checkTextOrTexts = (path: string, texts: unknown): readonly string[] =>
+  typeof texts === 'string' ? [texts] : checkTexts(path, texts);
 
-/** One picture or video, where a list would be taken for several. */
-export function checkOne(place: string, item: unknown): void {
-  if (Array.isArray(item)) throw wrong(place, `one ${place}`, item);
+/** One image or video, where a list would be taken for several. */
+export function checkOne(path: string, item: unknown): void {
+  if (Array.isArray(item)) throw wrong(path, `one ${path}`, item);
 }

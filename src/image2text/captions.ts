@@ -17,7 +17,7 @@ export interface Writer {
   readonly tokenizer: Tokenizer;
 }
 
-/** A picture or video and the prompts to go on from; it is encoded once for all of them. */
+/** An image or video and the prompts to go on from; it is encoded once for all of them. */
 export interface Task extends ModelInput {
   readonly prompts: readonly (readonly number[])[];
 }
@@ -40,22 +40,22 @@ const QUESTION_TOKENS = 40;
 
 /** A question as the original prompts with it: its first 40 tokens, of those the last 38, after [CLS] and without [SEP]. */
 export function questionIds(tokenizer: Tokenizer, question: string): number[] {
-  if (question.trim() === '') throw new OptionError({ place: 'question', rule: 'empty', detail: 'ask something' });
+  if (question.trim() === '') throw new OptionError({ path: 'question', code: 'empty', detail: 'ask something' });
   const ids = tokenizer.encode(question, { addSpecialTokens: false, maxLength: QUESTION_TOKENS });
   return [tokenizer.clsId, ...ids.slice(-(QUESTION_TOKENS - 2))];
 }
 
-/** A session with one row for each of `pictures`, the places of their pictures in the cache. */
+/** A session with one row for each of `images`, the places of their images in the cache. */
 export const sessionOver =
-  (git: Git, image: ImageCache, pictures: readonly number[], trace?: Trace): SessionSource =>
+  (git: Git, image: ImageCache, images: readonly number[], trace?: Trace): SessionSource =>
   () => {
     const session = startSession(git, image, trace);
-    session.reorder(pictures);
+    session.reorder(images);
     return session;
   };
 
 /**
- * Generates texts for every prompt of every task: `[task][prompt][rank]`. Every picture is encoded once. Tasks of one size are decoded
+ * Generates texts for every prompt of every task: `[task][prompt][rank]`. Every image is encoded once. Tasks of one size are decoded
  * together, at most `batchSize` rows at a time (results do not depend on it).
  */
 export async function writeSequences(
@@ -67,12 +67,12 @@ export async function writeSequences(
   const { batchSize = 8, signal, trace } = scope;
   if (!Number.isInteger(batchSize) || batchSize < 1) {
     const detail = `expected a whole number from 1, found ${batchSize}`;
-    throw new OptionError({ place: 'batchSize', rule: 'out-of-range', detail });
+    throw new OptionError({ path: 'batchSize', code: 'out-of-range', detail });
   }
   const results: GeneratedSequence[][][] = [];
   let heard = 0; // rows before this batch: the listener counts rows of the whole call
   for (const batch of batches(tasks, batchSize)) {
-    const rows = batch.flatMap(({ prompts }, picture) => prompts.map((prompt) => ({ prompt, picture })));
+    const rows = batch.flatMap(({ prompts }, image) => prompts.map((prompt) => ({ prompt, image })));
     await withImageCache(writer.git, batch, { signal, trace }, async (image) => {
       const found: GeneratedSequence[][] = [];
       for (let at = 0; at < rows.length; at += batchSize) {
@@ -80,7 +80,7 @@ export async function writeSequences(
         const open = sessionOver(
           writer.git,
           image,
-          part.map(({ picture }) => picture),
+          part.map(({ image }) => image),
           trace,
         );
         const given = { ...shiftListener(options, heard + at), signal };
@@ -131,8 +131,8 @@ function withStreamer(
   if (streamer === undefined) return options;
   if (options.strategy !== 'greedy' && options.strategy !== 'sample') {
     throw new OptionError({
-      place: 'streamer',
-      rule: 'not-streamable',
+      path: 'streamer',
+      code: 'not-streamable',
       detail: 'needs strategy greedy or sample: beams change their words until the end',
     });
   }
@@ -140,7 +140,7 @@ function withStreamer(
   let started = false;
   const onToken = async (event: TokenEvent): Promise<unknown> => {
     if (event.row !== 0 || event.sample !== 0)
-      throw new OptionError({ place: 'streamer', rule: 'one-row', detail: 'streams one text at a time' });
+      throw new OptionError({ path: 'streamer', code: 'one-row', detail: 'streams one text at a time' });
     if (!started) streamer.put([prompt.map(BigInt)]);
     started = true;
     streamer.put([[BigInt(event.id)]]);
@@ -187,7 +187,7 @@ export const meanProbability = (logProb: number, count: number): number =>
 export function pieceOf(tokenizer: Tokenizer, id: number): string {
   if (id < tokenizer.vocabSize) return tokenizer.tokenOf(id);
   const detail = `the model wrote word ${id}, the vocabulary has ${tokenizer.vocabSize}: is the vocabulary file whole?`;
-  throw new TokenizerError({ rule: 'word-outside-vocabulary', detail });
+  throw new TokenizerError({ code: 'word-outside-vocabulary', detail });
 }
 
 /** The text of the new tokens as it follows the prompt's: a piece that goes on a word of the prompt does so. */

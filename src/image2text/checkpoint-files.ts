@@ -19,7 +19,7 @@ export async function openTokenizer(files: ModelFiles, config: GitConfig): Promi
   ]);
   if (vocabTxt === undefined && tokenizerJson === undefined) {
     const detail = 'there is no vocab.txt and no tokenizer.json in this folder';
-    throw new TokenizerError({ file: files.label, rule: 'missing-file', detail });
+    throw new TokenizerError({ file: files.label, code: 'missing-file', detail });
   }
   const tokenizer = loadTokenizer({
     ...(vocabTxt === undefined ? { tokenizerJson: tokenizerJson! } : { vocabTxt }),
@@ -29,10 +29,10 @@ export async function openTokenizer(files: ModelFiles, config: GitConfig): Promi
   return tokenizer;
 }
 
-/** A vocabulary of another model gives words that have nothing to do with the picture, and no other sign. */
+/** A vocabulary of another model gives words that have nothing to do with the image, and no other sign. */
 function checkFit(tokenizer: Tokenizer, config: GitConfig, file: string): void {
   const fail = (detail: string): never => {
-    throw new ConfigError({ file, rule: 'vocabulary-does-not-fit', detail: `${detail}: is it of another checkpoint?` });
+    throw new ConfigError({ file, code: 'vocabulary-does-not-fit', detail: `${detail}: is it of another checkpoint?` });
   };
   if (tokenizer.vocabSize > config.vocabSize)
     fail(`${tokenizer.vocabSize} words, config.json has vocab_size ${config.vocabSize}`);
@@ -42,7 +42,7 @@ function checkFit(tokenizer: Tokenizer, config: GitConfig, file: string): void {
     fail(`[SEP] has id ${tokenizer.sepId}, config.json has eos_token_id ${config.eosTokenId}`);
 }
 
-/** preprocessor_config.json, or what CLIP does for pictures of the model's size where there is none. */
+/** preprocessor_config.json, or what CLIP does for images of the model's size where there is none. */
 export async function openImageConfig(files: ModelFiles, config: GitConfig): Promise<ImageConfig> {
   const found = await readJsonFile(files, 'preprocessor_config.json');
   return found === undefined ? defaultImageConfig(config.vision.imageSize) : parseImageConfig(found.json, found.file);
@@ -57,7 +57,7 @@ async function readSmall(files: ModelFiles, file: string): Promise<{ bytes: Uint
   const source: ByteSource | undefined = await files.open(file);
   if (source === undefined) return undefined;
   if (source.size > MAX_FILE_BYTES) {
-    throw new ConfigError({ file, rule: 'too-large', detail: `${source.size} bytes, at most ${MAX_FILE_BYTES}` });
+    throw new ConfigError({ file, code: 'too-large', detail: `${source.size} bytes, at most ${MAX_FILE_BYTES}` });
   }
   return { bytes: await readBytes(source, 0, source.size), file };
 }

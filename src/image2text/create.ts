@@ -15,11 +15,11 @@ import { encodeOne, withImageCache } from './encode.js';
 import type { SightOptions } from './eyes.js';
 import { openEyes } from './eyes.js';
 import type { Image2Text } from './image2text.js';
+import type { ImageInput } from './images.js';
 import { startLifetime } from './lifetime.js';
-import type { Picture } from './pictures.js';
 import { embedPixels, rankLabels, scoreTexts } from './scores.js';
-import type { SeenPicture } from './seen.js';
-import { holdPicture } from './seen.js';
+import type { EncodedImage } from './seen.js';
+import { holdImage } from './seen.js';
 import { streamText } from './streams.js';
 import type { Answer, AnswerOptions, Caption, CaptionOptions, ExplainOptions } from './types.js';
 import type { Video } from './videos.js';
@@ -31,7 +31,7 @@ export function createImage2Text(
   imageConfig: ImageConfig,
   sight: SightOptions = {},
 ): Image2Text {
-  const looks = new Set<SeenPicture>();
+  const looks = new Set<EncodedImage>();
   const lifetime = startLifetime(() => {
     for (const seen of looks) seen.dispose();
     disposeGit(git);
@@ -39,7 +39,7 @@ export function createImage2Text(
   const writer: Writer = { git, tokenizer };
   const eyes = openEyes(git, imageConfig, sight);
 
-  /** Texts for one prompt over several pictures or videos. */
+  /** Texts for one prompt over several images or videos. */
   async function write<P>(
     items: readonly P[],
     see: See<P>,
@@ -55,7 +55,7 @@ export function createImage2Text(
     });
   }
 
-  /** Texts for several questions over one picture or video. */
+  /** Texts for several questions over one image or video. */
   async function reply<P>(item: P, see: See<P>, questions: readonly string[], given: AnswerOptions): Promise<Answer[]> {
     const prompts = questions.map((question) => questionIds(tokenizer, question));
     const { generation, scope } = splitOptions(given, prompts[0]);
@@ -66,19 +66,19 @@ export function createImage2Text(
     });
   }
 
-  /** Runs `body` over the cache of one picture. */
+  /** Runs `body` over the cache of one image. */
   function over<T>(
-    picture: Picture,
+    image: ImageInput,
     options: { readonly signal?: AbortSignal; readonly trace?: Trace },
     body: (image: ImageCache, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     return lifetime.during(options.signal, async (signal) => {
-      const input = await eyes.look(picture, signal);
+      const input = await eyes.look(image, signal);
       return withImageCache(git, [input], { signal, trace: options.trace }, (image) => body(image, signal));
     });
   }
 
-  /** Writes a text about a picture or video, or takes the given one, and says where the model looked for each word. */
+  /** Writes a text about an image or video, or takes the given one, and says where the model looked for each word. */
   async function see<P>(
     item: P,
     open: (item: P, signal: AbortSignal) => Promise<RawImage[]>,
@@ -88,14 +88,14 @@ export function createImage2Text(
     const prompt = promptIds(tokenizer, given.prompt);
     const { generation, scope } = splitOptions(given, prompt);
     return lifetime.during(given.signal, async (signal) => {
-      const pictures = await open(item, signal);
-      const input = { ...eyes.toInput(pictures, video), prompts: [prompt] };
+      const images = await open(item, signal);
+      const input = { ...eyes.toInput(images, video), prompts: [prompt] };
       const ids =
         text === undefined
           ? (await writeSequences(writer, [input], generation, { ...scope, signal }))[0]![0]![0]!.ids
           : [...prompt, ...tokenizer.encode(text, { addSpecialTokens: false }), git.config.eosTokenId];
       const said = text ?? tokenizer.decode(ids.slice(prompt.length), { skipSpecialTokens: true });
-      const about = { pictures, video, imageConfig, preprocess: eyes.preprocess, ids, promptLength: prompt.length };
+      const about = { images, video, imageConfig, preprocess: eyes.preprocess, ids, promptLength: prompt.length };
       return explainText(git, tokenizer, { ...about, prompt: given.prompt, text: said }, { signal });
     });
   }
@@ -108,79 +108,79 @@ export function createImage2Text(
     config: git.config,
     tokenizer,
     imageConfig,
-    caption: (async (pictures: Picture | readonly Picture[], options?: CaptionOptions) => {
+    caption: (async (images: ImageInput | readonly ImageInput[], options?: CaptionOptions) => {
       const given = checkOptions(options);
-      return oneOrMany(pictures, write(asList(pictures), eyes.look, promptIds(tokenizer, given.prompt), given));
+      return oneOrMany(images, write(asList(images), eyes.look, promptIds(tokenizer, given.prompt), given));
     }) as Image2Text['caption'],
     captionVideo: (async (videos: Video | readonly Video[], options?: CaptionOptions) => {
       const given = checkOptions(options);
       return oneOrMany(videos, write(asList(videos), eyes.watch, promptIds(tokenizer, given.prompt), given));
     }) as Image2Text['captionVideo'],
-    answer: (async (picture: Picture, questions: string | readonly string[], options?: AnswerOptions) => {
-      checkOne('picture', picture);
+    answer: (async (image: ImageInput, questions: string | readonly string[], options?: AnswerOptions) => {
+      checkOne('image', image);
       const asked = checkTextOrTexts('question', questions);
-      return oneOrMany(questions, reply(picture, eyes.look, asked, checkOptions(options)));
+      return oneOrMany(questions, reply(image, eyes.look, asked, checkOptions(options)));
     }) as Image2Text['answer'],
     answerVideo: (async (video: Video, questions: string | readonly string[], options?: AnswerOptions) => {
       checkOne('video', video);
       const asked = checkTextOrTexts('question', questions);
       return oneOrMany(questions, reply(video, eyes.watch, asked, checkOptions(options)));
     }) as Image2Text['answerVideo'],
-    async look(picture, options) {
-      checkOne('picture', picture);
+    async look(image, options) {
+      checkOne('image', image);
       const { trace, signal: given } = checkOptions(options, ['signal', 'trace']);
       return lifetime.during(given, async (signal) => {
-        const input = await eyes.look(picture, signal);
-        const seen = holdPicture(git, picture, input, encodeOne(git, input, trace), () => looks.delete(seen));
+        const input = await eyes.look(image, signal);
+        const seen = holdImage(git, image, input, encodeOne(git, input, trace), () => looks.delete(seen));
         looks.add(seen);
         return seen;
       });
     },
-    async classify(picture, labels, options) {
-      checkOne('picture', picture);
+    async classify(image, labels, options) {
+      checkOne('image', image);
       const names = checkTexts('labels', labels);
       const given = checkOptions(options, ['topK', 'method', 'prompt', 'batchSize', 'trace', 'signal']);
-      return over(picture, given, (image, signal) => rankLabels(writer, image, names, { ...given, signal }));
+      return over(image, given, (image, signal) => rankLabels(writer, image, names, { ...given, signal }));
     },
-    async score(picture, texts, options) {
-      checkOne('picture', picture);
+    async score(image, texts, options) {
+      checkOne('image', image);
       const listed = checkTexts('texts', texts);
       const given = checkOptions(options, ['prompt', 'batchSize', 'trace', 'signal']);
-      return over(picture, given, (image, signal) => scoreTexts(writer, image, listed, { ...given, signal }));
+      return over(image, given, (image, signal) => scoreTexts(writer, image, listed, { ...given, signal }));
     },
-    async embed(picture, options) {
-      checkOne('picture', picture);
+    async embed(image, options) {
+      checkOne('image', image);
       const given = checkOptions(options, ['stage', 'pool', 'signal']);
       return lifetime.during(given.signal, async (signal) => {
-        const { pixels } = await eyes.look(picture, signal);
+        const { pixels } = await eyes.look(image, signal);
         return embedPixels(writer, pixels, given);
       });
     },
-    async explain(picture, options) {
-      checkOne('picture', picture);
-      return see(picture, eyes.openPicture, false, checkOptions(options));
+    async explain(image, options) {
+      checkOne('image', image);
+      return see(image, eyes.openImage, false, checkOptions(options));
     },
     async explainVideo(video, options) {
       checkOne('video', video);
       return see(video, eyes.openVideo, true, checkOptions(options));
     },
-    async *stream(picture, options) {
-      checkOne('picture', picture);
+    async *stream(image, options) {
+      checkOne('image', image);
       const given = checkOptions(options);
       yield* lifetime.streaming(given.signal, async function* (signal) {
-        const input = await eyes.look(picture, signal);
+        const input = await eyes.look(image, signal);
         yield* streamText(writer, input, { ...given, signal });
       });
     },
-    async generate(pictures, options) {
+    async generate(images, options) {
       const { inputIds = [tokenizer.clsId], ...rest } = checkOptions(options);
-      const many = asList(pictures);
+      const many = asList(images);
       const prompts = promptsFor(inputIds, many.length);
       const { generation, scope } = splitOptions(rest as CaptionOptions, prompts[0]);
       return lifetime.during(rest.signal, async (signal) => {
         const tasks = [];
-        for (const [n, picture] of many.entries())
-          tasks.push({ ...(await eyes.look(picture, signal)), prompts: [prompts[n]!] });
+        for (const [n, image] of many.entries())
+          tasks.push({ ...(await eyes.look(image, signal)), prompts: [prompts[n]!] });
         const written = await writeSequences(writer, tasks, generation, { ...scope, signal });
         return written.map(([ranked]) => ranked!);
       });
@@ -194,16 +194,16 @@ type See<P> = (item: P, signal: AbortSignal) => Promise<ModelInput>;
 const asList = <P>(items: P | readonly P[]): readonly P[] =>
   Array.isArray(items) ? (items as readonly P[]) : [items as P];
 
-/** One list of ids for each picture. */
+/** One list of ids for each image. */
 function promptsFor(
   ids: readonly number[] | readonly (readonly number[])[],
-  pictures: number,
+  images: number,
 ): readonly (readonly number[])[] {
-  if (!Array.isArray(ids[0])) return Array.from({ length: pictures }, () => ids as readonly number[]);
-  if (ids.length === pictures) return ids as readonly (readonly number[])[];
+  if (!Array.isArray(ids[0])) return Array.from({ length: images }, () => ids as readonly number[]);
+  if (ids.length === images) return ids as readonly (readonly number[])[];
   throw new OptionError({
-    place: 'inputIds',
-    rule: 'row-count',
-    detail: `${ids.length} lists of ids for ${pictures} pictures`,
+    path: 'inputIds',
+    code: 'row-count',
+    detail: `${ids.length} lists of ids for ${images} images`,
   });
 }

@@ -10,7 +10,7 @@ import { concatCaches, disposeCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
 import type { HeldCache } from './seen.js';
 
-/** One picture, or the frames of one video, ready for the model: float32 [1 or F, height, width, 3]. */
+/** One image, or the frames of one video, ready for the model: float32 [1 or F, height, width, 3]. */
 export interface ModelInput {
   readonly pixels: PixelValues;
   /** A video's frames get temporal embeddings and become one sequence. */
@@ -72,7 +72,7 @@ export function encodeOne(git: Git, { pixels, video }: ModelInput, trace?: Trace
   }
 }
 
-/** Most image tokens of one picture: attention grows with their square (1,024 px with patches of 16). */
+/** Most image tokens of one image: attention grows with their square (1,024 px with patches of 16). */
 const MAX_IMAGE_TOKENS = 4097;
 
 /**
@@ -84,7 +84,7 @@ export function checkSize({ shape: [, height, width] }: PixelValues, { vision }:
   const tokens = 1 + Math.floor(height / vision.patchSize) * Math.floor(width / vision.patchSize);
   if (tokens > 1 && tokens <= MAX_IMAGE_TOKENS) return;
   const detail = `${width} by ${height} pixels make ${tokens - 1} patches of ${vision.patchSize}; 1 to ${MAX_IMAGE_TOKENS - 1} are possible`;
-  throw new ImageError({ rule: 'input-size', detail });
+  throw new ImageError({ code: 'input-size', detail });
 }
 
 /** Runs of consecutive inputs that can share a batch: same size and kind, at most `batchSize`. */

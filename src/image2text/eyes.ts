@@ -5,36 +5,36 @@ import type { RawImage } from '../image/raw-image.js';
 import type { Git } from '../model/git.js';
 import type { ModelInput } from './encode.js';
 import { checkSize } from './encode.js';
-import type { OpenPicture, Picture, PictureOptions } from './pictures.js';
-import { fetchPicture, toRawImage } from './pictures.js';
+import type { ImageInput, ImageOptions, OpenImage } from './images.js';
+import { fetchImage, toRawImage } from './images.js';
 import { isSeen, seenInput } from './seen.js';
 import type { OpenVideo, Video } from './videos.js';
 import { toFrames } from './videos.js';
 
 /** How a model sees. */
-export interface SightOptions extends Omit<PictureOptions, 'signal'>, PreprocessOptions {
+export interface SightOptions extends Omit<ImageOptions, 'signal'>, PreprocessOptions {
   /** Opens paths and URLs; Node's door gives its own. Default: `fetch`. */
-  readonly openPicture?: OpenPicture | undefined;
+  readonly openImage?: OpenImage | undefined;
   /** Opens folders and files as videos; Node's door gives its own. Default: none, videos are animated GIFs or frames. */
   readonly openVideo?: OpenVideo | undefined;
 }
 
-/** From what a caller calls a picture or a video to what the model takes. */
+/** From what a caller calls an image or a video to what the model takes. */
 export interface Eyes {
   readonly preprocess: PreprocessOptions;
-  /** The picture itself, as RGB. */
-  openPicture(picture: Picture, signal: AbortSignal): Promise<RawImage[]>;
+  /** The image itself, as RGB. */
+  openImage(image: ImageInput, signal: AbortSignal): Promise<RawImage[]>;
   /** The frames that the model looks at, as RGB. */
   openVideo(video: Video, signal: AbortSignal): Promise<RawImage[]>;
   /** Preprocessed for the model, and checked to fit it. */
   toInput(images: readonly RawImage[], video: boolean): ModelInput;
-  look(picture: Picture, signal: AbortSignal): Promise<ModelInput>;
+  look(image: ImageInput, signal: AbortSignal): Promise<ModelInput>;
   watch(video: Video, signal: AbortSignal): Promise<ModelInput>;
 }
 
 export function openEyes(git: Git, imageConfig: ImageConfig, sight: SightOptions): Eyes {
   const { config } = git;
-  const { openPicture: picture = fetchPicture, openVideo: video, route, keepRatio, ...decoding } = sight;
+  const { openImage: image = fetchImage, openVideo: video, route, keepRatio, ...decoding } = sight;
   const options: PreprocessOptions = {
     ...(route === undefined ? {} : { route }),
     ...(keepRatio === undefined ? {} : { keepRatio }),
@@ -47,11 +47,11 @@ export function openEyes(git: Git, imageConfig: ImageConfig, sight: SightOptions
   const eyes: Eyes = {
     preprocess: options,
     toInput,
-    openPicture: async (item, signal) => [await toRawImage(item, picture, { ...decoding, signal })],
+    openImage: async (item, signal) => [await toRawImage(item, image, { ...decoding, signal })],
     openVideo: (item, signal) =>
-      toFrames(item, config.numImageWithEmbedding, { picture, video }, { ...decoding, signal }),
+      toFrames(item, config.numImageWithEmbedding, { image, video }, { ...decoding, signal }),
     look: async (item, signal) =>
-      isSeen(item) ? seenInput(item, git) : toInput(await eyes.openPicture(item, signal), false),
+      isSeen(item) ? seenInput(item, git) : toInput(await eyes.openImage(item, signal), false),
     watch: async (item, signal) => toInput(await eyes.openVideo(item, signal), true),
   };
   return eyes;

@@ -32,7 +32,7 @@ export function startLifetime(free: () => void): Lifetime {
   const enter = (signal: AbortSignal | undefined): AbortSignal => {
     if (ending.signal.aborted) throw ending.signal.reason;
     if (signal !== undefined && !(signal instanceof AbortSignal)) {
-      throw new OptionError({ place: 'signal', rule: 'wrong-type', detail: 'expected an AbortSignal' });
+      throw new OptionError({ path: 'signal', code: 'wrong-type', detail: 'expected an AbortSignal' });
     }
     signal?.throwIfAborted();
     calls++;
@@ -64,7 +64,7 @@ export function startLifetime(free: () => void): Lifetime {
     },
     end() {
       if (!ending.signal.aborted)
-        ending.abort(new DisposedError({ rule: 'model-disposed', detail: 'this model was disposed' }));
+        ending.abort(new DisposedError({ code: 'model-disposed', detail: 'this model was disposed' }));
       freeWhenIdle();
     },
   };

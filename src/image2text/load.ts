@@ -57,8 +57,8 @@ export async function prepareBackend(options: Pick<LoadOptions, 'backend' | 'wei
 
 /** For callers without types: what is wrong is said before anything is read. */
 function checkSource(files: unknown, options: unknown): void {
-  const fail = (place: string, detail: string): never => {
-    throw new OptionError({ place, rule: 'wrong-type', detail });
+  const fail = (path: string, detail: string): never => {
+    throw new OptionError({ path, code: 'wrong-type', detail });
   };
   if (typeof (files as Partial<ModelFiles> | undefined | null)?.open !== 'function')
     fail('model', 'expected the files of a checkpoint');
@@ -74,7 +74,7 @@ function checkBackend(): void {
   if (Object.keys(engine().registryFactory).length > 0) return;
   const detail =
     "no tfjs backend is registered: import '@tensorflow/tfjs-backend-wasm' (or another one) first, or call startBackend of generative-image2text/node";
-  throw new BackendError({ rule: 'no-backend', detail });
+  throw new BackendError({ code: 'no-backend', detail });
 }
 
 async function useBackend(name: string): Promise<void> {
@@ -83,5 +83,5 @@ async function useBackend(name: string): Promise<void> {
   const detail = Object.hasOwn(engine().registryFactory, name)
     ? 'it does not start; tfjs has said why on the console'
     : 'it is not registered; import its package first (simd: call registerSimdBackend)';
-  throw new BackendError({ place: name, rule: 'backend-failed', detail, cause: started });
+  throw new BackendError({ path: name, code: 'backend-failed', detail, cause: started });
 }

@@ -15,7 +15,7 @@ import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, TextScore } 
 /** Most rows that scoring keeps in the cache at once. */
 const SCORE_ROWS = 64;
 
-/** Log-likelihood of each text behind the prompt, over one picture; common beginnings are computed once. */
+/** Log-likelihood of each text behind the prompt, over one image; common beginnings are computed once. */
 export async function scoreTexts(
   { git, tokenizer }: Writer,
   image: ImageCache,
@@ -37,7 +37,7 @@ export async function scoreTexts(
   }));
 }
 
-/** Ranks class names over one picture. */
+/** Ranks class names over one image. */
 export async function rankLabels(
   writer: Writer,
   image: ImageCache,
@@ -47,7 +47,7 @@ export async function rankLabels(
   const { git, tokenizer } = writer;
   checkChoice('method', options.method, ['exact', 'greedy']);
   if (labels.length === 0)
-    throw new OptionError({ place: 'labels', rule: 'empty', detail: 'give at least one class name' });
+    throw new OptionError({ path: 'labels', code: 'empty', detail: 'give at least one class name' });
   const names = labels.map((label) => wordIds(writer, label, 'labels'));
   const prompt = promptIds(tokenizer, options.prompt);
   const open = sessionOver(git, image, [0], options.trace);
@@ -67,13 +67,13 @@ export async function rankLabels(
   return ranked.map(({ name, probability, logProb }) => ({ label: labels[name]!, probability, logProb }));
 }
 
-function wordIds({ tokenizer }: Writer, text: string, place: string): number[] {
+function wordIds({ tokenizer }: Writer, text: string, path: string): number[] {
   const ids = tokenizer.encode(text, { addSpecialTokens: false });
   if (ids.length > 0) return ids;
-  throw new OptionError({ place, rule: 'empty', detail: `${JSON.stringify(text)} has no words` });
+  throw new OptionError({ path, code: 'empty', detail: `${JSON.stringify(text)} has no words` });
 }
 
-/** Features of one picture. */
+/** Features of one image. */
 export async function embedPixels({ git }: Writer, pixels: PixelValues, options: EmbedOptions): Promise<Embedding> {
   checkChoice('stage', options.stage, ['vision', 'projected']);
   checkChoice('pool', options.pool, ['class', 'mean', 'none']);

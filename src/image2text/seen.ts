@@ -3,16 +3,16 @@ import type { Git } from '../model/git.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import { disposeCache } from '../model/kv-cache.js';
 import type { ModelInput } from './encode.js';
-import type { Picture } from './pictures.js';
+import type { ImageInput } from './images.js';
 
 /**
- * A picture that a model has looked at already, from `model.look`: give it to `caption`, `answer`, `stream`, `classify` or `score` in place of the
- * picture, any number of times, and nothing is encoded again. It keeps the picture's part of the cache (7 MB for git-base at 224 px) until
+ * An image that a model has looked at already, from `model.look`: give it to `caption`, `answer`, `stream`, `classify` or `score` in place of the
+ * image, any number of times, and nothing is encoded again. It keeps the image's part of the cache (7 MB for git-base at 224 px) until
  * `dispose()`, which waits for calls in flight, or until its model is disposed.
  */
-export interface SeenPicture {
+export interface EncodedImage {
   /** What was looked at. */
-  readonly seen: Picture;
+  readonly seen: ImageInput;
   dispose(): void;
 }
 
@@ -29,16 +29,16 @@ interface Held {
   readonly ended: () => boolean;
 }
 
-const held = new WeakMap<SeenPicture, Held>();
+const held = new WeakMap<EncodedImage, Held>();
 
 /** Keeps `image`, the cache of `input`; owns it from here on. `onEnd` hears of its disposal. */
-export function holdPicture(
+export function holdImage(
   git: Git,
-  picture: Picture,
+  source: ImageInput,
   input: ModelInput,
   image: ImageCache,
   onEnd: () => void,
-): SeenPicture {
+): EncodedImage {
   let users = 0;
   let ended = false;
   let freed = false;
@@ -58,8 +58,8 @@ export function holdPicture(
       freeWhenIdle();
     },
   };
-  const seen: SeenPicture = {
-    seen: picture,
+  const seen: EncodedImage = {
+    seen: source,
     dispose() {
       if (ended) return;
       ended = true;
@@ -71,21 +71,20 @@ export function holdPicture(
   return seen;
 }
 
-const disposedError = () =>
-  new DisposedError({ rule: 'picture-disposed', detail: 'this looked-at picture was disposed' });
+const disposedError = () => new DisposedError({ code: 'image-disposed', detail: 'this encoded image was disposed' });
 
-export const isSeen = (picture: unknown): picture is SeenPicture =>
-  typeof picture === 'object' && picture !== null && held.has(picture as SeenPicture);
+export const isSeen = (image: unknown): image is EncodedImage =>
+  typeof image === 'object' && image !== null && held.has(image as EncodedImage);
 
 /**
  * The input that was looked at, with its cache.
  *
  * @throws DisposedError after `dispose()`; OptionError for another model's.
  */
-export function seenInput(picture: SeenPicture, git: Git): ModelInput {
-  const found = held.get(picture)!;
+export function seenInput(image: EncodedImage, git: Git): ModelInput {
+  const found = held.get(image)!;
   if (found.ended()) throw disposedError();
   if (found.git !== git)
-    throw new OptionError({ place: 'picture', rule: 'other-model', detail: 'another model looked at this picture' });
+    throw new OptionError({ path: 'image', code: 'other-model', detail: 'another model encoded this image' });
   return found.input;
 }

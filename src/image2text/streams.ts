@@ -9,7 +9,7 @@ import { encodeOne } from './encode.js';
 import type { CaptionStreamOptions } from './types.js';
 
 /**
- * Text as it is written, over one picture: pieces whose concatenation is the caption. Leaving the loop early stops the model.
+ * Text as it is written, over one image: pieces whose concatenation is the caption. Leaving the loop early stops the model.
  */
 export async function* streamText(
   { git, tokenizer }: Writer,
@@ -18,7 +18,7 @@ export async function* streamText(
 ): AsyncGenerator<string, void, void> {
   const { prompt, question, trace, ...rest } = options;
   if (prompt !== undefined && question !== undefined) {
-    throw new OptionError({ place: 'question', rule: 'conflict', detail: 'give a prompt or a question, not both' });
+    throw new OptionError({ path: 'question', code: 'conflict', detail: 'give a prompt or a question, not both' });
   }
   const ids = question === undefined ? promptIds(tokenizer, prompt) : questionIds(tokenizer, question);
   const detokenizer = tokenizer.detokenizer({ skipSpecialTokens: true });

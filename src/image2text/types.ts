@@ -33,9 +33,9 @@ export interface Answer extends Caption {
   readonly question: string;
 }
 
-/** What every call that looks at pictures accepts. */
+/** What every call that looks at images accepts. */
 export interface LookOptions {
-  /** How many rows (pictures, questions) are decoded together. Results do not depend on it. Default 8. */
+  /** How many rows (images, questions) are decoded together. Results do not depend on it. Default 8. */
   readonly batchSize?: number;
   /** Hears every named intermediate of the model (docs/architecture.md lists the names). */
   readonly trace?: Trace;
@@ -116,7 +116,7 @@ export interface EmbedOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Features of a picture: float32 [D], or [I, D] with pool `none`. */
+/** Features of an image: float32 [D], or [I, D] with pool `none`. */
 export interface Embedding {
   readonly data: Float32Array;
   readonly shape: readonly number[];

@@ -8,9 +8,9 @@ export interface KeyValue {
   readonly value: Tensor4D;
 }
 
-/** What a query may attend to: columns of the picture, shared by consecutive rows, and columns of the row's own text. */
+/** What a query may attend to: columns of the image, shared by consecutive rows, and columns of the row's own text. */
 export interface AttentionColumns {
-  /** [N, H, I, K]; with R query rows, row r looks at picture floor(r·N/R). Every row sees all of it. */
+  /** [N, H, I, K]; with R query rows, row r looks at image floor(r·N/R). Every row sees all of it. */
   readonly image?: KeyValue | undefined;
   /** [R, H, S, K] */
   readonly text?: KeyValue | undefined;
@@ -34,10 +34,10 @@ export function mergeHeads(x: Tensor4D): Tensor3D {
 }
 
 /**
- * softmax(q·kᵀ/√K + mask)·v over picture and text columns together (Vaswani et al., arXiv 1706.03762), heads merged.
- * q: float32 [R, H, T, K] → [R, T, D]. The picture's keys and values are not copied for the rows that share them.
+ * softmax(q·kᵀ/√K + mask)·v over image and text columns together (Vaswani et al., arXiv 1706.03762), heads merged.
+ * q: float32 [R, H, T, K] → [R, T, D]. The image's keys and values are not copied for the rows that share them.
  *
- * @param probabilities receives the attention weights, [R, H, T, I + S], picture columns first; asking for them takes the composed path.
+ * @param probabilities receives the attention weights, [R, H, T, I + S], image columns first; asking for them takes the composed path.
  */
 export function attend(q: Tensor4D, columns: AttentionColumns, probabilities?: (p: Tensor4D) => void): Tensor3D {
   const { image, text, textMask } = columns;
@@ -84,19 +84,19 @@ function addMask(scores: Tensor4D, mask?: Tensor): Tensor4D {
   return add(scores, mask.rank === 3 ? expandDims(mask, 1) : mask); // [R, 1, T, S] or [T, S]
 }
 
-/** Rows that share a picture become further queries of it: [R, H, T, X] → [N, H, (R/N)·T, X]. */
-function foldRows(x: Tensor4D, pictures: number): Tensor4D {
+/** Rows that share an image become further queries of it: [R, H, T, X] → [N, H, (R/N)·T, X]. */
+function foldRows(x: Tensor4D, images: number): Tensor4D {
   const [rows, heads, tokens, last] = x.shape;
-  if (rows === pictures) return x;
-  const apart = reshape(x, [pictures, rows / pictures, heads, tokens, last]);
-  return reshape(transpose(apart, [0, 2, 1, 3, 4]), [pictures, heads, (rows / pictures) * tokens, last]);
+  if (rows === images) return x;
+  const apart = reshape(x, [images, rows / images, heads, tokens, last]);
+  return reshape(transpose(apart, [0, 2, 1, 3, 4]), [images, heads, (rows / images) * tokens, last]);
 }
 
 /** The inverse of `foldRows`: [N, H, (R/N)·T, X] → [R, H, T, X]. */
 function unfoldRows(x: Tensor4D, rows: number): Tensor4D {
-  const [pictures, heads, queries, last] = x.shape;
-  if (rows === pictures) return x;
-  const tokens = (queries * pictures) / rows;
-  const apart = reshape(x, [pictures, heads, rows / pictures, tokens, last]);
+  const [images, heads, queries, last] = x.shape;
+  if (rows === images) return x;
+  const tokens = (queries * images) / rows;
+  const apart = reshape(x, [images, heads, rows / images, tokens, last]);
   return reshape(transpose(apart, [0, 2, 1, 3, 4]), [rows, heads, tokens, last]);
 }

@@ -11,7 +11,7 @@ export const patchEmbeddingSpec = (features: number, patch: number) => ({
 export type PatchEmbedding = ParamsOf<ReturnType<typeof patchEmbeddingSpec>>;
 
 /**
- * Cuts the picture into P × P patches, row by row, and projects each: float32 [B, height, width, 3] → [B, rows·columns, D].
+ * Cuts the image into P × P patches, row by row, and projects each: float32 [B, height, width, 3] → [B, rows·columns, D].
  * Patches do not overlap, so the convolution is one matrix product. Pixels right and below the last whole patch are not seen, as in a convolution.
  */
 export function patchEmbedding(p: PatchEmbedding, pixels: Tensor4D): Tensor3D {

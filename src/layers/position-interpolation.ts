@@ -2,7 +2,7 @@ import type { Tensor2D } from '@tensorflow/tfjs-core';
 import { concat, matMul, slice, tensor2d, tidy } from '@tensorflow/tfjs-core';
 
 /**
- * A position table for another picture size: the class row is kept, the square grid is resized bicubically
+ * A position table for another image size: the class row is kept, the square grid is resized bicubically
  * (a = -0.75, half-pixel centres, no antialiasing, borders clamped: torch's `interpolate` as CLIP and GIT use it).
  * table: float32 [1 + g·g, D] → [1 + rows·columns, D].
  *

@@ -9,7 +9,7 @@ export interface VisionConfig {
   readonly intermediateSize: number;
   readonly numHiddenLayers: number;
   readonly numAttentionHeads: number;
-  /** Side of the square picture the model was trained on, pixels. */
+  /** Side of the square image the model was trained on, pixels. */
   readonly imageSize: number;
   /** Side of a patch, pixels. */
   readonly patchSize: number;
@@ -17,7 +17,7 @@ export interface VisionConfig {
   readonly layerNormEps: number;
   /** Patches along a side. */
   readonly grid: number;
-  /** Class token + patches of a picture of the trained size: I. */
+  /** Class token + patches of an image of the trained size: I. */
   readonly imageTokens: number;
 }
 
@@ -37,7 +37,7 @@ export interface GitConfig {
   readonly bosTokenId: number;
   readonly eosTokenId: number;
   readonly padTokenId: number;
-  /** Frames with a temporal embedding; 0 for a model of single pictures. */
+  /** Frames with a temporal embedding; 0 for a model of single images. */
   readonly numImageWithEmbedding: number;
   readonly vision: VisionConfig;
 }
@@ -95,12 +95,12 @@ export function parseGitConfig(json: unknown, file = 'config.json'): GitConfig {
   checkHeads(v.hidden_size, v.num_attention_heads, 'vision_config.', file);
   if (v.patch_size > v.image_size) {
     const detail = `${v.patch_size} is larger than image_size ${v.image_size}`;
-    throw new ConfigError({ file, place: 'vision_config.patch_size', rule: 'patch-larger-than-image', detail });
+    throw new ConfigError({ file, path: 'vision_config.patch_size', code: 'patch-larger-than-image', detail });
   }
   for (const key of ['bos_token_id', 'eos_token_id', 'pad_token_id'] as const) {
     if (raw[key] >= 0 && raw[key] < raw.vocab_size) continue;
     const detail = `${raw[key]} is outside the vocabulary of ${raw.vocab_size}`;
-    throw new ConfigError({ file, place: key, rule: 'token-outside-vocabulary', detail });
+    throw new ConfigError({ file, path: key, code: 'token-outside-vocabulary', detail });
   }
   const grid = Math.floor(v.image_size / v.patch_size);
   return Object.freeze({
@@ -135,7 +135,7 @@ export function parseGitConfig(json: unknown, file = 'config.json'): GitConfig {
 function checkHeads(hidden: number, heads: number, prefix: string, file: string): void {
   if (hidden % heads === 0) return;
   const detail = `${heads} does not divide ${prefix}hidden_size ${hidden}`;
-  throw new ConfigError({ file, place: `${prefix}num_attention_heads`, rule: 'heads-not-divisor', detail });
+  throw new ConfigError({ file, path: `${prefix}num_attention_heads`, code: 'heads-not-divisor', detail });
 }
 
 /** What zod says about the first broken rule, with the value that was found. */
@@ -146,8 +146,8 @@ function schemaError(issue: z.core.$ZodIssue | undefined, json: unknown, file: s
     found === undefined ? 'nothing' : typeof found === 'string' ? quote(found) : JSON.stringify(found)?.slice(0, 60);
   return new ConfigError({
     file,
-    place: path.length === 0 ? undefined : path.join('.'),
-    rule: path.length === 0 ? 'not-an-object' : `bad-${issue?.code ?? 'value'}`.replaceAll('_', '-'),
+    path: path.length === 0 ? undefined : path.join('.'),
+    code: path.length === 0 ? 'not-an-object' : `bad-${issue?.code ?? 'value'}`.replaceAll('_', '-'),
     detail: `${issue === undefined ? 'is wrong' : expectation(issue)}, found ${shown}`,
   });
 }

@@ -11,29 +11,33 @@ import { disposeCache, gatherCache, imageCacheShape, textLength } from './kv-cac
 import { nextTask } from './next-task.js';
 import type { Trace } from './trace.js';
 
-/** What one row is: which picture it looks at, and which of its cache columns hold real tokens (1) or padding (0). */
+/** What one row is: which image it looks at, and which of its cache columns hold real tokens (1) or padding (0). */
 interface Row {
-  readonly picture: number;
+  readonly image: number;
   readonly columns: readonly number[];
   readonly length: number;
 }
 
 /**
- * A decoding session over pictures that are already in the cache: one empty row per picture at first. It borrows `image`
+ * A decoding session over images that are already in the cache: one empty row per image at first. It borrows `image`
  * (never disposes it) and owns what it makes; `dispose()` is due whatever happens. One step at a time.
  *
  * @param trace hears the decoder's intermediates of every step.
  * @throws OptionError for an id outside the vocabulary or a row longer than `maxLength`; DisposedError after `dispose()`.
  */
 export function startSession(git: Git, image: ImageCache, trace?: Trace): DecoderSession {
-  const { pictures } = imageCacheShape(image);
-  let rows: readonly Row[] = Array.from({ length: pictures }, (_, picture) => ({ picture, columns: [], length: 0 }));
+  const { images } = imageCacheShape(image);
+  let rows: readonly Row[] = Array.from({ length: images }, (_, imageIndex) => ({
+    image: imageIndex,
+    columns: [],
+    length: 0,
+  }));
   let text: TextCache = [];
-  let view = viewOf(image, rows); // the picture part in the order of the rows, shared where rows are beams of a picture
+  let view = viewOf(image, rows); // the image part in the order of the rows, shared where rows are beams of an image
   let disposed = false;
 
   const guard = (): void => {
-    if (disposed) throw new DisposedError({ rule: 'session-disposed', detail: 'this decoding session was disposed' });
+    if (disposed) throw new DisposedError({ code: 'session-disposed', detail: 'this decoding session was disposed' });
   };
 
   return {
@@ -72,7 +76,7 @@ export function startSession(git: Git, image: ImageCache, trace?: Trace): Decode
       guard();
       const odd = order.find((row) => rows[row] === undefined);
       if (order.length === 0 || odd !== undefined) {
-        throw new OptionError({ place: 'rows', rule: 'no-such-row', detail: `row ${odd} of ${rows.length} rows` });
+        throw new OptionError({ path: 'rows', code: 'no-such-row', detail: `row ${odd} of ${rows.length} rows` });
       }
       if (order.length === rows.length && order.every((row, r) => row === r)) return;
       rows = order.map((row) => rows[row]!);
@@ -107,7 +111,7 @@ async function readBack(x: Tensor3D): Promise<Float32Array> {
 /** Row `row` with `added` real tokens in `width` new columns. */
 function appended(row: Row, added: number, width: number): Row {
   const fresh = Array.from({ length: width }, (_, t) => (t < added ? 1 : 0));
-  return { picture: row.picture, columns: [...row.columns, ...fresh], length: row.length + added };
+  return { image: row.image, columns: [...row.columns, ...fresh], length: row.length + added };
 }
 
 /** Hidden states of each row's last real token: [R, T, D] → [R, 1, D]. */
@@ -124,7 +128,7 @@ function lastTokens(hidden: Tensor3D, ids: readonly (readonly number[])[]): Tens
   });
 }
 
-/** The picture part of the cache as the rows need it. */
+/** The image part of the cache as the rows need it. */
 interface ImageView {
   readonly image: ImageCache;
   readonly key: string;
@@ -132,27 +136,28 @@ interface ImageView {
 }
 
 /**
- * Attention shares a picture among consecutive rows if every picture has the same number of them; then only the order of the
- * pictures matters, and nothing is copied while it is the cache's own. Otherwise each row gets its own copy.
+ * Attention shares an image among consecutive rows if every image has the same number of them; then only the order of the
+ * images matters, and nothing is copied while it is the cache's own. Otherwise each row gets its own copy.
  */
 function viewOf(image: ImageCache, rows: readonly Row[], current?: ImageView): ImageView {
-  const order = rows.map((row) => row.picture);
-  const distinct = order.filter((picture, r) => r === 0 || picture !== order[r - 1]);
+  const order = rows.map((row) => row.image);
+  const distinct = order.filter((imageIndex, r) => r === 0 || imageIndex !== order[r - 1]);
   const share = order.length / distinct.length;
-  const even = Number.isInteger(share) && order.every((picture, r) => picture === distinct[Math.floor(r / share)]);
-  const pictures = even ? distinct : order;
-  const key = pictures.join();
+  const even =
+    Number.isInteger(share) && order.every((imageIndex, r) => imageIndex === distinct[Math.floor(r / share)]);
+  const images = even ? distinct : order;
+  const key = images.join();
   if (current?.key === key) return current;
-  const { pictures: all } = imageCacheShape(image);
-  if (pictures.length === all && pictures.every((picture, n) => picture === n))
+  const { images: all } = imageCacheShape(image);
+  if (images.length === all && images.every((imageIndex, n) => imageIndex === n))
     return { image, key, dispose: () => {} };
-  const copy = gatherCache(image, pictures);
+  const copy = gatherCache(image, images);
   return { image: copy, key, dispose: () => disposeCache(copy) };
 }
 
 function checkIds(git: Git, rows: readonly Row[], ids: readonly (readonly number[])[]): void {
-  const fail = (rule: string, detail: string): never => {
-    throw new OptionError({ place: 'ids', rule, detail });
+  const fail = (code: string, detail: string): never => {
+    throw new OptionError({ path: 'ids', code, detail });
   };
   if (ids.length !== rows.length) fail('row-count', `${ids.length} lists of ids for ${rows.length} rows`);
   ids.forEach((row, r) => {

@@ -12,7 +12,7 @@ import { attendedColumns, decodeTokens, textDecoderSpec, textEmbeddings, textEmb
 import type { Trace } from './trace.js';
 import { encodeVision, frameOf, visionEncoderSpec } from './vision-encoder.js';
 
-// GIT (Wang et al., arXiv 2205.14100). The picture's tokens attend to each other and never to the text, so the picture is
+// GIT (Wang et al., arXiv 2205.14100). The image's tokens attend to each other and never to the text, so the image is
 // encoded once, all decoder layers included, and text grows from that cache; see docs/architecture.md.
 
 const visualProjectionSpec = (c: GitConfig) =>
@@ -72,8 +72,8 @@ export function projectFeatures(git: Git, features: Tensor3D, trace?: Trace): Te
 }
 
 /**
- * Phase one, once per picture: projected features through the decoder, every image token seeing every other, up to the last layer's keys
- * and values (with a trace, to its end). features: [N, I, Dv] → the picture's part of the cache. Trace names: `visual_projection`, `image.decoder.layer.N`, `image.decoder.attention.N`.
+ * Phase one, once per image: projected features through the decoder, every image token seeing every other, up to the last layer's keys
+ * and values (with a trace, to its end). features: [N, I, Dv] → the image's part of the cache. Trace names: `visual_projection`, `image.decoder.layer.N`, `image.decoder.attention.N`.
  */
 export function prefillImage(git: Git, features: Tensor3D, trace?: Trace): ImageCache {
   return tidyTree(() => {
@@ -84,7 +84,7 @@ export function prefillImage(git: Git, features: Tensor3D, trace?: Trace): Image
   });
 }
 
-/** Pictures to cache. pixels: float32 [N, height, width, 3], or [N, F, height, width, 3] for videos. */
+/** Images to cache. pixels: float32 [N, height, width, 3], or [N, F, height, width, 3] for videos. */
 export function encodeImage(git: Git, pixels: Tensor4D | Tensor5D, trace?: Trace): ImageCache {
   return tidyTree(() => {
     const features =
@@ -105,7 +105,7 @@ export interface TextInput {
 
 /**
  * Phase two: T new tokens of R rows on top of what they already see. Returns hidden states [R, T, D] and the longer text cache;
- * the caches given are left alone. `image` undefined: no picture at all, a plain causal decoder.
+ * the caches given are left alone. `image` undefined: no image at all, a plain causal decoder.
  * Trace names: `text.embeddings`, `decoder.layer.N`, `decoder.attention.N`.
  */
 export function decodeText(

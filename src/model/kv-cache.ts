@@ -3,15 +3,15 @@ import { concat, dispose, gather, tensor1d } from '@tensorflow/tfjs-core';
 import type { KeyValue } from '../layers/attention.js';
 import { tidyTree } from '../layers/tidy-tree.js';
 
-/** Keys and values of N pictures, a pair per decoder layer, each [N, H, I, K]. A value: nobody writes into one. */
+/** Keys and values of N images, a pair per decoder layer, each [N, H, I, K]. A value: nobody writes into one. */
 export type ImageCache = readonly KeyValue[];
 
 /** Keys and values of the text so far, a pair per decoder layer, each [R, H, S, K]; empty before the first token. */
 export type TextCache = readonly KeyValue[];
 
-/** How many pictures, and how many tokens each. */
-export const imageCacheShape = (cache: ImageCache): { readonly pictures: number; readonly tokens: number } => ({
-  pictures: cache[0]?.key.shape[0] ?? 0,
+/** How many images, and how many tokens each. */
+export const imageCacheShape = (cache: ImageCache): { readonly images: number; readonly tokens: number } => ({
+  images: cache[0]?.key.shape[0] ?? 0,
   tokens: cache[0]?.key.shape[2] ?? 0,
 });
 
@@ -39,7 +39,7 @@ export function disposeCache(cache: readonly KeyValue[]): void {
   for (const { key, value } of cache) dispose([key, value]);
 }
 
-/** Pictures of several caches in one, in order; new tensors. All must have the same number of tokens. */
+/** Images of several caches in one, in order; new tensors. All must have the same number of tokens. */
 export function concatCaches(caches: readonly ImageCache[]): ImageCache {
   return tidyTree(() =>
     (caches[0] ?? []).map((_, layer) => ({

@@ -63,10 +63,10 @@ export async function openGit(files: ModelFiles): Promise<OpenedGit> {
   return { ...opened, config: stated, json: given };
 }
 
-const isNoWeights = (error: unknown): boolean => error instanceof WeightError && error.rule === 'no-weights';
+const isNoWeights = (error: unknown): boolean => error instanceof WeightError && error.code === 'no-weights';
 
 const missingConfig = ({ label }: ModelFiles): ConfigError =>
-  new ConfigError({ file: label, place: 'config.json', rule: 'missing-file', detail: 'there is none in this folder' });
+  new ConfigError({ file: label, path: 'config.json', code: 'missing-file', detail: 'there is none in this folder' });
 
 /** The parameters of `config` from stored tensors, in either spelling of the temporal keys, with or without a tied output. */
 export function loadGitParams(
@@ -90,7 +90,7 @@ async function readConfig(files: ModelFiles): Promise<unknown> {
   if (source.size > MAX_CONFIG_BYTES) {
     throw new ConfigError({
       file: 'config.json',
-      rule: 'too-large',
+      code: 'too-large',
       detail: `${source.size} bytes, at most ${MAX_CONFIG_BYTES}`,
     });
   }

@@ -2,9 +2,9 @@ import type { CaseKind } from './case-kind.js';
 import { checkpointCases } from './checkpoint-cases.js';
 import { fullSizeCases } from './full-size-cases.js';
 import { generationCases } from './generation-cases.js';
+import { imageCases } from './image-cases.js';
 import { modelCases } from './model-cases.js';
 import { originalBeamCases } from './original-beam-cases.js';
-import { pictureCases } from './picture-cases.js';
 import { normalizeCases, resizeCases } from './resize-cases.js';
 import { routeCases } from './route-cases.js';
 import { samplingCases } from './sampling-cases.js';
@@ -18,7 +18,7 @@ export const CASE_KINDS: readonly CaseKind[] = [
   generationCases,
   originalBeamCases,
   samplingCases,
-  pictureCases,
+  imageCases,
   resizeCases,
   normalizeCases,
   routeCases,

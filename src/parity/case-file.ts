@@ -18,7 +18,7 @@ const factsSchema = z.object({
   /** Tolerance by tensor, or one for all. */
   suggested_atol: z.optional(numbersByName),
   atol: z.optional(z.number()),
-  /** Another tensor file of the folder that holds the pictures. */
+  /** Another tensor file of the folder that holds the images. */
   pixel_values_from: z.optional(z.string()),
 });
 export type CaseFacts = z.infer<typeof factsSchema>;
@@ -78,8 +78,8 @@ export function checkLayout<T extends z.core.$ZodType>(json: unknown, file: stri
   const parsed = z.safeParse(schema, json);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  const place = issue === undefined || issue.path.length === 0 ? undefined : issue.path.join('.');
-  throw new ConfigError({ file, place, rule: 'case-layout', detail: issue?.message ?? 'is wrong' });
+  const path = issue === undefined || issue.path.length === 0 ? undefined : issue.path.join('.');
+  throw new ConfigError({ file, path, code: 'case-layout', detail: issue?.message ?? 'is wrong' });
 }
 
 /** The tensor `name` of a case, or a ConfigError that it is missing. */
@@ -88,8 +88,8 @@ export function needTensor(file: CaseFile, name: string): HostTensor {
   if (tensor !== undefined) return tensor;
   throw new ConfigError({
     file: `${file.name}.safetensors`,
-    place: name,
-    rule: 'case-layout',
+    path: name,
+    code: 'case-layout',
     detail: 'this tensor is missing',
   });
 }

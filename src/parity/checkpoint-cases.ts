@@ -47,6 +47,6 @@ function containerCase(folder: Folder, entry: Entry, atol: number): ParityCase {
 async function otherFormat(path: string, error: unknown): Promise<string> {
   const files = await readdir(path).catch(() => []);
   const holdsOthers = files.some((file) => !file.endsWith('.json'));
-  if (holdsOthers && error instanceof Image2TextError && error.rule === 'no-weights') return error.message;
+  if (holdsOthers && error instanceof Image2TextError && error.code === 'no-weights') return error.message;
   throw error;
 }

@@ -24,14 +24,14 @@ export async function* walkFolders(directory: string): AsyncGenerator<Folder> {
   const found = await stat(root).catch(() => undefined);
   if (found?.isDirectory() !== true) {
     const detail = found === undefined ? 'there is no such folder' : 'this is not a folder';
-    throw new OptionError({ file: directory, rule: 'not-a-folder', detail });
+    throw new OptionError({ file: directory, code: 'not-a-folder', detail });
   }
   yield* walk(root, '', basename(root), 0);
 }
 
 async function* walk(path: string, below: string, root: string, depth: number): AsyncGenerator<Folder> {
   const entries = await readdir(path, { withFileTypes: true }).catch((cause: Error) => {
-    throw new OptionError({ file: path, rule: 'unreadable-folder', detail: cause.message, cause });
+    throw new OptionError({ file: path, code: 'unreadable-folder', detail: cause.message, cause });
   });
   const names = (wanted: boolean) =>
     entries

@@ -50,7 +50,7 @@ function stageRow(
   return compareTensor(caseName, name, ours, file);
 }
 
-/** transformers 4.40 takes the configured number of image tokens off the cache, whatever the picture's size or number of frames. */
+/** transformers 4.40 takes the configured number of image tokens off the cache, whatever the image's size or number of frames. */
 function isCutByReference(name: string, input: ForwardInput, file: CaseFile, git: Git): boolean {
   if (input.pixels === undefined) return false;
   const { vision, numImageWithEmbedding } = git.config;

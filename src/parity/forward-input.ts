@@ -38,30 +38,30 @@ export function readForwardInput(file: CaseFile, config: GitConfig): ForwardInpu
     positions: position && readIds(position, file.name, 'position_ids', config.maxPositionEmbeddings),
     attentionMask: mask && readIds(mask, file.name, 'attention_mask', 2),
   };
-  for (const [place, rows] of [
+  for (const [path, rows] of [
     ['position_ids', input.positions],
     ['attention_mask', input.attentionMask],
   ] as const) {
     if (rows === undefined || (rows.length === ids.length && rows[0]?.length === ids[0]?.length)) continue;
-    throw misfit(file.name, place, 'its shape is not that of input_ids');
+    throw misfit(file.name, path, 'its shape is not that of input_ids');
   }
   if (pixels !== undefined && ids.length % pixels.shape[0]! !== 0) {
-    throw misfit(file.name, 'pixel_values', `${pixels.shape[0]} pictures do not divide ${ids.length} texts`);
+    throw misfit(file.name, 'pixel_values', `${pixels.shape[0]} images do not divide ${ids.length} texts`);
   }
   return input;
 }
 
 /** A [B, T] tensor of integers below `limit` as lists; [T] counts as [1, T]. */
-export function readIds(ids: HostTensor, file: string, place: string, limit: number): number[][] {
+export function readIds(ids: HostTensor, file: string, path: string, limit: number): number[][] {
   const [rows, columns] = ids.shape.length === 1 ? [1, ids.shape[0]!] : [ids.shape[0] ?? 0, ids.shape[1] ?? 0];
-  if (ids.shape.length > 2 || rows * columns === 0) throw misfit(file, place, `shape [${ids.shape}] is not [B, T]`);
+  if (ids.shape.length > 2 || rows * columns === 0) throw misfit(file, path, `shape [${ids.shape}] is not [B, T]`);
   const values = Array.from(ids.values);
   const odd = values.find((id) => !Number.isInteger(id) || id < 0 || id >= limit);
-  if (odd !== undefined) throw misfit(file, place, `${odd} is not in 0..${limit - 1}`);
+  if (odd !== undefined) throw misfit(file, path, `${odd} is not in 0..${limit - 1}`);
   return Array.from({ length: rows }, (_, row) => values.slice(row * columns, (row + 1) * columns));
 }
 
-/** Pictures as the reference stores them, [N, 3, H, W] or [N, F, 3, H, W], with the channels last, as tfjs has them. */
+/** Images as the reference stores them, [N, 3, H, W] or [N, F, 3, H, W], with the channels last, as tfjs has them. */
 export function toChannelsLast(pixels: HostTensor, file: string, config: GitConfig): HostTensor {
   const { shape, values } = pixels;
   const [channels, height, width] = shape.slice(-3) as [number, number, number];
@@ -78,17 +78,17 @@ export function toChannelsLast(pixels: HostTensor, file: string, config: GitConf
   const turned = new Float32Array(values.length);
   const area = height * width;
   for (let i = 0; i < values.length; i++) {
-    const [picture, inside] = [Math.floor(i / (3 * area)), i % (3 * area)];
-    turned[picture * 3 * area + (inside % area) * 3 + Math.floor(inside / area)] = values[i]!;
+    const [image, inside] = [Math.floor(i / (3 * area)), i % (3 * area)];
+    turned[image * 3 * area + (inside % area) * 3 + Math.floor(inside / area)] = values[i]!;
   }
   return { shape: [...outer, height, width, channels], values: turned };
 }
 
-/** The pictures on the backend; the caller disposes of them. */
+/** The images on the backend; the caller disposes of them. */
 export function pixelTensor(pixels: HostTensor): Tensor4D | Tensor5D {
   return tensor(pixels.values as Float32Array, [...pixels.shape], 'float32') as Tensor as Tensor4D | Tensor5D;
 }
 
-function misfit(name: string, place: string, detail: string): ConfigError {
-  return new ConfigError({ file: `${name}.safetensors`, place, rule: 'case-layout', detail });
+function misfit(name: string, path: string, detail: string): ConfigError {
+  return new ConfigError({ file: `${name}.safetensors`, path, code: 'case-layout', detail });
 }

@@ -46,7 +46,7 @@ export async function forwardStages(git: Git, input: ForwardInput, attentions: b
   return stages;
 }
 
-/** Both phases; every tensor that comes back is the caller's. Picture stages that also the text has are called `image.…`. */
+/** Both phases; every tensor that comes back is the caller's. Image stages that also the text has are called `image.…`. */
 function runPhases(git: Git, input: ForwardInput, attentions: boolean): Map<string, Tensor> {
   const { trace, tensors } = collectTrace({ attentions });
   let cache: ImageCache | undefined;
@@ -73,7 +73,7 @@ function runPhases(git: Git, input: ForwardInput, attentions: boolean): Map<stri
   }
 }
 
-/** The cache of N pictures for R texts, repeated p0, p1, p0, p1 as the reference repeats its features. */
+/** The cache of N images for R texts, repeated p0, p1, p0, p1 as the reference repeats its features. */
 export function tiledCache(
   git: Git,
   pixels: HostTensor,
@@ -83,12 +83,12 @@ export function tiledCache(
   const x = pixelTensor(pixels);
   try {
     const cache = encodeImage(git, x, trace);
-    const pictures = pixels.shape[0]!;
-    if (pictures === rows) return cache;
+    const images = pixels.shape[0]!;
+    if (images === rows) return cache;
     try {
       return gatherCache(
         cache,
-        Array.from({ length: rows }, (_, row) => row % pictures),
+        Array.from({ length: rows }, (_, row) => row % images),
       );
     } finally {
       disposeCache(cache);

@@ -16,10 +16,10 @@ import type { Stages } from './forward-stages.js';
 import { forwardStages, tiledCache } from './forward-stages.js';
 import { checkGeneratedWeights, generateGit, readGitConfig, WEIGHTS_FILE, weightsSign } from './generated-model.js';
 import { generationGolden, runGolden } from './generation-golden.js';
+import { channelsLast, readImage } from './image-rows.js';
 import { compareLayer, layerFacts } from './layer-statistics.js';
 import type { ParityRow } from './parity-row.js';
 import { notRun } from './parity-row.js';
-import { channelsLast, readPicture } from './picture-rows.js';
 
 /** By this the case of a generated model is known. */
 const sign = z.object({ layers: z.record(z.string(), z.unknown()) });
@@ -45,7 +45,7 @@ export const fullSizeCases: CaseKind = {
       const base = file.replace(/\.json$/, '');
       const full = await readJsonFile(folder.path, file, caseSchema);
       cases.push(
-        ...pictureCase(folder, base, full),
+        ...imageCase(folder, base, full),
         forwardCase(folder, base, full),
         ...Object.keys(full.generation).map((key) => goldenCase(folder, base, full, key)),
       );
@@ -60,19 +60,16 @@ function weightsCase(folder: Folder): ParityCase {
   return { name, run: ({ signal }) => checkGeneratedWeights(folder.path, name, signal) };
 }
 
-/** The model input from the picture, exactly. */
-function pictureCase(folder: Folder, base: string, { picture }: FullCase): ParityCase[] {
-  if (picture === undefined) return [];
-  const name = `${folder.label}/${base}/${picture}`;
+/** The model input from the image, exactly. */
+function imageCase(folder: Folder, base: string, { picture: image }: FullCase): ParityCase[] {
+  if (image === undefined) return [];
+  const name = `${folder.label}/${base}/${image}`;
   return [
     {
       name,
       async *run() {
         const { vision } = await readGitConfig(folder.path);
-        const { data, shape } = preprocess(
-          [await readPicture(folder.path, picture)],
-          defaultImageConfig(vision.imageSize),
-        );
+        const { data, shape } = preprocess([await readImage(folder.path, image)], defaultImageConfig(vision.imageSize));
         const expected = needTensor(await readCaseFile(folder.path, base, false), 'pixel_values');
         const values = channelsLast(expected.values, expected.shape.slice(1));
         yield compareNumbers(

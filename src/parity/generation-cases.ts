@@ -19,7 +19,7 @@ const namedGolden = z.extend(generationGolden, { name: z.string(), images: z.arr
 const schema = z.object({ cases: z.array(namedGolden) });
 type NamedGolden = z.infer<typeof namedGolden>;
 
-/** Goldens of `generate`: NAME.json lists them, NAME.safetensors has the pictures that they name by row. */
+/** Goldens of `generate`: NAME.json lists them, NAME.safetensors has the images that they name by row. */
 export const generationCases: CaseKind = {
   async find(folder, unclaimed) {
     if (!folder.files.includes('config.json')) return undefined;
@@ -28,25 +28,21 @@ export const generationCases: CaseKind = {
     for (const file of unclaimed.filter((name) => name.endsWith('.json'))) {
       if (!(await sniffJson(folder.path, file, sign))) continue;
       const { cases: goldens } = await readJsonFile(folder.path, file, schema);
-      const pictures = file.replace(/json$/, 'safetensors');
-      cases.push(...goldens.map((golden) => goldenCase(folder, pictures, golden)));
-      claims.push(file, pictures);
+      const images = file.replace(/json$/, 'safetensors');
+      cases.push(...goldens.map((golden) => goldenCase(folder, images, golden)));
+      claims.push(file, images);
     }
     return { cases, claims };
   },
 };
 
-function goldenCase(folder: Folder, pictures: string, golden: NamedGolden): ParityCase {
-  const name = `${folder.label}/${pictures.replace(/\.safetensors$/, '')}/${golden.name}`;
+function goldenCase(folder: Folder, images: string, golden: NamedGolden): ParityCase {
+  const name = `${folder.label}/${images.replace(/\.safetensors$/, '')}/${golden.name}`;
   return {
     name,
     async *run({ models, signal }: ParityScope) {
       const git = await models.get(folder.path);
-      const image = tiledCache(
-        git,
-        await casePictures(git, folder.path, pictures, golden.images),
-        golden.images.length,
-      );
+      const image = tiledCache(git, await caseImages(git, folder.path, images, golden.images), golden.images.length);
       try {
         yield* runGolden(git, image, golden, name, signal);
       } finally {
@@ -57,7 +53,7 @@ function goldenCase(folder: Folder, pictures: string, golden: NamedGolden): Pari
 }
 
 /** Rows of `pixel_values` of a tensor file, channels last. */
-export async function casePictures(
+export async function caseImages(
   git: Git,
   folder: string,
   file: string,

@@ -47,7 +47,7 @@ const ARGUMENTS: Readonly<Record<string, string | null>> = {
 /** What greedy search does not look at. */
 const BEAMS_ONLY: ReadonlySet<string> = new Set(['num_return_sequences', 'length_penalty', 'early_stopping']);
 
-/** Runs a golden on pictures that are in the cache, one for each prompt: rows `sequences`, and `scores` where it has them. */
+/** Runs a golden on images that are in the cache, one for each prompt: rows `sequences`, and `scores` where it has them. */
 export async function* runGolden(
   git: Git,
   image: ImageCache,

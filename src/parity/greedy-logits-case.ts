@@ -16,8 +16,8 @@ import type { ParityRow } from './parity-row.js';
  */
 export async function* runGreedyLogits(git: Git, file: CaseFile, caseName: string): AsyncGenerator<ParityRow> {
   const from = file.facts.pixel_values_from;
-  const pictures = from === undefined ? file.tensors : await readTensors(file.folder, from);
-  const pixels = toChannelsLast(needTensor({ ...file, tensors: pictures }, 'pixel_values'), file.name, git.config);
+  const images = from === undefined ? file.tensors : await readTensors(file.folder, from);
+  const pixels = toChannelsLast(needTensor({ ...file, tensors: images }, 'pixel_values'), file.name, git.config);
   const sequences = readIds(needTensor(file, 'sequences'), file.name, 'sequences', git.config.vocabSize);
   const scores = needTensor(file, 'scores');
   const ours = await forcedLogits(git, pixels, sequences, scores.shape[1] ?? 0);

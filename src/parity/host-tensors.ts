@@ -16,7 +16,7 @@ export function takeRows(x: HostTensor, rows: readonly number[], file: string): 
   const [count, ...rest] = x.shape as [number, ...number[]];
   const odd = rows.find((row) => row < 0 || row >= count);
   if (odd !== undefined) {
-    throw new ConfigError({ file, place: 'images', rule: 'case-layout', detail: `there is no row ${odd} of ${count}` });
+    throw new ConfigError({ file, path: 'images', code: 'case-layout', detail: `there is no row ${odd} of ${count}` });
   }
   const size = x.values.length / count;
   const values = new Float32Array(rows.length * size);

@@ -12,7 +12,7 @@ import type { CaseKind, ParityCase } from './case-kind.js';
 import { compareIdRows } from './compare-sequences.js';
 import type { Folder } from './folders.js';
 import { tiledCache } from './forward-stages.js';
-import { casePictures } from './generation-cases.js';
+import { caseImages } from './generation-cases.js';
 import { idRows, scoreRow, vocabularyOf } from './generation-golden.js';
 import type { ParityRow } from './parity-row.js';
 import { notRun } from './parity-row.js';
@@ -31,7 +31,7 @@ const goldenSchema = z.object({
   per_node_beam_size: z.int(),
   length_penalty: z.optional(z.number()),
   repetition_penalty: z.optional(z.number()),
-  /** With this, predictions are one level deeper: several sentences for each picture. */
+  /** With this, predictions are one level deeper: several sentences for each image. */
   num_keep_best: z.optional(z.int()),
   images: z.array(z.int().check(z.minimum(0))),
   prefix: z.optional(idRows),
@@ -41,7 +41,7 @@ const goldenSchema = z.object({
 const schema = z.object({ cases: z.array(goldenSchema) });
 type OriginalGolden = z.infer<typeof goldenSchema>;
 
-/** Outputs of the original project's decoders, on the models of other folders and the pictures of their `generation.safetensors`. */
+/** Outputs of the original project's decoders, on the models of other folders and the images of their `generation.safetensors`. */
 export const originalBeamCases: CaseKind = {
   async find(folder, unclaimed) {
     const cases: ParityCase[] = [];
@@ -56,7 +56,7 @@ export const originalBeamCases: CaseKind = {
   },
 };
 
-const PICTURES = 'generation.safetensors';
+const IMAGES = 'generation.safetensors';
 
 function originalCase(folder: Folder, file: string, golden: OriginalGolden, index: number): ParityCase {
   const number = String(index).padStart(2, '0');
@@ -75,7 +75,7 @@ function originalCase(folder: Folder, file: string, golden: OriginalGolden, inde
         return;
       }
       const git = await models.get(path);
-      const pixels = await casePictures(git, path, PICTURES, golden.images);
+      const pixels = await caseImages(git, path, IMAGES, golden.images);
       yield* runOriginal(git, pixels, golden, { ...options, ...(signal && { signal }) }, name);
     },
   };
@@ -104,7 +104,7 @@ function optionsOf(golden: OriginalGolden): GenerateOptions | undefined {
 
 async function* runOriginal(
   git: Git,
-  pixels: Awaited<ReturnType<typeof casePictures>>,
+  pixels: Awaited<ReturnType<typeof caseImages>>,
   golden: OriginalGolden,
   options: GenerateOptions,
   caseName: string,

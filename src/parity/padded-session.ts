@@ -11,7 +11,7 @@ import { disposeCache, gatherCache } from '../model/kv-cache.js';
  * positions and are hidden from every later row. Everything is computed again at each step; the library itself pads no prompt.
  */
 export function paddedSession(git: Git, image: ImageCache, mask: readonly (readonly number[])[]): DecoderSession {
-  let rows = mask.map((columns, picture) => ({ picture, columns, ids: [] as readonly number[] }));
+  let rows = mask.map((columns, imageIndex) => ({ imageIndex, columns, ids: [] as readonly number[] }));
   return {
     get rows() {
       return rows.length;
@@ -20,19 +20,19 @@ export function paddedSession(git: Git, image: ImageCache, mask: readonly (reado
     async step(ids) {
       rows = rows.map((row, r) => ({ ...row, ids: [...row.ids, ...ids[r]!] }));
       const columns = rows.map((row) => row.ids.map((_, t) => row.columns[t] ?? 1));
-      const pictures = gatherCache(
+      const images = gatherCache(
         image,
-        rows.map((row) => row.picture),
+        rows.map((row) => row.imageIndex),
       );
       try {
         return await lastLogits(
           git,
           rows.map((row) => row.ids),
           columns,
-          pictures,
+          images,
         );
       } finally {
-        disposeCache(pictures);
+        disposeCache(images);
       }
     },
     reorder(order) {

@@ -13,9 +13,9 @@ import type { HostTensor } from './compare.js';
 import { compareNumbers } from './compare.js';
 import { compareIdRows } from './compare-sequences.js';
 import type { Folder } from './folders.js';
+import { compareBytes } from './image-rows.js';
 import type { ParityRow } from './parity-row.js';
 import { notRun } from './parity-row.js';
-import { compareBytes } from './picture-rows.js';
 
 /** By these a file is known. */
 const sign = z.object({ resize_cases: z.array(z.unknown()) });
@@ -62,14 +62,14 @@ const FILTERS = new Set<string>([
 ] satisfies ResizeFilter[]);
 
 function* resizeRows(file: CaseFile, key: string, caseName: string): Generator<ParityRow> {
-  const source = toPicture(needTensor(file, `in.${key}`), file.name, `in.${key}`);
+  const source = toImage(needTensor(file, `in.${key}`), file.name, `in.${key}`);
   const prefix = `out.${key}.`;
   for (const [name, expected] of file.tensors) {
     if (!name.startsWith(prefix)) continue;
     const filter = name.slice(prefix.length);
     if (!FILTERS.has(filter)) yield notRun(caseName, filter, 'no filter of this name');
     else {
-      const { width, height, data: bytes } = toPicture(expected, file.name, name);
+      const { width, height, data: bytes } = toImage(expected, file.name, name);
       yield compareBytes(caseName, filter, resize(source, width, height, filter as ResizeFilter), {
         width,
         height,
@@ -79,11 +79,11 @@ function* resizeRows(file: CaseFile, key: string, caseName: string): Generator<P
   }
 }
 
-/** uint8 [H, W, 3] as a picture. */
-function toPicture({ shape, values }: HostTensor, file: string, place: string): RawImage {
+/** uint8 [H, W, 3] as an image. */
+function toImage({ shape, values }: HostTensor, file: string, path: string): RawImage {
   const [height = 0, width = 0, channels] = shape;
   if (values instanceof Uint8Array && shape.length === 3 && channels === 3) return { data: values, height, width };
-  throw new ConfigError({ file: `${file}.safetensors`, place, rule: 'case-layout', detail: 'not uint8 [H, W, 3]' });
+  throw new ConfigError({ file: `${file}.safetensors`, path, code: 'case-layout', detail: 'not uint8 [H, W, 3]' });
 }
 
 /** A table of sizes: the columns that `compute` gives, from those that it takes. */

@@ -6,9 +6,9 @@ import type { RawImage } from '../image/raw-image.js';
 import { resize } from '../image/resize.js';
 import { checkLayout, firstOf, readJsonFile, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';
+import { compareFacts, comparePixelValues, readImage, samples, sha256 } from './image-rows.js';
 import type { ParityRow } from './parity-row.js';
 import { notRun } from './parity-row.js';
-import { compareFacts, comparePixelValues, readPicture, samples, sha256 } from './picture-rows.js';
 import { ratioSize, sizesCase } from './resize-cases.js';
 
 /** By these a file is known. */
@@ -30,22 +30,22 @@ const schema = z.object({
   cases: z.array(z.catchall(z.object({ file: z.string() }), z.unknown())),
 });
 
-/** Other ways from a picture to model input: the original's, with and without keeping the shape, and the video processor's. */
+/** Other ways from an image to model input: the original's, with and without keeping the shape, and the video processor's. */
 export const routeCases: CaseKind = {
   async find(folder, unclaimed) {
     const cases: ParityCase[] = [];
     const claims: string[] = [];
     for (const file of unclaimed.filter((name) => name.endsWith('.json'))) {
       if (!(await sniffJson(folder.path, file, sign))) continue;
-      const { minmax_sizes: sizes, cases: pictures } = await readJsonFile(folder.path, file, schema);
+      const { minmax_sizes: sizes, cases: images } = await readJsonFile(folder.path, file, schema);
       const prefix = `${folder.label}/${file.replace(/\.json$/, '')}`;
       cases.push(sizesCase(`${prefix}/minmax_sizes`, sizes, ratioSize));
-      for (const { file: picture, ...routes } of pictures) {
-        const name = `${prefix}/${picture.split('/').at(-1)}`;
+      for (const { file: image, ...routes } of images) {
+        const name = `${prefix}/${image.split('/').at(-1)}`;
         cases.push({
           name,
           async *run() {
-            const source = await readPicture(folder.path, picture);
+            const source = await readImage(folder.path, image);
             for (const [key, route] of Object.entries(routes)) yield* routeRows(name, key, source, route);
           },
         });

@@ -38,7 +38,7 @@ export async function* runParity(directory: string, options: ParityOptions = {})
   }
   if (cases > 0) return;
   const detail = only === undefined ? 'no parity case in this folder or below it' : `no case matches ${only}`;
-  throw new OptionError({ file: directory, rule: 'no-cases', detail });
+  throw new OptionError({ file: directory, code: 'no-cases', detail });
 }
 
 /** Each kind in turn takes its files; what is left and looks like a case is named, never passed over in silence. */

@@ -46,7 +46,7 @@ function samplingCase(folder: Folder, base: string, golden: Golden): ParityCase 
     async *run({ models }) {
       const { config } = await models.get(folder.path);
       const file = await readCaseFile(folder.path, base, true);
-      const unknown = golden.order.find(([rule]) => !Object.hasOwn(RULES, String(rule)));
+      const unknown = golden.order.find(([code]) => !Object.hasOwn(RULES, String(code)));
       if (unknown === undefined) yield* runSampling(file, golden, config.vocabSize, config.eosTokenId, name);
       else yield notRun(name, '-', `no rule here of the name "${String(unknown[0]).slice(0, 60)}"`);
     },
@@ -62,7 +62,7 @@ function* runSampling(
 ): Generator<ParityRow> {
   const raw = needTensor(file, 'raw_logits');
   const ids = readIds(needTensor(file, 'input_ids'), file.name, 'input_ids', vocabulary);
-  const processors = golden.order.map((rule) => makeProcessor(rule, eosId, file.name));
+  const processors = golden.order.map((code) => makeProcessor(code, eosId, file.name));
   const logits = new Float32Array(raw.values.length);
   const probs = new Float32Array(raw.values.length);
   for (const [row, tokens] of ids.entries()) {
@@ -106,8 +106,8 @@ function sortTies(x: HostTensor, raw: HostTensor): HostTensor {
   }
   for (const places of groups.values()) {
     if (places.length === 1) continue;
-    const sorted = places.map((place) => values[place]!).sort((a, b) => b - a);
-    for (const [at, place] of places.entries()) values[place] = sorted[at]!;
+    const sorted = places.map((path) => values[path]!).sort((a, b) => b - a);
+    for (const [at, path] of places.entries()) values[path] = sorted[at]!;
   }
   return { shape: x.shape, values };
 }
@@ -127,14 +127,14 @@ const RULES: Readonly<Record<string, (value: Step[number], named: Named, eosId: 
   min_new_tokens: (value, named, eosId) => minLength((named('prompt_length') ?? 0) + Number(value), eosId),
 };
 
-function makeProcessor([rule, value, ...rest]: Step, eosId: number, file: string): LogitsProcessor {
-  if (Array.isArray(value) !== (rule === 'bad_words_ids') || typeof value === 'string') {
-    const detail = `the value of ${String(rule).slice(0, 60)} is of the wrong type`;
-    throw new ConfigError({ file: `${file}.json`, place: 'order', rule: 'case-layout', detail });
+function makeProcessor([code, value, ...rest]: Step, eosId: number, file: string): LogitsProcessor {
+  if (Array.isArray(value) !== (code === 'bad_words_ids') || typeof value === 'string') {
+    const detail = `the value of ${String(code).slice(0, 60)} is of the wrong type`;
+    throw new ConfigError({ file: `${file}.json`, path: 'order', code: 'case-layout', detail });
   }
   const named: Named = (name) => {
     const at = rest.indexOf(name);
     return at < 0 ? undefined : Number(rest[at + 1]);
   };
-  return RULES[String(rule)]!(value!, named, named('eos_token_id') ?? eosId);
+  return RULES[String(code)]!(value!, named, named('eos_token_id') ?? eosId);
 }

@@ -90,7 +90,7 @@ async function readRows(folder: string, file: string): Promise<unknown[]> {
     try {
       return [JSON.parse(line) as unknown];
     } catch {
-      throw new ConfigError({ file, place: `line ${index + 1}`, rule: 'not-json', detail: 'this line is not JSON' });
+      throw new ConfigError({ file, path: `line ${index + 1}`, code: 'not-json', detail: 'this line is not JSON' });
     }
   });
 }

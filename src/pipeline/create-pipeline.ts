@@ -22,7 +22,7 @@ const TASKS: Readonly<Record<PipelineTask, (labels: readonly string[] | undefine
 const OURS = ['progressCallback', 'dtype', 'candidateLabels'];
 /** What the loader is given. */
 const LOADERS = (
-  'device revision cacheDir localFilesOnly signal backend onProgress upload uploadCopies weights openPicture openVideo webpWasm route keepRatio ' +
+  'device revision cacheDir localFilesOnly signal backend onProgress upload uploadCopies weights openImage openVideo webpWasm route keepRatio ' +
   'exifOrientation maxPixels'
 ).split(' ');
 
@@ -37,7 +37,7 @@ export const createPipeline =
   async (task, model, options) => {
     if (!Object.hasOwn(TASKS, task)) {
       const detail = `there is no task ${quote(String(task))}; known are ${Object.keys(TASKS).join(', ')}`;
-      throw new OptionError({ place: 'task', rule: 'unknown-task', detail });
+      throw new OptionError({ path: 'task', code: 'unknown-task', detail });
     }
     const given = withoutNulls(readOptions(options, [...OURS, ...LOADERS], 'pipeline'));
     const { tell, labels, loading } = readPipelineOptions(task, given);
@@ -102,7 +102,7 @@ function refuseLoading(given: Given): void {
 function assemble<T extends PipelineTask>(name: T, model: Image2Text, task: Task, own: boolean): Pipelines[T] {
   let disposed = false;
   const call = async (...inputs: readonly unknown[]): Promise<unknown> => {
-    if (disposed) throw new DisposedError({ rule: 'pipeline-disposed', detail: 'this pipeline was disposed' });
+    if (disposed) throw new DisposedError({ code: 'pipeline-disposed', detail: 'this pipeline was disposed' });
     return task(model, inputs);
   };
   const properties = {

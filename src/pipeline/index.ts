@@ -16,7 +16,7 @@ export { TextStreamer } from './text-streamer.js';
 export type * from './types.js';
 
 /**
- * `pipeline('image-to-text', files)`: a function from pictures to texts, with transformers.js's inputs, options and results. The model comes
+ * `pipeline('image-to-text', files)`: a function from images to texts, with transformers.js's inputs, options and results. The model comes
  * from files, or is one that is loaded; `device` names a registered tfjs backend (`auto`: the current one). Nothing is downloaded, so that
  * `cacheDir` and `localFilesOnly` are kept by themselves, and a revision there is none.
  */

@@ -24,20 +24,20 @@ export function readOptions(options: unknown, known: readonly string[], whose: s
   if (options === undefined || options === null) return {};
   if (typeof options !== 'object' || Array.isArray(options)) {
     const detail = `the options of ${whose} are an object, not ${Array.isArray(options) ? 'a list' : typeof options}`;
-    throw new OptionError({ place: 'options', rule: 'not-an-object', detail });
+    throw new OptionError({ path: 'options', code: 'not-an-object', detail });
   }
   const given: Record<string, unknown> = {};
   for (const [written, value] of Object.entries(options)) {
     const name = camelCase(written);
     if (!known.includes(name)) {
       const detail = `${whose} has no option ${quote(written)}; it has ${known.join(', ')}`;
-      throw new OptionError({ place: quote(written).slice(1, -1), rule: 'unknown-option', detail });
+      throw new OptionError({ path: quote(written).slice(1, -1), code: 'unknown-option', detail });
     }
     if (value === undefined) continue;
     if (name in given)
       throw new OptionError({
-        place: written,
-        rule: 'given-twice',
+        path: written,
+        code: 'given-twice',
         detail: `it is there as ${name} and as ${written}`,
       });
     given[name] = value;
@@ -49,13 +49,13 @@ export function readOptions(options: unknown, known: readonly string[], whose: s
 export const withoutNulls = (given: Given): Given =>
   Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null));
 
-export function contradiction(place: string, detail: string): never {
-  throw new OptionError({ place, rule: 'contradiction', detail });
+export function contradiction(path: string, detail: string): never {
+  throw new OptionError({ path, code: 'contradiction', detail });
 }
 
-export function wrongType(place: string, expected: string, value: unknown): never {
+export function wrongType(path: string, expected: string, value: unknown): never {
   const found = typeof value === 'string' ? quote(value) : Array.isArray(value) ? 'a list' : String(typeof value);
-  throw new OptionError({ place, rule: 'wrong-type', detail: `expected ${expected}, found ${found}` });
+  throw new OptionError({ path, code: 'wrong-type', detail: `expected ${expected}, found ${found}` });
 }
 
 /** An AbortSignal of whatever realm, or nothing. */

@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import type { TokenListener } from '../generation/options.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import type { Picture } from '../image2text/pictures.js';
+import type { ImageInput } from '../image2text/images.js';
 import type { Answer, AnswerOptions, CaptionOptions } from '../image2text/types.js';
 import type { Video } from '../image2text/videos.js';
 import { readOptions, wrongType } from './option-names.js';
@@ -13,14 +13,14 @@ import { WRITING_OPTIONS, writingOptions } from './writing-options.js';
 /** An answer's length where the caller says none: Hugging Face's 20 would count the question, and leave nothing behind a long one. */
 const ANSWER_TOKENS = 20;
 
-/** One question about one picture or video. */
+/** One question about one image or video. */
 interface Request {
   readonly kind: 'image' | 'video';
   readonly subject: unknown;
   readonly question: string;
 }
 
-/** Questions to answers. A picture or video that comes more than once is encoded once. */
+/** Questions to answers. An image or video that comes more than once is encoded once. */
 export const visualQuestionAnswering: Task = async (model, inputs) => {
   const { requests, listed, options } = readInputs(inputs);
   const read = writingOptions(readOptions(options, WRITING_OPTIONS, 'visual-question-answering'));
@@ -41,7 +41,7 @@ async function answerAll(model: Image2Text, requests: readonly Request[], option
     const given = listenToRows(options, rows);
     const found =
       kind === 'image'
-        ? await model.answer(subject as Picture, questions, given)
+        ? await model.answer(subject as ImageInput, questions, given)
         : await model.answerVideo(subject as Video, questions, given);
     found.forEach((answer, n) => {
       answers[rows[n]!] = answer;
@@ -50,7 +50,7 @@ async function answerAll(model: Image2Text, requests: readonly Request[], option
   return answers;
 }
 
-/** Places of the requests that share a picture or video. */
+/** Places of the requests that share an image or video. */
 function bySubject(requests: readonly Request[]): number[][] {
   const groups = { image: new Map<unknown, number[]>(), video: new Map<unknown, number[]>() };
   requests.forEach(({ kind, subject }, row) => {
@@ -69,7 +69,7 @@ function listenToRows(options: AnswerOptions, rows: readonly number[]): AnswerOp
   return { ...options, onToken: listener } as AnswerOptions;
 }
 
-/** All forms in which Python's and transformers.js's pipelines take pictures and questions. */
+/** All forms in which Python's and transformers.js's pipelines take images and questions. */
 function readInputs([first, second, third]: readonly unknown[]): {
   readonly requests: readonly Request[];
   readonly listed: boolean;
@@ -81,8 +81,8 @@ function readInputs([first, second, third]: readonly unknown[]): {
     return { requests: pairs.map(readPair), listed: Array.isArray(first), options: second };
   }
   if (Array.isArray(first) && Array.isArray(second)) {
-    const detail = 'several pictures and several questions: give a list of { image, question }';
-    throw new OptionError({ place: 'question', rule: 'ambiguous', detail });
+    const detail = 'several images and several questions: give a list of { image, question }';
+    throw new OptionError({ path: 'question', code: 'ambiguous', detail });
   }
   const subjects: readonly unknown[] = Array.isArray(first) ? first : [first];
   const questions: readonly unknown[] = Array.isArray(second) ? second : [second];
@@ -98,8 +98,8 @@ function readPair(pair: unknown): Request {
     if ('image' in pair && !('video' in pair)) return { kind: 'image', subject: pair.image, question };
     if ('video' in pair && !('image' in pair)) return { kind: 'video', subject: pair.video, question };
   }
-  const detail = 'expected a picture and a question, or { image, question }, or { video, question }';
-  throw new OptionError({ place: 'question', rule: 'wrong-type', detail });
+  const detail = 'expected an image and a question, or { image, question }, or { video, question }';
+  throw new OptionError({ path: 'question', code: 'wrong-type', detail });
 }
 
 function readQuestion(question: unknown): string {

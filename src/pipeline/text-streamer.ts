@@ -53,7 +53,7 @@ export class TextStreamer {
   /** Takes the prompt first, then one token after the other. */
   put(ids: readonly (readonly bigint[])[]): void {
     if (ids.length !== 1)
-      throw new OptionError({ place: 'streamer', rule: 'one-row', detail: 'a TextStreamer writes one text at a time' });
+      throw new OptionError({ path: 'streamer', code: 'one-row', detail: 'a TextStreamer writes one text at a time' });
     const silent = this.#detokenizer === undefined && this.#skipPrompt;
     this.#detokenizer ??= this.#tokenizer.detokenizer(this.#decoding);
     if (!silent) this.#tokenCallback?.([...ids[0]!]);

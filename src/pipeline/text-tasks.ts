@@ -1,6 +1,6 @@
 import { promptIds } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import type { Picture } from '../image2text/pictures.js';
+import type { ImageInput } from '../image2text/images.js';
 import type { Caption, CaptionOptions } from '../image2text/types.js';
 import type { Video } from '../image2text/videos.js';
 import { readOptions, wrongType } from './option-names.js';
@@ -13,10 +13,10 @@ export type Task = (model: Image2Text, inputs: readonly unknown[]) => Promise<un
 
 const TEXT_OPTIONS = [...WRITING_OPTIONS, 'prompt'];
 
-/** Pictures to texts. */
-export const imageToText: Task = (model, [pictures, options]) =>
-  writeTexts('image-to-text', model, pictures, options, (many, given) =>
-    model.caption(many as readonly Picture[], given),
+/** Images to texts. */
+export const imageToText: Task = (model, [images, options]) =>
+  writeTexts('image-to-text', model, images, options, (many, given) =>
+    model.caption(many as readonly ImageInput[], given),
   );
 
 /** Videos to texts. */

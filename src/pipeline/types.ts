@@ -1,7 +1,7 @@
 import type { GenerateOptions, TokenListener } from '../generation/options.js';
 import type { Image2Text } from '../image2text/image2text.js';
+import type { ImageInput } from '../image2text/images.js';
 import type { LoadOptions } from '../image2text/load.js';
-import type { Picture } from '../image2text/pictures.js';
 import type { LookOptions, TokenStreamer } from '../image2text/types.js';
 import type { Video } from '../image2text/videos.js';
 import type { OnLoadEvent } from '../load-events.js';
@@ -81,7 +81,7 @@ export interface ScoredLabel {
 
 /** A question with what it is about. */
 export type QuestionInput =
-  | { readonly image: Picture; readonly question: string }
+  | { readonly image: ImageInput; readonly question: string }
   | { readonly video: Video; readonly question: string };
 
 interface PipelineBase {
@@ -91,26 +91,26 @@ interface PipelineBase {
   dispose(): Promise<void>;
 }
 
-/** Says what is in pictures. A list gives a list of lists. */
+/** Says what is in images. A list gives a list of lists. */
 export interface ImageToTextPipeline extends PipelineBase {
   readonly task: 'image-to-text';
-  (image: Picture, options?: TextArguments): Promise<GeneratedText[]>;
-  (images: readonly Picture[], options?: TextArguments): Promise<GeneratedText[][]>;
+  (image: ImageInput, options?: TextArguments): Promise<GeneratedText[]>;
+  (images: readonly ImageInput[], options?: TextArguments): Promise<GeneratedText[][]>;
 }
 
-/** Says what happens in videos; `frames([...])` makes one of pictures. A list is a list of videos, and gives a list of lists. */
+/** Says what happens in videos; `frames([...])` makes one of images. A list is a list of videos, and gives a list of lists. */
 export interface VideoToTextPipeline extends PipelineBase {
   readonly task: 'video-to-text';
   (video: Video, options?: TextArguments): Promise<GeneratedText[]>;
   (videos: readonly Video[], options?: TextArguments): Promise<GeneratedText[][]>;
 }
 
-/** Answers questions: one about one picture, several about one, one about several, or a list of pairs. Any list gives a list of lists. */
+/** Answers questions: one about one image, several about one, one about several, or a list of pairs. Any list gives a list of lists. */
 export interface VisualQuestionAnsweringPipeline extends PipelineBase {
   readonly task: 'visual-question-answering';
-  (image: Picture, question: string, options?: AnswerArguments): Promise<ScoredAnswer[]>;
-  (image: Picture, questions: readonly string[], options?: AnswerArguments): Promise<ScoredAnswer[][]>;
-  (images: readonly Picture[], question: string, options?: AnswerArguments): Promise<ScoredAnswer[][]>;
+  (image: ImageInput, question: string, options?: AnswerArguments): Promise<ScoredAnswer[]>;
+  (image: ImageInput, questions: readonly string[], options?: AnswerArguments): Promise<ScoredAnswer[][]>;
+  (images: readonly ImageInput[], question: string, options?: AnswerArguments): Promise<ScoredAnswer[][]>;
   (input: QuestionInput, options?: AnswerArguments): Promise<ScoredAnswer[]>;
   (inputs: readonly QuestionInput[], options?: AnswerArguments): Promise<ScoredAnswer[][]>;
 }
@@ -118,8 +118,8 @@ export interface VisualQuestionAnsweringPipeline extends PipelineBase {
 /** Chooses among given names, best first. A list gives a list of lists. */
 export interface ImageClassificationPipeline extends PipelineBase {
   readonly task: 'image-classification';
-  (image: Picture, options?: LabelArguments): Promise<ScoredLabel[]>;
-  (images: readonly Picture[], options?: LabelArguments): Promise<ScoredLabel[][]>;
+  (image: ImageInput, options?: LabelArguments): Promise<ScoredLabel[]>;
+  (images: readonly ImageInput[], options?: LabelArguments): Promise<ScoredLabel[][]>;
 }
 
 /** Pipelines by the names of their tasks. */

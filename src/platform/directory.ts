@@ -27,7 +27,7 @@ async function fill(path: string, start: number, target: Uint8Array): Promise<vo
       const { bytesRead } = await handle.read(target, done, target.length - done, start + done);
       if (bytesRead === 0) {
         const detail = `it ended at byte ${start + done} while it was read; did it change?`;
-        throw new Image2TextError({ file: path, offset: start + done, rule: 'file-changed', detail });
+        throw new Image2TextError({ file: path, offset: start + done, code: 'file-changed', detail });
       }
       done += bytesRead;
     }
@@ -49,7 +49,7 @@ export async function fromDirectory(path: string): Promise<ModelFiles> {
     const detail = found === undefined ? 'there is no such folder' : 'this is not a folder';
     throw new ConfigError({
       file: path,
-      rule: 'not-a-folder',
+      code: 'not-a-folder',
       detail: `${detail}; a checkpoint is a folder with config.json and weights`,
     });
   }

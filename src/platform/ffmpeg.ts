@@ -52,7 +52,7 @@ export async function readVideoFrames(
   return extract(path, shown, count, options, signal);
 }
 
-/** How many packets or decoded frames the first video stream has; cover pictures of songs do not count as one. */
+/** How many packets or decoded frames the first video stream has; cover images of songs do not count as one. */
 async function probe(
   path: string,
   unit: 'packets' | 'frames',
@@ -64,13 +64,13 @@ async function probe(
     ...['-show_entries', `stream=nb_read_${unit}`, '-of', 'csv=p=0'],
   ];
   const { output, code, stderr } = await run(options.ffprobe ?? 'ffprobe', path, args, readText, options, signal);
-  if (code !== 0) throw new ImageError({ file: path, rule: 'not-a-video', detail: told(stderr, path) });
-  if (output.trim() === '') throw new ImageError({ file: path, rule: 'not-a-video', detail: 'it has no video stream' });
+  if (code !== 0) throw new ImageError({ file: path, code: 'not-a-video', detail: told(stderr, path) });
+  if (output.trim() === '') throw new ImageError({ file: path, code: 'not-a-video', detail: 'it has no video stream' });
   const total = Number(/^\d+/.exec(output)?.[0] ?? 0); // `N/A` where none was read
   if (total > 0) return total;
   throw new ImageError({
     file: path,
-    rule: 'no-frames',
+    code: 'no-frames',
     detail: stderr === '' ? 'it has none' : told(stderr, path),
   });
 }
@@ -99,7 +99,7 @@ async function extract(
   const read = (stdout: AsyncIterable<Uint8Array>) => readPpmStream(stdout, maxPixels);
   const { output, code, stderr } = await run(options.ffmpeg ?? 'ffmpeg', path, args, read, options, signal);
   if (code === 0) return output;
-  throw new ImageError({ file: path, rule: 'ffmpeg-failed', detail: told(stderr, path) });
+  throw new ImageError({ file: path, code: 'ffmpeg-failed', detail: told(stderr, path) });
 }
 
 async function run<T>(
@@ -118,17 +118,17 @@ async function run<T>(
   }
 }
 
-function explain(cause: Error, program: string): { rule: string; detail: string } {
-  if (cause instanceof ImageError) return { rule: cause.rule, detail: cause.detail };
-  if (!(cause instanceof ProgramStopped)) return { rule: 'ffmpeg-failed', detail: `${program}: ${cause.message}` };
-  if (cause.why === 'too-slow') return { rule: 'ffmpeg-too-slow', detail: `${program}: ${cause.message}` };
+function explain(cause: Error, program: string): { code: string; detail: string } {
+  if (cause instanceof ImageError) return { code: cause.code, detail: cause.detail };
+  if (!(cause instanceof ProgramStopped)) return { code: 'ffmpeg-failed', detail: `${program}: ${cause.message}` };
+  if (cause.why === 'too-slow') return { code: 'ffmpeg-too-slow', detail: `${program}: ${cause.message}` };
   if (cause.why === 'not-started')
-    return { rule: 'ffmpeg-failed', detail: `${program} does not start: ${cause.message}` };
-  return { rule: 'ffmpeg-missing', detail: `${program} is not installed: ${HOW_TO_INSTALL}` };
+    return { code: 'ffmpeg-failed', detail: `${program} does not start: ${cause.message}` };
+  return { code: 'ffmpeg-missing', detail: `${program} is not installed: ${HOW_TO_INSTALL}` };
 }
 
 const HOW_TO_INSTALL =
-  'video files need it (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg); GIFs and folders of pictures do not';
+  'video files need it (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg); GIFs and folders of images do not';
 
 /** The last line that ffmpeg wrote, without the file's name, which the error gives already. */
 function told(stderr: string, path: string): string {

@@ -28,7 +28,7 @@ export async function openModel(model: string, options: HubOptions = {}): Promis
     return { ...(await fromDirectory(directory)), label: model };
   } catch (error) {
     if (!(error instanceof HubError)) throw error;
-    const { file, place, rule, detail } = error;
-    throw new HubError({ file, place, rule, detail: `${detail} (and there is no folder ${model} here)`, cause: error });
+    const { file, path, code, detail } = error;
+    throw new HubError({ file, path, code, detail: `${detail} (and there is no folder ${model} here)`, cause: error });
   }
 }

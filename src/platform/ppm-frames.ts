@@ -11,12 +11,12 @@ interface Growing {
 }
 
 /**
- * Pictures out of a stream of binary PPM files (8 bits, RGB), one behind the other. Memory is that of the pictures: each is allocated
+ * Images out of a stream of binary PPM files (8 bits, RGB), one behind the other. Memory is that of the images: each is allocated
  * once, when its header is read.
  *
- * `maxPixels`: most pixels of all pictures together.
+ * `maxPixels`: most pixels of all images together.
  *
- * @throws ImageError `ppm-stream` for anything else, a stream that ends inside a picture included; `too-many-pixels`.
+ * @throws ImageError `ppm-stream` for anything else, a stream that ends inside an image included; `too-many-pixels`.
  */
 export async function readPpmStream(chunks: AsyncIterable<Uint8Array>, maxPixels: number): Promise<RawImage[]> {
   const images: RawImage[] = [];
@@ -29,7 +29,7 @@ export async function readPpmStream(chunks: AsyncIterable<Uint8Array>, maxPixels
         head += String.fromCharCode(chunk[at++]!);
         const size = HEADER.exec(head);
         if (size === null && head.length < LONGEST_HEADER) continue;
-        if (size === null) throw new ImageError({ rule: 'ppm-stream', detail: 'this is no PPM header' });
+        if (size === null) throw new ImageError({ code: 'ppm-stream', detail: 'this is no PPM header' });
         head = '';
         pixels += Number(size[1]) * Number(size[2]);
         current = { image: allocate(Number(size[1]), Number(size[2]), pixels, maxPixels), filled: 0 };
@@ -46,15 +46,15 @@ export async function readPpmStream(chunks: AsyncIterable<Uint8Array>, maxPixels
     }
   }
   if (current === undefined && head === '') return images;
-  throw new ImageError({ rule: 'ppm-stream', detail: `it ended inside picture ${images.length + 1}` });
+  throw new ImageError({ code: 'ppm-stream', detail: `it ended inside image ${images.length + 1}` });
 }
 
 function allocate(width: number, height: number, pixels: number, maxPixels: number): RawImage {
   if (width === 0 || height === 0)
-    throw new ImageError({ rule: 'ppm-stream', detail: `a picture of ${width} by ${height} pixels` });
+    throw new ImageError({ code: 'ppm-stream', detail: `an image of ${width} by ${height} pixels` });
   if (pixels > maxPixels) {
     const detail = `its frames have ${pixels} pixels together, at most ${maxPixels}; scale the video down first`;
-    throw new ImageError({ rule: 'too-many-pixels', detail });
+    throw new ImageError({ code: 'too-many-pixels', detail });
   }
   return { data: new Uint8Array(width * height * 3), width, height };
 }

@@ -61,15 +61,15 @@ export async function startBackend(name: NodeBackend): Promise<string> {
 async function startOne(name: Exclude<NodeBackend, 'auto'>): Promise<string> {
   if (!Object.hasOwn(START, name)) {
     const detail = `there is no backend of this name; known are ${NODE_BACKENDS.join(', ')}`;
-    throw new BackendError({ place: String(name), rule: 'unknown-backend', detail });
+    throw new BackendError({ path: String(name), code: 'unknown-backend', detail });
   }
   const registered = await START[name]();
   try {
     if (await setBackend(registered)) return getBackend();
   } catch (cause) {
-    throw new BackendError({ place: name, rule: 'backend-failed', detail: (cause as Error).message, cause });
+    throw new BackendError({ path: name, code: 'backend-failed', detail: (cause as Error).message, cause });
   }
-  throw new BackendError({ place: name, rule: 'backend-failed', detail: 'it does not start on this machine' });
+  throw new BackendError({ path: name, code: 'backend-failed', detail: 'it does not start on this machine' });
 }
 
 /** tfjs-node 4.22.0 calls two functions that Node 23 removed from `util`; they are put back before it is imported. */
@@ -99,7 +99,7 @@ async function importOptional(name: string): Promise<unknown> {
     const detail = missing
       ? `the optional package ${name} is not installed: npm install ${name}@${OPTIONAL_VERSIONS[name]}`
       : `${name} does not load: ${(cause as Error).message}`;
-    throw new BackendError({ place: name, rule: missing ? 'backend-not-installed' : 'backend-failed', detail, cause });
+    throw new BackendError({ path: name, code: missing ? 'backend-not-installed' : 'backend-failed', detail, cause });
   }
 }
 

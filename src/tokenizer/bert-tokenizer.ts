@@ -31,7 +31,7 @@ export function createBertTokenizer(options: BertTokenizerOptions): Tokenizer {
     const token = Number.isInteger(id) ? table.tokens[id] : undefined;
     if (token !== undefined) return token;
     const detail = `no token has id ${String(id)}; ids are 0 to ${table.tokens.length - 1}`;
-    throw new TokenizerError({ file, rule: 'unknown-id', detail });
+    throw new TokenizerError({ file, code: 'unknown-id', detail });
   }
 
   function encode(text: string, { addSpecialTokens = true, maxLength }: EncodeOptions = {}): number[] {
@@ -82,5 +82,5 @@ export function createBertTokenizer(options: BertTokenizerOptions): Tokenizer {
   };
 }
 
-const wrongType = (place: string, type: string) =>
-  new OptionError({ place, rule: 'wrong-type', detail: `must be ${type}` });
+const wrongType = (path: string, type: string) =>
+  new OptionError({ path, code: 'wrong-type', detail: `must be ${type}` });

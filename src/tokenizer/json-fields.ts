@@ -8,7 +8,7 @@ import { faultOf } from './vocabulary.js';
 export interface JsonObject {
   readonly file: string;
   /** Dotted path in the file; empty for the root. */
-  readonly place: string;
+  readonly path: string;
   readonly value: Readonly<Record<string, unknown>>;
 }
 
@@ -28,12 +28,12 @@ const shorten = (key: string): string => (/^\w{1,60}$/.test(key) ? key : quote(k
 export function failAt(
   at: JsonObject,
   key: string | undefined,
-  rule: string,
+  code: string,
   detail: string,
   unsupported = false,
 ): never {
-  const place = key === undefined ? at.place : placeOf(at.place, key);
-  throw new TokenizerError({ file: at.file, place: place === '' ? undefined : place, rule, detail, unsupported });
+  const path = key === undefined ? at.path : placeOf(at.path, key);
+  throw new TokenizerError({ file: at.file, path: path === '' ? undefined : path, code, detail, unsupported });
 }
 
 /** What a value is, in words. */
@@ -44,12 +44,12 @@ export function describe(value: unknown): string {
   return typeof value === 'object' ? 'an object' : String(value);
 }
 
-export function asObject(value: unknown, file: string, place: string): JsonObject {
-  const at = { file, place, value: {} };
+export function asObject(value: unknown, file: string, path: string): JsonObject {
+  const at = { file, path, value: {} };
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     failAt(at, undefined, 'wrong-type', `must be an object, not ${describe(value)}`);
   }
-  return { file, place, value: value as Record<string, unknown> };
+  return { file, path, value: value as Record<string, unknown> };
 }
 
 /** The value of an own key; undefined where it is absent or null. */
@@ -59,7 +59,7 @@ export function fieldOf(at: JsonObject, key: string): unknown {
 
 export function objectOf(at: JsonObject, key: string): JsonObject | undefined {
   const value = fieldOf(at, key);
-  return value === undefined ? undefined : asObject(value, at.file, placeOf(at.place, key));
+  return value === undefined ? undefined : asObject(value, at.file, placeOf(at.path, key));
 }
 
 export function listOf(at: JsonObject, key: string): readonly unknown[] | undefined {
@@ -91,7 +91,7 @@ export function tokenEntryOf(at: JsonObject, key: string): TokenEntry | undefine
   const value = fieldOf(at, key);
   if (value === undefined) return undefined;
   if (typeof value === 'string') return { content: checkedName(at, key, value), special: true };
-  return addedTokenOf(asObject(value, at.file, placeOf(at.place, key)));
+  return addedTokenOf(asObject(value, at.file, placeOf(at.path, key)));
 }
 
 /** An `AddedToken` object: its content must be matched as it stands. */

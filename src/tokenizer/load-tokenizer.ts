@@ -29,7 +29,7 @@ export function loadTokenizer({ vocabTxt, tokenizerJson, tokenizerConfig }: Toke
   }
   if (tokenizerJson === undefined) {
     throw new TokenizerError({
-      rule: 'vocabulary-missing',
+      code: 'vocabulary-missing',
       detail: 'the checkpoint has no vocab.txt and no tokenizer.json',
     });
   }

@@ -13,7 +13,7 @@ export function roomFor(maxLength: number | undefined, added: number): number {
   if (maxLength === undefined) return Number.POSITIVE_INFINITY;
   if (Number.isSafeInteger(maxLength) && maxLength >= added) return maxLength - added;
   const detail = `must be a whole number of at least ${added}, not ${maxLength}`;
-  throw new OptionError({ place: 'maxLength', rule: 'out-of-range', detail });
+  throw new OptionError({ path: 'maxLength', code: 'out-of-range', detail });
 }
 
 /**
@@ -41,5 +41,5 @@ function widthOf(rows: readonly (readonly number[])[], padding: string, maxLengt
   if (padding === 'max-length' && maxLength !== undefined && maxLength <= WIDTH_LIMIT) return maxLength;
   const detail =
     padding === 'max-length' ? `needs maxLength, at most ${WIDTH_LIMIT}` : "must be 'longest', 'max-length' or 'none'";
-  throw new OptionError({ place: 'padding', rule: 'illegal-option', detail });
+  throw new OptionError({ path: 'padding', code: 'illegal-option', detail });
 }

@@ -32,7 +32,7 @@ function pairOf(at: JsonObject, key: string, ids: ReadonlyMap<string, number>): 
 
 /** `"single": [{ "SpecialToken": { "id": "[CLS]" } }, { "Sequence": … }, { "SpecialToken": { "id": "[SEP]" } }]` */
 function templateOf(at: JsonObject, ids: ReadonlyMap<string, number>): SequenceTokens {
-  const pieces = (listOf(at, 'single') ?? []).map((value, i) => asObject(value, at.file, `${at.place}.single[${i}]`));
+  const pieces = (listOf(at, 'single') ?? []).map((value, i) => asObject(value, at.file, `${at.path}.single[${i}]`));
   const [cls, sequence, sep] = pieces;
   if (pieces.length !== 3 || objectOf(sequence!, 'Sequence') === undefined) {
     failAt(at, 'single', 'unsupported-part', 'must be a token, the sequence and a token', true);

@@ -25,8 +25,8 @@ const DISGUISES: readonly (readonly [RegExp, string])[] = [
  *   order mark, or is not UTF-8
  */
 export function readTextFile({ bytes, file }: NamedBytes, limit: number): string {
-  const fail = (rule: string, detail: string, at?: { place: string; offset: number }): never => {
-    throw new TokenizerError({ file, ...at, rule, detail });
+  const fail = (code: string, detail: string, at?: { path: string; offset: number }): never => {
+    throw new TokenizerError({ file, ...at, code, detail });
   };
   if (bytes.length === 0) fail('empty-file', 'has no bytes');
   if (bytes.length > limit) fail('too-large', `${bytes.length} bytes, the limit is ${limit}`);
@@ -34,7 +34,7 @@ export function readTextFile({ bytes, file }: NamedBytes, limit: number): string
   for (const [pattern, name] of DISGUISES) if (pattern.test(head)) fail('not-a-tokenizer-file', `is ${name}`);
   if (head.startsWith('\xef\xbb\xbf')) {
     const detail = 'starts with U+FEFF, which would become part of the first token: save it without';
-    fail('byte-order-mark', detail, { place: 'line 1', offset: 0 });
+    fail('byte-order-mark', detail, { path: 'line 1', offset: 0 });
   }
   return (
     decodeUtf8(bytes) ?? fail('not-utf-8', 'a line with bytes that are not UTF-8 starts here', firstBadLine(bytes))
@@ -50,7 +50,7 @@ function decodeUtf8(bytes: Uint8Array): string | undefined {
 }
 
 /** The first line that is not UTF-8, found line by line because a line feed is never inside a character. */
-function firstBadLine(bytes: Uint8Array): { place: string; offset: number } {
+function firstBadLine(bytes: Uint8Array): { path: string; offset: number } {
   let offset = 0;
   let line = 1;
   for (; offset < bytes.length; line++) {
@@ -59,5 +59,5 @@ function firstBadLine(bytes: Uint8Array): { place: string; offset: number } {
     if (decodeUtf8(bytes.subarray(offset, end)) === undefined) break;
     offset = end;
   }
-  return { place: `line ${line}`, offset };
+  return { path: `line ${line}`, offset };
 }

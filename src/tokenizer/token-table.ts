@@ -53,7 +53,7 @@ function withAddedTokens(vocabulary: Vocabulary, addedTokens: readonly AddedToke
     if ((token.id ?? expected) !== expected) {
       const reason = own === undefined ? `the next free id is ${expected}` : `in the vocabulary it has ${expected}`;
       const detail = `${quote(token.content)} has id ${token.id}, but ${reason}`;
-      throw new TokenizerError({ file: vocabulary.file, place: 'added tokens', rule: 'token-conflict', detail });
+      throw new TokenizerError({ file: vocabulary.file, path: 'added tokens', code: 'token-conflict', detail });
     }
     if (own === undefined) {
       ids.set(token.content, expected);
@@ -78,7 +78,7 @@ function rolesOf(
       const padded = [...ids.keys()].find((token) => token.trim() === name);
       const hint = padded === undefined ? '' : `; there is ${quote(padded)}, and spaces count`;
       const detail = `the ${role} token ${quote(name)} is not in the vocabulary of ${ids.size} tokens${hint}`;
-      throw new TokenizerError({ file, place: `${role}_token`, rule: 'special-token-missing', detail });
+      throw new TokenizerError({ file, path: `${role}_token`, code: 'special-token-missing', detail });
     }
   }
   return found as TokenTable['roles'];

@@ -81,7 +81,7 @@ function addedTokensOf(root: JsonObject): AddedToken[] {
   }
   const list = listOf(root, 'additional_special_tokens') ?? [];
   if (list.length > TOKEN_LIMIT) failAt(root, 'additional_special_tokens', 'too-many-tokens', `${list.length} tokens`);
-  const asFields: JsonObject = { file: root.file, place: 'additional_special_tokens', value: { ...list } };
+  const asFields: JsonObject = { file: root.file, path: 'additional_special_tokens', value: { ...list } };
   for (const key of Object.keys(asFields.value)) {
     const { content } = tokenEntryOf(asFields, key) ?? failAt(asFields, key, 'wrong-type', 'must be a token, not null');
     tokens.set(content, { content, special: true, id: tokens.get(content)?.id });

@@ -63,7 +63,7 @@ function parseJson(text: string, file: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new TokenizerError({ file, rule: 'not-json', detail: String((cause as Error).message), cause });
+    throw new TokenizerError({ file, code: 'not-json', detail: String((cause as Error).message), cause });
   }
 }
 

@@ -23,7 +23,7 @@ export const TOKEN_LIMIT = 1_000_000;
 export function parseVocab(bytes: Uint8Array, file: string): Vocabulary {
   const text = readTextFile({ bytes, file }, FILE_LIMIT);
   if (/^\s*(\{\s*"[^"\n]*"\s*:|\[\s*"[^"\n]*"\s*,)/.test(text)) {
-    throw new TokenizerError({ file, rule: 'not-a-tokenizer-file', detail: 'is JSON, not one token a line' });
+    throw new TokenizerError({ file, code: 'not-a-tokenizer-file', detail: 'is JSON, not one token a line' });
   }
   const lines = text.split(/\r\n|\r|\n/);
   if (lines.at(-1) === '') lines.pop(); // what follows the end of the last line
@@ -41,8 +41,8 @@ export function vocabularyOf(
   file: string,
   placeOf: (id: number) => string = (id) => `id ${id}`,
 ): Vocabulary {
-  const fail = (rule: string, detail: string, place?: string): never => {
-    throw new TokenizerError({ file, place, rule, detail });
+  const fail = (code: string, detail: string, path?: string): never => {
+    throw new TokenizerError({ file, path, code, detail });
   };
   if (tokens.every((token) => token === '')) fail('empty-vocabulary', 'has no token');
   if (tokens.length > TOKEN_LIMIT) fail('too-many-tokens', `${tokens.length} tokens, the limit is ${TOKEN_LIMIT}`);

@@ -120,12 +120,12 @@ function checkOptions({ dtype, maxShardBytes, signal }: ConvertOptions): void {
   signal?.throwIfAborted();
   if (!CONVERT_DTYPES.includes(dtype)) {
     const detail = `${String(dtype)} is not one of ${CONVERT_DTYPES.join(', ')}`;
-    throw new OptionError({ place: 'dtype', rule: 'unknown-dtype', detail });
+    throw new OptionError({ path: 'dtype', code: 'unknown-dtype', detail });
   }
   if (maxShardBytes !== undefined && !(Number.isFinite(maxShardBytes) && maxShardBytes >= 1)) {
     throw new OptionError({
-      place: 'maxShardBytes',
-      rule: 'shard-size',
+      path: 'maxShardBytes',
+      code: 'shard-size',
       detail: `${maxShardBytes} is no number of bytes`,
     });
   }

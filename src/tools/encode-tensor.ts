@@ -60,8 +60,8 @@ async function* halves(stored: StoredTensor, losses: Losses): AsyncGenerator<Uin
   if (stored.shape.length < 2 || largest === 0 || largest >= SMALLEST_NORMAL_HALF) return;
   throw new WeightError({
     file: stored.file,
-    place: nameOf(stored.name),
-    rule: 'f16-underflow',
+    path: nameOf(stored.name),
+    code: 'f16-underflow',
     detail: `its largest value is ${largest.toPrecision(3)}, below 6.1e-5, the smallest normal f16; use bf16`,
   });
 }

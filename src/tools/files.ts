@@ -11,7 +11,7 @@ export function writeError(error: unknown, path: string): unknown {
   const full = /^(?:ENOSPC|EDQUOT|EFBIG)$/.test(code);
   return new Image2TextError({
     file: path,
-    rule: full ? 'disk-full' : 'cannot-write',
+    code: full ? 'disk-full' : 'cannot-write',
     detail: full ? 'no space is left' : `it cannot be written here (${code})`,
     cause: error,
   });
@@ -49,7 +49,7 @@ export async function checkSpace(folder: string, bytes: number): Promise<void> {
   const free = await freeBytes(folder);
   if (free === undefined || free >= bytes) return;
   const detail = `${megabytes(bytes)} are needed, ${megabytes(free)} are free`;
-  throw new Image2TextError({ file: folder, rule: 'disk-space', detail });
+  throw new Image2TextError({ file: folder, code: 'disk-space', detail });
 }
 
 /** Bytes for people: `176.6 MB`. */

@@ -8,14 +8,14 @@ import { startSession } from '../model/git-session.js';
 export interface FirstLogitsOptions {
   /** Default: the model's own. */
   readonly imageConfig?: ImageConfig | undefined;
-  /** The frames of a video, not a picture. */
+  /** The frames of a video, not an image. */
   readonly video?: boolean | undefined;
   /** What the text begins with. Default: the start token alone. */
   readonly inputIds?: readonly number[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The logits of the first word after the prompt, [V], for one picture or for the frames of one video. */
+/** The logits of the first word after the prompt, [V], for one image or for the frames of one video. */
 export async function firstLogits(
   { git, imageConfig }: Pick<Image2Text, 'git' | 'imageConfig'>,
   images: readonly RawImage[],

@@ -3,7 +3,7 @@
  *
  * @module
  */
-export type { CompareModelsOptions, ModelComparison, PictureComparison } from './compare-models.js';
+export type { CompareModelsOptions, ImageComparison, ModelComparison } from './compare-models.js';
 export { compareModels } from './compare-models.js';
 export type { Conversion, ConvertOptions } from './convert.js';
 export { convertCheckpoint } from './convert.js';

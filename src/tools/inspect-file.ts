@@ -22,7 +22,7 @@ import type { GitConfig } from '../model/git-config.js';
 import { parseGitConfig } from '../model/git-config.js';
 import { canonicalNames, countParameters, IGNORED, openGit, weightHint } from '../model/load-git.js';
 import { fromDirectory, fromFile } from '../platform/directory.js';
-import { webpWasm } from '../platform/node-pictures.js';
+import { webpWasm } from '../platform/node-images.js';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.js';
 import { parseTokenizerConfig } from '../tokenizer/tokenizer-config.js';
 import type { FileKind } from './kinds.js';
@@ -61,7 +61,7 @@ export async function inspectFile(
   if (/^https?:/i.test(path)) return inspectRemote(path, check, options.signal);
   const found = await stat(path).catch(() => undefined);
   if (found === undefined)
-    throw new ConfigError({ file: path, rule: 'no-such-file', detail: 'there is no such file or folder' });
+    throw new ConfigError({ file: path, code: 'no-such-file', detail: 'there is no such file or folder' });
   if (found.isDirectory())
     return { file: path, kind: 'checkpoint folder', ...(await inspectFolder(await fromDirectory(path), check)) };
   return inspectSource(path, await fromFile(path), () => fromDirectory(dirname(path)), check);
@@ -119,8 +119,8 @@ async function inspectKind(
       return tokenizerFacts(loadTokenizer({ tokenizerJson: { bytes: await bytes(), file: path } }));
     case 'vocabulary':
       return tokenizerFacts(loadTokenizer({ vocabTxt: { bytes: await bytes(), file: path } }));
-    case 'picture':
-      return inspectPicture(await bytes(), path, check);
+    case 'image':
+      return inspectImage(await bytes(), path, check);
   }
 }
 
@@ -164,7 +164,7 @@ async function inspectFolder(files: ModelFiles, check: boolean): Promise<Found> 
       parameters: countParameters(config),
       ...configFacts(config),
       'vocabulary size of the tokenizer': tokenizer.vocabSize,
-      ...flatten(image, 'picture '),
+      ...flatten(image, 'image '),
       ...tensorFacts(tensors),
     },
     metadata,
@@ -180,7 +180,7 @@ async function checkWeights(config: GitConfig, stored: TensorMap, label: string)
   for (const { name, spec } of needed) await readWeights(tensors.get(name)!, spec);
 }
 
-async function inspectPicture(bytes: Uint8Array, file: string, check: boolean): Promise<Found> {
+async function inspectImage(bytes: Uint8Array, file: string, check: boolean): Promise<Found> {
   const facts = await identifyImage(bytes, { file });
   if (check) await decodeImage(bytes, { file, webpWasm });
   return { facts: flatten(facts) };

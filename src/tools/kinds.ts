@@ -12,14 +12,14 @@ export type FileKind =
   | 'tokenizer config'
   | 'generation config'
   | 'vocabulary'
-  | 'picture';
+  | 'image';
 
 const BY_ENDING: readonly (readonly [RegExp, FileKind])[] = [
   [/\.safetensors$/i, 'safetensors'],
   [/\.safetensors\.index\.json$/i, 'safetensors index'],
   [/\.bin\.index\.json$/i, 'pytorch index'],
   [/\.(bin|pt|pth|ckpt)$/i, 'pytorch'],
-  [/\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic)$/i, 'picture'],
+  [/\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic)$/i, 'image'],
   [/\.txt$/i, 'vocabulary'],
 ];
 
@@ -73,5 +73,5 @@ function kindOfHead(head: Uint8Array): FileKind {
   if (head[8] === 0x7b && head.subarray(5, 8).every((byte) => byte === 0)) return 'safetensors';
   const isZip = head[0] === 0x50 && head[1] === 0x4b;
   if (isZip || (head[0] === 0x80 && head[1] === 2)) return 'pytorch';
-  return 'picture'; // its reader names what the bytes are
+  return 'image'; // its reader names what the bytes are
 }

@@ -7,10 +7,10 @@ export interface PublishedModel {
   readonly task: 'caption' | 'question' | 'video-caption' | 'video-question';
   readonly about: string;
   readonly size: 'base' | 'large';
-  /** Side of the picture as the model sees it, and of a patch, pixels. */
+  /** Side of the image as the model sees it, and of a patch, pixels. */
   readonly imageSize: number;
   readonly patchSize: number;
-  /** Frames of a video; 0 for a model of single pictures. */
+  /** Frames of a video; 0 for a model of single images. */
   readonly frames: number;
   readonly parameters: number;
   readonly licence: string;
@@ -29,7 +29,7 @@ export function listModels(): readonly PublishedModel[] {
   return (readWeightsFile('models.json') as { models: PublishedModel[] }).models;
 }
 
-/** Numbers that were published with a checkpoint: logits of the first word for one picture. */
+/** Numbers that were published with a checkpoint: logits of the first word for one image. */
 export interface PublishedLogits {
   readonly checkpoint: string;
   readonly input_ids: readonly (readonly number[])[];

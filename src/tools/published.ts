@@ -3,15 +3,15 @@ import { basename } from 'node:path';
 import { OptionError } from '../errors.js';
 import { isOffline } from '../hub/environment.js';
 import type { RawImage } from '../image/raw-image.js';
-import { type Picture, toRawImage } from '../image2text/pictures.js';
+import { type ImageInput, toRawImage } from '../image2text/images.js';
 import { toFrames, type Video } from '../image2text/videos.js';
 import { fromDirectory } from '../platform/directory.js';
-import { openPicture } from '../platform/node-pictures.js';
+import { openImage } from '../platform/node-images.js';
 import { openVideo } from '../platform/node-videos.js';
 import { listPublishedLogits, type PublishedLogits } from './models.js';
 import type { VerifyOptions } from './verify.js';
 
-/** Pictures of the published numbers that can be fetched. Which frames of the video were used depends on its decoder. */
+/** Images of the published numbers that can be fetched. Which frames of the video were used depends on its decoder. */
 const ADDRESSES: Readonly<Record<string, string>> = {
   'COCO val2017 000000039769.jpg': 'http://images.cocodataset.org/val2017/000000039769.jpg',
   'nielsr/textvqa-sample bus.png': 'https://huggingface.co/datasets/nielsr/textvqa-sample/resolve/main/bus.png',
@@ -29,14 +29,14 @@ export function publishedFor(
   throw id === undefined
     ? new OptionError({
         file: model,
-        place: 'as',
-        rule: 'which-checkpoint',
+        path: 'as',
+        code: 'which-checkpoint',
         detail: `say which published one it is: ${known}`,
       })
     : new OptionError({
         file: id,
-        place: 'as',
-        rule: 'nothing-published',
+        path: 'as',
+        code: 'nothing-published',
         detail: `numbers are published for ${known}`,
       });
 }
@@ -54,22 +54,17 @@ export async function publishedName(model: string): Promise<string | undefined> 
   return basename(path).startsWith('git-') ? `microsoft/${basename(path)}` : undefined;
 }
 
-/** The picture of published numbers, or the frames of its video. Throws OptionError (`picture-needed`), ImageError. */
-export async function openPublishedPicture(
+/** The image of published numbers, or the frames of its video. Throws OptionError (`image-needed`), ImageError. */
+export async function openPublishedImage(
   { picture: what, config }: PublishedLogits,
-  { picture, addresses = ADDRESSES, env = process.env, localFilesOnly, signal }: VerifyOptions,
+  { image, addresses = ADDRESSES, env = process.env, localFilesOnly, signal }: VerifyOptions,
 ): Promise<RawImage[]> {
-  const address = picture ?? (localFilesOnly === true || isOffline(env) ? undefined : addresses[what]);
+  const address = image ?? (localFilesOnly === true || isOffline(env) ? undefined : addresses[what]);
   if (address === undefined) {
     const detail = `the numbers were published for ${what}, which cannot be fetched here: name your copy`;
-    throw new OptionError({ place: 'picture', rule: 'picture-needed', detail });
+    throw new OptionError({ path: 'image', code: 'image-needed', detail });
   }
   const frames = config.num_image_with_embedding;
-  if (frames === null) return [await toRawImage(address as Picture, openPicture, { exifOrientation: false, signal })];
-  return toFrames(
-    address as Video,
-    frames,
-    { picture: openPicture, video: openVideo },
-    { exifOrientation: false, signal },
-  );
+  if (frames === null) return [await toRawImage(address as ImageInput, openImage, { exifOrientation: false, signal })];
+  return toFrames(address as Video, frames, { image: openImage, video: openVideo }, { exifOrientation: false, signal });
 }

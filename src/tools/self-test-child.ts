@@ -8,7 +8,7 @@ const answer = await selfTest(name).then(
   (result) => ({ result }),
   (error: unknown) => ({
     failure: {
-      rule: error instanceof Image2TextError ? error.rule : 'failed',
+      code: error instanceof Image2TextError ? error.code : 'failed',
       message: error instanceof Image2TextError ? error.detail : String(error),
     },
   }),

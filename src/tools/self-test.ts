@@ -52,7 +52,7 @@ export async function selfTest(name: NodeBackend): Promise<SelfTest> {
   return { tfjsName, largestDifference, milliseconds };
 }
 
-/** Logits after two steps over a random picture. */
+/** Logits after two steps over a random image. */
 async function forward(): Promise<Float32Array> {
   const git = { config: CONFIG, params: randomParams(gitSpec(CONFIG), SEED) };
   const side = CONFIG.vision.imageSize;

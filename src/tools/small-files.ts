@@ -40,7 +40,7 @@ export async function writeSmallFiles(
   for (const name of COPIED) {
     const found = await source.open(name);
     if (found === undefined) continue;
-    if (found.size > MAX_BYTES) throw new ConfigError({ file: name, rule: 'too-large', detail: `${found.size} bytes` });
+    if (found.size > MAX_BYTES) throw new ConfigError({ file: name, code: 'too-large', detail: `${found.size} bytes` });
     files.push(await write(folder, name, await readBytes(found, 0, found.size)));
   }
   const named = new Set(files.map(({ name }) => name));

@@ -32,7 +32,7 @@ export async function checkDestination(destination: string, overwrite: boolean):
   if (there === 'nothing' || there === 'empty' || (there === 'folder' && overwrite)) return;
   const detail =
     there === 'file' ? 'this is a file; name a folder' : 'there are files in it; ask for overwriting, or name another';
-  throw new OptionError({ file: destination, place: 'destination', rule: 'destination-exists', detail });
+  throw new OptionError({ file: destination, path: 'destination', code: 'destination-exists', detail });
 }
 
 /** One rename where the place is free; else file by file, since other files of that folder are none of our business. */

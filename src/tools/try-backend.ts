@@ -19,14 +19,14 @@ const EXACT = 1e-4;
 
 interface Answer {
   readonly result?: SelfTest;
-  readonly failure?: { readonly rule: string; readonly message: string };
+  readonly failure?: { readonly code: string; readonly message: string };
 }
 
 /** Tries a backend in a process of its own, since a native library that is broken may end the process. Never throws. */
 export async function tryBackend(name: NodeBackend, timeoutMs: number, signal?: AbortSignal): Promise<BackendHealth> {
   const { result, failure } = await answerOf(name, timeoutMs, signal);
   if (failure !== undefined) {
-    return { name, state: failure.rule === 'backend-not-installed' ? 'missing' : 'fails', detail: failure.message };
+    return { name, state: failure.code === 'backend-not-installed' ? 'missing' : 'fails', detail: failure.message };
   }
   const { largestDifference } = result!;
   if (!(largestDifference <= TOLERANCE)) {
@@ -46,7 +46,7 @@ function answerOf(name: NodeBackend, timeoutMs: number, signal: AbortSignal | un
     new URL(`./self-test-child${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
   );
   return new Promise((resolve) => {
-    const fail = (message: string) => resolve({ failure: { rule: 'failed', message } });
+    const fail = (message: string) => resolve({ failure: { code: 'failed', message } });
     let words = '';
     try {
       const child = fork(file, [name], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], timeout: timeoutMs, signal });

@@ -1,6 +1,6 @@
 import { defaultImageConfig, type ImageConfig } from '../image/image-config.js';
 import { openImageConfig } from '../image2text/checkpoint-files.js';
-import type { Picture } from '../image2text/pictures.js';
+import type { ImageInput } from '../image2text/images.js';
 import type { Video } from '../image2text/videos.js';
 import { disposeGit } from '../model/git.js';
 import type { LoadGitOptions } from '../model/load-git.js';
@@ -9,20 +9,20 @@ import type { HubOptions } from '../platform/open-model.js';
 import { openModel } from '../platform/open-model.js';
 import { firstLogits } from './first-logits.js';
 import type { PublishedLogits } from './models.js';
-import { openPublishedPicture, publishedFor, publishedName } from './published.js';
+import { openPublishedImage, publishedFor, publishedName } from './published.js';
 
 export interface VerifyOptions extends Omit<HubOptions, 'onProgress'> {
   /** Which published checkpoint it is, where neither its name nor its path says so. */
   readonly as?: string | undefined;
-  /** The picture (or frames) of the published numbers. Default: fetched, where that is possible. */
-  readonly picture?: Picture | Video | undefined;
+  /** The image (or frames) of the published numbers. Default: fetched, where that is possible. */
+  readonly image?: ImageInput | Video | undefined;
   /** Hears the download. */
   readonly onDownload?: HubOptions['onProgress'];
   /** Hears the loading. */
   readonly onProgress?: LoadGitOptions['onProgress'];
   /** Instead of weights/published-logits.json. */
   readonly catalogue?: readonly PublishedLogits[] | undefined;
-  /** Where pictures can be fetched, by what the catalogue calls them. */
+  /** Where images can be fetched, by what the catalogue calls them. */
   readonly addresses?: Readonly<Record<string, string>> | undefined;
 }
 
@@ -39,8 +39,8 @@ export interface Verification {
   readonly checkpoint: string;
   /** How the weights are stored. */
   readonly dtypes: readonly string[];
-  /** The picture, in the catalogue's words. */
-  readonly picture: string;
+  /** The image, in the catalogue's words. */
+  readonly image: string;
   readonly tolerance: number;
   readonly logits: readonly VerifiedLogit[];
   readonly passed: boolean;
@@ -50,9 +50,9 @@ export interface Verification {
 
 /**
  * Loads a published checkpoint (a folder, or a name on the Hub) on the current backend and compares its logits of the first word for the
- * published picture with the published numbers. That they differ is a result, not an error.
+ * published image with the published numbers. That they differ is a result, not an error.
  *
- * @throws OptionError (`which-checkpoint`, `nothing-published`, `picture-needed`); ImageError for the picture; what finding and loading
+ * @throws OptionError (`which-checkpoint`, `nothing-published`, `image-needed`); ImageError for the image; what finding and loading
  *   the model throws; the signal's reason. Nothing stays loaded.
  */
 export async function verifyModel(model: string, options: VerifyOptions = {}): Promise<Verification> {
@@ -68,14 +68,14 @@ export async function verifyModel(model: string, options: VerifyOptions = {}): P
       ? []
       : [`the weights are stored as ${dtypes.join(', ')}, the published numbers are of F32`]),
   ];
-  const images = await openPublishedPicture(published, options);
+  const images = await openPublishedImage(published, options);
   const git = { config, params: await loadGitParams(config, tensors, files.label, { signal, onProgress }) };
   try {
     const asked = { video: isVideo(published), inputIds: published.input_ids[0], signal };
     const logits = compare(published, await firstLogits({ git, imageConfig }, images, asked));
     const passed = logits.every((logit) => logit.passed);
-    const { checkpoint, picture, atol: tolerance } = published;
-    return { checkpoint, dtypes, picture, tolerance, logits, passed, notes };
+    const { checkpoint, picture: image: image, atol: tolerance } = published;
+    return { checkpoint, dtypes, image: image, tolerance, logits, passed, notes };
   } finally {
     disposeGit(git);
   }

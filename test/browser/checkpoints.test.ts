@@ -37,7 +37,7 @@ describe('where a page has its checkpoint from', function () {
   });
 
   const caption = () =>
-    site.inWorker('captionFromHub', { repo: REPO, endpoint: hub.url, picture: FEW[0]!.name }) as Promise<{
+    site.inWorker('captionFromHub', { repo: REPO, endpoint: hub.url, image: FEW[0]!.name }) as Promise<{
       text: string;
       progress: number;
     }>;
@@ -74,6 +74,6 @@ describe('where a page has its checkpoint from', function () {
       'input',
       readdirSync(DEMO).map((name) => `${DEMO}${name}`),
     );
-    assert.equal(await site.inPage('captionFromFiles', { picture: FEW[0]!.name }), FEW[0]!.text);
+    assert.equal(await site.inPage('captionFromFiles', { image: FEW[0]!.name }), FEW[0]!.text);
   });
 });

@@ -9,7 +9,7 @@ import {
   loadImage2Text,
   type ModelFiles,
 } from '../../src/browser.js';
-import { pixelsOf, refusedPixels } from './page-pictures.js';
+import { pixelsOf, refusedPixels } from './page-images.js';
 import { type ProbeTask, probe } from './probe.js';
 
 /** Things to be asked for by name: in the page by `ask`, which is global, in the worker by a message. */
@@ -24,17 +24,17 @@ const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
     return { ...(await probe(task, fetchFolder('/weights/demo'), open)), compiled };
   },
   /** A caption by a model that is fetched from a Hub, and how far its loading said it was at last. */
-  async captionFromHub({ repo, endpoint, picture }) {
+  async captionFromHub({ repo, endpoint, image }) {
     let progress = 0;
     const onProgress = (event: LoadEvent) => {
       if (event.status === 'progress_total') progress = event.progress;
     };
-    const text = await captionBy(fetchModelFiles(repo, { endpoint, onProgress }), picture);
+    const text = await captionBy(fetchModelFiles(repo, { endpoint, onProgress }), image);
     return { text, progress };
   },
   /** The same by a model whose files were chosen in the page's input. */
-  captionFromFiles: ({ picture }) => captionBy(fromFiles(document.querySelector('input')!.files!), picture),
-  pixels: ({ picture }) => pixelsOf(`${location.origin}/examples/${picture}`),
+  captionFromFiles: ({ image }) => captionBy(fromFiles(document.querySelector('input')!.files!), image),
+  pixels: ({ image }) => pixelsOf(`${location.origin}/examples/${image}`),
   refusedPixels,
   async remove() {
     tf.removeBackend('simd');
@@ -53,10 +53,10 @@ const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
   },
 };
 
-async function captionBy(files: ModelFiles, picture: string): Promise<string> {
+async function captionBy(files: ModelFiles, image: string): Promise<string> {
   registerSimdBackend();
   const model = await loadImage2Text(files, { backend: 'simd' });
-  const { text } = await model.caption(`${location.origin}/examples/${picture}`, { strategy: 'greedy' });
+  const { text } = await model.caption(`${location.origin}/examples/${image}`, { strategy: 'greedy' });
   model.dispose();
   return text;
 }

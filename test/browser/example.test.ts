@@ -35,17 +35,17 @@ describe('examples/browser-worker', function () {
     server?.kill();
   });
 
-  /** Waits for the caption of the picture that was chosen last. */
+  /** Waits for the caption of the image that was chosen last. */
   const said = async () => {
     await page.waitForFunction(() => document.querySelector('#status')?.textContent?.includes(' ms with '));
     return [await page.textContent('#caption'), await page.textContent('#status')];
   };
 
-  it('describes the pictures that come with it, with as many threads as are asked for', async () => {
+  it('describes the images that come with it, with as many threads as are asked for', async () => {
     for (const { name, text } of FEW) {
       await page.click(`[title="${name}"]`);
       await page.waitForFunction((expected) => document.querySelector('#caption')?.textContent === expected, text);
-      assert.equal(await page.getAttribute('#picture', 'alt'), text);
+      assert.equal(await page.getAttribute('#image', 'alt'), text);
     }
     assert.equal(await page.textContent('#isolated'), 'cross-origin isolated');
     const counts = await page.$$eval('#threads option', (options) =>
@@ -78,10 +78,10 @@ describe('examples/browser-worker', function () {
     assert.equal((await said())[0], text);
   });
 
-  it('says what is wrong with a file that is no picture, and goes on', async () => {
-    const buffer = Buffer.from('no picture at all');
+  it('says what is wrong with a file that is no image, and goes on', async () => {
+    const buffer = Buffer.from('no image at all');
     await page.setInputFiles('#file', { name: 'own.png', mimeType: 'image/png', buffer });
-    await page.waitForFunction(() => document.querySelector('#status')?.textContent?.includes('not-a-picture'));
+    await page.waitForFunction(() => document.querySelector('#status')?.textContent?.includes('not-a-image'));
     await page.click(`[title="${FEW[0]!.name}"]`);
     assert.equal((await said())[0], FEW[0]!.text);
     assert.deepEqual(complaints, []);

@@ -10,14 +10,14 @@ const STRICT = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker
 
 describe('simd under the rules of pages', function () {
   this.timeout(60_000);
-  const pictures = namesOf(FEW);
+  const images = namesOf(FEW);
   let browser: Browser;
   let site: TestPage;
   let expected: readonly ProbeRun[];
   const first = () => expected[0]!;
   before(async function () {
     browser = await launchChromium(this);
-    expected = (await probeInNode({ options: { threads: 1 }, threads: [1], pictures })).runs;
+    expected = (await probeInNode({ options: { threads: 1 }, threads: [1], images })).runs;
   });
   after(() => browser?.close());
   afterEach(() => site?.close());
@@ -28,7 +28,7 @@ describe('simd under the rules of pages', function () {
   ] as const) {
     it(`the main thread, ${what}: one thread whatever is asked for, no worker, memory of its own`, async () => {
       site = await openSite(browser, headers);
-      const { runs, sharedMemory } = await site.probe('page', { options: { threads: 4 }, threads: [4], pictures });
+      const { runs, sharedMemory } = await site.probe('page', { options: { threads: 4 }, threads: [4], images });
       assert.equal(sharedMemory, false);
       assert.deepEqual(runs, expected);
       assert.deepEqual([site.page.workers().length, site.complaints], [0, []]);
@@ -37,7 +37,7 @@ describe('simd under the rules of pages', function () {
 
   it('the main thread with memory that is shared because the caller wants it: still one thread', async () => {
     site = await openSite(browser, ISOLATED);
-    const task = { options: { shared: true, threads: 2 }, threads: [2], pictures };
+    const task = { options: { shared: true, threads: 2 }, threads: [2], images };
     const { runs, sharedMemory } = await site.probe('page', task);
     assert.equal(sharedMemory, true);
     assert.deepEqual(runs, expected);
@@ -46,14 +46,14 @@ describe('simd under the rules of pages', function () {
 
   it('a policy that forbids blob: workers: one thread from the start, and it says so', async () => {
     site = await openSite(browser, { ...ISOLATED, 'content-security-policy': STRICT });
-    const { runs } = await site.probe('worker', { options: { threads: 3 }, threads: [3], pictures });
+    const { runs } = await site.probe('worker', { options: { threads: 3 }, threads: [3], images });
     assert.deepEqual(runs, expected);
     assert.equal(site.page.workers().length, 1);
   });
 
   it('the same, when threads are first asked for later', async () => {
     site = await openSite(browser, { ...ISOLATED, 'content-security-policy': STRICT });
-    const { runs } = await site.probe('worker', { options: { threads: 1 }, threads: [3, 3], pictures });
+    const { runs } = await site.probe('worker', { options: { threads: 1 }, threads: [3, 3], images });
     const [early, late] = runs;
     assert.deepEqual(early!.threads, [3, 1], 'they are refused a moment after they were asked for');
     assert.deepEqual(late!.threads, [1, 1]);
@@ -68,7 +68,7 @@ describe('simd under the rules of pages', function () {
   it("the same with a helper's file of its own: as many threads as are asked for", async () => {
     site = await openSite(browser, { ...ISOLATED, 'content-security-policy': STRICT });
     const options = { threads: 3 };
-    const task = { options, helper: '/helper.js', threads: [3, 2], pictures };
+    const task = { options, helper: '/helper.js', threads: [3, 2], images };
     const { runs } = await site.probe('worker', task);
     assert.deepEqual(
       runs.map(({ threads }) => threads),
@@ -93,7 +93,7 @@ describe('simd under the rules of pages', function () {
       options: { threads: 2 },
       helper: '/nowhere.js',
       threads: [2],
-      pictures,
+      images,
     });
     assert.deepEqual(runs, expected);
     assert.equal(site.page.workers().length, 1);
@@ -103,7 +103,7 @@ describe('simd under the rules of pages', function () {
     const policy = "default-src 'self'; worker-src 'self' blob:";
     site = await openSite(browser, { ...ISOLATED, 'content-security-policy': policy });
     await assert.rejects(
-      site.probe('worker', { threads: [1], pictures }),
+      site.probe('worker', { threads: [1], images }),
       /^Error: .*simd: backend-failed: it does not start/,
     );
     const said = site.complaints.join('\n');

@@ -19,16 +19,16 @@ export interface ProbeTask {
   readonly backend?: string;
   readonly options?: SimdBackendOptions;
   readonly format?: WeightFormat;
-  /** The pictures are described with each number of threads in turn. */
+  /** The images are described with each number of threads in turn. */
   readonly threads: readonly number[];
-  readonly pictures: readonly string[];
+  readonly images: readonly string[];
 }
 
 export interface ProbeRun {
   /** What `setThreads` returned, and what is in use at the end. */
   readonly threads: readonly [number, number];
   readonly captions: readonly { readonly text: string; readonly logProbs: readonly number[] }[];
-  /** Of the first token, for a picture of noise: [V]. */
+  /** Of the first token, for an image of noise: [V]. */
   readonly logits: readonly number[];
 }
 
@@ -39,7 +39,7 @@ export interface ProbeResult {
   readonly tensors: number;
 }
 
-/** A picture of noise, the same wherever it is made. */
+/** An image of noise, the same wherever it is made. */
 function noise(size: number): tf.Tensor4D {
   let state = 1;
   const next = () => {
@@ -63,7 +63,7 @@ async function firstLogits({ git }: Image2Text): Promise<number[]> {
   return Array.from(logits!);
 }
 
-/** Does what `task` says with the model of `files`; `open` makes a picture of its name. */
+/** Does what `task` says with the model of `files`; `open` makes an image of its name. */
 export async function probe(
   task: ProbeTask,
   files: ModelFiles,
@@ -77,8 +77,8 @@ export async function probe(
   for (const count of task.threads) {
     const used = pool === undefined ? 1 : setThreads(count);
     const captions = [];
-    for (const picture of task.pictures) {
-      const { text, tokens } = await model.caption(await open(picture), { strategy: 'greedy', maxLength: 20 });
+    for (const image of task.images) {
+      const { text, tokens } = await model.caption(await open(image), { strategy: 'greedy', maxLength: 20 });
       captions.push({ text, logProbs: tokens.map(({ logProb }) => logProb) });
     }
     runs.push({ threads: [used, pool?.threads ?? 1], captions, logits: await firstLogits(model) });

@@ -18,7 +18,7 @@ describe("tfjs's own backends in a page", function () {
   let logits: readonly number[];
   before(async function () {
     browser = await launchChromium(this, SWIFTSHADER);
-    logits = (await probeInNode({ threads: [1], pictures: [] })).runs[0]!.logits;
+    logits = (await probeInNode({ threads: [1], images: [] })).runs[0]!.logits;
   });
   after(() => browser?.close());
   afterEach(() => site?.close());
@@ -31,7 +31,7 @@ describe("tfjs's own backends in a page", function () {
     const isolated = headers === ISOLATED ? 'isolated' : 'not isolated';
     it(`${backend} in a ${where}, ${isolated}: the words of the reference`, async () => {
       site = await openSite(browser, headers);
-      const { runs, tensors } = await site.probe(where, { backend, threads: [1], pictures: namesOf(FEW) });
+      const { runs, tensors } = await site.probe(where, { backend, threads: [1], images: namesOf(FEW) });
       const [run] = runs;
       assert.equal(tensors, 0);
       assert.deepEqual(

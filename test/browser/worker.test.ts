@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { Browser } from 'playwright-core';
 import { launchChromium } from '../support/chromium.js';
 import { largestError } from '../support/close.js';
-import { FEW, namesOf, PICTURES, probeInNode, textsOf } from './expected.js';
+import { FEW, IMAGES, namesOf, probeInNode, textsOf } from './expected.js';
 import type { ProbeResult, ProbeRun } from './probe.js';
 import { ISOLATED, openSite, type TestPage } from './site.js';
 
@@ -15,7 +15,7 @@ describe('simd in the worker of a page', function () {
   let node: ProbeResult;
   before(async function () {
     browser = await launchChromium(this);
-    node = await probeInNode({ options: { threads: 1 }, threads: [1], pictures: namesOf(PICTURES) });
+    node = await probeInNode({ options: { threads: 1 }, threads: [1], images: namesOf(IMAGES) });
   });
   after(() => browser?.close());
   const open = async (headers: Readonly<Record<string, string>>) => {
@@ -23,9 +23,9 @@ describe('simd in the worker of a page', function () {
   };
   afterEach(() => site?.close());
 
-  it('isolated: every picture with one, two and four threads, the same bits each time and the same as in Node', async () => {
+  it('isolated: every image with one, two and four threads, the same bits each time and the same as in Node', async () => {
     await open(ISOLATED);
-    const { runs, ...facts } = await site.probe('worker', { threads: [1, 2, 4], pictures: namesOf(PICTURES) });
+    const { runs, ...facts } = await site.probe('worker', { threads: [1, 2, 4], images: namesOf(IMAGES) });
     assert.deepEqual([facts.sharedMemory, facts.tensors, facts.compiled.length], [true, 0, 1]);
     assert.deepEqual(
       runs.map(({ threads }) => threads),
@@ -37,10 +37,10 @@ describe('simd in the worker of a page', function () {
       assert.deepEqual(logits, alone!.logits);
     }
     const [run] = node.runs;
-    assert.deepEqual(texts(alone!), textsOf(PICTURES));
+    assert.deepEqual(texts(alone!), textsOf(IMAGES));
     assert.equal(alone!.logits.length, 356);
     assert.deepEqual([alone!.captions, alone!.logits], [run!.captions, run!.logits]);
-    console.log(`      ${PICTURES.length} captions, 1, 2 and 4 threads: bit for bit those of Node`);
+    console.log(`      ${IMAGES.length} captions, 1, 2 and 4 threads: bit for bit those of Node`);
     const chunks = site.asked.filter((path) => /-(?:un)?shared-/.test(path));
     assert.deepEqual(
       chunks.map((path) => path.replace(/-[A-Z0-9]+\.js$/, '')),
@@ -50,13 +50,13 @@ describe('simd in the worker of a page', function () {
     assert.deepEqual(site.complaints, []);
   });
 
-  it('helpers are there from the first picture on, and gone when the backend is', async () => {
+  it('helpers are there from the first image on, and gone when the backend is', async () => {
     await open(ISOLATED);
-    await site.probe('worker', { options: { threads: 3 }, threads: [3], pictures: [] });
+    await site.probe('worker', { options: { threads: 3 }, threads: [3], images: [] });
     assert.equal(site.page.workers().length, 3, 'the worker and two helpers');
     await site.inWorker('remove');
     assert.equal(await site.workers(1), 1);
-    await site.probe('worker', { options: { threads: 2 }, threads: [2], pictures: [] });
+    await site.probe('worker', { options: { threads: 2 }, threads: [2], images: [] });
     assert.equal(await site.workers(2), 2);
     await site.page.evaluate('testWorker.terminate()'); // Chromium gives helpers that wait two more seconds
     assert.equal(await site.workers(0), 0);
@@ -71,14 +71,14 @@ describe('simd in the worker of a page', function () {
 
   it('not isolated: memory of its own, one thread, the same bits', async () => {
     await open({});
-    const { runs, sharedMemory } = await site.probe('worker', { threads: [4, 1], pictures: namesOf(FEW) });
+    const { runs, sharedMemory } = await site.probe('worker', { threads: [4, 1], images: namesOf(FEW) });
     assert.equal(sharedMemory, false);
     for (const { threads, captions, logits } of runs) {
       assert.deepEqual(threads, [1, 1]);
       assert.deepEqual(logits, node.runs[0]!.logits);
       assert.deepEqual(
         captions,
-        FEW.map(({ name }) => node.runs[0]!.captions[namesOf(PICTURES).indexOf(name)]),
+        FEW.map(({ name }) => node.runs[0]!.captions[namesOf(IMAGES).indexOf(name)]),
       );
     }
     assert.equal(await site.workers(1), 1);
@@ -88,7 +88,7 @@ describe('simd in the worker of a page', function () {
   it('without relaxed SIMD: the plain binary, as in Node', async () => {
     await open(ISOLATED);
     await site.inWorker('forgetRelaxedSimd');
-    const task = { threads: [2], pictures: namesOf(FEW) };
+    const task = { threads: [2], images: namesOf(FEW) };
     const { runs } = await site.probe('worker', task);
     const plain = await probeInNode({ ...task, options: { relaxed: false } });
     assert.deepEqual(runs, plain.runs);
@@ -100,7 +100,7 @@ describe('simd in the worker of a page', function () {
     const unfused = await launchChromium(this, ['--js-flags=--no-enable-fma3']);
     try {
       site = await openSite(unfused, ISOLATED);
-      const { runs } = await site.probe('worker', { threads: [2], pictures: namesOf(FEW) });
+      const { runs } = await site.probe('worker', { threads: [2], images: namesOf(FEW) });
       assert.deepEqual(texts(runs[0]!), textsOf(FEW));
       const scale = node.runs[0]!.logits.reduce((top, x) => Math.max(top, Math.abs(x)), 0);
       const error = largestError(runs[0]!.logits, node.runs[0]!.logits).error / scale;
@@ -114,7 +114,7 @@ describe('simd in the worker of a page', function () {
   for (const format of ['bf16', 'int8'] as const) {
     it(`weights as ${format}: the same bits as in Node`, async () => {
       await open(ISOLATED);
-      const task = { format, options: { threads: 2 }, threads: [2], pictures: namesOf(FEW) };
+      const task = { format, options: { threads: 2 }, threads: [2], images: namesOf(FEW) };
       const [here, there] = [await site.probe('worker', task), await probeInNode(task)];
       assert.deepEqual(here.runs, there.runs);
       assert.deepEqual(texts(here.runs[0]!), textsOf(FEW));

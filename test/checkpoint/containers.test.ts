@@ -94,15 +94,15 @@ describe('containers of one model', () => {
   it('refuses a config.json that contradicts the weights', async () => {
     const inferred = inferConfig(await plain('tiny-a'), 'tiny-a');
     const given = config(`${REFERENCE}tiny-a/config.json`) as Record<string, object>;
-    for (const [change, place] of [
+    for (const [change, path] of [
       [{ hidden_size: 44 }, 'hidden_size'],
       [{ vision_config: { ...given['vision_config'], patch_size: 5 } }, 'vision_config.patch_size'],
       [{ num_image_with_embedding: 6 }, 'num_image_with_embedding'],
       [{ num_hidden_layers: '3' }, 'num_hidden_layers'],
     ] as const) {
-      const error = await failure(place, async () => checkInferred(inferred, { ...given, ...change } as never));
+      const error = await failure(path, async () => checkInferred(inferred, { ...given, ...change } as never));
       assert.ok(error instanceof ConfigError);
-      assert.deepEqual([error.rule, error.place], ['config-contradicts-weights', place]);
+      assert.deepEqual([error.code, error.path], ['config-contradicts-weights', path]);
     }
     checkInferred(inferred, { ...given, num_attention_heads: 8 } as never);
     checkInferred(inferred, { vision_config: { image_size: 38, patch_size: 7 } });
@@ -115,16 +115,16 @@ describe('containers of one model', () => {
     assert.match((await failure('square', async () => inferConfig(tensors, 'x'))).detail, /not a square/);
     tensors.delete(name);
     const error = await failure('missing', async () => inferConfig(tensors, 'x'));
-    assert.deepEqual([error.rule, error.place], ['cannot-infer', name]);
+    assert.deepEqual([error.code, error.path], ['cannot-infer', name]);
   });
 
   it('refuses fused attention that is not three parts, and two tensors of one meaning', async () => {
     const block = 'image_encoder.transformer.resblocks.0.attn.in_proj_bias';
     const odd = new Map([[block, storedF32(block, [4], new Float32Array(4))]]);
-    assert.equal((await failure('odd', async () => fromOriginalLayout(odd))).rule, 'fused-attention');
+    assert.equal((await failure('odd', async () => fromOriginalLayout(odd))).code, 'fused-attention');
     const names = ['textual.output.bias', 'module.textual.output.bias'];
     const twice = new Map(names.map((name) => [name, storedF32(name, [1], new Float32Array(1))]));
-    assert.equal((await failure('twice', async () => fromOriginalLayout(twice))).rule, 'name-collision');
+    assert.equal((await failure('twice', async () => fromOriginalLayout(twice))).code, 'name-collision');
   });
 
   it('opens a single file of any name by what it is', async () => {
@@ -150,7 +150,7 @@ describe('containers of one model', () => {
       open: async (name: string) =>
         name === 'model.safetensors' ? fromBytes(new Uint8Array([1, 2, 3])) : good.open(name),
     };
-    assert.equal((await failure('both', () => openCheckpoint(files))).rule, 'file-too-short');
+    assert.equal((await failure('both', () => openCheckpoint(files))).code, 'file-too-short');
     const none = await failure('none', () => openCheckpoint({ label: 'empty', open: async () => undefined }));
     assert.ok(none instanceof WeightError);
     assert.match(none.message, /^empty: no-weights: .*model\.safetensors, .*pytorch_model\.bin, .*model\.pt$/);

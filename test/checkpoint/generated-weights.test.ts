@@ -43,6 +43,6 @@ describe('generated weights', () => {
 
   it('refuse a name without a rule', async () => {
     const error = await failure('no rule', async () => generatedTensor('x.y', [1], GIT_BASE_RECIPE));
-    assert.equal(error.rule, 'recipe');
+    assert.equal(error.code, 'recipe');
   });
 });

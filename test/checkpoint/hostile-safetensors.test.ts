@@ -49,15 +49,15 @@ async function check(entry: HostileCase): Promise<string | undefined> {
   }
   const error = await failure(entry.file, async () => expectTensorsOf(entry, (await read()).tensors));
   if (entry.expect === 'unsupported') {
-    assert.deepEqual([error.rule, error.unsupported], ['unsupported-dtype', true], entry.file);
-    return error.rule;
+    assert.deepEqual([error.code, error.unsupported], ['unsupported-dtype', true], entry.file);
+    return error.code;
   }
   assert.ok(error instanceof SafetensorsError, entry.file);
   assert.equal(error.file, name);
   assert.ok(error.offset !== undefined, `${entry.file}: no offset`);
-  const rule = RULES.find(([pattern]) => pattern.test(name))?.[1] ?? '(no rule listed)';
-  assert.match(error.rule, new RegExp(`^(${rule})$`), `${entry.file}: ${entry.rule}: ${error.message}`);
-  return error.rule;
+  const code = RULES.find(([pattern]) => pattern.test(name))?.[1] ?? '(no rule listed)';
+  assert.match(error.code, new RegExp(`^(${code})$`), `${entry.file}: ${entry.rule}: ${error.message}`);
+  return error.code;
 }
 
 describe('hostile safetensors', () => {
@@ -111,13 +111,13 @@ describe('hostile safetensors', () => {
     assert.equal((await readSafetensors(fromBytes(header(100_000)), 'x')).tensors.size, 100_000);
     console.log(`      a header of 100,000 tensors: ${(performance.now() - start).toFixed(0)} ms`);
     const error = await failure('many', () => readSafetensors(fromBytes(header(100_001)), 'x'));
-    assert.deepEqual([error.rule, error.unsupported], ['tensor-count', true]);
+    assert.deepEqual([error.code, error.unsupported], ['tensor-count', true]);
   });
 
   it('keeps the rule where a file shrinks while it is read', async () => {
     const bytes = readBin(`${HOSTILE}safetensors/ok_f32.safetensors`);
     const source = { size: bytes.length, slice: (a: number, b: number) => fromBytes(bytes.slice(0, 100)).slice(a, b) };
     const { tensors } = await readSafetensors(source, 'x');
-    assert.equal((await failure('short', () => [...tensors.values()][0]!.read())).rule, 'short-read');
+    assert.equal((await failure('short', () => [...tensors.values()][0]!.read())).code, 'short-read');
   });
 });

@@ -68,15 +68,15 @@ describe('hostile torch files', () => {
       } else {
         const error = await failure(entry.file, load);
         assert.ok(error instanceof TorchFileError && error.file === name, `${entry.file}: ${error.message}`);
-        const rule = RULES.find(([pattern]) => pattern.test(name))?.[1];
-        assert.equal(error.rule, rule, `${entry.file}: ${entry.rule}: ${error.message}`);
+        const code = RULES.find(([pattern]) => pattern.test(name))?.[1];
+        assert.equal(error.code, code, `${entry.file}: ${entry.rule}: ${error.message}`);
         if (entry.expect.includes('unsupported')) assert.ok(error.unsupported, entry.file);
-        rules.add(error.rule);
+        rules.add(error.code);
       }
       slowest = Math.max(slowest, performance.now() - start);
     }
     assert.ok(cases.length >= 170 && slowest < 2000, `${slowest} ms`);
-    assert.equal(rules.size, new Set(RULES.map(([, rule]) => rule)).size);
+    assert.equal(rules.size, new Set(RULES.map(([, code]) => code)).size);
     console.log(`      ${cases.length} torch files, ${rules.size} rules, slowest ${slowest.toFixed(0)} ms`);
   });
 

@@ -67,7 +67,7 @@ describe('int8 weights', () => {
     assert.deepEqual([...(await sharded(SCHEME)).tensors.keys()].sort(), ['v', 'w']);
     const { tensors } = await sharded({});
     const error = await failure('no scheme', () => readWeights(tensors.get('w')!, { ...SPEC, layout: 'as-is' }));
-    assert.equal(error.rule, 'unsupported-dtype');
+    assert.equal(error.code, 'unsupported-dtype');
   });
 
   const faults: readonly [rule: string, parts: readonly Part[], metadata?: Record<string, string>][] = [
@@ -95,7 +95,7 @@ describe('int8 weights', () => {
         const { tensors } = await open(parts, metadata);
         await readWeights(tensors.get('w')!, { ...SPEC, layout: 'as-is' });
       });
-      assert.equal(error.rule, rule, error.message);
+      assert.equal(error.code, rule, error.message);
     });
   }
 });

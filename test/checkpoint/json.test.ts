@@ -59,7 +59,7 @@ describe('json', () => {
           assert.deepEqual(plain(parse(text)), plain(expected));
         } catch (error) {
           const stricter =
-            error instanceof ConfigError && /^(duplicate-key|json-surrogate|json-number)$/.test(error.rule);
+            error instanceof ConfigError && /^(duplicate-key|json-surrogate|json-number)$/.test(error.code);
           assert.ok(stricter, `${text}: ${error}`);
         }
       }),
@@ -88,19 +88,19 @@ describe('json', () => {
       ['['.repeat(65), 'json-depth', 64],
       ['\ufeff{}', 'byte-order-mark', 0],
     ];
-    for (const [text, rule, offset] of cases) {
+    for (const [text, code, offset] of cases) {
       const error = await failure(text, async () => parse(text));
-      assert.deepEqual([error.rule, error.offset], [rule, offset], text);
+      assert.deepEqual([error.code, error.offset], [code, offset], text);
     }
   });
 
   it('is total over size: long numbers, many containers, wide strings', async () => {
-    assert.equal((await failure('digits', async () => parse('1'.repeat(5_000_000), true))).rule, 'json-number');
-    assert.equal((await failure('arrays', async () => parse(`[${'[],'.repeat(400_000)}[]]`))).rule, 'json-size');
-    assert.equal((await failure('objects', async () => parse(`[${'{},'.repeat(110_000)}{}]`))).rule, 'json-size');
+    assert.equal((await failure('digits', async () => parse('1'.repeat(5_000_000), true))).code, 'json-number');
+    assert.equal((await failure('arrays', async () => parse(`[${'[],'.repeat(400_000)}[]]`))).code, 'json-size');
+    assert.equal((await failure('objects', async () => parse(`[${'{},'.repeat(110_000)}{}]`))).code, 'json-size');
     assert.equal((parse(`"${'x\\n'.repeat(500_000)}"`) as string).length, 1_000_000);
     const options = { file: 'x', ErrorClass: ConfigError, maxBytes: 3 };
-    assert.equal((await failure('bytes', async () => parseJson(bytes('[1, 2]'), options))).rule, 'json-size');
+    assert.equal((await failure('bytes', async () => parseJson(bytes('[1, 2]'), options))).code, 'json-size');
   });
 
   it('treats __proto__ as a name', () => {
@@ -128,7 +128,7 @@ describe('json', () => {
       if (error === undefined) continue;
       broken++;
       assert.ok(error instanceof ConfigError && entry.expect !== 'load', `${entry.file}: ${error}`);
-      if (entry.kind === 'config') assert.equal(error.rule, SYNTAX[name], `${entry.file}: ${error.message}`);
+      if (entry.kind === 'config') assert.equal(error.code, SYNTAX[name], `${entry.file}: ${error.message}`);
     }
     assert.ok(broken >= Object.keys(SYNTAX).length, `${broken}`);
   });

@@ -125,7 +125,7 @@ describe('loadParams', () => {
     const stored = good();
     stored.set('scale', { ...stored.get('scale')!, dtype: 'F8_E4M3' });
     const dtype = await failure('dtype', () => loadParams(spec, stored));
-    assert.deepEqual([dtype.rule, dtype.unsupported], ['unsupported-dtype', true]);
+    assert.deepEqual([dtype.code, dtype.unsupported], ['unsupported-dtype', true]);
     assert.match(dtype.message, /scale F8_E4M3/);
     for (const [at, value] of [
       [7, Number.NaN],
@@ -137,7 +137,7 @@ describe('loadParams', () => {
       const bad = good().set('layer.1.weight', storedF32('layer.1.weight', [5, 4], values));
       const error = await failure('non-finite', () => loadParams(spec, bad));
       assert.deepEqual(
-        [error.rule, error.place, error.detail],
+        [error.code, error.path, error.detail],
         ['non-finite', 'layer.1.weight', `value ${at} is ${value}`],
       );
     }
@@ -178,7 +178,7 @@ describe('loadParams', () => {
       begin > 0 ? Promise.reject(new Error('disk')) : Promise.resolve(new Uint8Array(end).fill(255));
     const stored = { name: 'w', dtype: 'F32', shape, byteLength: 18e6, file: 'm', read };
     const load = () => loadParams({ w: tensorSpec(shape, 'linear') }, new Map([['w', stored]]));
-    assert.equal((await failure('bad piece', load)).rule, 'non-finite');
+    assert.equal((await failure('bad piece', load)).code, 'non-finite');
     await new Promise((resolve) => setTimeout(resolve, 5));
   });
 
@@ -246,7 +246,7 @@ describe('loadParams', () => {
     assert.equal(aliased.get('tied')!.name, 'tied');
     assert.deepEqual(aliased.get('l.0.bias')!.shape, [5]);
     assert.equal(aliased.has('absent'), false);
-    assert.equal((await failure('collision', async () => renameTensors(good(), () => 'x'))).rule, 'name-collision');
+    assert.equal((await failure('collision', async () => renameTensors(good(), () => 'x'))).code, 'name-collision');
   });
 
   it('makes the same random parameters from the same seed', async () => {

@@ -52,7 +52,7 @@ describe('reading weights piece by piece', () => {
         const error = await failure('not finite', () =>
           beginReading(stored, tensorSpec([ROWS, COLUMNS], 'linear')).finish(),
         );
-        assert.deepEqual([error.rule, error.detail], ['non-finite', `value ${at} is ${bad}`]);
+        assert.deepEqual([error.code, error.detail], ['non-finite', `value ${at} is ${bad}`]);
       }
     }
   });

@@ -59,7 +59,7 @@ export async function failure(what: string, body: () => Promise<unknown>): Promi
   assert.ok(error !== undefined, `${what}: should have failed`);
   assert.ok(error instanceof Image2TextError, `${what}: untyped ${error}`);
   assert.ok(!/[\n\r]/.test(error.message) && error.message.length <= 300, `${what}: message ${error.message}`);
-  assert.ok(error.file !== undefined && error.rule !== '', `${what}: no file or rule in ${error.message}`);
+  assert.ok(error.file !== undefined && error.code !== '', `${what}: no file or rule in ${error.message}`);
   assert.equal(memory().numTensors, tensors, `${what}: tensors leaked`);
   assert.equal(({} as Record<string, unknown>)['polluted'], undefined);
   return error;

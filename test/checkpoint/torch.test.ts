@@ -20,7 +20,7 @@ describe('pickle', () => {
     for (let code = 0; code < 256; code++) {
       const error = await failure(`opcode ${code}`, async () => run(code, 'N'.repeat(9)));
       assert.ok(error instanceof TorchFileError && error.offset !== undefined);
-      if (error.rule !== 'pickle-opcode') known.push(code);
+      if (error.code !== 'pickle-opcode') known.push(code);
       else assert.equal(error.offset, 2);
     }
     const letters = known.map((code) => (code < 127 ? String.fromCharCode(code) : code.toString(16))).join(' ');
@@ -56,7 +56,7 @@ describe('pickle', () => {
     for (const [what, bytes] of cases) {
       const start = performance.now();
       const error = await failure(what, async () => unpickle(bytes, 0, { file: 'x', base: 0 }));
-      assert.equal(error.rule, 'pickle-size', what);
+      assert.equal(error.code, 'pickle-size', what);
       assert.ok(performance.now() - start < 2000, what);
     }
   });
@@ -94,8 +94,8 @@ describe('zip', () => {
     const bad = file.slice();
     bad[60] = bad[60]! ^ 1;
     const broken = (await openZip(fromBytes(bad), 'x')).find('a/b')!;
-    assert.equal((await failure('part', () => broken.read(3000, 3001))).rule, 'zip-crc');
-    assert.equal((await failure('whole', () => broken.read())).rule, 'zip-crc');
+    assert.equal((await failure('part', () => broken.read(3000, 3001))).code, 'zip-crc');
+    assert.equal((await failure('whole', () => broken.read())).code, 'zip-crc');
   });
 
   it('refuses a comment in which another end record fits', async () => {
@@ -105,7 +105,7 @@ describe('zip', () => {
     assert.equal((await openZip(fromBytes(twice), 'x')).names.length, 1);
     const glued = bytesOf(file.slice(0, file.length - 2), [22, 0], end);
     assert.equal(hidden.length, 22);
-    assert.equal((await failure('two ends', () => openZip(fromBytes(glued), 'x'))).rule, 'zip-end');
+    assert.equal((await failure('two ends', () => openZip(fromBytes(glued), 'x'))).code, 'zip-end');
   });
 
   it('gives each deflated member, and no more than it says', async () => {
@@ -164,14 +164,14 @@ describe('torch tensors', () => {
       readPytorch(fromBytes(torchZip([{ ...view, shape }], { 0: new Uint8Array(4) })), 'x');
     assert.equal((await open([2 ** 24])).tensors.size, 1);
     const error = await failure('expanded', () => open([2 ** 24 + 1]));
-    assert.deepEqual([error.rule, error.unsupported], ['expanded-view', false]);
+    assert.deepEqual([error.code, error.unsupported], ['expanded-view', false]);
   });
 
   it('refuses a storage that is named twice, with another type or size', async () => {
     const view = { name: 'a', key: '0', count: 2, offset: 0, shape: [2], strides: [1] };
     for (const other of [{ count: 1, shape: [1] }, { storage: 'IntStorage' }]) {
       const bytes = torchZip([view, { ...view, name: 'b', ...other }], { 0: new Uint8Array(8) });
-      assert.equal((await failure('twice', () => readPytorch(fromBytes(bytes), 'x'))).rule, 'storage-id');
+      assert.equal((await failure('twice', () => readPytorch(fromBytes(bytes), 'x'))).code, 'storage-id');
     }
   });
 

@@ -37,7 +37,7 @@ describe('image2text answer', () => {
     assert.deepEqual([code, stdout], [0, `${COLOR}\tblue\n${WHAT}\ta mug\n`]);
   });
 
-  it('the picture from stdin', async () => {
+  it('the image from stdin', async () => {
     assert.equal((await cli(['answer', '-', WHAT], { stdin: readFileSync(MUG) })).stdout, 'a mug\n');
   });
 
@@ -66,7 +66,7 @@ describe('image2text answer', () => {
     );
   });
 
-  it('a conversation about a picture that is not there ends before the first question', async () => {
+  it('a conversation about an image that is not there ends before the first question', async () => {
     const { code, stdout, stderr } = await cli(['answer', 'no-such.png'], { stdin: [`${COLOR}\n`], tty: true });
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /^image2text: no-such\.png: no-such-file: .*\n$/);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { memory } from '@tensorflow/tfjs-core';
 import { encode } from 'fast-png';
 import { EXAMPLES, HOSTILE, ROOT } from '../support/fixtures.js';
-import { cli, fillFolder, PICTURES, scratch } from './support.js';
+import { cli, fillFolder, IMAGES, scratch } from './support.js';
 
 const BOOK = `${EXAMPLES}red-book-short.png`;
 const MUG = `${EXAMPLES}blue-mug-dream.jpg`;
@@ -26,7 +26,7 @@ const parse = (text: string): Row => JSON.parse(text) as Row;
 describe('image2text caption', () => {
   const folder = scratch();
 
-  it('one picture: its caption alone; several: names before them, in the order given', async () => {
+  it('one image: its caption alone; several: names before them, in the order given', async () => {
     assert.deepEqual(await cli(['caption', BOOK]), { code: 0, stdout: `${BOOK_SAYS}\n`, stderr: '' });
     const two = await cli(['caption', MUG, BOOK]);
     assert.deepEqual(two, { code: 0, stdout: `${MUG}\t${MUG_SAYS}\n${BOOK}\t${BOOK_SAYS}\n`, stderr: '' });
@@ -45,7 +45,7 @@ describe('image2text caption', () => {
     assert.deepEqual(alone, [one]);
   });
 
-  it('a folder with one picture is several: scripts need not look into it', async () => {
+  it('a folder with one image is several: scripts need not look into it', async () => {
     const here = join(folder(), 'single');
     fillFolder(here, 1);
     assert.ok(Array.isArray(JSON.parse((await cli(['caption', here, '--json'])).stdout)));
@@ -155,7 +155,7 @@ describe('image2text caption', () => {
     assert.match(stderr, /^image2text: wasm: weight-format: .* choose the backend simd, or leave the format out\n$/);
   });
 
-  it('a picture that is turned by its EXIF orientation, or left', async () => {
+  it('an image that is turned by its EXIF orientation, or left', async () => {
     const jpeg = readFileSync(MUG);
     const tiff = Buffer.from('49492a000800000001001201030001000000060000000000000000', 'hex'); // orientation 6
     const exif = Buffer.concat([
@@ -174,16 +174,16 @@ describe('image2text caption', () => {
     const single = await cli(['caption', EXAMPLES, '--jsonl']);
     const batched = await cli(['caption', EXAMPLES, '--jsonl', '--batch', '5']);
     const [a, b] = [lines(single.stdout).map(parse), lines(batched.stdout).map(parse)];
-    assert.equal(a.length, PICTURES.length + 3); // and the GIFs
+    assert.equal(a.length, IMAGES.length + 3); // and the GIFs
     assert.deepEqual(
       a.map(({ file, text }) => [file, text]),
       b.map(({ file, text }) => [file, text]),
     );
   });
 
-  it('one bad picture is reported, the others are done, code 1', async () => {
+  it('one bad image is reported, the others are done, code 1', async () => {
     const bad = join(folder(), 'not a\u001b[31m\npicture.png');
-    writeFileSync(bad, 'no picture at all');
+    writeFileSync(bad, 'no image at all');
     for (const batch of ['1', '3']) {
       const { code, stdout, stderr } = await cli(['caption', BOOK, bad, MUG, 'no-such-file.png', '--batch', batch]);
       assert.equal(code, 1);
@@ -195,7 +195,7 @@ describe('image2text caption', () => {
     assert.deepEqual(JSON.parse((await cli(['caption', bad, MUG, '--json'])).stdout).length, 1);
   });
 
-  it('hostile pictures: a line each, never a stack', async () => {
+  it('hostile images: a line each, never a stack', async () => {
     const names = [
       'bomb_header_square.png',
       'endless_ff.jpg',
@@ -232,13 +232,13 @@ describe('image2text caption', () => {
     }
   });
 
-  it('in a terminal, several pictures have a bar on stderr, with rate and time left; --quiet has none', async () => {
+  it('in a terminal, several images have a bar on stderr, with rate and time left; --quiet has none', async () => {
     const ci = process.env['CI'];
     delete process.env['CI'];
     try {
       const { stdout, stderr } = await cli(['caption', BOOK, MUG], { tty: true });
       assert.equal(lines(stdout).length, 2);
-      assert.match(stderr, /2\/2 pictures, \S+ a second, \S+ left/);
+      assert.match(stderr, /2\/2 images, \S+ a second, \S+ left/);
       assert.doesNotMatch(stderr, /\u001b[78]/, 'the cursor stays below what was printed');
       assert.equal((await cli(['caption', BOOK, MUG, '--quiet'], { tty: true })).stderr, '');
     } finally {

@@ -98,7 +98,7 @@ describe('image2text classify', () => {
     assert.match(stderr, /^image2text: [^\n]*latin1\.txt: not-utf8: [^\n]+\n$/);
   });
 
-  it('several pictures, one of them bad; --jsonl; --method greedy; --prompt', async () => {
+  it('several images, one of them bad; --jsonl; --method greedy; --prompt', async () => {
     const args = ['--labels', 'a blue mug,a red book'];
     const { code, stdout, stderr } = await cli(['classify', MUG, 'no-such.png', BOOK, ...args, '--top', '1']);
     assert.deepEqual([code, lines(stderr).length], [1, 1]);
@@ -197,7 +197,7 @@ describe('image2text explain', () => {
       (name) => `${name}.png`,
     );
     assert.deepEqual(readdirSync(overlays).sort(), names);
-    assert.match((await cli(['inspect', join(overlays, '02-red.png'), '--check'])).stdout, /picture, would load/);
+    assert.match((await cli(['inspect', join(overlays, '02-red.png'), '--check'])).stdout, /image, would load/);
     const { text, grid, words } = parse<Shares>((await cli(['explain', BOOK, '--json'])).stdout);
     assert.equal(text, words.map((word) => word.text).join(' '));
     for (const { mean } of words) {
@@ -223,7 +223,7 @@ describe('image2text explain', () => {
     assert.equal(readdirSync(overlays).length, 5 * 6);
   });
 
-  it('a picture that fails leaves no file', async () => {
+  it('an image that fails leaves no file', async () => {
     const page = join(folder(), 'none.html');
     const { code, stdout } = await cli(['explain', 'no-such.png', '-o', page]);
     assert.deepEqual([code, stdout, existsSync(page)], [1, '', false]);
@@ -233,7 +233,7 @@ describe('image2text explain', () => {
 describe('image2text inspect', () => {
   const folder = scratch();
 
-  it('files of a checkpoint, its folder, pictures', async () => {
+  it('files of a checkpoint, its folder, images', async () => {
     const { code, stdout, stderr } = await cli(['inspect', DEMO.slice(0, -1), '--check']);
     assert.deepEqual([code, stderr], [0, '']);
     assert.match(stdout, /weights\/demo: checkpoint folder, would load\n/);
@@ -242,7 +242,7 @@ describe('image2text inspect', () => {
     );
     assert.equal(weights.kind, 'safetensors');
     assert.ok(weights.tensors.length > 100);
-    assert.match((await cli(['inspect', MUG])).stdout, /: picture\n {2}format +jpeg\n/);
+    assert.match((await cli(['inspect', MUG])).stdout, /: image\n {2}format +jpeg\n/);
   });
 
   it('--check: 1 for what is illegal, 3 for what is legal but unsupported, one line on stderr', async () => {

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXAMPLES } from '../support/fixtures.js';
-import { cli, fillFolder, PICTURES, scratch, textsBelow } from './support.js';
+import { cli, fillFolder, IMAGES, scratch, textsBelow } from './support.js';
 
 const BOOK = `${EXAMPLES}red-book-short.png`;
 const lines = (text: string): string[] => text.split('\n').slice(0, -1);
 
-/** Base64 lines as the original packs pictures. */
+/** Base64 lines as the original packs images. */
 const pack = (names: readonly string[]): string =>
   names.map((name) => `${name}\t${readFileSync(EXAMPLES + name).toString('base64')}\n`).join('');
 
@@ -19,12 +19,12 @@ describe('folder runs', () => {
     return here;
   };
 
-  it('sidecars beside the pictures, with prefix and suffix; stdout stays empty', async () => {
+  it('sidecars beside the images, with prefix and suffix; stdout stays empty', async () => {
     const here = fresh('sidecars', 5);
     const args = ['caption', here, '--recursive', '--sidecar', '.txt', '--prefix', 'photo: ', '--suffix', ', drawn'];
     const { code, stdout, stderr } = await cli(args);
     assert.deepEqual([code, stdout], [0, '']);
-    assert.equal(stderr, '5 pictures: 5 done, 0 there already, 0 failed\n');
+    assert.equal(stderr, '5 images: 5 done, 0 there already, 0 failed\n');
     assert.deepEqual(textsBelow(here), {
       '00-black-round-sign-sky.txt': 'photo: a black round sign that says sky, drawn\n',
       '01-black-shirt-press.txt': 'photo: a black shirt that says press, drawn\n',
@@ -39,17 +39,17 @@ describe('folder runs', () => {
     const here = fresh('skip', 3);
     const args = ['caption', here, '--sidecar', '.caption.txt', '--skip-existing'];
     writeFileSync(join(here, '01-black-shirt-press.caption.txt'), 'mine');
-    assert.match((await cli(args)).stderr, /3 pictures: 2 done, 1 there already, 0 failed/);
+    assert.match((await cli(args)).stderr, /3 images: 2 done, 1 there already, 0 failed/);
     const before = textsBelow(here);
     assert.equal(before['01-black-shirt-press.caption.txt'], 'mine');
     const again = await cli([...args, '--model', 'no-such-model']);
-    assert.deepEqual([again.code, again.stderr], [0, '3 pictures: 0 done, 3 there already, 0 failed\n']);
+    assert.deepEqual([again.code, again.stderr], [0, '3 images: 0 done, 3 there already, 0 failed\n']);
     assert.deepEqual(textsBelow(here), before);
     await cli(args.slice(0, -1));
     assert.equal(textsBelow(here)['01-black-shirt-press.caption.txt'], 'a black shirt that says press\n');
   });
 
-  it('two pictures that would share a sidecar are refused before any work', async () => {
+  it('two images that would share a sidecar are refused before any work', async () => {
     const here = fresh('shared', 1);
     copyFileSync(BOOK, join(here, '00-black-round-sign-sky.png'));
     const { code, stderr } = await cli(['caption', here, '--sidecar', '.txt']);
@@ -58,9 +58,9 @@ describe('folder runs', () => {
     assert.deepEqual(textsBelow(here), {});
   });
 
-  it('one picture is not several', async () => {
+  it('one image is not several', async () => {
     const { stderr } = await cli(['caption', fresh('one', 1), '--sidecar', '.txt']);
-    assert.equal(stderr, '1 picture: 1 done, 0 there already, 0 failed\n');
+    assert.equal(stderr, '1 image: 1 done, 0 there already, 0 failed\n');
   });
 
   it('--output: JSON lines or the original format, not overwritten, gone on with, order kept', async () => {
@@ -78,7 +78,7 @@ describe('folder runs', () => {
       assert.match(refused.stderr, /is there already/);
       writeFileSync(output, whole.slice(0, whole.indexOf('\n') + 30)); // a whole line and a cut one
       const rest = await cli([...args, '--skip-existing']);
-      assert.match(rest.stderr, /4 pictures: 3 done, 1 there already, 0 failed/);
+      assert.match(rest.stderr, /4 images: 3 done, 1 there already, 0 failed/);
       assert.equal(readFileSync(output, 'utf8'), whole);
     }
   });
@@ -96,7 +96,7 @@ describe('folder runs', () => {
     assert.equal(statSync(join(here, '00-black-round-sign-sky.txt')).mtimeMs, mtimeMs);
   });
 
-  it('a bad picture leaves no sidecar and no line, and is tried again', async () => {
+  it('a bad image leaves no sidecar and no line, and is tried again', async () => {
     const here = fresh('bad', 2);
     const output = join(folder(), 'bad.jsonl');
     const bad = join(here, '00-bad.png');
@@ -104,7 +104,7 @@ describe('folder runs', () => {
     const args = ['caption', here, '--sidecar', '.txt', '--output', output, '--skip-existing', '--batch', '2'];
     const { code, stderr } = await cli(args);
     assert.equal(code, 1);
-    assert.match(stderr, /00-bad\.png: .*\n.*3 pictures: 2 done, 0 there already, 1 failed\n$/);
+    assert.match(stderr, /00-bad\.png: .*\n.*3 images: 2 done, 0 there already, 1 failed\n$/);
     assert.deepEqual(Object.keys(textsBelow(here)), ['00-black-round-sign-sky.txt', '01-black-shirt-press.txt']);
     copyFileSync(BOOK, bad);
     assert.equal((await cli(args)).code, 0);
@@ -120,11 +120,11 @@ describe('folder runs', () => {
     assert.deepEqual(textsBelow(here), {});
   });
 
-  it("pictures from a TSV file of the original's, captions in its format", async () => {
-    const tsv = join(folder(), 'pictures.tsv');
+  it("images from a TSV file of the original's, captions in its format", async () => {
+    const tsv = join(folder(), 'images.tsv');
     writeFileSync(
       tsv,
-      `${pack(PICTURES.slice(0, 2))}no tab here\nkey\tnot base64!\n${pack(PICTURES.slice(2, 3)).trimEnd()}`,
+      `${pack(IMAGES.slice(0, 2))}no tab here\nkey\tnot base64!\n${pack(IMAGES.slice(2, 3)).trimEnd()}`,
     );
     const { code, stdout, stderr } = await cli(['caption', '--tsv', tsv, '--as-tsv', '--batch', '2']);
     assert.equal(code, 1);
@@ -133,8 +133,8 @@ describe('folder runs', () => {
       'black-shirt-press.jpg\t[{"caption":"a black shirt that says press"}]',
       'black-shirt-right.jpg\t[{"caption":"a black shirt that says right"}]',
     ]);
-    assert.match(stderr, /pictures\.tsv: line 3: tsv-no-tab: .*\n.*pictures\.tsv: line 4: tsv-base64: /);
-    const same = await cli(['caption', ...PICTURES.slice(0, 3).map((name) => EXAMPLES + name)]);
+    assert.match(stderr, /images\.tsv: line 3: tsv-no-tab: .*\n.*images\.tsv: line 4: tsv-base64: /);
+    const same = await cli(['caption', ...IMAGES.slice(0, 3).map((name) => EXAMPLES + name)]);
     assert.deepEqual(
       lines((await cli(['caption', '--tsv', tsv])).stdout).map((line) => line.split('\t')[1]),
       lines(same.stdout).map((line) => line.split('\t')[1]),
@@ -157,10 +157,10 @@ describe('folder runs', () => {
     const whole =
       '{"answer":"black","question_id":7}\n{"answer":"a round sign","question_id":"b"}\n{"answer":"press","question_id":9}\n';
     const files = (second = JSON.stringify(ask[1])): string[] => {
-      const [pictures, questions] = [join(folder(), 'ask.tsv'), join(folder(), 'questions.tsv')];
-      writeFileSync(pictures, pack(PICTURES.slice(0, 2)));
-      writeFileSync(questions, `${PICTURES[0]}\t${JSON.stringify(ask[0])}\n${PICTURES[1]}\t${second}\n`);
-      return ['answer', '--tsv', pictures, '--questions-tsv', questions];
+      const [images, questions] = [join(folder(), 'ask.tsv'), join(folder(), 'questions.tsv')];
+      writeFileSync(images, pack(IMAGES.slice(0, 2)));
+      writeFileSync(questions, `${IMAGES[0]}\t${JSON.stringify(ask[0])}\n${IMAGES[1]}\t${second}\n`);
+      return ['answer', '--tsv', images, '--questions-tsv', questions];
     };
 
     it('as the original writes them, or as JSON lines', async () => {
@@ -178,12 +178,12 @@ describe('folder runs', () => {
       );
     });
 
-    it('--output is gone on with within the questions of a picture', async () => {
+    it('--output is gone on with within the questions of an image', async () => {
       const output = join(folder(), 'answers.tsv');
       for (const cut of [0, 20, 36, whole.length - 1, whole.length]) {
         writeFileSync(output, whole.slice(0, cut));
         const { code, stderr } = await cli([...files(), '--output', output, '--skip-existing']);
-        assert.deepEqual([code, stderr], [0, '2 pictures: 0 failed\n']);
+        assert.deepEqual([code, stderr], [0, '2 images: 0 failed\n']);
         assert.equal(readFileSync(output, 'utf8'), whole);
       }
     });
@@ -201,10 +201,10 @@ describe('folder runs', () => {
         assert.match(stderr, /^image2text: .*questions\.tsv: line 2: tsv-questions: .*\n$/);
       }
       const args = files();
-      const [pictures, questions] = [args[2]!, args[4]!];
+      const [images, questions] = [args[2]!, args[4]!];
       writeFileSync(questions, readFileSync(questions, 'utf8').replace('black-shirt-press', 'other'));
       assert.match((await cli(args)).stderr, /line 2 is about "other\.jpg"/);
-      writeFileSync(pictures, pack(PICTURES.slice(0, 1)));
+      writeFileSync(images, pack(IMAGES.slice(0, 1)));
       const { code, stderr } = await cli(args);
       assert.equal(code, 2);
       assert.match(stderr, /has 2 lines, .* has 1/);

@@ -13,7 +13,7 @@ const TEXTS = ['a "red" book', 'tab\there', 'naïve ☃ 😀', ''];
 
 interface Kind {
   readonly name: string;
-  readonly rule: LineRule;
+  readonly code: LineRule;
   readonly keys: readonly string[];
   readonly lines: readonly string[];
 }
@@ -21,26 +21,26 @@ interface Kind {
 const KINDS: readonly Kind[] = [
   {
     name: 'JSON lines',
-    rule: captionRule('jsonl', KEYS),
+    code: captionRule('jsonl', KEYS),
     keys: KEYS,
     lines: KEYS.map((file, n) => JSON.stringify({ file, text: TEXTS[n] })),
   },
   {
     name: 'caption TSV',
-    rule: captionRule('tsv', KEYS),
+    code: captionRule('tsv', KEYS),
     keys: KEYS,
     lines: KEYS.map((key, n) => captionTsv(key, TEXTS[n]!)),
   },
   {
     name: 'answer TSV',
-    rule: answerRule('tsv'),
+    code: answerRule('tsv'),
     keys: ['1', '"1"', '2', '3'],
     lines: [1, '1', 2, 3].map((id, n) => answerTsv(TEXTS[n]!, id)),
   },
 ];
 
 /** What a run does: opens, leaves out what is there, writes the rest. */
-async function runOver({ rule, keys, lines }: Kind, path: string): Promise<void> {
+async function runOver({ code: rule, keys, lines }: Kind, path: string): Promise<void> {
   const file = await openLineFile(path, rule, true);
   for (const [n, key] of keys.entries()) if (!file.claim(key)) await file.append([lines[n]!]);
   await file.close();
@@ -65,7 +65,7 @@ describe('files that grow by whole lines', () => {
       const path = join(folder(), 'other');
       for (const other of ['my notes\nmore\n', 'my notes', '{"name":"x"}\n', `${kind.lines[0]}\nmy notes`, '\n\n']) {
         writeFileSync(path, other);
-        await assert.rejects(() => runOver(kind, path), { name: 'Image2TextError', rule: 'not-our-output' });
+        await assert.rejects(() => runOver(kind, path), { name: 'Image2TextError', code: 'not-our-output' });
         assert.equal(readFileSync(path, 'utf8'), other);
       }
     });
@@ -73,7 +73,7 @@ describe('files that grow by whole lines', () => {
 
   it('there is no file before there is a line', async () => {
     const path = join(folder(), 'none');
-    const { rule, lines } = KINDS[0]!;
+    const { code: rule, lines } = KINDS[0]!;
     const file = await openLineFile(path, rule, false);
     await file.append([]);
     assert.equal(existsSync(path), false);
@@ -84,7 +84,7 @@ describe('files that grow by whole lines', () => {
 
   it('what is there is gone on with on request only', async () => {
     const path = join(folder(), 'there');
-    const { rule, lines } = KINDS[0]!;
+    const { code: rule, lines } = KINDS[0]!;
     writeFileSync(path, `${lines[0]}\n`);
     await assert.rejects(() => openLineFile(path, rule, false), /is there already/);
     await assert.rejects(() => openLineFile(folder(), rule, false), /is there already/);

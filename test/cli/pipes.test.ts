@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { openPicture } from '../../src/node.js';
+import { openImage } from '../../src/node.js';
 import { EXAMPLES } from '../support/fixtures.js';
 import { cli, scratch } from './support.js';
 
@@ -23,7 +23,7 @@ const closedPort = (): Promise<number> =>
     });
   });
 
-describe('pictures from pipes, devices and addresses', () => {
+describe('images from pipes, devices and addresses', () => {
   const folder = scratch();
   const pipe = (name: string): string => {
     const path = join(folder(), name);
@@ -33,24 +33,24 @@ describe('pictures from pipes, devices and addresses', () => {
 
   onPosix('a named pipe, whoever comes first', async () => {
     const path = pipe('pipe');
-    const reading = openPicture(path);
+    const reading = openImage(path);
     await new Promise((waited) => setTimeout(waited, 50));
     await writeFile(path, readFileSync(BOOK));
     const { bytes, file } = await reading;
     assert.deepEqual([Buffer.from(bytes), file], [readFileSync(BOOK), path]);
     const writing = writeFile(path, readFileSync(BOOK));
-    assert.deepEqual(Buffer.from((await openPicture(path)).bytes), readFileSync(BOOK));
+    assert.deepEqual(Buffer.from((await openImage(path)).bytes), readFileSync(BOOK));
     await writing;
   });
 
   onPosix('a pipe that nobody writes to ends with the signal', async () => {
     const path = pipe('silent');
-    await assert.rejects(openPicture(path, AbortSignal.timeout(50)), { name: 'TimeoutError' });
+    await assert.rejects(openImage(path, AbortSignal.timeout(50)), { name: 'TimeoutError' });
   });
 
-  onPosix('a device has the limit of a file; an empty one is no picture', async () => {
-    await assert.rejects(openPicture('/dev/zero'), { name: 'ImageError', rule: 'file-too-large', file: '/dev/zero' });
-    assert.equal((await openPicture('/dev/null')).bytes.length, 0);
+  onPosix('a device has the limit of a file; an empty one is no image', async () => {
+    await assert.rejects(openImage('/dev/zero'), { name: 'ImageError', code: 'file-too-large', file: '/dev/zero' });
+    assert.equal((await openImage('/dev/null')).bytes.length, 0);
     const { code, stderr } = await cli(['caption', '/dev/null']);
     assert.equal(code, 1);
     assert.match(stderr, /^image2text: \/dev\/null: [^\n]+\n$/);
@@ -75,8 +75,8 @@ describe('pictures from pipes, devices and addresses', () => {
 
   it('an address that cannot be fetched: with the reason', async () => {
     const refused = `http://127.0.0.1:${await closedPort()}/x.png`;
-    await assert.rejects(openPicture(refused), { rule: 'cannot-fetch', detail: 'fetch failed (ECONNREFUSED)' });
-    await assert.rejects(openPicture('http://127.0.0.1:9/x.png'), { rule: 'cannot-fetch', detail: /\(bad port\)/ });
-    await assert.rejects(openPicture('http://picture.invalid/x.png'), { rule: 'cannot-fetch', detail: /\(E[A-Z_]+\)/ });
+    await assert.rejects(openImage(refused), { code: 'cannot-fetch', detail: 'fetch failed (ECONNREFUSED)' });
+    await assert.rejects(openImage('http://127.0.0.1:9/x.png'), { code: 'cannot-fetch', detail: /\(bad port\)/ });
+    await assert.rejects(openImage('http://image.invalid/x.png'), { code: 'cannot-fetch', detail: /\(E[A-Z_]+\)/ });
   });
 });

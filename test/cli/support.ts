@@ -71,23 +71,23 @@ export function scratch(): () => string {
   return () => folder;
 }
 
-/** Names of the example pictures. */
-export const PICTURES = readdirSync(EXAMPLES)
+/** Names of the example images. */
+export const IMAGES = readdirSync(EXAMPLES)
   .filter((name) => /\.(jpg|png)$/.test(name))
   .sort();
 
-/** A new folder with `count` copies of the example pictures: 00-….jpg, 01-….png, …; some of them in a folder below. */
+/** A new folder with `count` copies of the example images: 00-….jpg, 01-….png, …; some of them in a folder below. */
 export function fillFolder(folder: string, count: number): string[] {
   mkdirSync(join(folder, 'more'), { recursive: true });
   return Array.from({ length: count }, (_, n) => {
-    const name = PICTURES[n % PICTURES.length]!;
+    const name = IMAGES[n % IMAGES.length]!;
     const at = `${n % 4 === 3 ? 'more/' : ''}${String(n).padStart(2, '0')}-${name}`;
     copyFileSync(EXAMPLES + name, join(folder, at));
     return at;
   });
 }
 
-/** All files below a folder that are no pictures, with their content. */
+/** All files below a folder that are no images, with their content. */
 export function textsBelow(folder: string): Record<string, string> {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter(
     (entry) => entry.isFile() && !/\.(jpg|png|gif)$/.test(entry.name),

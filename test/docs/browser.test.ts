@@ -47,7 +47,7 @@ describe('docs/browser.md', function () {
     if (folder !== '') rmSync(folder, { recursive: true });
   });
 
-  it('its files, bundled and served as it says, describe a picture in a worker with helpers', async function () {
+  it('its files, bundled and served as it says, describe an image in a worker with helpers', async function () {
     browser = await launchChromium(this);
     assert.deepEqual([...files.keys()].sort(), ['helper.js', 'index.html', 'page.js', 'server.mjs', 'worker.js']);
     const port = await freePort();

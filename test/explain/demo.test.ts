@@ -9,10 +9,10 @@ import { useBackend } from '../support/backends.js';
 import { expectClose, expectTensors } from '../support/close.js';
 import { DEMO, EXAMPLES, readBin } from '../support/fixtures.js';
 
-/** Middle of a look's brightest patch, in pixels of the picture. */
-function brightest({ grid, pictures }: Explanation, { patches }: Look): [x: number, y: number] {
+/** Middle of a look's brightest patch, in pixels of the image. */
+function brightest({ grid, images }: Explanation, { patches }: Look): [x: number, y: number] {
   const place = patches.indexOf(Math.max(...patches));
-  const { left, top, width, height } = pictures[0]!.seen;
+  const { left, top, width, height } = images[0]!.seen;
   return [
     left + (((place % grid.columns) + 0.5) * width) / grid.columns,
     top + ((Math.floor(place / grid.columns) + 0.5) * height) / grid.rows,
@@ -31,7 +31,7 @@ describe('the demo model explained', () => {
     const { text, tokens } = await model.caption(image, prompt === '' ? {} : { prompt });
     const all = [...ids, ...tokens.map(({ id }) => id)];
     const { imageConfig } = model;
-    const input = { pictures: [image], video: false, imageConfig, ids: all, promptLength: ids.length, prompt, text };
+    const input = { images: [image], video: false, imageConfig, ids: all, promptLength: ids.length, prompt, text };
     const found = await explainText(model.git, model.tokenizer, input);
     const logProbs = tokens.map(({ logProb }) => logProb);
     expectClose(
@@ -75,7 +75,7 @@ describe('the demo model explained', () => {
     }
   });
 
-  it('stays where it was when the picture gets wider: the crop is undone', async () => {
+  it('stays where it was when the image gets wider: the crop is undone', async () => {
     // of the model's own height, so that nothing is resized: bicubic would reach over the edge of the crop
     const square = resize(await open('blue-mug-juice.png'), 96, 96, 'bicubic');
     const data = new Uint8Array(168 * 96 * 3);
@@ -83,9 +83,9 @@ describe('the demo model explained', () => {
     const { imageConfig } = model;
     const ids = [model.tokenizer.clsId, ...model.tokenizer.encode('a blue mug', { addSpecialTokens: false })];
     const input = { video: false, imageConfig, ids, promptLength: 1, text: 'a blue mug' };
-    const look = (image: RawImage) => explainText(model.git, model.tokenizer, { ...input, pictures: [image] });
+    const look = (image: RawImage) => explainText(model.git, model.tokenizer, { ...input, images: [image] });
     const [found, wide] = [await look(square), await look({ data, width: 168, height: 96 })];
-    assert.deepEqual(wide.pictures[0]!.seen, { left: 36, top: 0, width: 96, height: 96 });
+    assert.deepEqual(wide.images[0]!.seen, { left: 36, top: 0, width: 96, height: 96 });
     for (const [n, word] of wide.words.entries()) {
       expectClose(word.mean.patches, found.words[n]!.mean.patches, 1e-6);
       const [x, y] = brightest(found, found.words[n]!.mean);
@@ -103,10 +103,10 @@ describe('the demo model explained', () => {
     const { text, tokens } = await model.captionVideo({ frames });
     const ids = [model.tokenizer.clsId, ...tokens.map(({ id }) => id)];
     const before = memory().numTensors;
-    const input = { pictures: frames, video: true, imageConfig: model.imageConfig, ids, promptLength: 1, text };
+    const input = { images: frames, video: true, imageConfig: model.imageConfig, ids, promptLength: 1, text };
     const found = await explainText(model.git, model.tokenizer, input);
     assert.equal(memory().numTensors, before);
-    assert.deepEqual([found.grid.frames, found.pictures.length], [frames.length, frames.length]);
+    assert.deepEqual([found.grid.frames, found.images.length], [frames.length, frames.length]);
     assert.equal(
       (await decodeImage(overlayPng(found, 1, { frame: frames.length - 1, legend: false }))).width,
       frames[0]!.width,
@@ -116,16 +116,16 @@ describe('the demo model explained', () => {
     console.log(`      a page of ${(page.length / 1024).toFixed(0)} KiB`);
   });
 
-  it('explains one picture at a time', async () => {
+  it('explains one image at a time', async () => {
     const image = await open('red-book-short.png');
     const input = {
-      pictures: [image, image],
+      images: [image, image],
       video: false,
       imageConfig: model.imageConfig,
       ids: [2, 5],
       promptLength: 1,
       text: '',
     };
-    await assert.rejects(explainText(model.git, model.tokenizer, input), { rule: 'picture-count' });
+    await assert.rejects(explainText(model.git, model.tokenizer, input), { code: 'image-count' });
   });
 });

@@ -82,7 +82,7 @@ describe('the colour map', () => {
 });
 
 describe('overlays', () => {
-  it('are PNGs that two decoders read alike, of the size of the picture and its legend', async () => {
+  it('are PNGs that two decoders read alike, of the size of the image and its legend', async () => {
     const explanation = madeUp({ width: 90, height: 60 });
     const bytes = overlayPng(explanation, 1);
     const [ours, theirs] = [await decodeImage(bytes), PNG.sync.read(Buffer.from(bytes))];
@@ -92,7 +92,7 @@ describe('overlays', () => {
     assert.deepEqual(overlayPng(explanation, 1), bytes);
   });
 
-  it('light the patch on the given picture, and dim what was cut away', async () => {
+  it('light the patch on the given image, and dim what was cut away', async () => {
     const explanation = madeUp({ width: 90, height: 60 }); // seen: the middle 60 columns; word 1 looks at patch [0, 1] of 2 by 2
     const { data, width } = await decodeImage(overlayPng(explanation, 1, { legend: false, filling: 'patches' }));
     const at = (x: number, y: number) => [...data.subarray((y * width + x) * 3, (y * width + x) * 3 + 3)];
@@ -130,7 +130,7 @@ describe('overlays', () => {
     assert.ok((await level(0, 'shared')) < (await level(1, 'shared')));
   });
 
-  it('shrink large pictures with all that lies on them', async () => {
+  it('shrink large images with all that lies on them', async () => {
     const explanation = madeUp({ width: 90, height: 60 });
     const { width, height } = await decodeImage(overlayPng(explanation, 1, { maxSide: 45, legend: false }));
     assert.deepEqual([width, height], [45, 30]);
@@ -149,6 +149,6 @@ describe('overlays', () => {
       ['view', () => overlayPng(explanation, 0, { view: 'sideways' as never })],
       ['maxSide', () => overlayPng(explanation, 0, { maxSide: 0 })],
     ];
-    for (const [place, draw] of odd) assert.throws(draw, (e) => e instanceof OptionError && e.place === place);
+    for (const [path, draw] of odd) assert.throws(draw, (e) => e instanceof OptionError && e.path === path);
   });
 });

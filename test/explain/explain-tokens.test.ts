@@ -80,13 +80,13 @@ for (const backend of BACKENDS) {
   describe(`looks of tokens on ${backend}`, () => {
     let git: Git;
     let video: Git;
-    const picture = peekSafetensors(`${REFERENCE}tiny-a/forward_b1.safetensors`);
+    const image = peekSafetensors(`${REFERENCE}tiny-a/forward_b1.safetensors`);
     const frames = peekSafetensors(`${REFERENCE}tiny-video/forward_b1.safetensors`);
     const idsOf = (tensors: Map<string, PeekedTensor>): number[] => [...tensors.get('input_ids')!.values];
     const layersOf = (tensors: Map<string, PeekedTensor>, name: string, count: number): PeekedTensor[] =>
       Array.from({ length: count }, (_, layer) => tensors.get(`${name}.${layer}`)!);
     const pixelsOf = (): Tensor4D =>
-      tensor4d(channelsLast(picture.get('pixel_values')!.values, 3, 35, 35), [1, 35, 35, 3]);
+      tensor4d(channelsLast(image.get('pixel_values')!.values, 3, 35, 35), [1, 35, 35, 3]);
     const framesOf = (): Tensor5D =>
       tensor5d(channelsLast(frames.get('pixel_values')!.values, 18, 26, 26), [1, 6, 26, 26, 3]);
 
@@ -102,7 +102,7 @@ for (const backend of BACKENDS) {
 
     it("equal PyTorch's attentions, and the rollout of them in double", async () => {
       const pixels = pixelsOf();
-      const ids = [...idsOf(picture), 102]; // the reference's last row predicts what comes after
+      const ids = [...idsOf(image), 102]; // the reference's last row predicts what comes after
       const { grid, layers, heads, tokens } = await explainTokens(git, pixels, ids);
       pixels.dispose();
       assert.deepEqual([grid, layers, heads], [{ frames: 1, rows: 5, columns: 5 }, 3, 4]);
@@ -110,17 +110,17 @@ for (const backend of BACKENDS) {
         tokens.map(({ id }) => id),
         ids.slice(1),
       );
-      const vision = [layersOf(picture, 'vision.attention', 3).map(({ values }) => headMean(values, 3, 26))];
-      const { attention, rollout } = compare(tokens, layersOf(picture, 'decoder.attention', 3), vision, 1);
+      const vision = [layersOf(image, 'vision.attention', 3).map(({ values }) => headMean(values, 3, 26))];
+      const { attention, rollout } = compare(tokens, layersOf(image, 'decoder.attention', 3), vision, 1);
       console.log(`      largest error: attention ${attention.toExponential(1)}, rollout ${rollout.toExponential(1)}`);
     });
 
     it("give each token the reference's log-probability", async () => {
       const pixels = pixelsOf();
-      const ids = idsOf(picture);
+      const ids = idsOf(image);
       const { tokens } = await explainTokens(git, pixels, ids, { promptLength: 3 });
       pixels.dispose();
-      const logits = picture.get('logits.f64')!;
+      const logits = image.get('logits.f64')!;
       const expected = ids.slice(3).map((id, n) => {
         const at = (26 + 2 + n) * 211;
         const row = logits.values.subarray(at, at + 211);
@@ -149,7 +149,7 @@ for (const backend of BACKENDS) {
 
     it('add up to 1, however the text is cut into prompt and answer', async () => {
       const pixels = pixelsOf();
-      const ids = idsOf(picture);
+      const ids = idsOf(image);
       const whole = await explainTokens(git, pixels, ids);
       for (let promptLength = 1; promptLength < ids.length; promptLength++) {
         const { tokens } = await explainTokens(git, pixels, ids, { promptLength });
@@ -163,12 +163,12 @@ for (const backend of BACKENDS) {
       pixels.dispose();
     });
 
-    it('follow pictures of other sizes than the trained one', async () => {
+    it('follow images of other sizes than the trained one', async () => {
       const pixels = tensor4d(
         Float32Array.from({ length: 30 * 44 * 3 }, (_, i) => Math.sin(i)),
         [1, 30, 44, 3],
       );
-      const { grid, tokens } = await explainTokens(git, pixels, idsOf(picture));
+      const { grid, tokens } = await explainTokens(git, pixels, idsOf(image));
       pixels.dispose();
       assert.deepEqual(grid, { frames: 1, rows: 4, columns: 6 });
       assert.equal(tokens[0]!.mean.patches.length, 24);
@@ -177,7 +177,7 @@ for (const backend of BACKENDS) {
 
     it('leave no tensor behind: on success, on refusal, when stopped at any moment', async () => {
       const pixels = pixelsOf();
-      const ids = idsOf(picture);
+      const ids = idsOf(image);
       await expectTensors(0, async () => void (await explainTokens(git, pixels, ids)));
       for (const signalledAfter of [0, 1, 2, 3, 4]) {
         const before = memory().numTensors;
@@ -209,11 +209,11 @@ for (const backend of BACKENDS) {
         ['frame-count', video, frames, [101, 5]],
         ['frame-count', git, frames, [101, 5]],
       ];
-      for (const [rule, model, input, ids, promptLength] of cases) {
+      for (const [code, model, input, ids, promptLength] of cases) {
         await expectTensors(0, () =>
           assert.rejects(
             explainTokens(model, input, ids, promptLength === undefined ? {} : { promptLength }),
-            (error) => error instanceof OptionError && error.rule === rule,
+            (error) => error instanceof OptionError && error.code === code,
           ),
         );
       }

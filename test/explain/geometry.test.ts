@@ -12,8 +12,8 @@ const plain: ImageConfig = {
   ...{ resample: 'nearest', doRescale: false, doNormalize: false },
 };
 
-/** A black picture, white where one patch's weight would be drawn. */
-function litPicture(
+/** A black image, white where one patch's weight would be drawn. */
+function litImage(
   size: { width: number; height: number },
   grid: { rows: number; columns: number },
   patch: number,
@@ -39,7 +39,7 @@ function levels(data: Float32Array, width: number, side: number, grid: { rows: n
 }
 
 /**
- * Draws patch `patch` on the picture and lets `preprocess` look at it: the input's patch must be white and all others black, but for a pixel
+ * Draws patch `patch` on the image and lets `preprocess` look at it: the input's patch must be white and all others black, but for a pixel
  * at the edges, which is what drawing and reading in whole pixels can miss.
  */
 function checkRoundTrip(
@@ -50,7 +50,7 @@ function checkRoundTrip(
   patch: number,
 ): void {
   const { seen, ...grid } = seenRectangle(size, side, config, options);
-  const image = litPicture(size, grid, patch % (grid.rows * grid.columns), seen);
+  const image = litImage(size, grid, patch % (grid.rows * grid.columns), seen);
   const { data, shape } = preprocess([image], config, options);
   assert.deepEqual([grid.rows, grid.columns], [Math.floor(shape[1] / side), Math.floor(shape[2] / side)]);
   const all = levels(data, shape[2], side, grid);
@@ -60,7 +60,7 @@ function checkRoundTrip(
   assert.ok(lit! >= (1 - edge) ** 2 - 1e-6 && Math.max(0, ...all) <= edge + 1e-6, said);
 }
 
-describe('where patches lie on the picture as it was given', () => {
+describe('where patches lie on the image as it was given', () => {
   const shapes = [
     ['wide', { width: 400, height: 130 }],
     ['tall', { width: 121, height: 300 }],
@@ -69,14 +69,14 @@ describe('where patches lie on the picture as it was given', () => {
     ['odd', { width: 177, height: 112 }],
   ] as const;
   for (const [name, size] of shapes) {
-    it(`a ${name} picture: the drawn patch is the one that the model's input shows`, () => {
+    it(`a ${name} image: the drawn patch is the one that the model's input shows`, () => {
       for (let patch = 0; patch < 16; patch++) {
         checkRoundTrip(size, 14, plain, {}, patch);
       }
     });
   }
 
-  it('without a crop, without a resize, and with a crop larger than the picture', () => {
+  it('without a crop, without a resize, and with a crop larger than the image', () => {
     const squeezed: ImageConfig = { ...plain, size: { height: 42, width: 70 }, doCenterCrop: false };
     const asIs: ImageConfig = { ...plain, doResize: false, doCenterCrop: false };
     const cropped: ImageConfig = { ...plain, doResize: false };
@@ -98,7 +98,7 @@ describe('where patches lie on the picture as it was given', () => {
     ] as const satisfies PreprocessOptions[]) {
       const { seen, ...grid } = seenRectangle(size, 14, plain, options);
       for (let patch = 0; patch < grid.rows * grid.columns; patch++) {
-        const { data, shape } = preprocess([litPicture(size, grid, patch, seen)], plain, options);
+        const { data, shape } = preprocess([litImage(size, grid, patch, seen)], plain, options);
         const all = levels(data, shape[2], 14, grid);
         assert.equal(all.indexOf(Math.max(...all)), patch);
       }
@@ -106,17 +106,17 @@ describe('where patches lie on the picture as it was given', () => {
     }
   });
 
-  it('any size: inside the picture, centred, patches as square as the resize left them', () => {
+  it('any size: inside the image, centred, patches as square as the resize left them', () => {
     const side = fc.integer({ min: 8, max: 700 });
     fc.assert(
       fc.property(side, side, fc.integer({ min: 0, max: 15 }), (width, height, patch) => {
         const { seen } = seenRectangle({ width, height }, 14, plain);
-        const slack = Math.max(width, height) / 56 + 1e-9; // a pixel of the resized picture
+        const slack = Math.max(width, height) / 56 + 1e-9; // a pixel of the resized image
         assert.ok(seen.left >= 0 && seen.top >= 0);
         assert.ok(seen.left + seen.width <= width + slack && seen.top + seen.height <= height + slack);
         assert.ok(Math.abs(seen.left + seen.width / 2 - width / 2) <= slack);
         assert.ok(Math.abs(seen.top + seen.height / 2 - height / 2) <= slack);
-        if (Math.min(width, height) < 56) return; // fewer than a pixel of the picture per pixel of the input: edges blur
+        if (Math.min(width, height) < 56) return; // fewer than a pixel of the image per pixel of the input: edges blur
         checkRoundTrip({ width, height }, 14, plain, {}, patch);
       }),
       { numRuns: 60, seed: 7 },
@@ -124,7 +124,7 @@ describe('where patches lie on the picture as it was given', () => {
   });
 
   it('refuses an input without a patch', () => {
-    const rule = (error: unknown) => error instanceof OptionError && error.rule === 'out-of-range';
-    assert.throws(() => seenRectangle({ width: 100, height: 100 }, 57, plain), rule);
+    const code = (error: unknown) => error instanceof OptionError && error.code === 'out-of-range';
+    assert.throws(() => seenRectangle({ width: 100, height: 100 }, 57, plain), code);
   });
 });

@@ -13,7 +13,7 @@ function lookAt(id: number, patch: number, share: number): TokenLook {
   };
 }
 
-/** An explanation by hand: three words of one token each, the last one an end token, over a gray picture whose middle square was seen. */
+/** An explanation by hand: three words of one token each, the last one an end token, over a gray image whose middle square was seen. */
 export function madeUp(
   { width, height }: { width: number; height: number },
   pieces: readonly string[] = ['one', 'two'],
@@ -26,6 +26,6 @@ export function madeUp(
   return {
     ...{ text, prompt: '', tokens, layers: 2, heads: 2, grid: { frames: 1, rows: 2, columns: 2 } },
     words: groupWords(tokens, { tokenOf: (id) => vocabulary[id]!, vocabSize: 3, specialIds: new Set([2]) }, text),
-    pictures: [{ image, seen }],
+    images: [{ image, seen }],
   };
 }

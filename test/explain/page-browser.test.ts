@@ -53,7 +53,7 @@ describe('the page in a browser', () => {
   it('opens with a word lit, and lights the patch of the word that is pointed at', async () => {
     assert.deepEqual([await text('#said'), await litPatch()], ['two', 1]);
     await page.hover('.word >> nth=0');
-    assert.deepEqual([await text('#said'), await litPatch(), await text('#share-picture')], ['one', 0, '40 %']);
+    assert.deepEqual([await text('#said'), await litPatch(), await text('#share-image')], ['one', 0, '40 %']);
     await page.mouse.move(2, 2);
     assert.deepEqual([await text('#said'), await litPatch()], ['two', 1]);
   });

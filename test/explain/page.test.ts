@@ -19,7 +19,7 @@ function scriptScope(): { fill(...args: unknown[]): Float32Array } {
 describe('the page', () => {
   const explanation = madeUp({ width: 90, height: 60 });
 
-  it('is one file of its own: no address in it but pictures in data URLs', () => {
+  it('is one file of its own: no address in it but images in data URLs', () => {
     const page = renderPage(explanation);
     assert.deepEqual([...page.matchAll(/(?:https?:|file:|ftp:)?\/\/[a-z0-9]/gi)], []);
     assert.deepEqual([...page.matchAll(/<(?:link|iframe|object|embed|base)\b|@import|\bfetch\(|XMLHttp/gi)], []);
@@ -67,23 +67,23 @@ describe('the page', () => {
     }
   });
 
-  it('shows each word, its probability, the prompt and the picture, and opens at the most focused word', async () => {
+  it('shows each word, its probability, the prompt and the image, and opens at the most focused word', async () => {
     const page = renderPage({ ...explanation, prompt: 'what is this?' });
     assert.match(page, /<span class="prompt">what is this\?<\/span> <button[^>]*aria-label="one, probability 50.0 %"/);
     assert.match(page, /data-text="end"[^>]*>end<\/button>/);
     assert.equal(dataOf(page).start, 1);
     const source = Buffer.from(/src="data:image\/png;base64,([^"]*)"/.exec(page)![1]!, 'base64');
-    assert.deepEqual(await decodeImage(source), explanation.pictures[0]!.image);
-    assert.match(page, /The dim part of the picture was cut away/);
-    const whole = { image: explanation.pictures[0]!.image, seen: { left: 0, top: 0, width: 90, height: 59.7 } };
-    assert.doesNotMatch(renderPage({ ...explanation, pictures: [whole] }), /The dim part/);
+    assert.deepEqual(await decodeImage(source), explanation.images[0]!.image);
+    assert.match(page, /The dim part of the image was cut away/);
+    const whole = { image: explanation.images[0]!.image, seen: { left: 0, top: 0, width: 90, height: 59.7 } };
+    assert.doesNotMatch(renderPage({ ...explanation, images: [whole] }), /The dim part/);
   });
 
-  it('shrinks the picture, and refuses a size that is none', async () => {
+  it('shrinks the image, and refuses a size that is none', async () => {
     const page = renderPage(explanation, { maxSide: 45 });
     const source = Buffer.from(/src="data:image\/png;base64,([^"]*)"/.exec(page)![1]!, 'base64');
     assert.deepEqual([(await decodeImage(source)).width, (await decodeImage(source)).height], [45, 30]);
-    assert.throws(() => renderPage(explanation, { maxSide: 0.5 }), { place: 'maxSide', rule: 'out-of-range' });
+    assert.throws(() => renderPage(explanation, { maxSide: 0.5 }), { path: 'maxSide', code: 'out-of-range' });
   });
 
   it('stays small: a caption of 20 words by the base model over a large photograph', () => {
@@ -110,7 +110,7 @@ describe('the page', () => {
       ...{ text: 'word '.repeat(20).trim(), prompt: '', tokens: [], layers: 6, heads: 12 },
       grid: { frames: 1, rows: 14, columns: 14 },
       words: new Array(20).fill(word),
-      pictures: [
+      images: [
         { image: { data: noise, width: 2000, height: 1500 }, seen: { left: 250, top: 0, width: 1500, height: 1500 } },
       ],
     });

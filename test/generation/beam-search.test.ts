@@ -23,10 +23,10 @@ const run = (script: Script, options: GenerateOptions, prompts: number[][], maxL
   );
 
 /** Token log-probabilities, sums and new ids must fit the row itself. */
-function checkRow(script: Script, picture: number, prompt: number[], row: GeneratedSequence): void {
+function checkRow(script: Script, image: number, prompt: number[], row: GeneratedSequence): void {
   assert.deepEqual(row.ids.slice(prompt.length), row.newIds);
   row.newIds.forEach((id, i) => {
-    const expected = logSoftmax(script(picture, row.ids.slice(0, prompt.length + i)))[id]!;
+    const expected = logSoftmax(script(image, row.ids.slice(0, prompt.length + i)))[id]!;
     near(row.tokenLogProbs[i]!, expected, 1e-5, `log-probability ${i}`);
   });
   assert.equal(row.tokenLogProbs.length, row.newIds.length);
@@ -51,17 +51,17 @@ describe('beam search (Hugging Face)', () => {
         maxLength,
       } as const;
       const rows = await run(script, options, PROMPTS);
-      PROMPTS.forEach((prompt, picture) => {
+      PROMPTS.forEach((prompt, image) => {
         const settings = { beams: numBeams, eos: SMALL.eosId, maxLength, lengthPenalty, earlyStopping, keep: 2 };
-        const expected = naiveBeam((ids) => script(picture, ids), prompt, settings);
+        const expected = naiveBeam((ids) => script(image, ids), prompt, settings);
         assert.deepEqual(
-          rows[picture]!.map((row) => row.ids),
+          rows[image]!.map((row) => row.ids),
           expected.map((row) => row.ids),
           `seed ${seed}`,
         );
-        rows[picture]!.forEach((row, rank) => {
+        rows[image]!.forEach((row, rank) => {
           near(row.score, expected[rank]!.score, 1e-5, `score of seed ${seed}`);
-          checkRow(script, picture, prompt, row);
+          checkRow(script, image, prompt, row);
           assert.equal(row.finish, row.ids.at(-1) === SMALL.eosId ? 'eos' : 'length');
           count++;
         });
@@ -104,10 +104,10 @@ describe('beam search (Hugging Face)', () => {
     }
   });
 
-  it('reads each prompt once, keeps 4 rows a picture, and lets finished pictures go', async () => {
+  it('reads each prompt once, keeps 4 rows an image, and lets finished images go', async () => {
     const log = newLog();
-    const script: Script = (picture, ids) =>
-      Float32Array.from({ length: 9 }, (_, id) => (id === 2 && ids.length >= 2 + 4 * picture ? 9 : id / 10));
+    const script: Script = (image, ids) =>
+      Float32Array.from({ length: 9 }, (_, id) => (id === 2 && ids.length >= 2 + 4 * image ? 9 : id / 10));
     await run(script, { strategy: 'beam', numBeams: 4, maxLength: 12, earlyStopping: true }, [[1, 4, 5], [1]], 14, log);
     assert.equal(log.tokens - (log.rowSteps - 2), 4, 'prompt tokens fed');
     assert.equal(log.mostRows, 8);
@@ -121,7 +121,7 @@ describe('beam search (Hugging Face)', () => {
     assert.ok(rows!.every((row) => row.newIds.every((id) => id === 0 || id === 2)));
     for (const strategy of ['beam', 'original', 'original-autoregressive', 'greedy', 'sample'] as const) {
       const options = { strategy, badWords: all, minLength: 4, maxLength: 5 };
-      await assert.rejects(run(script, options, [[1]]), { name: 'OptionError', rule: 'all-forbidden' }, strategy);
+      await assert.rejects(run(script, options, [[1]]), { name: 'OptionError', code: 'all-forbidden' }, strategy);
     }
   });
 });
@@ -148,16 +148,16 @@ describe('beam search (original)', () => {
         maxLength,
       } as const;
       const rows = await run(script, options, PROMPTS);
-      PROMPTS.forEach((prompt, picture) => {
-        const expected = naiveOriginal((ids) => script(picture, ids), prompt, { ...s, eos: SMALL.eosId, maxLength });
+      PROMPTS.forEach((prompt, image) => {
+        const expected = naiveOriginal((ids) => script(image, ids), prompt, { ...s, eos: SMALL.eosId, maxLength });
         assert.deepEqual(
-          rows[picture]!.map((row) => row.ids),
+          rows[image]!.map((row) => row.ids),
           expected.map((row) => row.ids),
           `seed ${seed}`,
         );
-        rows[picture]!.forEach((row, rank) => {
+        rows[image]!.forEach((row, rank) => {
           near(row.score, expected[rank]!.score, 1e-5, `score of seed ${seed}`);
-          checkRow(script, picture, prompt, row);
+          checkRow(script, image, prompt, row);
           assert.equal(row.ids.at(-1), SMALL.eosId, 'an end token is always written');
           if (row.finish === 'length') cut++;
         });
@@ -196,7 +196,7 @@ describe('beam search (original)', () => {
 });
 
 describe('all strategies', () => {
-  it('a batch of pictures with prompts of different lengths equals the single runs', async () => {
+  it('a batch of images with prompts of different lengths equals the single runs', async () => {
     const prompts = [[1], [1, 5, 3], [1, 4], [1, 4]];
     const rules = {
       repetitionPenalty: 1.2,
@@ -210,9 +210,9 @@ describe('all strategies', () => {
         const script = hashScript(SMALL, seed, 3, 1);
         const options = { strategy, ...rules } as GenerateOptions;
         const batch = await run(script, options, prompts);
-        for (const [picture, prompt] of prompts.entries()) {
-          const single = await generate(() => scriptedSession(script, [picture], 14), SMALL, options, [prompt]);
-          assert.deepEqual(batch[picture], single[0], `${strategy}, seed ${seed}, picture ${picture}`);
+        for (const [image, prompt] of prompts.entries()) {
+          const single = await generate(() => scriptedSession(script, [image], 14), SMALL, options, [prompt]);
+          assert.deepEqual(batch[image], single[0], `${strategy}, seed ${seed}, image ${image}`);
         }
       }
     }

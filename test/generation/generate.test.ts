@@ -68,7 +68,7 @@ describe('generate: the session', () => {
           };
           await assert.rejects(generate(disturbed(log, at, poison), SMALL, options), {
             name: 'BackendError',
-            rule: 'logits-not-finite',
+            code: 'logits-not-finite',
           });
         }
         assert.equal(log.open, 0, `${strategy}, step ${at}`);
@@ -81,7 +81,7 @@ describe('generate: the session', () => {
   it('is not opened for wrong options or an aborted signal', async () => {
     const log = newLog();
     const open = () => scriptedSession(script, [0], 30, log);
-    await assert.rejects(generate(open, SMALL, { strategy: 'beam', numBeams: 0 }), { place: 'numBeams' });
+    await assert.rejects(generate(open, SMALL, { strategy: 'beam', numBeams: 0 }), { path: 'numBeams' });
     await assert.rejects(generate(open, SMALL, { signal: AbortSignal.abort(new Error('before')) }), /before/);
     assert.equal(log.opened, 0);
   });
@@ -89,14 +89,14 @@ describe('generate: the session', () => {
   it('an answer of the wrong shape is a typed error', async () => {
     const log = newLog();
     const short = disturbed(log, 1, (logits) => logits.pop());
-    await assert.rejects(generate(short, SMALL, {}), { name: 'BackendError', rule: 'logits-shape' });
+    await assert.rejects(generate(short, SMALL, {}), { name: 'BackendError', code: 'logits-shape' });
     await assert.rejects(
       generate(
         disturbed(log, -1, () => {}),
         { ...SMALL, size: 10 },
         {},
       ),
-      { rule: 'logits-shape' },
+      { code: 'logits-shape' },
     );
     assert.equal(log.open, 0);
   });
@@ -132,9 +132,9 @@ describe('generate: options', () => {
     [{ signal: {} }, 'signal', 'wrong-type'],
     [null, 'options', 'not-an-object'],
   ];
-  for (const [options, place, rule] of wrong) {
-    it(`${JSON.stringify(options)}: ${rule}`, async () => {
-      await assert.rejects(generate(open, SMALL, options as GenerateOptions), { name: 'OptionError', place, rule });
+  for (const [options, path, code] of wrong) {
+    it(`${JSON.stringify(options)}: ${code}`, async () => {
+      await assert.rejects(generate(open, SMALL, options as GenerateOptions), { name: 'OptionError', path, code });
     });
   }
 
@@ -147,11 +147,11 @@ describe('generate: options', () => {
       [['1'], 'prompts[0]', 'wrong-type'],
       [[new Array(30).fill(1)], 'prompts[0]', 'prompt-too-long'],
     ];
-    for (const [prompts, place, rule] of cases) {
-      await assert.rejects(generate(open, SMALL, {}, prompts as number[][]), { name: 'OptionError', place, rule });
+    for (const [prompts, path, code] of cases) {
+      await assert.rejects(generate(open, SMALL, {}, prompts as number[][]), { name: 'OptionError', path, code });
     }
-    await assert.rejects(generate(open, { ...SMALL, eosId: 9 }), { name: 'OptionError', place: 'eosId' });
-    await assert.rejects(generate(open, null as never), { name: 'OptionError', place: 'vocabulary' });
+    await assert.rejects(generate(open, { ...SMALL, eosId: 9 }), { name: 'OptionError', path: 'eosId' });
+    await assert.rejects(generate(open, null as never), { name: 'OptionError', path: 'vocabulary' });
   });
 
   it('whatever the options are, there is a result or a typed one-line error, within the positions', async () => {

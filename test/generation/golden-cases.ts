@@ -46,8 +46,8 @@ export function vocabularyOf(model: string): VocabularyFacts {
   return { size: config['vocab_size']!, bosId: config['bos_token_id']!, eosId: config['eos_token_id']! };
 }
 
-/** The pictures of a model's generation cases: for each, its frames of [3, size, size]. */
-export function picturesOf(model: string): Float64Array[][] {
+/** The images of a model's generation cases: for each, its frames of [3, size, size]. */
+export function imagesOf(model: string): Float64Array[][] {
   const { shape, values } = peekSafetensors(`${REFERENCE}${model}/generation.safetensors`).get('pixel_values')!;
   const frames = shape.length === 5 ? shape[1]! : 1;
   const pixels = values.length / shape[0]! / frames;
@@ -82,11 +82,11 @@ export function originalOptionsOf(c: OriginalCase): GenerateOptions {
 /** Scores of the goldens are float32 sums; the reference says 1e-4. */
 const ATOL = 1e-4;
 
-/** Opens a session over the pictures of a case. `padding`: leading pad tokens of each prompt, masked for good or once. */
-export type OpenPictures = (images: readonly number[], padding?: readonly number[], forgets?: boolean) => SessionSource;
+/** Opens a session over the images of a case. `padding`: leading pad tokens of each prompt, masked for good or once. */
+export type OpenImages = (images: readonly number[], padding?: readonly number[], forgets?: boolean) => SessionSource;
 
 /** Runs a case of generation.json; returns the largest score error. */
-export async function checkHuggingFace(open: OpenPictures, model: string, c: HuggingFaceCase): Promise<number> {
+export async function checkHuggingFace(open: OpenImages, model: string, c: HuggingFaceCase): Promise<number> {
   const padding = c.attention_mask?.map((row) => row.filter((seen) => seen === 0).length);
   const source = open(c.images, padding, padding !== undefined && c.args['use_cache'] === true);
   const rows = (await generate(source, vocabularyOf(model), optionsOf(c.args), c.input_ids)).flat();
@@ -102,7 +102,7 @@ export async function checkHuggingFace(open: OpenPictures, model: string, c: Hug
 }
 
 /** Runs a case of original_beam.json; returns the largest score error. */
-export async function checkOriginal(open: OpenPictures, c: OriginalCase): Promise<number> {
+export async function checkOriginal(open: OpenImages, c: OriginalCase): Promise<number> {
   const vocabulary = vocabularyOf(c.model);
   const prompts = c.prefix === undefined ? undefined : c.images.map((_, row) => c.prefix![row]!);
   const rows = (await generate(open(c.images), vocabulary, originalOptionsOf(c), prompts)).flat();

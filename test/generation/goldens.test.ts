@@ -2,24 +2,24 @@ import { expectClose } from '../support/close.js';
 import { REFERENCE } from '../support/fixtures.js';
 import { peekSafetensors } from '../support/peek-safetensors.js';
 import { loadPlainGit, type PlainNode } from '../support/plain-git.js';
-import { plainPicture, plainSession } from '../support/plain-session.js';
+import { plainInput, plainSession } from '../support/plain-session.js';
 import {
   checkHuggingFace,
   checkOriginal,
   huggingFaceCases,
+  imagesOf,
   MODELS,
-  type OpenPictures,
+  type OpenImages,
   originalCases,
-  picturesOf,
 } from './golden-cases.js';
 
-function plainModel(model: string): OpenPictures {
+function plainModel(model: string): OpenImages {
   const git = loadPlainGit(`${REFERENCE}${model}/`);
-  const pictures = picturesOf(model).map((frames) => plainPicture(git, frames));
+  const inputs = imagesOf(model).map((frames) => plainInput(git, frames));
   return (images, padding, forgets) => () =>
     plainSession(
       git,
-      images.map((i) => pictures[i]!),
+      images.map((i) => inputs[i]!),
       padding,
       forgets,
     );
@@ -27,7 +27,7 @@ function plainModel(model: string): OpenPictures {
 
 for (const model of MODELS) {
   describe(`generation goldens of ${model}, plain double-precision model`, () => {
-    let open: OpenPictures;
+    let open: OpenImages;
     before(() => {
       open = plainModel(model);
     });

@@ -27,7 +27,7 @@ async function load(model: string): Promise<Git> {
   return loadGit({ label: model, open });
 }
 
-/** The pictures of these rows, in the cache. */
+/** The images of these rows, in the cache. */
 function encode(git: Git, model: string, images: readonly number[]): ImageCache {
   const { shape, values } = peekSafetensors(`${REFERENCE}${model}/generation.safetensors`).get('pixel_values')!;
   const size = values.length / shape[0]!;

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import type { DecoderSession, VocabularyFacts } from '../../src/generation/types.js';
 
-/** Logits of the next token as a function of picture and row so far: a language model without a model. */
-export type Script = (picture: number, ids: readonly number[]) => Float32Array;
+/** Logits of the next token as a function of image and row so far: a language model without a model. */
+export type Script = (image: number, ids: readonly number[]) => Float32Array;
 
 /** Deterministic pseudo-random logits: every prefix has its own, in [-spread, spread]; the end token gets `eosBonus` more. */
 export function hashScript(vocabulary: VocabularyFacts, seed: number, spread = 3, eosBonus = 0): Script {
-  return (picture, ids) => {
-    let h = Math.imul(seed + 1, 0x9e3779b1) ^ Math.imul(picture + 1, 0x85ebca77);
+  return (image, ids) => {
+    let h = Math.imul(seed + 1, 0x9e3779b1) ^ Math.imul(image + 1, 0x85ebca77);
     for (const id of ids) h = Math.imul(h ^ (id + 0x165667b1), 0x27d4eb2f) ^ (h >>> 13);
     return Float32Array.from({ length: vocabulary.size }, (_, id) => {
       let x = Math.imul(h ^ Math.imul(id + 1, 0xc2b2ae3d), 0x85ebca6b);
@@ -33,14 +33,14 @@ export interface SessionLog {
 
 export const newLog = (): SessionLog => ({ steps: 0, rowSteps: 0, tokens: 0, mostRows: 0, opened: 0, open: 0 });
 
-/** A session over `pictures` that answers from the script and fails the test when the contract is broken. */
+/** A session over `images` that answers from the script and fails the test when the contract is broken. */
 export function scriptedSession(
   script: Script,
-  pictures: readonly number[],
+  images: readonly number[],
   maxLength: number,
   log = newLog(),
 ): DecoderSession {
-  let rows = pictures.map((picture) => ({ picture, ids: [] as readonly number[] }));
+  let rows = images.map((image) => ({ image, ids: [] as readonly number[] }));
   let disposed = false;
   log.opened++;
   log.open++;
@@ -56,7 +56,7 @@ export function scriptedSession(
         ids.every((row) => row.length > 0),
         'at least one token a row',
       );
-      rows = rows.map(({ picture, ids: old }, r) => ({ picture, ids: [...old, ...ids[r]!] }));
+      rows = rows.map(({ image, ids: old }, r) => ({ image, ids: [...old, ...ids[r]!] }));
       assert.ok(
         rows.every((row) => row.ids.length <= maxLength),
         'no row beyond maxLength',
@@ -66,7 +66,7 @@ export function scriptedSession(
       log.tokens += ids.flat().length;
       log.mostRows = Math.max(log.mostRows, rows.length);
       await Promise.resolve();
-      return rows.map((row) => script(row.picture, row.ids));
+      return rows.map((row) => script(row.image, row.ids));
     },
     reorder(order) {
       assert.ok(!disposed, 'reorder after dispose');

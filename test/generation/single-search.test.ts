@@ -8,9 +8,9 @@ import { hashScript, logSoftmax, near, newLog, type Script, scriptedSession, tot
 const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosId: 2 };
 const script = hashScript(SMALL, 3, 3, 1);
 const open =
-  (pictures: number[], log = newLog(), s: Script = script) =>
+  (images: number[], log = newLog(), s: Script = script) =>
   () =>
-    scriptedSession(s, pictures, 30, log);
+    scriptedSession(s, images, 30, log);
 
 describe('greedy search', () => {
   it('takes the most likely token until the end token or the limit, for many models', async () => {
@@ -19,14 +19,14 @@ describe('greedy search', () => {
       const own = hashScript(SMALL, seed, 3, 1);
       const prompts = [[1], [1, 7, 4]];
       const rows = await generate(open([0, 1], newLog(), own), SMALL, { strategy: 'greedy', maxLength: 9 }, prompts);
-      for (const [picture, [row]] of rows.entries()) {
+      for (const [image, [row]] of rows.entries()) {
         assert.deepEqual(
           row!.ids,
-          naiveGreedy((ids) => own(picture, ids), prompts[picture]!, SMALL.eosId, 9),
+          naiveGreedy((ids) => own(image, ids), prompts[image]!, SMALL.eosId, 9),
         );
         row!.newIds.forEach((id, i) => {
-          const before = row!.ids.slice(0, prompts[picture]!.length + i);
-          near(row!.tokenLogProbs[i]!, logSoftmax(own(picture, before))[id]!, 1e-6, 'log-probability');
+          const before = row!.ids.slice(0, prompts[image]!.length + i);
+          near(row!.tokenLogProbs[i]!, logSoftmax(own(image, before))[id]!, 1e-6, 'log-probability');
         });
         near(row!.score, total(row!.tokenLogProbs), 1e-12, 'score');
         assert.equal(row!.finish, row!.ids.at(-1) === SMALL.eosId ? 'eos' : 'length');
@@ -73,7 +73,7 @@ describe('sampling', () => {
     assert.ok(chiSquare < 26, 'probability below 0.001');
   });
 
-  it('the prompt is read once for all samples of a picture; the seed decides; top-k 1 is greedy', async () => {
+  it('the prompt is read once for all samples of an image; the seed decides; top-k 1 is greedy', async () => {
     const log = newLog();
     const options = { strategy: 'sample', numReturnSequences: 5, seed: 11, topK: 0 } as const;
     const rows = await generate(open([0, 1], log), SMALL, options, [[1, 3, 4, 5], [1]]);
@@ -161,7 +161,7 @@ describe('streaming', () => {
 
   it('beams do not stream', async () => {
     await assert.rejects(streamTokens(open([0]), SMALL, { strategy: 'beam' } as never).next(), {
-      rule: 'not-streamable',
+      code: 'not-streamable',
     });
   });
 });

@@ -36,10 +36,10 @@ describe('trie', () => {
     fc.assert(
       fc.property(lists, (sequences) => {
         const expected = new Map<string, number[]>();
-        sequences.forEach((sequence, place) => {
+        sequences.forEach((sequence, path) => {
           for (let n = 0; n <= sequence.length; n++) {
             const key = sequence.slice(0, n).join();
-            expected.set(key, [...(expected.get(key) ?? []), place]);
+            expected.set(key, [...(expected.get(key) ?? []), path]);
           }
         });
         const trie = buildTrie(sequences);
@@ -73,8 +73,8 @@ describe('trie', () => {
 });
 
 /** Log-probabilities of a sequence by definition: one full evaluation for each token. */
-const naiveScore = (s: Script, picture: number, prompt: readonly number[], ids: readonly number[]): number[] =>
-  ids.map((id, i) => logSoftmax(s(picture, [...prompt, ...ids.slice(0, i)]))[id]!);
+const naiveScore = (s: Script, image: number, prompt: readonly number[], ids: readonly number[]): number[] =>
+  ids.map((id, i) => logSoftmax(s(image, [...prompt, ...ids.slice(0, i)]))[id]!);
 
 describe('scoring', () => {
   it('equals the definition, for any sequences and any number of rows', async () => {
@@ -115,9 +115,9 @@ describe('scoring', () => {
     const sequences = Array.from({ length: 60 }, (_, i) => [3 + (i % 4), 3 + ((i >> 2) % 4), 3 + ((i >> 4) % 4)]);
     for (let at = 0; at < 8; at++) {
       const control = new AbortController();
-      const s: Script = (picture, ids) => {
+      const s: Script = (image, ids) => {
         if (log.steps % 8 === at) control.abort(new Error('enough'));
-        return script(picture, ids);
+        return script(image, ids);
       };
       const options = { maxRows: 3, signal: control.signal };
       await assert.rejects(
@@ -128,31 +128,31 @@ describe('scoring', () => {
     const nan: Script = () => new Float32Array(9).fill(Number.NaN);
     await assert.rejects(
       rankNames(() => scriptedSession(nan, [0], 20, log), SMALL, [1], [[3]]),
-      { rule: 'logits-not-finite' },
+      { code: 'logits-not-finite' },
     );
     await assert.rejects(
       constrainedGreedy(() => scriptedSession(nan, [0], 20, log), SMALL, [[3]]),
-      { rule: 'logits-not-finite' },
+      { code: 'logits-not-finite' },
     );
     const open = () => scriptedSession(script, [0], 5, log);
     const two = () => scriptedSession(script, [0, 1], 5, log);
-    await assert.rejects(scoreSequences(two, SMALL, [1], [[3]]), { place: 'open', rule: 'row-count' });
+    await assert.rejects(scoreSequences(two, SMALL, [1], [[3]]), { path: 'open', code: 'row-count' });
     await assert.rejects(scoreSequences(open, SMALL, [1], [[3], [3, 3, 3, 3, 3]]), {
-      place: 'sequences[1]',
-      rule: 'too-long',
+      path: 'sequences[1]',
+      code: 'too-long',
     });
-    await assert.rejects(scoreSequences(open, SMALL, [1], [[3], []]), { place: 'sequences[1]', rule: 'empty' });
+    await assert.rejects(scoreSequences(open, SMALL, [1], [[3], []]), { path: 'sequences[1]', code: 'empty' });
     await assert.rejects(scoreSequences(open, SMALL, [1], [[3]], { maxRows: 0 }), {
-      place: 'maxRows',
-      rule: 'out-of-range',
+      path: 'maxRows',
+      code: 'out-of-range',
     });
-    await assert.rejects(rankNames(open, SMALL, [1], [[3, 2]]), { place: 'names[0]', rule: 'end-token' });
-    await assert.rejects(rankNames(open, SMALL, [1], []), { place: 'names', rule: 'empty' });
-    await assert.rejects(rankNames(open, SMALL, [1], null as never), { place: 'names', rule: 'wrong-type' });
-    await assert.rejects(rankNames(open, SMALL, [1], [[3]], null as never), { place: 'options' });
+    await assert.rejects(rankNames(open, SMALL, [1], [[3, 2]]), { path: 'names[0]', code: 'end-token' });
+    await assert.rejects(rankNames(open, SMALL, [1], []), { path: 'names', code: 'empty' });
+    await assert.rejects(rankNames(open, SMALL, [1], null as never), { path: 'names', code: 'wrong-type' });
+    await assert.rejects(rankNames(open, SMALL, [1], [[3]], null as never), { path: 'options' });
     await assert.rejects(constrainedGreedy(open, SMALL, [[3, 3, 3, 3]]), {
-      place: 'prompts[0]',
-      rule: 'prompt-too-long',
+      path: 'prompts[0]',
+      code: 'prompt-too-long',
     });
     assert.equal(log.open, 0);
     assert.deepEqual(await scoreSequences(open, SMALL, [1], []), []);
@@ -187,16 +187,16 @@ describe('class names', () => {
     );
   });
 
-  it('constrained greedy follows the original rule, for a batch of pictures', async () => {
+  it('constrained greedy follows the original rule, for a batch of images', async () => {
     let doubled = 0;
     await fc.assert(
       fc.asyncProperty(lists, async (names) => {
         const results = await constrainedGreedy(() => scriptedSession(script, [0, 1, 2], 20), SMALL, names);
-        for (const [picture, result] of results.entries()) {
-          const expected = originalRule((ids) => script(picture, ids), [1], names);
+        for (const [image, result] of results.entries()) {
+          const expected = originalRule((ids) => script(image, ids), [1], names);
           assert.deepEqual(result.ids, expected);
           assert.deepEqual(names[result.name], result.newIds.slice(0, -1));
-          near(result.logProb, total(naiveScore(script, picture, [1], result.newIds)), 1e-5, 'log-likelihood');
+          near(result.logProb, total(naiveScore(script, image, [1], result.newIds)), 1e-5, 'log-likelihood');
           if (expected.some((id, i) => id === expected[i + 1])) doubled++;
         }
       }),

@@ -51,7 +51,7 @@ describe('hub: the cache of a page', () => {
     await hub.close();
     assert.equal((await files({ caches }).open(FILE))?.size, content.length);
     const other = fetchModelFiles('owner/other', { endpoint: hub.url, limits: IMPATIENT, caches });
-    assert.match((await hubErrorOf(other.open(FILE))).rule, /^(?:unreachable|connection-lost)$/);
+    assert.match((await hubErrorOf(other.open(FILE))).code, /^(?:unreachable|connection-lost)$/);
     hub = await startHub();
   });
 
@@ -69,10 +69,10 @@ describe('hub: the cache of a page', () => {
       [FILE, content.subarray(1), 'short-body'],
       [FILE, Buffer.alloc(content.length + 1), 'body-too-long'],
     ];
-    for (const [name, body, rule] of wrong) {
+    for (const [name, body, code] of wrong) {
       hub.handler = (request, response) => request.url!.includes('/resolve/') && response.end(body) !== undefined;
       const page = files({ caches });
-      assert.equal((await hubErrorOf(page.open(name))).rule, rule);
+      assert.equal((await hubErrorOf(page.open(name))).code, code);
       assert.ok([...kept.keys()].every((key) => !key.includes('/resolve/')));
       hub.handler = undefined;
       assert.ok((await page.open(name))!.size > 0, 'a failure is not remembered');

@@ -47,9 +47,9 @@ describe('hub: caches and clients of others', () => {
         files: ['config.json', 'vocab.txt', FILE],
       });
       assert.deepEqual(await offline(cacheDir, { revision: commit }), found);
-      assert.equal((await hubErrorOf(offline(cacheDir, { revision: 'v2' }))).rule, 'not-cached');
-      assert.equal((await hubErrorOf(offline(cacheDir, { files: ['added_tokens.json'] }))).rule, 'file-not-found');
-      assert.equal((await hubErrorOf(offline(cacheDir, { files: ['tokenizer.json'] }))).rule, 'not-cached');
+      assert.equal((await hubErrorOf(offline(cacheDir, { revision: 'v2' }))).code, 'not-cached');
+      assert.equal((await hubErrorOf(offline(cacheDir, { files: ['added_tokens.json'] }))).code, 'file-not-found');
+      assert.equal((await hubErrorOf(offline(cacheDir, { files: ['tokenizer.json'] }))).code, 'not-cached');
     }));
 
   it('a half-written, damaged or emptied cache of Python is never used', () =>
@@ -57,14 +57,14 @@ describe('hub: caches and clients of others', () => {
       const root = pythonCache(cacheDir, commit, small);
       const blob = join(root, 'blobs', etagOf(WEIGHTS));
       writeFileSync(blob, WEIGHTS.content.subarray(0, 1000));
-      assert.equal((await hubErrorOf(offline(cacheDir))).rule, 'damaged-cache');
+      assert.equal((await hubErrorOf(offline(cacheDir))).code, 'damaged-cache');
       rmSync(blob);
       const { message } = await hubErrorOf(offline(cacheDir));
       assert.match(message, /owner\/name@main\/model\.safetensors: not-cached/);
       rmSync(join(root, 'snapshots', commit, FILE));
-      assert.equal((await hubErrorOf(offline(cacheDir))).rule, 'not-cached');
+      assert.equal((await hubErrorOf(offline(cacheDir))).code, 'not-cached');
       writeFileSync(join(root, 'refs/main'), '../../../etc');
-      assert.equal((await hubErrorOf(offline(cacheDir))).rule, 'not-cached');
+      assert.equal((await hubErrorOf(offline(cacheDir))).code, 'not-cached');
     }));
 
   it('the genuine @huggingface/hub speaks with our server, and its cache is ours', () =>

@@ -78,7 +78,7 @@ describe('hub: bad connections', () => {
       }
       hub.handler = (_, response) =>
         response.writeHead(503, { 'retry-after': 'Fri, 01 Jan 2100 00:00:00 GMT' }).end() !== undefined;
-      assert.equal((await hubErrorOf(get(`${cacheDir}/x`))).rule, 'retry-after');
+      assert.equal((await hubErrorOf(get(`${cacheDir}/x`))).code, 'retry-after');
     }));
 
   it('what is not HTTP, or hardly, is a typed error', () =>
@@ -102,7 +102,7 @@ describe('hub: bad connections', () => {
         const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
         const error = await hubErrorOf(get(cacheDir, { endpoint, limits: VERY_IMPATIENT }));
         assert.match(
-          error.rule,
+          error.code,
           /^(?:connection-lost|headers-timeout|redirect-location|http-status|server-error)$/,
           answer.slice(0, 30),
         );
@@ -119,7 +119,9 @@ describe('hub: bad connections', () => {
         if (!request.url!.includes('/storage/')) return false;
         return response.writeHead(200, { 'content-length': content.length }).write('x') !== undefined;
       };
-      const { rule } = await hubErrorOf(get(`${cacheDir}/2`, { endpoint: own.url, fetch, limits: VERY_IMPATIENT }));
+      const { code: rule } = await hubErrorOf(
+        get(`${cacheDir}/2`, { endpoint: own.url, fetch, limits: VERY_IMPATIENT }),
+      );
       assert.equal(rule, 'idle-timeout');
       await own.close();
     }));

@@ -65,34 +65,34 @@ describe('hub: lock', () => {
 
 describe('hub: retries', () => {
   const client = { limits: { ...IMPATIENT, retries: 3, backoffMs: 1 }, signal: undefined } as HubClient;
-  const broken = (rule: string) => new HubError({ rule, detail: 'x' });
-  const failing = (rule: string) => {
+  const broken = (code: string) => new HubError({ code, detail: 'x' });
+  const failing = (code: string) => {
     const state = { tries: 0 };
-    const attempt = () => Promise.reject(broken(rule)).finally(() => state.tries++);
+    const attempt = () => Promise.reject(broken(code)).finally(() => state.tries++);
     return { state, attempt };
   };
 
   it('ends after the given number of tries, and at once where there is no hope', async () => {
-    for (const [rule, tries] of [
+    for (const [code, tries] of [
       ['connection-lost', 4],
       ['idle-timeout', 4],
       ['forbidden', 1],
       ['hash-mismatch', 1],
     ] as const) {
-      const { state, attempt } = failing(rule);
-      await assert.rejects(withRetries(client, attempt), { rule });
-      assert.equal(state.tries, tries, rule);
+      const { state, attempt } = failing(code);
+      await assert.rejects(withRetries(client, attempt), { code });
+      assert.equal(state.tries, tries, code);
     }
   });
 
   it('counts anew after another MiB, and never for the same bytes twice', async () => {
     const { state, attempt } = failing('connection-lost');
     const arrived = () => Math.min(state.tries, 5) * (1 << 20);
-    await assert.rejects(withRetries(client, attempt, { arrived }), { rule: 'connection-lost' });
+    await assert.rejects(withRetries(client, attempt, { arrived }), { code: 'connection-lost' });
     assert.equal(state.tries, 5 + 3);
     const sawtooth = failing('connection-lost');
     const again = () => (sawtooth.state.tries % 2) * (1 << 20);
-    await assert.rejects(withRetries(client, sawtooth.attempt, { arrived: again }), { rule: 'connection-lost' });
+    await assert.rejects(withRetries(client, sawtooth.attempt, { arrived: again }), { code: 'connection-lost' });
     assert.ok(sawtooth.state.tries <= 5, `${sawtooth.state.tries}`);
   });
 

@@ -82,7 +82,7 @@ describe('hub: several processes, and their deaths', () => {
       const size = WEIGHTS.content.length;
       const places = Array.from({ length: 20 }, () => Math.floor(random() * 0.95 * size)).sort((a, b) => a - b);
       let stored = 0;
-      for (const [i, place] of places.entries()) {
+      for (const [i, path] of places.entries()) {
         const child = start(cacheDir);
         const gone = once(child, 'close');
         const kill = async () => {
@@ -90,7 +90,7 @@ describe('hub: several processes, and their deaths', () => {
           await gone;
           await assertDisconnected(hub);
         };
-        sendClosely(cacheDir, place + i * (CHUNK / 4), kill); // earlier kills cost bytes, too
+        sendClosely(cacheDir, path + i * (CHUNK / 4), kill); // earlier kills cost bytes, too
         await gone;
         assert.equal(child.signalCode, 'SIGKILL', `run ${i} was not killed`);
         assert.ok(!existsSync(join(cacheDir, BLOB)), 'no partial file under a final name');
@@ -176,7 +176,7 @@ describe('hub: several processes, and their deaths', () => {
       damaged[damaged.length >> 1]! ^= 1;
       writeFileSync(join(cacheDir, BLOB), damaged);
       assert.equal(
-        (await hubErrorOf(downloadSnapshot(REPO, { ...options, localFilesOnly: true }))).rule,
+        (await hubErrorOf(downloadSnapshot(REPO, { ...options, localFilesOnly: true }))).code,
         'damaged-cache',
       );
       const { directory } = await downloadSnapshot(REPO, options);

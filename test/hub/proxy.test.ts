@@ -79,9 +79,9 @@ describe('hub: proxies and https', () => {
     await withFolder(async (cacheDir) => {
       const options = { cacheDir, endpoint: `https://${HOST}`, limits: IMPATIENT, env: {} };
       const error = await hubErrorOf(through(env, (fetch) => downloadFile(REPO, FILE, { ...options, fetch })));
-      assert.equal(error.rule, 'proxy-refused');
+      assert.equal(error.code, 'proxy-refused');
       const socks = { https_proxy: 'socks5://user:secret@127.0.0.1:1' };
-      assert.equal((await hubErrorOf(downloadFile(REPO, FILE, { ...options, env: socks }))).rule, 'proxy');
+      assert.equal((await hubErrorOf(downloadFile(REPO, FILE, { ...options, env: socks }))).code, 'proxy');
     });
   });
 
@@ -91,7 +91,7 @@ describe('hub: proxies and https', () => {
       const error = await hubErrorOf(
         downloadFile(REPO, FILE, { cacheDir, endpoint: hub.url, env: {}, limits: IMPATIENT }),
       );
-      assert.equal(error.rule, 'tls');
+      assert.equal(error.code, 'tls');
       assert.equal(hub.requests.length, 0);
     });
   });
@@ -103,7 +103,7 @@ describe('hub: proxies and https', () => {
     await withFolder(async (cacheDir) => {
       const options = { cacheDir, endpoint: hub.url, env: {}, limits: IMPATIENT, token: TOKEN };
       const error = await hubErrorOf(through({}, (fetch) => downloadFile(REPO, FILE, { ...options, fetch })));
-      assert.equal(error.rule, 'redirect-downgrade');
+      assert.equal(error.code, 'redirect-downgrade');
       assert.equal(hub.requests.length, 1);
     });
   });

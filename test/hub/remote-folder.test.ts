@@ -69,7 +69,7 @@ describe('hub: a folder on a web server', () => {
     assert.equal((await files.open('model.safetensors'))?.size, content.length);
     // With a page for people, as most servers and proxies send it.
     handler = (_, response) => void response.writeHead(503, { 'content-type': 'text/html' }).end('<h1>busy</h1>');
-    assert.equal((await hubErrorOf(files.open('model.safetensors'))).rule, 'server-error');
+    assert.equal((await hubErrorOf(files.open('model.safetensors'))).code, 'server-error');
     assert.equal(asked.length, 6);
   });
 
@@ -77,7 +77,7 @@ describe('hub: a folder on a web server', () => {
     for (const folder of ['file:///etc', 'weights/demo', 'data:,x', '']) {
       assert.throws(
         () => fetchFolder(folder),
-        (error) => error instanceof HubError && error.rule === 'address',
+        (error) => error instanceof HubError && error.code === 'address',
       );
     }
     handler = (_, response) => void response.end('{}');
@@ -86,7 +86,7 @@ describe('hub: a folder on a web server', () => {
     for (const name of ['../secret', '/etc/passwd', 'a//b', 'http://x']) {
       await assert.rejects(
         async () => fetchFolder(url).open(name),
-        (error) => error instanceof HubError && error.rule === 'file-name',
+        (error) => error instanceof HubError && error.code === 'file-name',
       );
     }
     assert.deepEqual(asked, []);

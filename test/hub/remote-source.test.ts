@@ -49,10 +49,10 @@ describe('hub: a remote file as a byte source', () => {
       const source = await openRemote(`${url}small.txt`, options);
       assert.equal(Buffer.from(await readBytes(source, 0, 5)).toString(), 'small');
       hub.commit(REPO, { 'small.txt': 'large' });
-      assert.equal((await hubErrorOf(readBytes(source, 0, 5))).rule, 'file-changed');
+      assert.equal((await hubErrorOf(readBytes(source, 0, 5))).code, 'file-changed');
       hub.rules.ignoreRange = true;
-      assert.equal((await hubErrorOf(openRemote(`${url}small.txt`, options))).rule, 'range-unsupported');
-      assert.equal((await hubErrorOf(openRemote(`${url}none`, options))).rule, 'file-not-found');
+      assert.equal((await hubErrorOf(openRemote(`${url}small.txt`, options))).code, 'range-unsupported');
+      assert.equal((await hubErrorOf(openRemote(`${url}none`, options))).code, 'file-not-found');
     }));
 
   it('wrong, short, long and endless answers are typed errors', () =>
@@ -64,16 +64,16 @@ describe('hub: a remote file as a byte source', () => {
         ['short-body', 'bytes 0-0/5', ''],
         ['body-too-long', 'bytes 0-0/5', 'xxx'],
       ];
-      for (const [rule, range, body] of answers) {
+      for (const [code, range, body] of answers) {
         hub.handler = (_, response) => {
           response.writeHead(206, range === undefined ? {} : { 'content-range': range });
           if (body !== '') response.write(body); // in chunks, without a Content-Length
           return response.end() !== undefined;
         };
-        assert.equal((await hubErrorOf(openRemote(`${url}small.txt`, options))).rule, rule, range);
+        assert.equal((await hubErrorOf(openRemote(`${url}small.txt`, options))).code, code, range);
       }
       for (const wrong of ['x', 'file:///etc/hostname', '']) {
-        assert.equal((await hubErrorOf(openRemote(wrong, options))).rule, 'address');
+        assert.equal((await hubErrorOf(openRemote(wrong, options))).code, 'address');
       }
     }));
 });

@@ -51,7 +51,7 @@ export async function hubErrorOf(work: Promise<unknown>): Promise<HubError> {
   assert.ok(error instanceof HubError, `not a HubError: ${error instanceof Error ? error.stack : String(error)}`);
   assert.doesNotMatch(error.message, /[\r\n]/);
   assert.ok(error.message.length <= 300);
-  const shown = [error.message, error.detail, error.file, error.place, String(error.cause)].join(' ');
+  const shown = [error.message, error.detail, error.file, error.path, String(error.cause)].join(' ');
   assert.ok(!shown.includes(TOKEN) && !shown.includes('secret'), `a secret shows: ${shown}`);
   return error;
 }

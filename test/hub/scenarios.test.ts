@@ -76,9 +76,9 @@ async function expectStored({ download, folder }: Stage, options?: DownloadOptio
 }
 
 /** Where a download fails, neither blob nor snapshot appears; a beginning that can be continued may stay. */
-async function expectFailure(stage: Stage, rule: string | RegExp, options?: DownloadOptions): Promise<void> {
+async function expectFailure(stage: Stage, code: string | RegExp, options?: DownloadOptions): Promise<void> {
   const error = await hubErrorOf(stage.download(options));
-  assert.match(error.rule, rule instanceof RegExp ? rule : new RegExp(`^${rule}$`), error.message);
+  assert.match(error.code, code instanceof RegExp ? code : new RegExp(`^${code}$`), error.message);
   const left = existsSync(stage.folder) ? filesBelow(stage.folder) : [];
   assert.deepEqual(
     left.filter((name) => !name.endsWith('.incomplete')),
@@ -92,32 +92,32 @@ const STORED = [
 ];
 
 /** The rule of the error that each ends with, and how many requests it may take. */
-const FAILING: Record<string, { rule: string | RegExp; requests: number }> = {
-  sha_mismatch_same_size: { rule: 'hash-mismatch', requests: 2 },
-  short_body: { rule: /^(?:connection-lost|short-body)$/, requests: 4 },
-  range_wrong_start: { rule: 'range-refused', requests: 4 },
-  range_total_changed: { rule: 'range-refused', requests: 4 },
-  range_416: { rule: 'range-refused', requests: 4 },
-  extra_bytes: { rule: 'body-too-long', requests: 2 },
-  endless_body: { rule: 'body-too-long', requests: 2 },
-  stall: { rule: 'idle-timeout', requests: 4 },
-  slow_headers: { rule: 'headers-timeout', requests: 1 },
-  redirect_loop: { rule: 'redirect-loop', requests: 11 },
-  redirect_to_file: { rule: 'redirect-scheme', requests: 1 },
-  status_401: { rule: 'unauthorized', requests: 1 },
-  status_403: { rule: 'forbidden', requests: 1 },
-  status_404: { rule: 'file-not-found', requests: 1 },
-  status_410: { rule: 'not-found', requests: 1 },
-  status_500_forever: { rule: 'server-error', requests: 3 },
-  retry_after_huge: { rule: 'retry-after', requests: 1 },
-  html_200: { rule: 'commit-header', requests: 1 },
-  no_etag: { rule: 'etag-header', requests: 1 },
-  etag_traversal: { rule: 'etag-header', requests: 1 },
-  commit_traversal: { rule: 'commit-header', requests: 1 },
-  size_lies_small: { rule: 'size-mismatch', requests: 2 },
-  size_lies_huge: { rule: 'disk-space', requests: 1 },
-  size_not_number: { rule: 'size-header', requests: 1 },
-  gzip_bomb: { rule: 'body-too-long', requests: 2 },
+const FAILING: Record<string, { code: string | RegExp; requests: number }> = {
+  sha_mismatch_same_size: { code: 'hash-mismatch', requests: 2 },
+  short_body: { code: /^(?:connection-lost|short-body)$/, requests: 4 },
+  range_wrong_start: { code: 'range-refused', requests: 4 },
+  range_total_changed: { code: 'range-refused', requests: 4 },
+  range_416: { code: 'range-refused', requests: 4 },
+  extra_bytes: { code: 'body-too-long', requests: 2 },
+  endless_body: { code: 'body-too-long', requests: 2 },
+  stall: { code: 'idle-timeout', requests: 4 },
+  slow_headers: { code: 'headers-timeout', requests: 1 },
+  redirect_loop: { code: 'redirect-loop', requests: 11 },
+  redirect_to_file: { code: 'redirect-scheme', requests: 1 },
+  status_401: { code: 'unauthorized', requests: 1 },
+  status_403: { code: 'forbidden', requests: 1 },
+  status_404: { code: 'file-not-found', requests: 1 },
+  status_410: { code: 'not-found', requests: 1 },
+  status_500_forever: { code: 'server-error', requests: 3 },
+  retry_after_huge: { code: 'retry-after', requests: 1 },
+  html_200: { code: 'commit-header', requests: 1 },
+  no_etag: { code: 'etag-header', requests: 1 },
+  etag_traversal: { code: 'etag-header', requests: 1 },
+  commit_traversal: { code: 'commit-header', requests: 1 },
+  size_lies_small: { code: 'size-mismatch', requests: 2 },
+  size_lies_huge: { code: 'disk-space', requests: 1 },
+  size_not_number: { code: 'size-header', requests: 1 },
+  gzip_bomb: { code: 'body-too-long', requests: 2 },
 };
 
 describe('hub: hostile http scenarios', () => {
@@ -125,7 +125,7 @@ describe('hub: hostile http scenarios', () => {
     it(`${name}: stored`, () => stage(name, expectStored));
   }
 
-  for (const [name, { rule, requests }] of Object.entries(FAILING)) {
+  for (const [name, { code: rule, requests }] of Object.entries(FAILING)) {
     it(`${name}: ${rule instanceof RegExp ? rule.source : rule}`, () =>
       stage(name, async (now) => {
         const start = Date.now();
@@ -205,7 +205,7 @@ describe('hub: hostile http scenarios', () => {
       await expectStored(now);
       for (const verify of [true, false]) {
         writeFileSync(join(now.folder, 'models--owner--name/blobs', script.sha256), 'hello weightz');
-        const { rule } = await hubErrorOf(now.download({ localFilesOnly: true, verify }));
+        const { code: rule } = await hubErrorOf(now.download({ localFilesOnly: true, verify }));
         assert.equal(rule, 'damaged-cache');
         await expectStored(now, { verify });
       }
@@ -218,14 +218,14 @@ describe('hub: hostile http scenarios', () => {
       writeFileSync(join(now.folder, 'a-file'), '');
       const cacheDir = join(now.folder, 'a-file', 'hub'); // root may write anywhere, but not below a file
       const error = await hubErrorOf(now.download({ cacheDir }));
-      assert.equal(error.rule, 'cache-not-writable');
+      assert.equal(error.code, 'cache-not-writable');
       assert.ok(error.file!.startsWith(cacheDir), error.message);
     }));
 
   it('disk_full: told before the download, and when it happens in the middle', () =>
     stage('disk_full', async (now) => {
       const error = await hubErrorOf(now.download({ freeBytes: async () => 5 }));
-      assert.equal(error.rule, 'disk-space');
+      assert.equal(error.code, 'disk-space');
       assert.match(error.message, /needs 1 MB/);
       assert.deepEqual(filesBelow(now.folder), []);
       if (process.platform !== 'linux') return;
@@ -246,7 +246,7 @@ describe('hub: hostile http scenarios', () => {
             ? downloadFile(repo, FILE, options)
             : download(revision === undefined ? {} : { revision }, file),
         );
-        assert.equal(error.rule, repo !== undefined ? 'repo-id' : file !== undefined ? 'file-name' : 'revision');
+        assert.equal(error.code, repo !== undefined ? 'repo-id' : file !== undefined ? 'file-name' : 'revision');
         if (repo !== undefined) await hubErrorOf(downloadSnapshot(repo, options));
         if (file !== undefined) await hubErrorOf(downloadSnapshot(REPO, { ...options, files: [file] }));
         assert.equal(hub.requests.length, 0);

@@ -109,7 +109,7 @@ describe('hub: snapshots', () => {
         get(cacheDir, { revision: 'd'.repeat(40) }),
         downloadFile(REPO, FILE, { ...options, revision: 'd'.repeat(40) }),
       ]) {
-        assert.equal((await hubErrorOf(work)).rule, 'commit-header');
+        assert.equal((await hubErrorOf(work)).code, 'commit-header');
       }
     }));
 
@@ -146,15 +146,15 @@ describe('hub: snapshots', () => {
       assert.deepEqual(names, ['config.json', 'vocab.txt', 'model.safetensors.index.json', shard(1), shard(2)]);
       assert.deepEqual((await get(cacheDir, { revision: 'sharded', localFilesOnly: true })).files, names);
       hub.commit(REPO, { ...files, [shard(1)]: WEIGHTS }, 'sharded');
-      assert.equal((await hubErrorOf(get(cacheDir, { revision: 'sharded' }))).rule, 'file-not-found');
+      assert.equal((await hubErrorOf(get(cacheDir, { revision: 'sharded' }))).code, 'file-not-found');
       for (const index of ['{}', '[]', 'null', '{', '{"weight_map":[]}', '{"weight_map":{}}']) {
         hub.commit(REPO, { 'config.json': '{}', 'model.safetensors.index.json': index }, 'evil');
-        assert.equal((await hubErrorOf(get(cacheDir, { revision: 'evil' }))).rule, 'shard-index', index);
+        assert.equal((await hubErrorOf(get(cacheDir, { revision: 'evil' }))).code, 'shard-index', index);
       }
       for (const name of ['../x.safetensors', 'a/b.safetensors', 'x.py', 'C:x.bin', 5]) {
         const evil = JSON.stringify({ weight_map: { a: name } });
         hub.commit(REPO, { 'config.json': '{}', 'model.safetensors.index.json': evil }, 'evil');
-        assert.match((await hubErrorOf(get(cacheDir, { revision: 'evil' }))).rule, /^(?:shard-index|file-name)$/);
+        assert.match((await hubErrorOf(get(cacheDir, { revision: 'evil' }))).code, /^(?:shard-index|file-name)$/);
       }
     }));
 
@@ -165,7 +165,7 @@ describe('hub: snapshots', () => {
       hub.commit(REPO, { 'model.pt': 'x' }, 'original');
       assert.deepEqual((await get(cacheDir, { revision: 'original' })).files, ['model.pt']);
       hub.commit(REPO, { 'config.json': '{}', 'tf_model.h5': 'x' }, 'none');
-      assert.equal((await hubErrorOf(get(cacheDir, { revision: 'none' }))).rule, 'no-weights');
+      assert.equal((await hubErrorOf(get(cacheDir, { revision: 'none' }))).code, 'no-weights');
       assert.deepEqual((await get(cacheDir, { files: ['README.md', 'onnx/model.onnx'] })).files, [
         'README.md',
         'onnx/model.onnx',
@@ -177,11 +177,11 @@ describe('hub: snapshots', () => {
   it('missing and gated repositories say what to do; the token is used and never shown', () =>
     withFolder(async (cacheDir) => {
       const missing = await hubErrorOf(downloadSnapshot('owner/other', { cacheDir, endpoint: hub.url, env: {} }));
-      assert.deepEqual([missing.rule, missing.file], ['repo-not-found', 'owner/other@main']);
-      assert.equal((await hubErrorOf(get(cacheDir, { revision: 'v9' }))).rule, 'revision-not-found');
+      assert.deepEqual([missing.code, missing.file], ['repo-not-found', 'owner/other@main']);
+      assert.equal((await hubErrorOf(get(cacheDir, { revision: 'v9' }))).code, 'revision-not-found');
       hub.rules.gated = TOKEN;
       assert.match((await hubErrorOf(get(cacheDir))).message, /accept its conditions at .*\/owner\/name.*HF_TOKEN/);
-      assert.equal((await hubErrorOf(get(cacheDir, { token: `${TOKEN}2` }))).rule, 'forbidden');
+      assert.equal((await hubErrorOf(get(cacheDir, { token: `${TOKEN}2` }))).code, 'forbidden');
       assert.equal((await get(cacheDir, { token: TOKEN })).commit, commit);
       const storage = hub.requests.filter(({ path }) => path.includes('/storage/'));
       assert.equal(storage.length, 1);
@@ -217,7 +217,7 @@ describe('hub: snapshots', () => {
       await gone.close();
       assert.deepEqual(await get(cacheDir, { endpoint: gone.url }), first);
       const error = await hubErrorOf(downloadSnapshot('owner/other', { cacheDir, endpoint: gone.url, env: {} }));
-      assert.equal(error.rule, 'unreachable');
+      assert.equal(error.code, 'unreachable');
     }));
 
   it('an abort ends it at once with the given reason, and a later run completes', () =>
@@ -247,12 +247,12 @@ describe('hub: snapshots', () => {
       ];
       for (const body of bodies) {
         hub.handler = (_, response) => response.end(body) !== undefined;
-        assert.match((await hubErrorOf(get(cacheDir))).rule, /^(?:listing|commit-header)$/, body);
+        assert.match((await hubErrorOf(get(cacheDir))).code, /^(?:listing|commit-header)$/, body);
       }
       const siblings = [null, 5, { rfilename: 7 }, { rfilename: '../../evil', size: -1 }, { rfilename: 'config.json' }];
       const body = JSON.stringify({ sha: commit, siblings });
       hub.handler = (_, response) => response.end(body) !== undefined;
-      assert.equal((await hubErrorOf(get(cacheDir))).rule, 'no-weights');
+      assert.equal((await hubErrorOf(get(cacheDir))).code, 'no-weights');
       assert.deepEqual(filesBelow(cacheDir), []);
     }));
 });

@@ -2,42 +2,42 @@ import assert from 'node:assert/strict';
 import { ImageError } from '../../src/errors.js';
 import { decodeImage, identifyImage } from '../../src/image/decode.js';
 import { readBin } from '../support/fixtures.js';
-import { decode, decodeReference, frames, goldens, PROCESSOR, referencePictures, sha256, webpWasm } from './support.js';
+import { decode, decodeReference, frames, goldens, PROCESSOR, referenceImages, sha256, webpWasm } from './support.js';
 
 describe('decoding', () => {
-  it('reference pictures: bit for bit what Pillow decodes, JPEG, CMYK and EXIF files included', async () => {
-    const pictures = referencePictures();
-    for (const { file, width, height, decoded } of pictures) {
+  it('reference images: bit for bit what Pillow decodes, JPEG, CMYK and EXIF files included', async () => {
+    const images = referenceImages();
+    for (const { file, width, height, decoded } of images) {
       const image = await decodeReference(file);
       assert.deepEqual([image.width, image.height], [width, height], file);
       assert.equal(sha256(image.data), decoded.sha256, file);
     }
-    console.log(`      ${pictures.length} pictures, 0 bytes differ`);
+    console.log(`      ${images.length} images, 0 bytes differ`);
   });
 
   it('GIF animations, WebP, tiny JPEGs of all samplings, odd PNG modes: bit for bit Pillow 12.3', async () => {
     let count = 0;
     for (const [name, golden, bytes] of goldens()) {
       if (!golden.frames) continue;
-      const pictures = await frames(bytes, { file: name });
+      const images = await frames(bytes, { file: name });
       assert.deepEqual(
-        pictures.map(({ width, height }) => [width, height]),
+        images.map(({ width, height }) => [width, height]),
         golden.sizes,
         name,
       );
       assert.deepEqual(
-        pictures.map(({ data }) => sha256(data)),
+        images.map(({ data }) => sha256(data)),
         golden.frames,
         name,
       );
       const first = await decode(bytes);
       assert.equal(sha256(first.data), golden.frames[0], `${name}: first frame`);
-      count += pictures.length;
+      count += images.length;
     }
     console.log(`      ${count} frames, 0 bytes differ`);
   });
 
-  it('turns pictures as EXIF or XMP ask, and only when asked', async () => {
+  it('turns images as EXIF or XMP ask, and only when asked', async () => {
     let count = 0;
     for (const [name, golden, bytes] of goldens()) {
       if (!golden.turned) continue;
@@ -90,8 +90,8 @@ describe('decoding', () => {
     const [, golden, bytes] = goldens().find(([name]) => name === 'turning.gif')!;
     const pixels = golden.sizes!.reduce((sum, [width, height]) => sum + width * height, 0);
     assert.equal((await frames(bytes, { maxPixels: pixels })).length, golden.sizes!.length);
-    await assert.rejects(frames(bytes, { maxPixels: pixels - 1 }), { name: 'ImageError', rule: 'image-too-large' });
-    await assert.rejects(decode(bytes, { maxPixels: 48 * 36 - 1 }), { name: 'ImageError', rule: 'image-too-large' });
-    await assert.rejects(decode(bytes, { maxPixels: 0 }), { name: 'OptionError', place: 'maxPixels' });
+    await assert.rejects(frames(bytes, { maxPixels: pixels - 1 }), { name: 'ImageError', code: 'image-too-large' });
+    await assert.rejects(decode(bytes, { maxPixels: 48 * 36 - 1 }), { name: 'ImageError', code: 'image-too-large' });
+    await assert.rejects(decode(bytes, { maxPixels: 0 }), { name: 'OptionError', path: 'maxPixels' });
   });
 });

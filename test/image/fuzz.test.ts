@@ -4,7 +4,7 @@ import { identifyImage } from '../../src/image/decode.js';
 import { HOSTILE, readBin } from '../support/fixtures.js';
 import { frames, goldens, PROCESSOR, seeded } from './support.js';
 
-/** Small pictures of every format and kind. */
+/** Small images of every format and kind. */
 function seeds(): [string, Uint8Array][] {
   const hostile = [
     'ok_420.jpg',
@@ -25,7 +25,7 @@ function seeds(): [string, Uint8Array][] {
   ];
 }
 
-/** A picture or a typed error, soon; nothing else. */
+/** An image or a typed error, soon; nothing else. */
 async function survive(bytes: Uint8Array, what: string): Promise<boolean> {
   const start = performance.now();
   try {
@@ -41,10 +41,10 @@ async function survive(bytes: Uint8Array, what: string): Promise<boolean> {
   }
 }
 
-describe('mutated pictures', () => {
-  it('one to four changed bytes: a picture or an ImageError', async () => {
+describe('mutated images', () => {
+  it('one to four changed bytes: an image or an ImageError', async () => {
     const random = seeded(20261123);
-    let [pictures, errors] = [0, 0];
+    let [images, errors] = [0, 0];
     for (const [name, bytes] of seeds()) {
       for (let round = 0; round < 600; round++) {
         const mutant = bytes.slice();
@@ -54,12 +54,12 @@ describe('mutated pictures', () => {
           const reach = random() < 0.5 ? Math.min(700, mutant.length) : mutant.length;
           mutant[Math.floor(random() * reach)] = random() < 0.3 ? 255 : Math.floor(random() * 256);
         }
-        if (await survive(mutant, `${name} round ${round}`)) pictures++;
+        if (await survive(mutant, `${name} round ${round}`)) images++;
         else errors++;
       }
     }
-    console.log(`      ${pictures} pictures, ${errors} ImageErrors`);
-    assert.ok(pictures > 100 && errors > 100);
+    console.log(`      ${images} images, ${errors} ImageErrors`);
+    assert.ok(images > 100 && errors > 100);
   });
 
   it('every truncation: an error, unless only the end mark is lost', async () => {

@@ -40,12 +40,12 @@ const REFUSED = new Set([
 function checkError(error: unknown, type: typeof ImageError | typeof ConfigError, entry: HostileCase): void {
   assert.ok(error instanceof type, `untyped ${error}`);
   assert.equal(error.file, entry.file);
-  assert.ok(error.message.length <= 300 && !error.message.includes('\n') && error.rule !== '', error.message);
+  assert.ok(error.message.length <= 300 && !error.message.includes('\n') && error.code !== '', error.message);
   if (entry.expect === 'unsupported' || entry.expect === 'load-or-unsupported') assert.ok(error.unsupported);
   assert.notEqual(entry.expect, 'load', error.message);
 }
 
-describe('hostile pictures', () => {
+describe('hostile images', () => {
   for (const entry of hostileCases('png', 'jpeg', 'other-image')) {
     const name = entry.file.slice('image/'.length);
     it(`${entry.expect}: ${name} (${entry.rule})`, async () => {
@@ -65,12 +65,12 @@ describe('hostile pictures', () => {
       }
       assert.ok(performance.now() - start < 1000 * (entry.max_seconds ?? 2));
       const wanted = entry.expect !== 'error' && entry.expect !== 'unsupported' && !REFUSED.has(name);
-      const isPicture = entry.kind !== 'other-image' || entry.expect !== 'error';
-      assert.equal(loaded, wanted && isPicture, loaded ? 'was accepted' : 'was refused');
+      const isImage = entry.kind !== 'other-image' || entry.expect !== 'error';
+      assert.equal(loaded, wanted && isImage, loaded ? 'was accepted' : 'was refused');
     });
   }
 
-  it('says what the bytes are when they are no picture', async () => {
+  it('says what the bytes are when they are no image', async () => {
     const detail = async (name: string) => {
       const failed = await decode(readBin(`${HOSTILE}image/${name}`)).catch((error: ImageError) => error);
       return failed instanceof ImageError ? failed.detail : 'decoded';
@@ -100,14 +100,14 @@ describe('hostile pictures', () => {
       [4096, true],
     ] as const) {
       const start = performance.now();
-      await assert.rejects(decode(progressiveBomb(side, refined)), { name: 'ImageError', rule: 'jpeg-scans' });
+      await assert.rejects(decode(progressiveBomb(side, refined)), { name: 'ImageError', code: 'jpeg-scans' });
       assert.ok(performance.now() - start < 5000);
     }
     const { width, data } = await decode(progressiveBomb(64, false)); // 64 scans are many, but fine
     assert.deepEqual([width, new Set(data)], [64, new Set([128])]);
   });
 
-  it('bombs cost no memory; a picture at most 8 bytes per pixel and 64 MB: in child processes', () => {
+  it('bombs cost no memory; an image at most 8 bytes per pixel and 64 MB: in child processes', () => {
     const folder = `${HOSTILE}image/`;
     const all = `for (const f of readdirSync('${folder}')) await decodeImage(new Uint8Array(readFileSync('${folder}' + f))).catch(() => 0);`;
     const side = 4096;

@@ -54,17 +54,17 @@ describe('preprocessor_config.json', () => {
       [{ image_std: [1, 1] }, 'image_std'],
       [{ image_processor_type: 7 }, 'image_processor_type'],
     ];
-    for (const [json, place] of faults) {
+    for (const [json, path] of faults) {
       assert.throws(
         () => parse(json),
         (error) => {
           assert.ok(error instanceof ConfigError, `${error}`);
-          assert.equal(error.place, place);
+          assert.equal(error.path, path);
           assert.equal(error.file, 'preprocessor_config.json');
           return !error.message.includes('\n') && error.message.length <= 300;
         },
       );
     }
-    for (const json of [null, 3, 'x', [1], undefined]) assert.throws(() => parse(json), { rule: 'not-an-object' });
+    for (const json of [null, 3, 'x', [1], undefined]) assert.throws(() => parse(json), { code: 'not-an-object' });
   });
 });

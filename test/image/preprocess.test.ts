@@ -6,7 +6,7 @@ import { keepRatioSize, preprocess, shortestEdgeSize, toChannelsFirst } from '..
 import { type RawImage, rawImage } from '../../src/image/raw-image.js';
 import { type ResizeFilter, resize } from '../../src/image/resize.js';
 import { readBin, readJson } from '../support/fixtures.js';
-import { decodeReference, PROCESSOR, type ReferenceSize, referencePictures, sha256 } from './support.js';
+import { decodeReference, PROCESSOR, type ReferenceSize, referenceImages, sha256 } from './support.js';
 
 /** Tensors of a safetensors file as bytes, enough for these tests. */
 function tensors(path: string): (name: string) => { bytes: Uint8Array; shape: number[] } {
@@ -43,7 +43,7 @@ describe('preprocessing', () => {
         checkWindow(image, result, filter);
       }
     }
-    console.log(`      ${compared} resized pictures, 0 bytes differ`);
+    console.log(`      ${compared} resized images, 0 bytes differ`);
     assert.ok(compared >= 3 * cases.length);
   });
 
@@ -66,23 +66,23 @@ describe('preprocessing', () => {
 
   for (const side of [224, 30] as const) {
     it(`resized bytes, crops and pixel_values at ${side}: bit for bit`, async () => {
-      for (const picture of referencePictures()) {
-        const image = await decodeReference(picture.file);
-        const expected: ReferenceSize = picture[`size${side}`];
+      for (const reference of referenceImages()) {
+        const image = await decodeReference(reference.file);
+        const expected: ReferenceSize = reference[`size${side}`];
         const { resized_width, resized_height, crop_left, crop_top } = expected;
         const resized = resize(image, resized_width, resized_height, 'bicubic');
-        assert.equal(sha256(resized.data), expected.resized_sha256, picture.file);
+        assert.equal(sha256(resized.data), expected.resized_sha256, reference.file);
         const { window } = planCenterCrop(resized_width, resized_height, side, side);
         assert.deepEqual([window.left, window.top], [crop_left, crop_top]);
-        assert.equal(sha256(centerCrop(resized, side, side).data), expected.crop_sha256, picture.file);
+        assert.equal(sha256(centerCrop(resized, side, side).data), expected.crop_sha256, reference.file);
         const values = preprocess([image], clip(side));
         assert.deepEqual(values.shape, [1, side, side, 3]);
-        assert.equal(sha256(toChannelsFirst(values)), expected.pixel_values_sha256, picture.file);
+        assert.equal(sha256(toChannelsFirst(values)), expected.pixel_values_sha256, reference.file);
       }
     });
   }
 
-  it('a crop larger than the picture is padded as Hugging Face 4.40 pads', async () => {
+  it('a crop larger than the image is padded as Hugging Face 4.40 pads', async () => {
     const { crop_with_padding: facts } = readJson<{ crop_with_padding: Record<string, number & string> }>(
       `${PROCESSOR}pictures.json`,
     );
@@ -131,10 +131,10 @@ describe('preprocessing', () => {
       const video = preprocess([image], defaultImageConfig(224, 'videomae'));
       assert.equal(sha256(toChannelsFirst(video)), video_processor_224.pixel_values_sha256, file);
     }
-    console.log(`      ${routes.minmax_sizes.rows.length} sizes, ${routes.cases.length} pictures by three routes`);
+    console.log(`      ${routes.minmax_sizes.rows.length} sizes, ${routes.cases.length} images by three routes`);
   });
 
-  it('a batch equals its pictures one by one; pictures of different sizes are no batch', async () => {
+  it('a batch equals its images one by one; images of different sizes are no batch', async () => {
     const images = await Promise.all(['images/png_rgb.png', 'images/jpeg_gray_q80.jpg'].map(decodeReference));
     const batch = preprocess(images, clip(30));
     const single = preprocess([images[1]!], clip(30));
@@ -142,7 +142,7 @@ describe('preprocessing', () => {
     assert.deepEqual(batch.data.slice(single.data.length), single.data);
     assert.throws(() => preprocess(images, { ...clip(30), doCenterCrop: false }), {
       name: 'ImageError',
-      rule: 'image-batch',
+      code: 'image-batch',
     });
     assert.throws(() => preprocess([], clip(30)), { name: 'OptionError' });
   });
@@ -153,12 +153,12 @@ describe('preprocessing', () => {
     const { data } = preprocess([thin], clip(224)); // resized it would have 3 billion pixels
     assert.ok(performance.now() - start < 1000);
     assert.equal(new Set(data).size, 3);
-    assert.throws(() => preprocess([thin], { ...clip(224), doCenterCrop: false }), { rule: 'image-shape' });
+    assert.throws(() => preprocess([thin], { ...clip(224), doCenterCrop: false }), { code: 'image-shape' });
     const endless = { data: new Uint8Array(0), width: 1, height: 100_000_000 };
-    assert.throws(() => resize(endless, 5, 5, 'box'), { name: 'ImageError', rule: 'image-size' });
+    assert.throws(() => resize(endless, 5, 5, 'box'), { name: 'ImageError', code: 'image-size' });
   });
 
-  it('wrong sizes and raw pictures are typed errors', () => {
+  it('wrong sizes and raw images are typed errors', () => {
     const image = rawImage(new Uint8Array(12), 2, 2);
     for (const [width, height] of [
       [0, 1],
@@ -170,15 +170,15 @@ describe('preprocessing', () => {
       assert.throws(() => resize(image, width!, height!, 'bicubic'), { name: 'OptionError' });
     }
     assert.throws(() => resize(image, 1, 1, 'constructor' as ResizeFilter), { name: 'OptionError' });
-    assert.throws(() => rawImage(new Uint8Array(11), 2, 2), { name: 'ImageError', rule: 'raw-image' });
-    assert.throws(() => rawImage(new Uint8Array(0), 0, 2), { name: 'ImageError', rule: 'raw-image' });
+    assert.throws(() => rawImage(new Uint8Array(11), 2, 2), { name: 'ImageError', code: 'raw-image' });
+    assert.throws(() => rawImage(new Uint8Array(0), 0, 2), { name: 'ImageError', code: 'raw-image' });
     assert.deepEqual([...rawImage(Uint8ClampedArray.of(1, 2, 3, 0), 1, 1, 4).data], [1, 2, 3]);
     assert.deepEqual([...rawImage(Uint8Array.of(7, 0), 1, 1, 2).data], [7, 7, 7]);
   });
 
   it('the decoded reference bytes are what their archive holds', () => {
-    const [picture] = referencePictures();
-    assert.equal(sha256(gunzipSync(readBin(`${PROCESSOR}${picture!.decoded.file}`))), picture!.decoded.sha256);
+    const [image] = referenceImages();
+    assert.equal(sha256(gunzipSync(readBin(`${PROCESSOR}${image!.decoded.file}`))), image!.decoded.sha256);
   });
 });
 

@@ -22,8 +22,8 @@ export const decode = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<
 export const frames = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> =>
   decodeFrames(bytes, { webpWasm, exifOrientation: false, ...options });
 
-/** One picture of reference/image-processor/pictures.json (the fields used here). */
-export interface ReferencePicture {
+/** One image of reference/image-processor/pictures.json (the fields used here). */
+export interface ReferenceImage {
   readonly file: string;
   readonly width: number;
   readonly height: number;
@@ -43,8 +43,8 @@ export interface ReferenceSize {
   readonly pixel_values_sha256: string;
 }
 
-export const referencePictures = (): ReferencePicture[] =>
-  readJson<{ pictures: ReferencePicture[] }>(`${PROCESSOR}pictures.json`).pictures;
+export const referenceImages = (): ReferenceImage[] =>
+  readJson<{ images: ReferenceImage[] }>(`${PROCESSOR}pictures.json`).images;
 
 export const decodeReference = (file: string): Promise<RawImage> => decode(readBin(`${PROCESSOR}${file}`));
 

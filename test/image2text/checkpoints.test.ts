@@ -28,7 +28,7 @@ const config = (change: object) =>
 
 describe('checkpoints that are not quite right', () => {
   before(() => useBackend('wasm'));
-  const picture = readBin(`${EXAMPLES}red-book-short.png`);
+  const image = readBin(`${EXAMPLES}red-book-short.png`);
 
   it('an upload that copies is given the same memory again', async () => {
     for (const uploadCopies of [undefined, true]) {
@@ -54,7 +54,7 @@ describe('checkpoints that are not quite right', () => {
     await expectTensors(0, async () => {
       const model = await loadImage2Text(altered({ 'vocab.txt': text(words) }));
       await assert.rejects(
-        model.caption(picture),
+        model.caption(image),
         (error: Error) => error instanceof TokenizerError && /word-outside-vocabulary/.test(error.message),
       );
       model.dispose();

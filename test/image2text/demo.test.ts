@@ -14,7 +14,7 @@ interface Said {
   readonly max_steps: number;
 }
 interface Expected {
-  readonly pictures: readonly {
+  readonly images: readonly {
     readonly file: string;
     readonly greedy: Said;
     readonly hf_beam4: Said;
@@ -51,7 +51,7 @@ for (const backend of BACKENDS) {
       worst = Math.max(worst, expectClose(got, want, TOLERANCE, what));
     };
 
-    for (const { file, greedy, hf_beam4, original_beam, answers } of expected.pictures) {
+    for (const { file, greedy, hf_beam4, original_beam, answers } of expected.images) {
       const path = `${ROOT}${file}`;
       it(`${file}: greedy`, async () => {
         const said = await model.caption(path, { strategy: 'greedy', maxLength: 20 });
@@ -89,9 +89,9 @@ for (const backend of BACKENDS) {
     }
 
     for (const video of expected.videos) {
-      it(`${video.frames}: frames, the folder's pictures`, async () => {
-        const pictures = [1, 2, 3, 4, 5, 6].map((n) => `${ROOT}${video.frames}/frame-${n}.png`);
-        const said = await model.captionVideo(frames(pictures), { strategy: 'greedy', maxLength: 20 });
+      it(`${video.frames}: frames, the folder's images`, async () => {
+        const images = [1, 2, 3, 4, 5, 6].map((n) => `${ROOT}${video.frames}/frame-${n}.png`);
+        const said = await model.captionVideo(frames(images), { strategy: 'greedy', maxLength: 20 });
         assert.equal(said.text, video.greedy.text);
         close(logProbs(said), video.greedy.token_logprobs, 'video log-probabilities');
       });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { memory, setBackend, tensor3d } from '@tensorflow/tfjs-core';
 import { decodeImage } from '../../src/image/decode.js';
-import type { Caption, CaptionOptions, Image2Text, Picture } from '../../src/node.js';
+import type { Caption, CaptionOptions, Image2Text, Image as ImageInput } from '../../src/node.js';
 import { DisposedError, loadImage2Text } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
@@ -36,7 +36,7 @@ describe('the hall', () => {
   });
   after(() => model.dispose());
 
-  describe('one encoding per picture', () => {
+  describe('one encoding per image', () => {
     for (const options of [
       { strategy: 'greedy' },
       { strategy: 'beam', numBeams: 4 },
@@ -51,7 +51,7 @@ describe('the hall', () => {
       });
     }
 
-    it('a hundred questions over one picture', async () => {
+    it('a hundred questions over one image', async () => {
       const counts = counter();
       const questions = Array.from({ length: 100 }, (_, n) =>
         n % 2 === 0 ? 'what is this?' : 'what color is the mug?',
@@ -67,7 +67,7 @@ describe('the hall', () => {
       for (const [n, { text }] of answers.entries()) assert.equal(text, answers[n % 2]!.text);
     });
 
-    it('a picture that was looked at, for every kind of call, until it is disposed', async () => {
+    it('an image that was looked at, for every kind of call, until it is disposed', async () => {
       const counts = counter();
       await expectTensors(0, async () => {
         const seen = await model.look(MUG, { trace: counts.trace });
@@ -125,7 +125,7 @@ describe('the hall', () => {
       i % 4 === 3 ? 9 : data[(i >> 2) * 3 + (i % 4)]!,
     );
     const tensor = tensor3d(Float32Array.from(data), [height, width, 3]);
-    const inputs: Picture[] = [
+    const inputs: ImageInput[] = [
       ...[MUG, new URL(`file://${MUG}`), `data:image/png;base64,${bytes.toString('base64')}`],
       ...[bytes, new Uint8Array(bytes), new Uint8Array(bytes).buffer, new Blob([new Uint8Array(bytes)])],
       ...[{ data, width, height }, { data: rgba, width, height }, tensor],
@@ -138,11 +138,11 @@ describe('the hall', () => {
   });
 
   it('a batch equals its single runs to the last bit, whatever the batch size', async () => {
-    const pictures = [MUG, SHIRT, `${EXAMPLES}red-book-short.png`];
+    const images = [MUG, SHIRT, `${EXAMPLES}red-book-short.png`];
     const single: Caption[] = [];
-    for (const picture of pictures) single.push(await model.caption(picture, { maxLength: 20 }));
+    for (const image of images) single.push(await model.caption(image, { maxLength: 20 }));
     for (const batchSize of [1, 2, 8]) {
-      const batch = await expectTensors(0, () => model.caption(pictures, { maxLength: 20, batchSize }));
+      const batch = await expectTensors(0, () => model.caption(images, { maxLength: 20, batchSize }));
       assert.deepEqual(
         batch.map(({ text }) => text),
         single.map(({ text }) => text),

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { fill } from '@tensorflow/tfjs-core';
-import type { Image2Text, Picture } from '../../src/node.js';
+import type { Image2Text, Image as ImageInput } from '../../src/node.js';
 import { frames, Image2TextError, ImageError, loadImage2Text, OptionError } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
@@ -26,8 +26,8 @@ describe('what the hall refuses', () => {
       ),
     );
   refuses('a missing file', () => model.caption('nowhere.png'), ImageError, /^nowhere\.png: no-such-file/);
-  refuses('bytes that are no picture', () => model.caption(new TextEncoder().encode('hello there')), ImageError, /./);
-  refuses('something else', () => model.caption(42 as unknown as Picture), ImageError, /not-a-picture/);
+  refuses('bytes that are no image', () => model.caption(new TextEncoder().encode('hello there')), ImageError, /./);
+  refuses('something else', () => model.caption(42 as unknown as ImageInput), ImageError, /not-a-image/);
   refuses(
     'a wrong option',
     () => model.caption(MUG, { strategy: 'greedy', numBeams: 3 } as never),
@@ -100,6 +100,6 @@ describe('what the hall refuses', () => {
   );
   refuses('an unknown stage', () => model.embed(MUG, { stage: 'x' as never }), OptionError, /stage/);
   refuses('a prompt that is no text', () => model.caption(MUG, { prompt: 5 as never }), OptionError, /prompt/);
-  refuses('a list where one picture is meant', () => model.embed([MUG] as never), OptionError, /one picture/);
+  refuses('a list where one image is meant', () => model.embed([MUG] as never), OptionError, /one image/);
   refuses('a video without frames', () => model.captionVideo(frames([])), ImageError, /no-frames/);
 });

@@ -65,8 +65,8 @@ describe('inspect', () => {
     [`${DEMO}preprocessor_config.json`, 'preprocessor config', 'resample', 'bicubic'],
     [`${DEMO}vocab.txt`, 'vocabulary', 'words', 356],
     [`${DEMO}tokenizer_config.json`, 'tokenizer config', 'modelMaxLength', 64],
-    [`${EXAMPLES}blue-mug-juice.png`, 'picture', 'width', 320],
-    [`${EXAMPLES}video-1.gif`, 'picture', 'frames', 6],
+    [`${EXAMPLES}blue-mug-juice.png`, 'image', 'width', 320],
+    [`${EXAMPLES}video-1.gif`, 'image', 'frames', 6],
     [DEMO, 'checkpoint folder', 'parameters', 1_770_000],
     [`${REFERENCE}checkpoints/sharded-safetensors/model.safetensors.index.json`, 'safetensors index', 'dtypes', 'F32'],
   ] as const) {
@@ -98,7 +98,7 @@ describe('inspect', () => {
 
   it('reads headers only without --check', async () => {
     const broken = `${HOSTILE}image/trunc_half_scan.jpg`;
-    assert.equal((await inspectFile(broken)).kind, 'picture');
+    assert.equal((await inspectFile(broken)).kind, 'image');
     await assert.rejects(inspectFile(broken, { check: true }));
   });
 });

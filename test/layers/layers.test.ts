@@ -106,13 +106,13 @@ for (const backend of BACKENDS) {
     );
 
     it(
-      'attention over a shared picture and own text equals attention over both copied side by side',
+      'attention over a shared image and own text equals attention over both copied side by side',
       scope(async () => {
-        const [pictures, rows, heads, tokens, image, text, width] = [2, 6, 3, 2, 5, 4, 8];
+        const [images, rows, heads, tokens, image, text, width] = [2, 6, 3, 2, 5, 4, 8];
         const q = made<Tensor4D>([rows, heads, tokens, width], 1.1);
         const shared = {
-          key: made<Tensor4D>([pictures, heads, image, width], 1.2),
-          value: made<Tensor4D>([pictures, heads, image, width], 1.3),
+          key: made<Tensor4D>([images, heads, image, width], 1.2),
+          value: made<Tensor4D>([images, heads, image, width], 1.3),
         };
         const own = {
           key: made<Tensor4D>([rows, heads, text, width], 1.4),

@@ -49,7 +49,7 @@ const valuesOf = async (cache: ImageCache) => {
 };
 
 for (const backend of BACKENDS) {
-  describe(`the prefill of a picture on ${backend}`, () => {
+  describe(`the prefill of an image on ${backend}`, () => {
     before(() => useBackend(backend));
 
     for (const layers of [1, 3]) {

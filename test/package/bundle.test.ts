@@ -68,7 +68,7 @@ describe('bundles', () => {
   it("the page's door pulls in no node: module and no backend", async () => {
     const { inputs, bytes } = await bundle('browser.ts');
     console.log(`      the page's door: ${kilobytes(bytes)}`);
-    assert.ok(inputs.some((input) => input.endsWith('src/platform/browser-pictures.ts')));
+    assert.ok(inputs.some((input) => input.endsWith('src/platform/browser-images.ts')));
     assert.deepEqual(
       inputs.filter((input) => /(^|[/])node:|tfjs-backend|tfjs-node|src\/(cli|parity)\//.test(input)),
       [],
@@ -110,7 +110,7 @@ describe('bundles', () => {
     const classes = Object.entries(exported).filter(([name]) => name.endsWith('Error'));
     assert.ok(classes.length >= 10);
     for (const [name, value] of classes) {
-      const error = new (value as new (facts: object) => Error)({ rule: 'some-rule', detail: 'x' });
+      const error = new (value as new (facts: object) => Error)({ code: 'some-rule', detail: 'x' });
       assert.deepEqual([error.name, String(error)], [name, `${name}: some-rule: x`]);
     }
   });

@@ -50,7 +50,7 @@ describe('the packed tarball', function () {
     });
   }
 
-  it('captions a picture with the demo checkpoint, stdout and stderr clean', () => {
+  it('captions an image with the demo checkpoint, stdout and stderr clean', () => {
     const { stdout, stderr, status } = run(
       'node_modules/generative-image2text/dist/cli/main.js',
       'caption',

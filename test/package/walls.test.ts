@@ -77,14 +77,14 @@ const EVERYTHING = { rooms: [...PURE, ...Object.keys(ROOMS), ...PLATFORM], packa
 function faults(file: string, names = imports(file)): string[] {
   const room = roomOf(file);
   if (room === 'cli') return []; // a test of its own
-  const rule = ROOMS[room] ?? (PLATFORM.includes(room) ? EVERYTHING : undefined);
-  if (rule === undefined) return [`${file} is in a room that has no rule`];
+  const code = ROOMS[room] ?? (PLATFORM.includes(room) ? EVERYTHING : undefined);
+  if (code === undefined) return [`${file} is in a room that has no rule`];
   return names.flatMap((name) => {
     if (!name.startsWith('.'))
-      return rule.packages.some((allowed) => allowed.test(name)) ? [] : [`${file} imports ${name}`];
+      return code.packages.some((allowed) => allowed.test(name)) ? [] : [`${file} imports ${name}`];
     const target = relative('/src', join('/src', dirname(file), name)).replace(/\.js$/, '');
     const allowed =
-      roomOf(target) === room || rule.rooms.some((wanted) => target === wanted || target.startsWith(`${wanted}/`));
+      roomOf(target) === room || code.rooms.some((wanted) => target === wanted || target.startsWith(`${wanted}/`));
     return allowed ? [] : [`${file} imports ${target}`];
   });
 }

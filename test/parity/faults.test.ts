@@ -93,16 +93,16 @@ describe('parity notices', () => {
     );
   });
 
-  it('one pixel of a picture, of a resized one, of the values', async () => {
+  it('one pixel of an image, of a resized one, of the values', async () => {
     await withCopy([`${REFERENCE}image-processor`], async (folder) => {
       const inside = join(folder, 'image-processor');
       changeElement(join(inside, 'resize.safetensors'), 'out.00_noise.bicubic', 7, (value) => value ^ 1);
       changeElement(join(inside, 'normalize_table.safetensors'), 'normalize_table', 300, (value) => value + 1e-6);
       changeElement(join(inside, 'crop_with_padding.safetensors'), 'pixel_values', 400, (value) => value + 1e-6);
       changeJson(join(inside, 'pictures.json'), (json) => {
-        json.pictures[0].size30.resized_sha256 = json.pictures[1].size30.crop_sha256;
-        json.pictures[1].size224.pixel_values_sha256 = json.pictures[0].size30.pixel_values_sha256;
-        json.pictures[2].file = json.pictures[1].file;
+        json.images[0].size30.resized_sha256 = json.images[1].size30.crop_sha256;
+        json.images[1].size224.pixel_values_sha256 = json.images[0].size30.pixel_values_sha256;
+        json.images[2].file = json.images[1].file;
       });
       changeJson(join(inside, 'other-routes.json'), (json) => json.minmax_sizes.rows[0][4]++);
       const rows = failures(await collect(folder)).map((row) => row.replace('image-processor/', ''));
@@ -110,9 +110,9 @@ describe('parity notices', () => {
         'crop_with_padding pixel_values',
         'normalize_table normalize_table',
         'other-routes/minmax_sizes sizes',
-        'pictures/png_rgb.png size30 resized',
-        'pictures/png_rgba.png decoded',
-        'pictures/png_rgba.png size224 pixel_values',
+        'images/png_rgb.png size30 resized',
+        'images/png_rgba.png decoded',
+        'images/png_rgba.png size224 pixel_values',
         'resize/00_noise bicubic',
       ]);
     });
@@ -201,13 +201,13 @@ describe('a broken case', () => {
     );
     assert.deepEqual(id, ['text_only -']);
     const generation = ['generation.json', 'generation.safetensors'];
-    const picture = await broken(generation, (folder) =>
+    const image = await broken(generation, (folder) =>
       changeJson(join(folder, 'generation.json'), (json) => {
         json.cases.length = 1;
         json.cases[0].images = [99];
       }),
     );
-    assert.deepEqual(picture, ['generation/greedy_0 -']);
+    assert.deepEqual(image, ['generation/greedy_0 -']);
     const layout = await broken(generation, (folder) =>
       changeJson(join(folder, 'generation.json'), (json) => delete json.cases[3].sequences),
     );
@@ -247,10 +247,10 @@ describe('a case that cannot be run', () => {
 
   it('is never the reason for an empty success', async () => {
     await withCopy([], async (folder) => {
-      await assert.rejects(collect(folder), (error) => error instanceof OptionError && error.rule === 'no-cases');
+      await assert.rejects(collect(folder), (error) => error instanceof OptionError && error.code === 'no-cases');
       await assert.rejects(
         collect(join(folder, 'x')),
-        (error) => error instanceof OptionError && error.rule === 'not-a-folder',
+        (error) => error instanceof OptionError && error.code === 'not-a-folder',
       );
     });
     await assert.rejects(collect(MODEL, { only: 'no such case' }), /no case matches/);

@@ -58,7 +58,7 @@ async function writeModel(folder: string): Promise<void> {
 }
 
 /** [1, F, 3, height, width] as files have it, and the same as [1, F, height, width, 3]. */
-function picture(frames: number, height: number, width: number): { stored: TestTensor; pixels: Tensor5D } {
+function image(frames: number, height: number, width: number): { stored: TestTensor; pixels: Tensor5D } {
   const at = (f: number, c: number, y: number, x: number) => Math.sin(f * 7 + c * 3 + y * 0.7 + x * 0.3);
   const stored = new Float32Array(frames * 3 * height * width);
   const pixels = new Float32Array(stored.length);
@@ -81,7 +81,7 @@ function picture(frames: number, height: number, width: number): { stored: TestT
 /** A case as somebody else would make it: inputs, and the logits of the plain one-pass program. */
 async function writeCase(folder: string, frames: number, height: number, width: number): Promise<void> {
   const git = await loadGit(await fromDirectory(folder));
-  const { stored, pixels } = picture(frames, height, width);
+  const { stored, pixels } = image(frames, height, width);
   const ids: TestTensor = { shape: [1, 4], values: Int32Array.from(IDS[0]!) };
   const logits = plainForward(git, pixels, [IDS[0]!]);
   const values = (await logits.data()) as Float32Array;

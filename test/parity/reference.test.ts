@@ -51,7 +51,7 @@ describe('parity with the reference', () => {
     });
   }
 
-  it('pictures, bit for bit', async () => {
+  it('images, bit for bit', async () => {
     await useBackend('cpu');
     const rows = await collect(`${REFERENCE}image-processor`);
     expectParity(rows, 498, [/jpeg-variation\.json/], 'image-processor');
@@ -67,7 +67,7 @@ describe('parity with the reference', () => {
     expectParity(await collect(TOKENIZER_REFERENCE), 10, [], 'tokenizer');
   });
 
-  it('generated weights and the picture of the full-size model', async () => {
+  it('generated weights and the image of the full-size model', async () => {
     await useBackend('cpu');
     const rows = await collect(`${REFERENCE}full-b16`);
     expectParity(rows, 3, [/^full-b16\/case/], 'full-b16 without its model');

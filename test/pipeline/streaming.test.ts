@@ -58,17 +58,17 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
       max_new_tokens: 25,
     }));
     for (const options of [{}, LONG, ...samples]) {
-      for (const picture of [BOOK, MUG]) {
+      for (const image of [BOOK, MUG]) {
         const heard = recorder(model);
-        const [said] = await caption(picture, { ...options, streamer: heard.streamer });
+        const [said] = await caption(image, { ...options, streamer: heard.streamer });
         assert.equal(heard.pieces.join(''), said!.generated_text);
         assert.deepEqual(heard.ids[0], [BigInt(model.tokenizer.clsId)]);
         assert.ok(heard.pieces.length > 1);
         const prompted = recorder(model);
-        const [whole] = await caption(picture, { ...options, prompt: 'a', streamer: prompted.streamer });
+        const [whole] = await caption(image, { ...options, prompt: 'a', streamer: prompted.streamer });
         assert.equal(prompted.pieces.join(''), whole!.generated_text);
         const answer = recorder(model, { skip_prompt: true });
-        const [found] = await ask(picture, 'what color is the book?', { ...options, streamer: answer.streamer });
+        const [found] = await ask(image, 'what color is the book?', { ...options, streamer: answer.streamer });
         assert.equal(answer.pieces.join(''), found!.answer);
         compared += 3;
       }
@@ -118,9 +118,9 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
     assert.equal(two, 'OptionError streamer: contradiction');
     const beams = await refusal(() => caption(BOOK, { num_beams: 2, streamer: heard.streamer }));
     assert.equal(beams, 'OptionError streamer: not-streamable');
-    assert.throws(() => heard.streamer.put([[1n], [2n]]), { rule: 'one-row' });
-    assert.throws(() => new TextStreamer(model.tokenizer, { skip: true } as object), { rule: 'unknown-option' });
-    assert.throws(() => new TextStreamer(model.tokenizer, { callback_function: 3 } as object), { rule: 'wrong-type' });
+    assert.throws(() => heard.streamer.put([[1n], [2n]]), { code: 'one-row' });
+    assert.throws(() => new TextStreamer(model.tokenizer, { skip: true } as object), { code: 'unknown-option' });
+    assert.throws(() => new TextStreamer(model.tokenizer, { callback_function: 3 } as object), { code: 'wrong-type' });
   });
 
   it('an InterruptableStoppingCriteria keeps what is there and ends the stream', async () => {

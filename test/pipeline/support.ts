@@ -18,9 +18,9 @@ export async function refusal(call: () => Promise<unknown>): Promise<string> {
   try {
     await call();
   } catch (error) {
-    const { name, place, rule, message } = error as { name: string; place?: string; rule?: string; message: string };
-    if (rule === undefined || /\n/.test(message)) throw error;
-    return `${name} ${place}: ${rule}`;
+    const { name, path, code, message } = error as { name: string; path?: string; code?: string; message: string };
+    if (code === undefined || /\n/.test(message)) throw error;
+    return `${name} ${path}: ${code}`;
   }
   return 'accepted';
 }

@@ -15,7 +15,7 @@ import { DEMO, EXAMPLES, ROOT, readJson } from '../support/fixtures.js';
 import { BOOK, loadDemo, MUG, TOWER, VIDEO } from './support.js';
 
 interface Expected {
-  readonly pictures: readonly {
+  readonly images: readonly {
     readonly file: string;
     readonly greedy: { text: string };
     readonly hf_beam4: { text: string };
@@ -25,8 +25,8 @@ interface Expected {
   readonly videos: readonly { readonly frames: string; readonly greedy: { text: string } }[];
 }
 const expected = readJson<Expected>(`${DEMO}expected.json`);
-const pictures = expected.pictures.slice(0, 4);
-const paths = pictures.map(({ file }) => `${ROOT}${file}`);
+const images = expected.images.slice(0, 4);
+const paths = images.map(({ file }) => `${ROOT}${file}`);
 
 describe('pipelines: inputs and results of transformers.js', () => {
   let model: Image2Text;
@@ -56,8 +56,8 @@ describe('pipelines: inputs and results of transformers.js', () => {
     assert.equal(caption.tokenizer, model.tokenizer);
   });
 
-  it('image-to-text: a picture gives [{ generated_text }], a list of them a list of those, greedily as transformers 4.40', async () => {
-    const texts = pictures.map(({ greedy }) => [{ generated_text: greedy.text }]);
+  it('image-to-text: an image gives [{ generated_text }], a list of them a list of those, greedily as transformers 4.40', async () => {
+    const texts = images.map(({ greedy }) => [{ generated_text: greedy.text }]);
     assert.deepEqual(await caption(paths[0]!), texts[0]);
     assert.deepEqual(await caption(paths), texts);
     assert.deepEqual(await caption([paths[0]!]), [texts[0]]);
@@ -68,12 +68,12 @@ describe('pipelines: inputs and results of transformers.js', () => {
     const beams = await caption(paths, { num_beams: 4 });
     assert.deepEqual(
       beams,
-      pictures.map(({ hf_beam4 }) => [{ generated_text: hf_beam4.text }]),
+      images.map(({ hf_beam4 }) => [{ generated_text: hf_beam4.text }]),
     );
     const original = await caption(paths, { strategy: 'original', maxLength: 20 });
     assert.deepEqual(
       original,
-      pictures.map(({ original_beam }) => [{ generated_text: original_beam.text }]),
+      images.map(({ original_beam }) => [{ generated_text: original_beam.text }]),
     );
   });
 
@@ -97,7 +97,7 @@ describe('pipelines: inputs and results of transformers.js', () => {
   });
 
   it('visual-question-answering: [{ answer, score }], score the mean probability of its tokens', async () => {
-    const { file, answers } = pictures[0]!;
+    const { file, answers } = images[0]!;
     for (const { question, answer, token_logprobs } of answers) {
       const [found, ...others] = await ask(`${ROOT}${file}`, question);
       assert.deepEqual([found!.answer, others], [answer, []]);
@@ -107,7 +107,7 @@ describe('pipelines: inputs and results of transformers.js', () => {
     }
   });
 
-  it('visual-question-answering: every form of pictures and questions', async () => {
+  it('visual-question-answering: every form of images and questions', async () => {
     const questions = ['what is this?', 'what color is the book?'] as const;
     const [what, color] = [await ask(BOOK, questions[0]), await ask(BOOK, questions[1])];
     const mug = await ask(MUG, questions[0]);
@@ -132,7 +132,7 @@ describe('pipelines: inputs and results of transformers.js', () => {
     assert.equal(several!.length, 2);
   });
 
-  it('visual-question-answering: a picture is encoded once for all its questions, listeners hear rows of the whole call', async () => {
+  it('visual-question-answering: an image is encoded once for all its questions, listeners hear rows of the whole call', async () => {
     let encoded = 0;
     const rows = new Set<number>();
     const questions = Array.from({ length: 30 }, (_, n) => ({

@@ -3,7 +3,14 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { memory } from '@tensorflow/tfjs-core';
 import { decodeImage } from '../../src/image/decode.js';
-import { frames, type Image2Text, openVideo, type Picture, type RawImage, videoOpener } from '../../src/node.js';
+import {
+  frames,
+  type Image2Text,
+  type Image as ImageInput,
+  openVideo,
+  type RawImage,
+  videoOpener,
+} from '../../src/node.js';
 import { loadDemo, refusal } from '../pipeline/support.js';
 import { EXAMPLES } from '../support/fixtures.js';
 import { ffmpeg, ffmpegMissing, grayVideo, LOSSLESS, SIDE, scratch } from './videos-made.js';
@@ -11,7 +18,7 @@ import { ffmpeg, ffmpegMissing, grayVideo, LOSSLESS, SIDE, scratch } from './vid
 const PNGS = [1, 2, 3, 4, 5, 6].map((n) => `${EXAMPLES}video-1/frame-${n}.png`);
 
 /** The gray levels of frames that have one each. */
-function levels(found: readonly Picture[] | undefined): number[] {
+function levels(found: readonly ImageInput[] | undefined): number[] {
   return (found as RawImage[]).map(({ data, width, height }) => {
     assert.deepEqual([width, height, data.length], [SIDE, SIDE, SIDE * SIDE * 3]);
     assert.ok(data.every((value) => value === data[0]));
@@ -42,7 +49,7 @@ describe('video files through the user’s ffmpeg', () => {
     afterEach(() => assert.equal(memory().numTensors, tensors, 'tensors leaked'));
     after(() => model.dispose());
 
-    it('a lossless video gives the pixels of its pictures', async () => {
+    it('a lossless video gives the pixels of its images', async () => {
       const found = (await openVideo(path('video-1.mkv'), 6)) as RawImage[];
       const wanted: RawImage[] = [];
       for (const png of PNGS) wanted.push(await decodeImage(readFileSync(png)));
@@ -110,7 +117,7 @@ describe('video files through the user’s ffmpeg', () => {
     } catch {
       turn('-i', path('lying.mp4'), '-metadata:s:v:0', 'rotate=90');
     }
-    const size = (found: readonly Picture[] | undefined) =>
+    const size = (found: readonly ImageInput[] | undefined) =>
       (found as RawImage[]).map(({ width, height }) => `${width}x${height}`);
     assert.deepEqual(size(await openVideo(path('lying.mp4'), 2)), ['64x32', '64x32']);
     assert.deepEqual(size(await openVideo(path('upright.mp4'), 2)), ['32x64', '32x64']);

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { decodeImage } from '../../src/image/decode.js';
 import { type Image2Text, openVideo } from '../../src/node.js';
-import { webpWasm } from '../../src/platform/node-pictures.js';
+import { webpWasm } from '../../src/platform/node-images.js';
 import { goldens } from '../image/support.js';
 import { BOOK, loadDemo, refusal, VIDEO } from '../pipeline/support.js';
 import { scratch } from './videos-made.js';
@@ -12,7 +12,7 @@ describe('Node’s door: folders and addresses as videos, WebP', () => {
   const { path, remove } = scratch();
   after(remove);
 
-  it('a folder is its pictures, sorted as people count', async () => {
+  it('a folder is its images, sorted as people count', async () => {
     mkdirSync(path('frames'));
     const names = [
       'f-10.png',
@@ -33,14 +33,14 @@ describe('Node’s door: folders and addresses as videos, WebP', () => {
     assert.deepEqual(await openVideo(pathToFileURL(path('frames')), 3), sorted);
   });
 
-  it('a folder without pictures, and what is not there', async () => {
+  it('a folder without images, and what is not there', async () => {
     mkdirSync(path('empty'));
     assert.equal(await refusal(() => openVideo(path('empty'), 6)), 'ImageError undefined: no-frames');
     assert.equal(await refusal(() => openVideo(path('nowhere'), 6)), 'ImageError undefined: no-such-file');
     await assert.rejects(openVideo(path('empty'), 6, AbortSignal.abort()), { name: 'AbortError' });
   });
 
-  it('pictures and their addresses are left to the picture room; addresses of videos are refused', async () => {
+  it('images and their addresses are left to the image room; addresses of videos are refused', async () => {
     for (const left of [VIDEO, BOOK, pathToFileURL(VIDEO), 'https://host.example/a.gif', 'data:image/gif;base64,R0lG'])
       assert.equal(await openVideo(left, 6), undefined);
     for (const refused of ['https://host.example/a.mp4', 'http://host.example/A.WEBM?token=secret#t=3']) {
@@ -49,7 +49,7 @@ describe('Node’s door: folders and addresses as videos, WebP', () => {
     }
   });
 
-  it('a WebP file is a picture like any other', async () => {
+  it('a WebP file is an image like any other', async () => {
     const model: Image2Text = await loadDemo();
     try {
       for (const name of ['lossless.webp', 'lossy.webp', 'alpha.webp']) {

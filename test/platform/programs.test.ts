@@ -99,8 +99,8 @@ describe('programs that read videos: missing, stubborn, failing (acted by script
   });
 });
 
-describe('pictures out of a stream of PPM files', () => {
-  const picture = (width: number, height: number, seed: number): RawImage => {
+describe('images out of a stream of PPM files', () => {
+  const image = (width: number, height: number, seed: number): RawImage => {
     const random = seeded(seed);
     return { width, height, data: Uint8Array.from({ length: width * height * 3 }, () => random() * 256) };
   };
@@ -115,7 +115,7 @@ describe('pictures out of a stream of PPM files', () => {
       at = end;
     }
   }
-  const images = [picture(3, 5, 1), picture(1, 1, 2), picture(40, 7, 3)];
+  const images = [image(3, 5, 1), image(1, 1, 2), image(40, 7, 3)];
 
   it('whatever the chunks', async () => {
     const bytes = encode(images);
@@ -127,7 +127,7 @@ describe('pictures out of a stream of PPM files', () => {
   });
 
   it('refuses what ends early at every byte, and what is none', async () => {
-    const bytes = encode([picture(2, 2, 1)]);
+    const bytes = encode([image(2, 2, 1)]);
     for (let end = 1; end < bytes.length; end++) {
       const call = () => readPpmStream(chunks(bytes.subarray(0, end), seeded(1), 9), 1000);
       assert.equal(await refusal(call), 'ImageError undefined: ppm-stream', `${end} bytes`);
@@ -144,7 +144,7 @@ describe('pictures out of a stream of PPM files', () => {
     const call = () => readPpmStream(chunks(huge, seeded(1), 9), 1e8);
     assert.equal(await refusal(call), 'ImageError undefined: too-many-pixels');
     assert.ok(process.memoryUsage().arrayBuffers - before < 1e6);
-    const many = encode([picture(9, 9, 1), picture(9, 9, 2)]);
+    const many = encode([image(9, 9, 1), image(9, 9, 2)]);
     assert.equal(
       await refusal(() => readPpmStream(chunks(many, seeded(1), 9), 161)),
       'ImageError undefined: too-many-pixels',

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import type { WeightFormat } from 'tfjs-backend-simd';
+import { useVariant, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
 import { encodeImage, loadGit, startSession } from '../../src/index.js';
 import { disposeGit } from '../../src/model/git.js';
 import { disposeCache } from '../../src/model/kv-cache.js';
@@ -8,7 +9,6 @@ import { fromDirectory, loadImage2Text } from '../../src/node.js';
 import { readTensors } from '../../src/parity/case-file.js';
 import { largestError } from '../support/close.js';
 import { DEMO, REFERENCE, ROOT, readJson } from '../support/fixtures.js';
-import { useVariant, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
 
 const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
 
@@ -25,7 +25,7 @@ const SAME_CAPTIONS: Readonly<Record<WeightFormat, number>> = { f32: 12, bf16: 1
 const LOG_PROB_TOLERANCE: Readonly<Record<WeightFormat, number>> = { f32: 1e-4, bf16: 0.05, f16: 5e-3, int8: 0.05 };
 
 interface Expected {
-  readonly pictures: readonly { file: string; greedy: { text: string; token_logprobs: number[] } }[];
+  readonly images: readonly { file: string; greedy: { text: string; token_logprobs: number[] } }[];
 }
 
 describe('simd: weights kept in other formats', () => {
@@ -64,10 +64,10 @@ describe('simd: weights kept in other formats', () => {
 
     it(`${format}: the captions of the demo`, async () => {
       await useVariant('simd');
-      const { pictures } = readJson<Expected>(`${DEMO}expected.json`);
+      const { images } = readJson<Expected>(`${DEMO}expected.json`);
       const model = await loadImage2Text(DEMO, { weights: format });
       let [same, worst] = [0, 0];
-      for (const { file, greedy } of pictures) {
+      for (const { file, greedy } of images) {
         const said = await model.caption(`${ROOT}${file}`, { strategy: 'greedy', maxLength: 20 });
         if (said.text !== greedy.text) continue;
         same++;
@@ -75,9 +75,9 @@ describe('simd: weights kept in other formats', () => {
         worst = Math.max(worst, largestError(logProbs, greedy.token_logprobs).error);
       }
       model.dispose();
-      const share = `${same} of ${pictures.length} captions as the reference's`;
+      const share = `${same} of ${images.length} captions as the reference's`;
       console.log(`    ${format}: ${share}, their log-probabilities within ${worst.toExponential(1)}`);
-      assert.equal(pictures.length, 12);
+      assert.equal(images.length, 12);
       assert.ok(same >= SAME_CAPTIONS[format], share);
       assert.ok(worst <= LOG_PROB_TOLERANCE[format], `${worst}`);
     });

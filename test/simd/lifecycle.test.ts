@@ -4,9 +4,9 @@ import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, type SimdBackend, setThreads } from 'tfjs-backend-simd';
+import { useVariant } from '../../packages/tfjs-backend-simd/test/support.js';
 import { loadImage2Text } from '../../src/node.js';
 import { DEMO, ROOT, readJson } from '../support/fixtures.js';
-import { useVariant } from '../../packages/tfjs-backend-simd/test/support.js';
 
 /** What a program says and how it ends. It has half a minute. */
 function program(code: string, flags: readonly string[] = []): Promise<{ code: number; said: string }> {
@@ -135,12 +135,12 @@ describe('simd: programs and their threads', () => {
   });
 
   it('two models at once say what each says alone', async () => {
-    const { pictures } = readJson<{ pictures: { file: string; greedy: { text: string } }[] }>(`${DEMO}expected.json`);
+    const { images } = readJson<{ images: { file: string; greedy: { text: string } }[] }>(`${DEMO}expected.json`);
     const before = tf.memory().numTensors;
     const models = await Promise.all([loadImage2Text(DEMO), loadImage2Text(DEMO, { weights: 'bf16' })]);
     setThreads(2);
     const said = await Promise.all(
-      pictures
+      images
         .slice(0, 4)
         .flatMap(({ file }) =>
           models.map(
@@ -151,7 +151,7 @@ describe('simd: programs and their threads', () => {
     setThreads(1);
     assert.deepEqual(
       said,
-      pictures.slice(0, 4).flatMap(({ greedy }) => [greedy.text, greedy.text]),
+      images.slice(0, 4).flatMap(({ greedy }) => [greedy.text, greedy.text]),
     );
     for (const model of models) model.dispose();
     assert.equal(tf.memory().numTensors, before);

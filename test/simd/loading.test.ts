@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { registerSimdBackend, type SimdBackend, uploadWeight, type WeightFormat } from 'tfjs-backend-simd';
+import { holds, useVariant, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
 import { toFloat32 } from '../../src/checkpoint/dtype.js';
 import { loadParams } from '../../src/checkpoint/load-params.js';
 import { toBrainBits, toHalfBits } from '../../src/checkpoint/narrow.js';
@@ -10,7 +11,6 @@ import type { StoredTensor } from '../../src/checkpoint/stored-tensor.js';
 import { tensorSpec } from '../../src/layers/param-spec.js';
 import { failure, storedF32 } from '../checkpoint/support.js';
 import { expectTensors, largestError } from '../support/close.js';
-import { holds, useVariant, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
 
 const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
 
@@ -159,14 +159,14 @@ describe('simd: loading', () => {
     const words = new Uint16Array(16);
     words[3] = 0xfc00;
     const f16 = await failure('f16', load(storedAs('w', 'F16', [8, 2], words), 'f16'));
-    assert.deepEqual([f16.rule, f16.detail], ['non-finite', 'value 3 is -Infinity']);
+    assert.deepEqual([f16.code, f16.detail], ['non-finite', 'value 3 is -Infinity']);
     words[3] = 0x7fc1;
     const bf16 = await failure('bf16', load(storedAs('w', 'BF16', [8, 2], words), 'bf16'));
-    assert.deepEqual([bf16.rule, bf16.detail], ['non-finite', 'value 3 is NaN']);
+    assert.deepEqual([bf16.code, bf16.detail], ['non-finite', 'value 3 is NaN']);
     const scales = storedF32('w.scale', [8], new Float32Array(8).fill(0.1));
     const bytes = { ...storedAs('w', 'I8', [8, 2], new Int8Array(16).fill(-128, 5, 6)), scales };
     const int8 = await failure('int8', load(bytes, 'int8'));
-    assert.deepEqual([int8.rule, int8.detail], ['int8-range', 'value 5 is -128; the scheme goes from -127 to 127']);
+    assert.deepEqual([int8.code, int8.detail], ['int8-range', 'value 5 is -128; the scheme goes from -127 to 127']);
   });
 
   it('only linear weights are kept in another format', async () => {
@@ -194,7 +194,7 @@ describe('simd: loading', () => {
       values[77] = Number.NaN;
       const load = () =>
         loadParams({ w: tensorSpec([24, 5], layout) }, one(storedF32('w', [24, 5], values)), { weights });
-      const { rule, detail } = await failure('non-finite', load);
+      const { code: rule, detail } = await failure('non-finite', load);
       assert.deepEqual([rule, detail], ['non-finite', 'value 77 is NaN']);
     }
     assert.deepEqual([tf.memory().numTensors, heap()], [tensors, used]);

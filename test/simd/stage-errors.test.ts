@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
+import { useVariant } from '../../packages/tfjs-backend-simd/test/support.js';
 import { seededRandom } from '../../src/generation/random.js';
 import { encodeImage, loadGit, startSession } from '../../src/index.js';
 import { disposeGit } from '../../src/model/git.js';
@@ -10,7 +11,6 @@ import { collect } from '../parity/support.js';
 import { useBackend } from '../support/backends.js';
 import { REFERENCE } from '../support/fixtures.js';
 import { loadPlainGit, type PlainNode } from '../support/plain-git.js';
-import { useVariant } from '../../packages/tfjs-backend-simd/test/support.js';
 
 /** The stages of a caption, and what the cases call them. */
 const STAGES: readonly (readonly [string, RegExp])[] = [
@@ -41,10 +41,10 @@ const rowsOf = async (): Promise<ParityRow[]> => {
   return rows;
 };
 
-/** Pictures of noise, and texts of noise behind them. */
-const [PICTURES, TOKENS] = [20, 12];
+/** Images of noise, and texts of noise behind them. */
+const [IMAGES, TOKENS] = [20, 12];
 
-/** One picture's pixels, float [3, size, size], a text, and the logits behind every token of it in double precision. */
+/** One image's pixels, float [3, size, size], a text, and the logits behind every token of it in double precision. */
 interface StepCase {
   readonly pixels: Float64Array;
   readonly ids: readonly number[];
@@ -54,7 +54,7 @@ interface StepCase {
 function stepCases(folder: string, size: number): StepCase[] {
   const plain = loadPlainGit(`${REFERENCE}${folder}/`);
   const random = seededRandom(7);
-  return Array.from({ length: PICTURES }, () => {
+  return Array.from({ length: IMAGES }, () => {
     const pixels = Float64Array.from({ length: 3 * size * size }, () => Math.fround(4 * random() - 2));
     const ids = Array.from({ length: TOKENS }, () => Math.floor(random() * plain.vocabSize));
     const image = plain.encode([pixels]);
@@ -75,8 +75,8 @@ async function stepErrors(): Promise<number[]> {
     const size = git.config.vision.imageSize;
     for (const { pixels, ids, exact } of stepCases(folder, size)) {
       const channelsFirst = tf.tensor4d(Float32Array.from(pixels), [1, 3, size, size]);
-      const picture = tf.transpose(channelsFirst, [0, 2, 3, 1]);
-      const image = encodeImage(git, picture);
+      const pixelValues = tf.transpose(channelsFirst, [0, 2, 3, 1]);
+      const image = encodeImage(git, pixelValues);
       const session = startSession(git, image);
       for (const [t, id] of ids.entries()) {
         const logits = (await session.step([[id]]))[0]!;
@@ -85,7 +85,7 @@ async function stepErrors(): Promise<number[]> {
       }
       session.dispose();
       disposeCache(image);
-      tf.dispose([channelsFirst, picture]);
+      tf.dispose([channelsFirst, pixelValues]);
     }
     disposeGit(git);
   }

@@ -3,12 +3,7 @@
  * any Node. `node --import tsx test/support/caption-demo.ts`
  */
 import * as tf from '@tensorflow/tfjs-core';
-import {
-  registerSimdBackend,
-  type SimdBackendOptions,
-  setThreads,
-  type WeightFormat,
-} from 'tfjs-backend-simd';
+import { registerSimdBackend, type SimdBackendOptions, setThreads, type WeightFormat } from 'tfjs-backend-simd';
 import { loadImage2Text } from '../../src/node.js';
 import { DEMO, ROOT, readJson } from './fixtures.js';
 
@@ -24,7 +19,7 @@ export interface DemoRun {
 }
 
 interface Expected {
-  readonly pictures: readonly { file: string; greedy: { text: string } }[];
+  readonly images: readonly { file: string; greedy: { text: string } }[];
 }
 
 const BINARIES: readonly (SimdBackendOptions & { readonly name: string })[] = [
@@ -34,7 +29,7 @@ const BINARIES: readonly (SimdBackendOptions & { readonly name: string })[] = [
   { name: 'plain-unshared', relaxed: false, shared: false },
 ];
 
-const { pictures } = readJson<Expected>(`${DEMO}expected.json`);
+const { images } = readJson<Expected>(`${DEMO}expected.json`);
 
 async function run(binary: string, format: WeightFormat, counts: readonly number[]): Promise<void> {
   const model = await loadImage2Text(DEMO, { weights: format });
@@ -42,14 +37,12 @@ async function run(binary: string, format: WeightFormat, counts: readonly number
     setThreads(threads, binary);
     let same = 0;
     const logProbs: number[] = [];
-    for (const { file, greedy } of pictures) {
+    for (const { file, greedy } of images) {
       const said = await model.caption(`${ROOT}${file}`, { strategy: 'greedy', maxLength: 20 });
       if (said.text === greedy.text) same++;
       logProbs.push(...said.tokens.map(({ logProb }) => logProb));
     }
-    console.log(
-      JSON.stringify({ binary, threads, format, captions: pictures.length, same, logProbs } satisfies DemoRun),
-    );
+    console.log(JSON.stringify({ binary, threads, format, captions: images.length, same, logProbs } satisfies DemoRun));
   }
   model.dispose();
 }

@@ -38,13 +38,13 @@ export interface PlainNode {
   readonly logits: Row;
 }
 
-/** The decoder's view of one picture. */
+/** The decoder's view of one image. */
 export type PlainImage = readonly LayerCache[];
 
 export interface PlainGit {
   readonly vocabSize: number;
   readonly maxLength: number;
-  /** pixels: frames of float [3, size, size]; one frame is a picture (no temporal embedding), several are a video. */
+  /** pixels: frames of float [3, size, size]; one frame is an image (no temporal embedding), several are a video. */
   encode(frames: readonly Row[]): PlainImage;
   /**
    * Appends a text token. `masked`: a pad token, not seen by later ones; `seesMasked`: sees masked ones all the same (the
@@ -84,7 +84,7 @@ interface Model {
   readonly has: (name: string) => boolean;
 }
 
-// ---- picture -----------------------------------------------------------------------------------------------------------------
+// ---- image -----------------------------------------------------------------------------------------------------------------
 
 function imageCache(m: Model, frames: readonly Row[]): PlainImage {
   const features = frames.flatMap((frame, f) => {
@@ -161,8 +161,8 @@ function textToken(
 ): PlainNode {
   const position = parent === undefined ? 0 : parent.position + 1;
   const word = rowsOf(m.get('git.embeddings.word_embeddings.weight'))[id]!;
-  const place = rowsOf(m.get('git.embeddings.position_embeddings.weight'))[position]!;
-  let x = layerNorm(m, 'git.embeddings.LayerNorm', add(word, place), m.config.layer_norm_eps);
+  const path = rowsOf(m.get('git.embeddings.position_embeddings.weight'))[position]!;
+  let x = layerNorm(m, 'git.embeddings.LayerNorm', add(word, path), m.config.layer_norm_eps);
   const before: PlainNode[] = [];
   for (let node = parent; node !== undefined; node = node.parent) if (!node.masked || seesMasked) before.push(node);
   const own = { keys: [] as Row[], values: [] as Row[] };

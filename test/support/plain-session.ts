@@ -7,30 +7,30 @@ interface Branch {
   readonly next: Map<number, Branch>;
 }
 
-/** A picture of the plain model with all prefixes computed so far. */
-export interface PlainPicture {
+/** An image of the plain model with all prefixes computed so far. */
+export interface PlainInput {
   readonly image: PlainImage;
   readonly root: Branch;
 }
 
-export const plainPicture = (git: PlainGit, frames: readonly Float64Array[]): PlainPicture => ({
+export const plainInput = (git: PlainGit, frames: readonly Float64Array[]): PlainInput => ({
   image: git.encode(frames),
   root: { node: undefined, next: new Map() },
 });
 
 /**
- * The session contract over the plain model, one row per picture at first. `padding[row]` lists how many leading prompt tokens of the row are
+ * The session contract over the plain model, one row per image at first. `padding[row]` lists how many leading prompt tokens of the row are
  * padding; `forgets`: they are masked in the first step only, as 4.40 does with its cache.
  */
 export function plainSession(
   git: PlainGit,
-  pictures: readonly PlainPicture[],
+  images: readonly PlainInput[],
   padding: readonly number[] = [],
   forgets = false,
 ): DecoderSession {
-  let rows = pictures.map((picture, r) => {
-    const root = padding[r] === undefined ? picture.root : { node: undefined, next: new Map<number, Branch>() };
-    return { picture, at: root, pads: padding[r] ?? 0, length: 0 };
+  let rows = images.map((image, r) => {
+    const root = padding[r] === undefined ? image.root : { node: undefined, next: new Map<number, Branch>() };
+    return { image, at: root, pads: padding[r] ?? 0, length: 0 };
   });
   let steps = 0;
   return {
@@ -44,7 +44,7 @@ export function plainSession(
       rows = rows.map((row, r) => {
         let { at, length } = row;
         for (const id of ids[r]!) {
-          at = branch(git, row.picture.image, at, id, length < row.pads, seesPads);
+          at = branch(git, row.image.image, at, id, length < row.pads, seesPads);
           length++;
         }
         return { ...row, at, length };

@@ -56,8 +56,8 @@ describe('decode', () => {
 
   it('refuses ids that do not exist', () => {
     for (const id of [-1, demo.vocabSize, 1.5, Number.NaN, 'length' as never, undefined as never]) {
-      expectFault(() => demo.decode([5, id]), { rule: 'unknown-id' });
-      expectFault(() => demo.tokenOf(id), { rule: 'unknown-id', file: 'vocab.txt' });
+      expectFault(() => demo.decode([5, id]), { code: 'unknown-id' });
+      expectFault(() => demo.tokenOf(id), { code: 'unknown-id', file: 'vocab.txt' });
     }
   });
 

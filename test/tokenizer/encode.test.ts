@@ -60,8 +60,8 @@ describe('encode', () => {
   });
 
   it('refuses impossible options and arguments by name', () => {
-    const refused = (body: () => unknown, place: string) =>
-      assert.throws(body, (error) => error instanceof OptionError && error.place === place);
+    const refused = (body: () => unknown, path: string) =>
+      assert.throws(body, (error) => error instanceof OptionError && error.path === path);
     for (const maxLength of [1, -1, 2.5, Number.NaN, '9' as never])
       refused(() => demo.encode('a', { maxLength }), 'maxLength');
     refused(() => demo.encode(undefined as never), 'text');

@@ -3,7 +3,12 @@ import { expectFault, loadVocab, tokensOf, VOCAB } from './support.js';
 
 describe('tokenizer_config.json', () => {
   const refused = (config: unknown, rule: string, place: string | undefined, unsupported = false) =>
-    expectFault(() => loadVocab(VOCAB, config), { file: 'tokenizer_config.json', rule, place, unsupported });
+    expectFault(() => loadVocab(VOCAB, config), {
+      file: 'tokenizer_config.json',
+      code: rule,
+      path: place,
+      unsupported,
+    });
 
   it('is obeyed', () => {
     assert.deepEqual(tokensOf(loadVocab(VOCAB, { do_lower_case: false }), 'A É'), ['A', 'É']);
@@ -52,8 +57,8 @@ describe('tokenizer_config.json', () => {
     );
     for (const model_max_length of [0, -1, 1.5, '512', Number.NaN])
       refused({ model_max_length }, 'wrong-type', 'model_max_length');
-    expectFault(() => loadVocab(VOCAB, { cls_token: '<s>' }), { rule: 'special-token-missing', place: 'cls_token' });
-    expectFault(() => loadVocab(VOCAB, { added_tokens_decoder: { 7: { content: 'a' } } }), { rule: 'token-conflict' });
+    expectFault(() => loadVocab(VOCAB, { cls_token: '<s>' }), { code: 'special-token-missing', path: 'cls_token' });
+    expectFault(() => loadVocab(VOCAB, { added_tokens_decoder: { 7: { content: 'a' } } }), { code: 'token-conflict' });
   });
 
   it('is refused as unsupported where it asks for another tokenizer', () => {

@@ -37,7 +37,7 @@ describe('tokenizer.json', () => {
   ) => {
     for (const [path, value, rule, place = path] of rows) {
       const load = () => loadJson((json) => setAt(json, path, value));
-      expectFault(load, { file: 'tokenizer.json', rule, place, unsupported });
+      expectFault(load, { file: 'tokenizer.json', code: rule, path: place, unsupported });
     }
   };
 
@@ -150,9 +150,9 @@ describe('tokenizer.json', () => {
     const load = (text: string) => () =>
       loadTokenizer({ tokenizerJson: { bytes: utf8(text), file: 'tokenizer.json' } });
     for (const text of ['{', 'NaN', '['.repeat(200_000), `{"a":${'{"a":'.repeat(100_000)}`, '\0'])
-      expectFault(load(text), { rule: 'not-json' });
-    for (const text of ['[]', 'null', '"x"', '7']) expectFault(load(text), { rule: 'wrong-type' });
-    expectFault(load('\ufeff{}'), { rule: 'byte-order-mark' });
-    expectFault(load('{"__proto__": {"model": {}}}'), { rule: 'missing-field', place: 'model' });
+      expectFault(load(text), { code: 'not-json' });
+    for (const text of ['[]', 'null', '"x"', '7']) expectFault(load(text), { code: 'wrong-type' });
+    expectFault(load('\ufeff{}'), { code: 'byte-order-mark' });
+    expectFault(load('{"__proto__": {"model": {}}}'), { code: 'missing-field', path: 'model' });
   });
 });

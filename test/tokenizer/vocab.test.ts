@@ -6,7 +6,7 @@ import { expectFault, loadVocab, tokensOf, utf8, VOCAB } from './support.js';
 
 describe('vocab.txt', () => {
   const refused = (text: string | Uint8Array, rule: string, place?: string) =>
-    expectFault(() => loadVocab(text), { file: 'vocab.txt', rule, place });
+    expectFault(() => loadVocab(text), { file: 'vocab.txt', code: rule, path: place });
 
   it('may end its lines with LF, CRLF or CR, the last one or not', () => {
     const expected = parseVocab(utf8(VOCAB), 'v').tokens;
@@ -70,6 +70,6 @@ describe('vocab.txt', () => {
   });
 
   it('is needed, or a tokenizer.json is', () => {
-    expectFault(() => loadTokenizer({}), { rule: 'vocabulary-missing' });
+    expectFault(() => loadTokenizer({}), { code: 'vocabulary-missing' });
   });
 });

@@ -56,11 +56,11 @@ describe('commands for checkpoints', () => {
   it('convert: writes, says how far the captions move, and refuses to overwrite', async () => {
     await withFolder(async (folder) => {
       const to = join(folder, 'int8');
-      const pictures = [`${EXAMPLES}red-book-short.png`, `${EXAMPLES}black-shirt-press.jpg`];
-      const done = await run('convert', DEMO, to, '--dtype', 'int8', '--backend', 'wasm', '--compare', ...pictures);
+      const images = [`${EXAMPLES}red-book-short.png`, `${EXAMPLES}black-shirt-press.jpg`];
+      const done = await run('convert', DEMO, to, '--dtype', 'int8', '--backend', 'wasm', '--compare', ...images);
       assert.equal(done.code, 0, done.err);
       assert.match(done.out, /tensors as int8, 2\.1 MB \(from safetensors, 7\.1 MB\)/);
-      assert.match(done.out, /logits move by at most 0\.\d+ on 2 pictures\n100\.0 % of their captions stay the same/);
+      assert.match(done.out, /logits move by at most 0\.\d+ on 2 images\n100\.0 % of their captions stay the same/);
       const again = await run('convert', DEMO, to);
       assert.deepEqual([again.code, /destination-exists/.test(again.err)], [2, true]);
       const json = await run('convert', to, join(folder, 'f16'), '--max-shard-size', '1MB', '--json');
@@ -71,7 +71,7 @@ describe('commands for checkpoints', () => {
   });
 
   it('verify: exit code 1 and the numbers, for a checkpoint that is not the published one', async () => {
-    const flags = ['--as', 'microsoft/git-base', '--picture', `${EXAMPLES}red-book-short.png`, '--backend', 'wasm'];
+    const flags = ['--as', 'microsoft/git-base', '--image', `${EXAMPLES}red-book-short.png`, '--backend', 'wasm'];
     const { code, out } = await run('verify', DEMO, ...flags);
     assert.equal(code, 1);
     assert.match(

@@ -9,7 +9,7 @@ import { elementCount } from '../../src/checkpoint/stored-tensor.js';
 import { fromDirectory, Image2TextError, loadImage2Text, quietTensorflow, startBackend } from '../../src/node.js';
 import { type ConvertDtype, type ConvertOptions, compareModels, convertCheckpoint } from '../../src/tools/index.js';
 import { DEMO } from '../support/fixtures.js';
-import { VIEWS, viewedExamples } from './pictures.js';
+import { VIEWS, viewedExamples } from './images.js';
 import { CONTAINERS, inMemory, names, TINY, withFolder, withTensor } from './support.js';
 
 const convert = (
@@ -29,8 +29,8 @@ async function weightsOf(folder: string): Promise<Map<string, Float32Array>> {
   return values;
 }
 
-const rule = (expected: string) => (error: unknown) =>
-  error instanceof Image2TextError && error.rule === expected && !/\n/.test(error.message);
+const code = (expected: string) => (error: unknown) =>
+  error instanceof Image2TextError && error.code === expected && !/\n/.test(error.message);
 
 describe('convertCheckpoint', () => {
   it('every container of the reference becomes the same float32 file, byte for byte', async () => {
@@ -148,8 +148,8 @@ describe('convertCheckpoint', () => {
       const to = join(folder, 'to');
       await convert(TINY, to, 'f32');
       const before = statSync(join(to, 'model.safetensors')).mtimeMs;
-      await assert.rejects(convert(TINY, to, 'f16'), rule('destination-exists'));
-      await assert.rejects(convert(TINY, join(to, 'config.json'), 'f16'), rule('destination-exists'));
+      await assert.rejects(convert(TINY, to, 'f16'), code('destination-exists'));
+      await assert.rejects(convert(TINY, join(to, 'config.json'), 'f16'), code('destination-exists'));
       assert.equal(statSync(join(to, 'model.safetensors')).mtimeMs, before);
       writeFileSync(join(to, 'notes.txt'), 'mine');
       await convert(to, to, 'f16', { overwrite: true, maxShardBytes: 50_000 }); // in place
@@ -179,7 +179,7 @@ describe('convertCheckpoint', () => {
       const fails = async (value: number, rest: number, dtype: ConvertDtype, expected: string) =>
         assert.rejects(
           convert(await broken(value, rest), to, dtype),
-          (error: Image2TextError) => rule(expected)(error) && error.place === weight,
+          (error: Image2TextError) => code(expected)(error) && error.path === weight,
         );
       await fails(1e5, 0.5, 'f16', 'f16-overflow');
       await fails(3.4e38, 0.5, 'bf16', 'bf16-overflow');
@@ -194,11 +194,11 @@ describe('convertCheckpoint', () => {
         if (loaded > total / 2) abort.abort(reason);
       };
       await assert.rejects(convert(TINY, to, 'f32', { signal: abort.signal, onProgress }), reason);
-      await assert.rejects(convert(TINY, to, 'f8' as ConvertDtype), rule('unknown-dtype'));
-      await assert.rejects(convert(TINY, to, 'f32', { maxShardBytes: 0 }), rule('shard-size'));
-      await assert.rejects(convert(join(folder, 'nowhere'), to, 'f32'), rule('not-a-folder'));
-      await assert.rejects(convert(folder, to, 'f32'), rule('missing-file'));
-      await assert.rejects(convert(TINY, join(folder, 'flushed/config.json/to'), 'f32'), rule('cannot-write'));
+      await assert.rejects(convert(TINY, to, 'f8' as ConvertDtype), code('unknown-dtype'));
+      await assert.rejects(convert(TINY, to, 'f32', { maxShardBytes: 0 }), code('shard-size'));
+      await assert.rejects(convert(join(folder, 'nowhere'), to, 'f32'), code('not-a-folder'));
+      await assert.rejects(convert(folder, to, 'f32'), code('missing-file'));
+      await assert.rejects(convert(TINY, join(folder, 'flushed/config.json/to'), 'f32'), code('cannot-write'));
       assert.deepEqual(names(folder), ['flushed']);
     });
   });
@@ -217,13 +217,13 @@ describe('converted models', () => {
         ['bf16', 0.95, 0.2],
         ['int8', 0.95, 0.5],
       ] as const) {
-        const pictures = dtype === 'int8' ? all : all.filter((_, n) => n % VIEWS.length === 0);
+        const images = dtype === 'int8' ? all : all.filter((_, n) => n % VIEWS.length === 0);
         const { bytes, from } = await convert(DEMO, join(folder, dtype), dtype);
         const after = await loadImage2Text(join(folder, dtype));
-        const moved = await compareModels(before, after, pictures, { caption: { strategy: 'greedy' } });
+        const moved = await compareModels(before, after, images, { caption: { strategy: 'greedy' } });
         console.log(
           `      ${dtype}: ${((100 * bytes) / from.bytes).toFixed(0)} % of the size, ${(100 * moved.equalCaptions).toFixed(1)} % of ` +
-            `${pictures.length} captions equal, logits move by ${moved.largestLogitDifference.toFixed(4)}`,
+            `${images.length} captions equal, logits move by ${moved.largestLogitDifference.toFixed(4)}`,
         );
         assert.ok(
           moved.equalCaptions >= share && moved.largestLogitDifference <= logits && moved.largestLogitDifference > 0,

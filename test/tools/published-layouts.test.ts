@@ -21,7 +21,7 @@ const OTHERS = {
   'README.md': '---\nlicense: mit\n---',
   'special_tokens_map.json': '{}',
 };
-const PICTURE = `${EXAMPLES}blue-mug-dream.jpg`;
+const IMAGE = `${EXAMPLES}blue-mug-dream.jpg`;
 
 /** The demo's weights as the published repositories have them: with both int64 buffers. */
 async function publishedTensors(): Promise<Map<string, Part>> {
@@ -84,7 +84,7 @@ describe('the layouts of the published repositories', () => {
 
   async function captionOf(files: ModelFiles): Promise<string> {
     const model = await loadImage2Text(files);
-    const { text } = await model.caption(PICTURE, { strategy: 'greedy' });
+    const { text } = await model.caption(IMAGE, { strategy: 'greedy' });
     model.dispose();
     return text;
   }

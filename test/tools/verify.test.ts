@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { memory, tensor4d } from '@tensorflow/tfjs-core';
 import { defaultImageConfig } from '../../src/image/image-config.js';
 import { preprocess } from '../../src/image/preprocess.js';
-import { toRawImage } from '../../src/image2text/pictures.js';
+import { toRawImage } from '../../src/image2text/images.js';
 import { disposeGit } from '../../src/model/git.js';
 import {
   fromDirectory,
   Image2TextError,
   loadGit,
-  openPicture,
+  openImage,
   plainForward,
   quietTensorflow,
   startBackend,
@@ -27,15 +27,15 @@ import {
 import { EXAMPLES, REFERENCE, readJson } from '../support/fixtures.js';
 import { TINY, withFolder } from './support.js';
 
-const PICTURE = `${EXAMPLES}blue-mug-dream.jpg`;
-const WHAT = 'a picture of ours';
-const rule = (expected: string) => (error: unknown) => error instanceof Image2TextError && error.rule === expected;
+const IMAGE = `${EXAMPLES}blue-mug-dream.jpg`;
+const WHAT = 'an image of ours';
+const code = (expected: string) => (error: unknown) => error instanceof Image2TextError && error.code === expected;
 
 /** Numbers as if they were published for tiny-a, by the one-pass model, to four digits. */
 async function publishedNumbers(): Promise<PublishedLogits> {
   const git = await loadGit(await fromDirectory(TINY));
   const { data, shape } = preprocess(
-    [await toRawImage(PICTURE, openPicture, { exifOrientation: false })],
+    [await toRawImage(IMAGE, openImage, { exifOrientation: false })],
     defaultImageConfig(35),
   );
   const pixels = tensor4d(data, [...shape]);
@@ -60,7 +60,7 @@ describe('verifyModel', () => {
 
   it('agrees with published numbers, whatever the folder is called', async () => {
     const tensors = memory().numTensors;
-    const options = { catalogue: [published], picture: PICTURE };
+    const options = { catalogue: [published], picture: IMAGE };
     const checked = await verifyModel(TINY, { ...options, as: 'microsoft/git-tiny' });
     assert.equal(checked.passed, true);
     const worst = Math.max(...checked.logits.map(({ difference }) => difference));
@@ -70,13 +70,13 @@ describe('verifyModel', () => {
     assert.deepEqual([checked.checkpoint, checked.dtypes], ['microsoft/git-tiny', ['F32']]);
     assert.deepEqual(checked.notes, []);
     await withFolder(async (folder) => {
-      for (const place of [
+      for (const path of [
         'git-tiny',
         'models--microsoft--git-tiny/snapshots/0123456789012345678901234567890123456789',
       ]) {
-        mkdirSync(join(folder, place), { recursive: true });
-        cpSync(TINY, join(folder, place), { recursive: true });
-        assert.equal((await verifyModel(join(folder, place), options)).passed, true, place);
+        mkdirSync(join(folder, path), { recursive: true });
+        cpSync(TINY, join(folder, path), { recursive: true });
+        assert.equal((await verifyModel(join(folder, path), options)).passed, true, path);
       }
       writeFileSync(
         join(folder, 'git-tiny/preprocessor_config.json'),
@@ -93,7 +93,7 @@ describe('verifyModel', () => {
   it('names the numbers that differ', async () => {
     const [first, second, third] = published.expected as [number, number, number];
     const wrong = { ...published, expected: [first, second + 0.01, Number.NaN + third] };
-    const { passed, logits } = await verifyModel(TINY, { catalogue: [wrong], as: wrong.checkpoint, picture: PICTURE });
+    const { passed, logits } = await verifyModel(TINY, { catalogue: [wrong], as: wrong.checkpoint, image: IMAGE });
     assert.equal(passed, false);
     assert.deepEqual(
       logits.map((logit) => logit.passed),
@@ -102,38 +102,38 @@ describe('verifyModel', () => {
     assert.ok(Math.abs(logits[1]!.difference - 0.01) < 2e-4);
   });
 
-  it('another picture does not pass for the right one', async () => {
+  it('another image does not pass for the right one', async () => {
     const options = { catalogue: [published], as: published.checkpoint };
-    assert.equal((await verifyModel(TINY, { ...options, picture: `${EXAMPLES}red-book-short.png` })).passed, false);
+    assert.equal((await verifyModel(TINY, { ...options, image: `${EXAMPLES}red-book-short.png` })).passed, false);
   });
 
-  it('fetches the picture where there is an address and the network may be used', async () => {
-    const server = createServer((_, response) => response.end(readFileSync(PICTURE)));
+  it('fetches the image where there is an address and the network may be used', async () => {
+    const server = createServer((_, response) => response.end(readFileSync(IMAGE)));
     await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready));
     const { port } = server.address() as AddressInfo;
     const options = {
       ...{ catalogue: [published], as: published.checkpoint, env: {} },
-      addresses: { [WHAT]: `http://127.0.0.1:${port}/picture.jpg` },
+      addresses: { [WHAT]: `http://127.0.0.1:${port}/image.jpg` },
     };
     assert.equal((await verifyModel(TINY, options)).passed, true);
-    await assert.rejects(verifyModel(TINY, { ...options, env: { HF_HUB_OFFLINE: '1' } }), rule('picture-needed'));
+    await assert.rejects(verifyModel(TINY, { ...options, env: { HF_HUB_OFFLINE: '1' } }), code('image-needed'));
     server.close();
     server.closeAllConnections();
   });
 
   it('says what it needs to know', async () => {
     const catalogue = [published];
-    await assert.rejects(verifyModel(TINY, { catalogue, picture: PICTURE }), rule('which-checkpoint'));
-    await assert.rejects(verifyModel(TINY, { catalogue, as: 'microsoft/git-huge' }), rule('nothing-published'));
-    await assert.rejects(verifyModel('someone/else', { catalogue }), rule('nothing-published'));
-    await assert.rejects(verifyModel('./nowhere', { catalogue }), rule('not-a-folder'));
+    await assert.rejects(verifyModel(TINY, { catalogue, image: IMAGE }), code('which-checkpoint'));
+    await assert.rejects(verifyModel(TINY, { catalogue, as: 'microsoft/git-huge' }), code('nothing-published'));
+    await assert.rejects(verifyModel('someone/else', { catalogue }), code('nothing-published'));
+    await assert.rejects(verifyModel('./nowhere', { catalogue }), code('not-a-folder'));
     await assert.rejects(
       verifyModel(TINY, { catalogue, as: published.checkpoint, addresses: {} }),
-      rule('picture-needed'),
+      code('image-needed'),
     );
     await assert.rejects(
-      verifyModel(TINY, { catalogue, as: published.checkpoint, picture: './none.png' }),
-      rule('no-such-file'),
+      verifyModel(TINY, { catalogue, as: published.checkpoint, image: './none.png' }),
+      code('no-such-file'),
     );
   });
 });

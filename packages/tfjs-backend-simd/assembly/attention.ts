@@ -1,4 +1,4 @@
-// softmax(q · kT / sqrt(K) + mask) · v for one row of the batch and one head at a time, over the columns of a picture and those of
+// softmax(q · kT / sqrt(K) + mask) · v for one row of the batch and one head at a time, over the columns of an image and those of
 // a text without joining them in memory.
 
 import { beat, commit, worksApart } from './helper';
@@ -29,20 +29,20 @@ export function attentionScratch(rows: i32, width: i32, textColumns: i32, imageC
 
 /**
  * Job: parameters q, key, value, imageKey, imageValue, mask (or 0), out, R, H, T, S, K, N, I, bytes between the masks of two rows
- * (0: one for all), scratch, bytes of scratch per thread, 1 / sqrt(K). A chunk is one row and head; the rows of a picture follow
+ * (0: one for all), scratch, bytes of scratch per thread, 1 / sqrt(K). A chunk is one row and head; the rows of an image follow
  * each other for one head, so that they find its keys in the cache.
  */
 export function attentionJob(chunk: i32, thread: i32): void {
   const R = paramInt(7), H = paramInt(8), T = paramInt(9), N = paramInt(12);
-  const perPicture = R / N;
-  const picture = chunk / (H * perPicture), head = chunk / perPicture % H;
-  const row = picture * perPicture + chunk % perPicture;
+  const perImage = R / N;
+  const image = chunk / (H * perImage), head = chunk / perImage % H;
+  const row = image * perImage + chunk % perImage;
   const own = param(15) + <usize>thread * param(16), scratch = (own + (<usize>(T * paramInt(11)) << 2) + 15) & ~15;
   // Where this thread computes the rows: in the result, or in a block of its own.
   const apart = worksApart(), step = <usize>paramInt(11) << 2, stride = apart ? step : <usize>H * step;
   const result = param(6) + (<usize>row * <usize>T * <usize>H + <usize>head) * step, out = apart ? own : result;
-  if (T < DIRECT_ROWS) direct(row, head, picture, scratch, out, stride);
-  else blocked(row, head, picture, scratch, out, stride);
+  if (T < DIRECT_ROWS) direct(row, head, image, scratch, out, stride);
+  else blocked(row, head, image, scratch, out, stride);
   if (!apart || !commit()) return;
   for (let t = 0; t < T; t++) memory.copy(result + <usize>t * <usize>H * step, own + <usize>t * step, step);
 }
@@ -123,21 +123,21 @@ function weighted(weights: usize, values: usize, columns: i32, K: i32, out: usiz
 }
 
 /** Rows of out [T, K], `stride` bytes apart. */
-function direct(row: i32, head: i32, picture: i32, scratch: usize, out: usize, stride: usize): void {
+function direct(row: i32, head: i32, image: i32, scratch: usize, out: usize, stride: usize): void {
   const T = paramInt(9), S = paramInt(10), K = paramInt(11), I = paramInt(13), columns = I + S;
   const wide = <usize>whole(K) << 2;
   const query = scratch, sums = query + wide, scores = sums + wide;
   for (let t = 0; t < T; t++) {
     memory.fill(query, 0, 2 * wide);
     scaleInto(part(param(0), row, head, T) + (<usize>t * <usize>K << 2), query, K, paramFloat(17));
-    if (I) dots(query, part(param(3), picture, head, I), I, K, scores);
+    if (I) dots(query, part(param(3), image, head, I), I, K, scores);
     const text = scores + (<usize>I << 2);
     if (S) {
       dots(query, part(param(1), row, head, S), S, K, text);
       addMask(text, row, t);
     }
     const total = exponentials(scores, columns, (columns + 3) & ~3);
-    if (I) weighted(scores, part(param(4), picture, head, I), I, K, sums);
+    if (I) weighted(scores, part(param(4), image, head, I), I, K, sums);
     if (S) weighted(text, part(param(2), row, head, S), S, K, sums);
     scaleInto(sums, out + <usize>t * stride, K, 1 / total);
   }
@@ -145,16 +145,16 @@ function direct(row: i32, head: i32, picture: i32, scratch: usize, out: usize, s
 
 // ---- many rows: products of packed blocks
 
-/** Keys as panels of 8 columns and values as panels of 8 of K, both over the picture's columns, then the text's. */
-function packKeysAndValues(row: i32, head: i32, picture: i32, keys: usize, values: usize): void {
+/** Keys as panels of 8 columns and values as panels of 8 of K, both over the image's columns, then the text's. */
+function packKeysAndValues(row: i32, head: i32, image: i32, keys: usize, values: usize): void {
   const S = paramInt(10), K = paramInt(11), I = paramInt(13), step = <usize>K << 2;
   const height = whole(I) + whole(S), bytes = <usize>height * <usize>whole(K) << 2;
   memory.fill(values, 0, bytes); // filled-up columns weigh nothing, but must not be NaN
   for (let textPart = 0; textPart < 2; textPart++) {
     const columns = textPart ? S : I, first = textPart ? whole(I) : 0;
     if (!columns) continue;
-    const k = textPart ? part(param(1), row, head, S) : part(param(3), picture, head, I);
-    const v = textPart ? part(param(2), row, head, S) : part(param(4), picture, head, I);
+    const k = textPart ? part(param(1), row, head, S) : part(param(3), image, head, I);
+    const v = textPart ? part(param(2), row, head, S) : part(param(4), image, head, I);
     const panels = keys + (<usize>first * <usize>K << 2);
     for (let j = 0; j < columns; j += 8) {
       packRows(k + <usize>j * step, step, panels + (<usize>j * <usize>K << 2), min(8, columns - j), 8, K);
@@ -163,19 +163,19 @@ function packKeysAndValues(row: i32, head: i32, picture: i32, keys: usize, value
   }
 }
 
-/** The columns that fill up the last panels of the picture and of the text get no weight. */
+/** The columns that fill up the last panels of the image and of the text get no weight. */
 @inline function hidePadding(scores: usize, I: i32, S: i32): void {
   for (let j = I; j < whole(I); j++) store<f32>(scores + (<usize>j << 2), -Infinity);
   for (let j = whole(I) + S; j < whole(I) + whole(S); j++) store<f32>(scores + (<usize>j << 2), -Infinity);
 }
 
-function blocked(row: i32, head: i32, picture: i32, scratch: usize, out: usize, stride: usize): void {
+function blocked(row: i32, head: i32, image: i32, scratch: usize, out: usize, stride: usize): void {
   const T = paramInt(9), S = paramInt(10), K = paramInt(11), I = paramInt(13);
   const columns = whole(I) + whole(S), wide = whole(K), scoreStep = <usize>columns << 2;
   const keys = scratch, values = keys + (<usize>columns * <usize>wide << 2), scores = values + (<usize>columns * <usize>wide << 2);
   const tiles = scores + <usize>QUERY_BLOCK * scoreStep, factors = tiles + <usize>QUERY_BLOCK * max(scoreStep, <usize>wide << 2);
   const spare = factors + (<usize>QUERY_BLOCK << 2) + 8;
-  packKeysAndValues(row, head, picture, keys, values);
+  packKeysAndValues(row, head, image, keys, values);
   beat();
   const q = part(param(0), row, head, T);
   for (let t0 = 0; t0 < T; t0 += QUERY_BLOCK) {

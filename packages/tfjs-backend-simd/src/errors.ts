@@ -8,11 +8,14 @@ export class BackendError extends Error {
   readonly code: string;
   /** What was expected, what was found, what to do: one clause for people. */
   readonly detail: string;
+  /** The input is legal, but outside what this backend does. */
+  readonly unsupported: boolean;
 
   constructor(facts: {
     readonly path?: string | undefined;
     readonly code: string;
     readonly detail: string;
+    readonly unsupported?: boolean | undefined;
     readonly cause?: unknown;
   }) {
     const where = facts.path === undefined ? '' : `${facts.path}: `;
@@ -20,5 +23,6 @@ export class BackendError extends Error {
     this.path = facts.path;
     this.code = facts.code;
     this.detail = facts.detail;
+    this.unsupported = facts.unsupported ?? false;
   }
 }

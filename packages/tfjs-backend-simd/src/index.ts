@@ -1,6 +1,6 @@
 import { engine, registerBackend, registerKernel, removeBackend } from '@tensorflow/tfjs-core';
-import { BackendError } from './errors.js';
 import { compileKernels, createMemory, hasRelaxedSimd, hasSharedMemory, hasSimd, instantiate } from './binary.js';
+import { BackendError } from './errors.js';
 import { createHeap } from './heap.js';
 import { allKernels } from './kernels/index.js';
 import { allowRelaxedSimd, coreCount, isPage } from './platform.js';
@@ -52,7 +52,7 @@ async function start({
   const heap = createHeap(memory);
   const pool = createThreadPool(kernels, heap, module, memory, shared && !isPage(), worker);
   pool.setThreads(threads);
-  await pool.started(); // in a worker of a page they come up only while we let go: a first picture could be done before that
+  await pool.started(); // in a worker of a page they come up only while we let go: a first image could be done before that
   return new SimdBackend(kernels, heap, pool);
 }
 
@@ -112,7 +112,7 @@ function running(name: string): SimdBackend {
 
 function checkCount(path: string, count: number): void {
   if (Number.isInteger(count) && count >= 1) return;
-  throw new BackendError({ place, code: 'thread-count', detail: `expected a whole number from 1 on, not ${count}` });
+  throw new BackendError({ path, code: 'thread-count', detail: `expected a whole number from 1 on, not ${count}` });
 }
 
 /**

@@ -59,7 +59,7 @@ export class SimdBackend extends TensorMemory {
 
   /** A new tensor with undefined contents. @throws BackendError (`unsupported-dtype`) unless it holds numbers; `shape`. */
   output(shape: readonly number[], dtype: DataType): Output {
-    if (!shape.every((n) => n >= 0)) throw impossibleShape(this.running, shape); // what tfjs makes of a window larger than its picture
+    if (!shape.every((n) => n >= 0)) throw impossibleShape(this.running, shape); // what tfjs makes of a window larger than its image
     const stored = newNumbers(this.heap, this.running, dtype, util.sizeFromShape(shape as number[]));
     const output = { dataId: {}, shape: [...shape], dtype, address: stored.block.address };
     this.storage.set(output.dataId, stored);

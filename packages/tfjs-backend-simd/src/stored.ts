@@ -1,7 +1,7 @@
 import type { BackendValues, DataType } from '@tensorflow/tfjs-core';
 import { util } from '@tensorflow/tfjs-core';
-import { BackendError } from './errors.js';
 import type { KernelExports } from './binary.js';
+import { BackendError } from './errors.js';
 import type { Heap } from './heap.js';
 import { FORMAT, type WeightFormat } from './memory-map.js';
 
@@ -39,10 +39,10 @@ export function packedBytes(format: WeightFormat, rows: number, columns: number)
   return cells * (format === 'f32' ? 4 : format === 'int8' ? 1 : 2);
 }
 
-/** The error for a type that `place` cannot work with. */
+/** The error for a type that `path` cannot work with. */
 export const unsupportedType = (path: string, dtype: string) =>
   new BackendError({
-    path: `simd: ${place}`,
+    path: `simd: ${path}`,
     code: 'unsupported-dtype',
     detail: `${dtype} is not supported by this backend`,
     unsupported: true,
@@ -50,7 +50,7 @@ export const unsupportedType = (path: string, dtype: string) =>
 
 /** A new block for `size` numbers of undefined value. @throws BackendError for types that are no numbers. */
 export function newNumbers(heap: Heap, path: string, dtype: DataType, size: number) {
-  if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') throw unsupportedType(place, dtype);
+  if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') throw unsupportedType(path, dtype);
   const bytes = size * bytesOf(dtype);
   return { dtype, size, refCount: 1, block: { address: heap.alloc(bytes), bytes } };
 }

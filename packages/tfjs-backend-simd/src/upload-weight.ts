@@ -21,7 +21,7 @@ export interface WeightUpload {
   readonly transposed?: boolean;
 }
 
-const fault = (code: string, detail: string) => new BackendError({ path: 'simd: uploadWeight', rule, detail });
+const fault = (code: string, detail: string) => new BackendError({ path: 'simd: uploadWeight', code, detail });
 
 const ARRAYS = { f32: Float32Array, bf16: Uint16Array, f16: Uint16Array, int8: Int8Array } as const;
 

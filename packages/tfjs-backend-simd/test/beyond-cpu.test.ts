@@ -59,7 +59,7 @@ describe('simd: kernels where tfjs’s cpu backend is wrong', () => {
     assert.deepEqual([y.shape, [...(await y.data())]], [[2], [7, 5]]);
   });
 
-  it('a transformation treats every picture of a batch', () =>
+  it('a transformation treats every image of a batch', () =>
     holds(
       fc.tuple(specs([2, 4, 3, 2]), specs([2, 8], 'float32', { min: -1, max: 1 })),
       async ([image, transforms]) => {

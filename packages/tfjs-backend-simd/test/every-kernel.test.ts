@@ -5,7 +5,7 @@ import { elementwiseCases } from './kernel-cases/elementwise.js';
 import { creationCases, movementCases } from './kernel-cases/movement.js';
 import { otherCases } from './kernel-cases/others.js';
 import { reductionCases } from './kernel-cases/reductions.js';
-import { pictureCases, windowCases } from './kernel-cases/windows.js';
+import { imageCases, windowCases } from './kernel-cases/windows.js';
 import { holds, sameAsCpu, useVariant } from './support.js';
 
 const CASES: KernelCases = {
@@ -14,7 +14,7 @@ const CASES: KernelCases = {
   ...movementCases,
   ...creationCases,
   ...windowCases,
-  ...pictureCases,
+  ...imageCases,
   ...otherCases,
 };
 

@@ -39,10 +39,10 @@ function attend({ R, H, T, S, K, N, I, masked, tensors }: Case): number[] {
     for (let t = 0; t < T; t++) {
       for (let h = 0; h < H; h++) {
         const q = at('q', r, h, t, T);
-        const picture = Math.floor((r * N) / R);
+        const image = Math.floor((r * N) / R);
         const columns = Array.from({ length: I + S }, (_, j) => ({
-          key: j < I ? at('imageKey', picture, h, j, I) : at('key', r, h, j - I, S),
-          value: j < I ? at('imageValue', picture, h, j, I) : at('value', r, h, j - I, S),
+          key: j < I ? at('imageKey', image, h, j, I) : at('key', r, h, j - I, S),
+          value: j < I ? at('imageValue', image, h, j, I) : at('value', r, h, j - I, S),
           mask:
             j < I || masked === 'no' ? 0 : tensors['mask']!.values[((masked === 'rows' ? r : 0) * T + t) * S + j - I]!,
         }));
@@ -63,7 +63,7 @@ function attend({ R, H, T, S, K, N, I, masked, tensors }: Case): number[] {
 
 const small = (max: number) => fc.integer({ min: 1, max });
 
-/** Every way to call the kernel: with and without picture, text and mask, few and many rows. */
+/** Every way to call the kernel: with and without image, text and mask, few and many rows. */
 const cases: fc.Arbitrary<Case> = fc
   .tuple(
     ...[small(2), small(3), small(3), fc.oneof(small(9), small(40)), fc.oneof(small(8), small(40))],
@@ -71,16 +71,8 @@ const cases: fc.Arbitrary<Case> = fc
     ...[fc.constantFrom('no', 'shared', 'rows'), fc.boolean()],
   )
   .chain((drawn) => {
-    const [N, perPicture, H, T, S0, K, I] = drawn as number[] as [
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-    ];
-    const R = N * perPicture;
+    const [N, perImage, H, T, S0, K, I] = drawn as number[] as [number, number, number, number, number, number, number];
+    const R = N * perImage;
     const S = I > 0 && drawn[8] === true ? 0 : S0;
     const masked = S === 0 ? 'no' : (drawn[7] as Case['masked']);
     const shapes: [string, number[]][] = [
@@ -157,7 +149,7 @@ for (const { name } of VARIANTS) {
 describe('simd: fused kernels', () => {
   before(() => useVariant('simd'));
 
-  it('a finite mask of -1e9 hides a column, and rows of one picture share it', async () => {
+  it('a finite mask of -1e9 hides a column, and rows of one image share it', async () => {
     const K = 4;
     const [q, key] = [tf.ones([1, 1, 1, K]), tf.ones([1, 1, 3, K])];
     const value = tf.tensor([1, 1, 1, 1, 5, 5, 5, 5, 3, 3, 3, 3], [1, 1, 3, K]);

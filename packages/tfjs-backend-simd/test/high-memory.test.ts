@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
-import { registerSimdBackend, type SimdBackend, uploadWeight } from '../src/index.js';
 import { BackendError } from '../src/errors.js';
+import { registerSimdBackend, type SimdBackend, uploadWeight } from '../src/index.js';
 import { wave } from './support.js';
 
 const GIB = 2 ** 30;
@@ -43,7 +43,7 @@ function fused(): tf.Tensor[] {
 function plain(): tf.Tensor[] {
   const [a, b] = [wave([3, 40, 70], 0.3), wave([3, 70, 90], 0.2)];
   const [square, volume] = [wave([500, 333], 0.9), wave([31, 17, 29], 0.1)];
-  const picture = wave([1, 33, 33, 3], 0.2) as tf.Tensor4D;
+  const image = wave([1, 33, 33, 3], 0.2) as tf.Tensor4D;
   const { values, indices } = tf.topk(square, 5);
   return [
     ...[
@@ -51,7 +51,7 @@ function plain(): tf.Tensor[] {
       tf.matMul(tf.transpose(a, [0, 2, 1]), b, true),
       tf.matMul(a, tf.transpose(b, [0, 2, 1]), false, true),
     ],
-    ...[tf.conv2d(picture, wave([4, 4, 3, 8], 0.4) as tf.Tensor4D, 4, 'valid'), tf.softmax(square)],
+    ...[tf.conv2d(image, wave([4, 4, 3, 8], 0.4) as tf.Tensor4D, 4, 'valid'), tf.softmax(square)],
     ...[tf.exp(wave([200_000], 0.1)), tf.erf(square), tf.add(square, wave([333], 0.3)), tf.mul(square, square)],
     ...[
       tf.sum(square, 1),
@@ -161,7 +161,7 @@ for (const options of BACKENDS) {
               ),
           );
       };
-      assert.throws(fill, (error: Error) => error instanceof BackendError && error.rule === 'memory-limit');
+      assert.throws(fill, (error: Error) => error instanceof BackendError && error.code === 'memory-limit');
       const { size } = heap.stats();
       assert.ok(size > 3.7 * GIB && large.length >= 14, `${size} bytes, ${large.length} tensors of 256 MiB`);
       assert.throws(() => tf.tidy(() => tf.add(large[0]!, large[1]!)), /memory-limit: .* cannot grow: 256 MiB wanted/);

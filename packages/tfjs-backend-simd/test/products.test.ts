@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
-import { type LinearActivation, uploadWeight, type WeightFormat } from '../src/index.js';
 import { expectTensors } from '../../../test/support/close.js';
+import { type LinearActivation, uploadWeight, type WeightFormat } from '../src/index.js';
 import { holds, make, type Spec, sameAsCpu, specs, useVariant, VARIANTS } from './support.js';
 
 /** A size from a small or a larger range, sometimes 0. */

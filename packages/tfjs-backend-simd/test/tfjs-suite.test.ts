@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync } from 'node:fs';
-import type { SimdBackendOptions } from '../src/index.js';
 import { ROOT, readJson } from '../../../test/support/fixtures.js';
+import type { SimdBackendOptions } from '../src/index.js';
 import { bundleProgram, type Outcome, runProgram } from './tfjs-suite/run-suite.js';
 
 /** Specs that cannot pass, why, and what each of them must say. */

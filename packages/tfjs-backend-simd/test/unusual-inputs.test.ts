@@ -45,7 +45,7 @@ const CASES: readonly Case[] = [
     (a: tf.Tensor, b: tf.Tensor) => tf.einsum('ij,jk->ik', a, b),
   ],
   [
-    'pictures of integers whose pixels are only moved',
+    'images of integers whose pixels are only moved',
     [counted([1, 4, 3, 2], 'int32')],
     (x: tf.Tensor4D) => tf.image.resizeNearestNeighbor(x, [3, 5]),
   ],
@@ -94,7 +94,7 @@ describe('simd: unusual inputs', () => {
     tf.dispose([words, numbers]);
   });
 
-  it('a window that is larger than its picture in two directions makes no tensor', async () => {
+  it('a window that is larger than its image in two directions makes no tensor', async () => {
     await useVariant('simd');
     const [x, filter] = [tf.ones([1, 2, 2, 1]), tf.ones([4, 4, 1, 3])] as [tf.Tensor4D, tf.Tensor4D];
     const windows = [
@@ -133,14 +133,14 @@ describe('simd: unusual inputs', () => {
     const output = 100 * 16 * 16 * 4;
     assert.ok(most(() => tf.matMul(a, b)) < most(() => tf.matMul(...few)) + 1.1 * output + 10_000);
     tf.dispose([a, b, ...few]);
-    const [picture, filter] = [make(counted([1, 160, 160, 16])), make(counted([3, 3, 16, 4]))] as [
+    const [image, filter] = [make(counted([1, 160, 160, 16])), make(counted([3, 3, 16, 4]))] as [
       tf.Tensor4D,
       tf.Tensor4D,
     ];
     const [patches, result] = [160 * 160 * 144 * 4, 160 * 160 * 4 * 4];
     // Of the 15 MB of patches, 8 MiB are there at a time, once as rows and once as tiles.
     assert.ok(patches > 14e6);
-    assert.ok(most(() => tf.conv2d(picture, filter, 1, 'same')) < 2 * 2 ** 23 + result + 2 ** 20);
-    tf.dispose([picture, filter]);
+    assert.ok(most(() => tf.conv2d(image, filter, 1, 'same')) < 2 * 2 ** 23 + result + 2 ** 20);
+    tf.dispose([image, filter]);
   });
 });

@@ -29,16 +29,16 @@ export async function answerCommand(
   context: Context,
 ): Promise<number> {
   if (flags.tsv !== undefined || flags.questionsTsv !== undefined) {
-    if (name !== undefined) throw new UsageError('give --tsv and --questions-tsv, or a picture, not both');
+    if (name !== undefined) throw new UsageError('give --tsv and --questions-tsv, or an image, not both');
     return answerTsvFiles(flags, context);
   }
   if (flags.output !== undefined || flags.skipExisting === true) {
     throw new UsageError('--output and --skip-existing are for --tsv');
   }
   checkAlternatives(flags, formatOf(flags));
-  const input = await onePicture(name, context);
+  const input = await oneImage(name, context);
   if (questions.length > 0) return answerAll(input, questions, flags, context);
-  if (name === '-') throw new UsageError('stdin is the picture: give the questions on the command line');
+  if (name === '-') throw new UsageError('stdin is the image: give the questions on the command line');
   if (context.terminal.stdin.isTTY === true) return converse(input, flags, context);
   const lines = await readStdinLines(context);
   if (lines.length === 0) throw new UsageError('no question, neither on the command line nor on stdin');
@@ -46,13 +46,13 @@ export async function answerCommand(
 }
 
 /**
- * The one picture that a command is about.
+ * The one image that a command is about.
  *
  * @throws UsageError where there is none or more.
  */
-export async function onePicture(name: string | undefined, context: Context): Promise<Input> {
+export async function oneImage(name: string | undefined, context: Context): Promise<Input> {
   const { inputs, several } = await expandInputs(name === undefined ? [] : [name], context);
-  if (several) throw new UsageError(`${name}: name one picture, not a folder or glob`);
+  if (several) throw new UsageError(`${name}: name one image, not a folder or glob`);
   return inputs[0]!;
 }
 

@@ -1,4 +1,4 @@
-import type { Caption, CaptionOptions, CaptionStreamOptions, Image2Text, Picture } from '../../node.js';
+import type { Caption, CaptionOptions, CaptionStreamOptions, Image2Text, Image as ImageInput } from '../../node.js';
 import type { CaptionStore, StoreFlags } from '../caption-store.js';
 import { captionLine, openCaptionStore } from '../caption-store.js';
 import type { Context } from '../context.js';
@@ -8,11 +8,11 @@ import type { Input, InputList } from '../inputs.js';
 import { expandInputs } from '../inputs.js';
 import type { ModelFlags } from '../model.js';
 import { withModel } from '../model.js';
-import { exitCode, overPictures } from '../over-pictures.js';
+import { exitCode, overImages } from '../over-images.js';
 import { EXIT, UsageError } from '../report.js';
-import { captionFields, fileFormat, formatOf, picturesText } from '../results.js';
+import { captionFields, fileFormat, formatOf, imagesText } from '../results.js';
 import { plain } from '../terminal.js';
-import { pictureRow, pictureRows } from '../tsv.js';
+import { imageRow, imageRows } from '../tsv.js';
 
 export interface CaptionFlags extends ModelFlags, DecodingFlags, StoreFlags {
   readonly prompt?: string;
@@ -23,7 +23,7 @@ export interface CaptionFlags extends ModelFlags, DecodingFlags, StoreFlags {
   readonly suffix?: string;
 }
 
-/** `image2text caption`. One picture that fails is reported and the others are done; the exit code is then 1. */
+/** `image2text caption`. One image that fails is reported and the others are done; the exit code is then 1. */
 export async function captionCommand(names: readonly string[], flags: CaptionFlags, context: Context): Promise<number> {
   const options = {
     ...decodingOptions(flags),
@@ -39,8 +39,8 @@ export async function captionCommand(names: readonly string[], flags: CaptionFla
 
 async function listInputs(names: readonly string[], flags: CaptionFlags, context: Context): Promise<InputList> {
   if (flags.tsv === undefined) return expandInputs(names, context, flags.recursive);
-  if (names.length > 0) throw new UsageError('give --tsv or pictures, not both');
-  return { inputs: (await pictureRows(flags.tsv)).map(pictureRow), several: true };
+  if (names.length > 0) throw new UsageError('give --tsv or images, not both');
+  return { inputs: (await imageRows(flags.tsv)).map(imageRow), several: true };
 }
 
 async function captionToStdout(
@@ -59,7 +59,7 @@ async function captionToStdout(
   };
   return withModel(flags, context, async (model) => {
     if (streams) return streamCaption(model, inputs[0]!, flags, options, context);
-    const failed = await overPictures(inputs, captionJob(model, flags, options, deliver), context);
+    const failed = await overImages(inputs, captionJob(model, flags, options, deliver), context);
     const [first] = shown;
     if (format === 'json' && several) await context.print(JSON.stringify(shown, undefined, 2));
     else if (first !== undefined) await context.print(JSON.stringify(first, undefined, 2));
@@ -78,7 +78,7 @@ async function captionToFiles(
     const failed = await captionMissing(store, flags, options, context);
     if (flags.quiet !== true) {
       const [all, todo] = [inputs.length, store.missing.length];
-      context.tell(`${picturesText(all)}: ${todo - failed} done, ${all - todo} there already, ${failed} failed`);
+      context.tell(`${imagesText(all)}: ${todo - failed} done, ${all - todo} there already, ${failed} failed`);
     }
     return exitCode(failed);
   } finally {
@@ -94,7 +94,7 @@ async function captionMissing(
   context: Context,
 ): Promise<number> {
   if (missing.length === 0) return 0;
-  return withModel(flags, context, (model) => overPictures(missing, captionJob(model, flags, options, put), context));
+  return withModel(flags, context, (model) => overImages(missing, captionJob(model, flags, options, put), context));
 }
 
 const captionJob = (
@@ -107,7 +107,7 @@ const captionJob = (
   return {
     batch,
     quiet,
-    work: (pictures: readonly Picture[]) => model.caption(pictures, { ...options, batchSize: batch }),
+    work: (images: readonly ImageInput[]) => model.caption(images, { ...options, batchSize: batch }),
     deliver: (input: Input, caption: Caption) =>
       deliver(input, {
         ...between(caption),

@@ -6,7 +6,7 @@ import type { Input } from '../inputs.js';
 import { expandInputs } from '../inputs.js';
 import type { ModelFlags } from '../model.js';
 import { withModel } from '../model.js';
-import { exitCode, overPictures } from '../over-pictures.js';
+import { exitCode, overImages } from '../over-images.js';
 import { UsageError } from '../report.js';
 import type { FormatFlags } from '../results.js';
 import { formatOf } from '../results.js';
@@ -43,10 +43,10 @@ export async function classifyCommand(
     else for (const score of found) await context.print((several ? `${plain(file)}\t` : '') + asText(score));
   };
   return withModel(flags, context, async (model) => {
-    const work = async ([picture]: readonly Parameters<typeof model.classify>[0][]) => [
-      await model.classify(picture!, labels, options),
+    const work = async ([image]: readonly Parameters<typeof model.classify>[0][]) => [
+      await model.classify(image!, labels, options),
     ];
-    const failed = await overPictures(inputs, { quiet: flags.quiet, work, deliver }, context);
+    const failed = await overImages(inputs, { quiet: flags.quiet, work, deliver }, context);
     const [first] = shown;
     if (format === 'json' && several) await context.print(JSON.stringify(shown, undefined, 2));
     else if (first !== undefined) await context.print(JSON.stringify(first, undefined, 2));
@@ -83,6 +83,6 @@ async function readText(file: string): Promise<string> {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new Image2TextError({ file, rule: 'not-utf8', detail: 'names are text in UTF-8, one on each line', cause });
+    throw new Image2TextError({ file, code: 'not-utf8', detail: 'names are text in UTF-8, one on each line', cause });
   }
 }

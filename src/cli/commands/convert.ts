@@ -39,7 +39,7 @@ export const convertPage: Page = {
       )
       .option('--max-shard-size <size>', 'several files of at most this: 200MB, 1.5GB', size)
       .option('--overwrite', 'write into a folder that has files in it')
-      .option('--compare <pictures...>', 'say how far logits and captions move on these pictures, folders or globs')
+      .option('--compare <images...>', 'say how far logits and captions move on these images, folders or globs')
       .option('--revision <name>', 'branch, tag or commit on the Hub; default main')
       .option('--cache-dir <dir>', "instead of Hugging Face's cache")
       .option('--quiet', 'no progress bar')
@@ -60,7 +60,7 @@ export async function convertCommand(
   context: Context,
 ): Promise<number> {
   const { dtype, maxShardSize, overwrite, revision, cacheDir, quiet } = flags;
-  const pictures = flags.compare ? (await expandInputs(flags.compare, context)).inputs : [];
+  const images = flags.compare ? (await expandInputs(flags.compare, context)).inputs : [];
   const { convertCheckpoint, megabytes } = await import('../../tools/index.js');
   const fetching = percentBar(context, 'percent fetched', quiet);
   const bar = percentBar(context, 'percent written', quiet);
@@ -74,7 +74,7 @@ export async function convertCommand(
     },
   }).finally(() => Promise.all([fetching.stop(), bar.stop()]));
   for (const warning of made.warnings) context.tell(`image2text: warning: ${warning}`);
-  const moved = pictures.length === 0 ? undefined : await compare(source!, made.directory, pictures, flags, context);
+  const moved = images.length === 0 ? undefined : await compare(source!, made.directory, images, flags, context);
   await context.print(
     flags.json === true
       ? JSON.stringify({ ...made, ...(moved && { comparison: moved }) }, undefined, 2)
@@ -83,11 +83,11 @@ export async function convertCommand(
   return EXIT.done;
 }
 
-/** Both models at once, on the same pictures. */
+/** Both models at once, on the same images. */
 async function compare(
   source: string,
   converted: string,
-  pictures: Awaited<ReturnType<typeof expandInputs>>['inputs'],
+  images: Awaited<ReturnType<typeof expandInputs>>['inputs'],
   { backend, revision, cacheDir, quiet }: ConvertFlags,
   context: Context,
 ): Promise<ModelComparison> {
@@ -97,11 +97,11 @@ async function compare(
   quietTensorflow();
   await startBackend(backend);
   const before = await loadImage2Text(source, { signal, revision, cacheDir });
-  const bar = await startProgress(pictures.length, context, { what: 'pictures compared', quiet });
+  const bar = await startProgress(images.length, context, { what: 'images compared', quiet });
   try {
     const after = await loadImage2Text(converted, { signal });
     try {
-      const read = await Promise.all(pictures.map((picture) => picture.read()));
+      const read = await Promise.all(images.map((image) => image.read()));
       return await compareModels(before, after, read, { signal, onProgress: bar.advance });
     } finally {
       after.dispose();
@@ -122,10 +122,10 @@ function describe(made: Conversion, moved: ModelComparison | undefined, megabyte
   ].join('\n');
 }
 
-function describeMoves({ pictures, equalCaptions, largestLogitDifference }: ModelComparison): string[] {
-  const others = pictures.filter(({ equal }) => !equal);
+function describeMoves({ images, equalCaptions, largestLogitDifference }: ModelComparison): string[] {
+  const others = images.filter(({ equal }) => !equal);
   return [
-    `first-word logits move by at most ${largestLogitDifference.toPrecision(2)} on ${pictures.length} pictures`,
+    `first-word logits move by at most ${largestLogitDifference.toPrecision(2)} on ${images.length} images`,
     `${(equalCaptions * 100).toFixed(1)} % of their captions stay the same`,
     ...others.map(({ first, second }) => `  ${plain(first)}  ->  ${plain(second)}`),
   ];

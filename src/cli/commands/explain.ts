@@ -9,7 +9,7 @@ import { withModel } from '../model.js';
 import { EXIT, UsageError } from '../report.js';
 import { plain } from '../terminal.js';
 import { writeWhole } from '../write-whole.js';
-import { onePicture } from './answer.js';
+import { oneImage } from './answer.js';
 import { openVideo } from './video.js';
 
 interface ExplainFlags extends ModelFlags, DecodingFlags {
@@ -22,7 +22,7 @@ interface ExplainFlags extends ModelFlags, DecodingFlags {
   readonly video?: boolean;
 }
 
-/** `image2text explain`: a page, pictures or numbers; without `--json` the text goes to stdout. */
+/** `image2text explain`: a page, images or numbers; without `--json` the text goes to stdout. */
 export async function explainCommand(names: readonly string[], flags: ExplainFlags, context: Context): Promise<number> {
   const { output, overlays, json, text, prompt } = flags;
   if (output === undefined && overlays === undefined && json !== true) {
@@ -55,8 +55,8 @@ async function explain(
   context: Context,
 ): Promise<Explanation> {
   if (flags.video === true) return model.explainVideo(await openVideo(names, context), options);
-  if (names.length > 1) throw new UsageError('name one picture, or add --video for the frames of one video');
-  return model.explain(await (await onePicture(names[0], context)).read(), options);
+  if (names.length > 1) throw new UsageError('name one image, or add --video for the frames of one video');
+  return model.explain(await (await oneImage(names[0], context)).read(), options);
 }
 
 /** `01-a.png`, `02-red.png`, …; with the frame's number behind where there are several. */

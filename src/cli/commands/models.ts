@@ -30,7 +30,7 @@ export async function modelsCommand(
 
 function table(models: readonly PublishedModel[]): string {
   const rows = [
-    ['model', 'parameters', 'picture', 'licence', 'score', 'for'],
+    ['model', 'parameters', 'image', 'licence', 'score', 'for'],
     ...models.map(({ id, parameters, imageSize, frames, licence, score, about }) => [
       id,
       `${Math.round(parameters / 1e6)} M`,

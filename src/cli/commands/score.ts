@@ -6,7 +6,7 @@ import type { FormatFlags } from '../results.js';
 import { formatOf } from '../results.js';
 import { readStdinLines } from '../stdin.js';
 import { plain } from '../terminal.js';
-import { onePicture } from './answer.js';
+import { oneImage } from './answer.js';
 
 interface ScoreFlags extends ModelFlags, FormatFlags {
   readonly prompt?: string;
@@ -18,9 +18,9 @@ export async function scoreCommand(
   flags: ScoreFlags,
   context: Context,
 ): Promise<number> {
-  const input = await onePicture(name, context);
+  const input = await oneImage(name, context);
   if (given.length === 0 && name === '-')
-    throw new UsageError('stdin is the picture: give the texts on the command line');
+    throw new UsageError('stdin is the image: give the texts on the command line');
   const texts = given.length > 0 ? given : await readStdinLines(context);
   if (texts.length === 0) throw new UsageError('no text, neither on the command line nor on stdin');
   const options = { ...(flags.prompt === undefined ? {} : { prompt: flags.prompt }), signal: context.signal };

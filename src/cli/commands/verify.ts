@@ -9,7 +9,7 @@ import { type HubFlags, percentBar } from './download.js';
 interface VerifyFlags extends HubFlags {
   readonly backend: NodeBackend;
   readonly as?: string;
-  readonly picture?: string;
+  readonly image?: string;
   readonly json?: boolean;
 }
 
@@ -21,7 +21,7 @@ export const verifyPage: Page = {
     command
       .description('Load a published checkpoint and compare its logits with the numbers that were published with it.')
       .argument('<model>', 'name on the Hub, or a folder')
-      .option('--picture <file>', 'your copy of the picture (or folder of frames) of those numbers; default: fetched')
+      .option('--image <file>', 'your copy of the image (or folder of frames) of those numbers; default: fetched')
       .option('--as <name>', 'which published checkpoint it is, where the folder does not say so')
       .option('--revision <name>', 'branch, tag or commit; default main')
       .option('--cache-dir <dir>', "instead of Hugging Face's cache")
@@ -30,7 +30,7 @@ export const verifyPage: Page = {
     addExamples(
       command,
       'image2text verify microsoft/git-base-coco',
-      'image2text verify ./my-copy --as microsoft/git-base-coco --picture 000000039769.jpg',
+      'image2text verify ./my-copy --as microsoft/git-base-coco --image 000000039769.jpg',
     );
     command.addHelpText('after', '\nExit code 0 if all numbers agree, 1 if one differs.');
   },
@@ -39,7 +39,7 @@ export const verifyPage: Page = {
 /** `image2text verify`. */
 export async function verifyCommand(
   [model]: readonly string[],
-  { backend, as, picture, revision, cacheDir, json }: VerifyFlags,
+  { backend, as, image, revision, cacheDir, json }: VerifyFlags,
   context: Context,
 ): Promise<number> {
   const { quietTensorflow, startBackend } = await import('../../node.js');
@@ -49,7 +49,7 @@ export async function verifyCommand(
   const bar = percentBar(context, 'percent fetched');
   const checked = await verifyModel(model!, {
     as,
-    picture,
+    image: image,
     revision,
     cacheDir,
     signal: context.signal,
@@ -60,10 +60,10 @@ export async function verifyCommand(
   return checked.passed ? EXIT.done : EXIT.failed;
 }
 
-function describe({ checkpoint, picture, dtypes, tolerance, logits, passed }: Verification): string {
+function describe({ checkpoint, image, dtypes, tolerance, logits, passed }: Verification): string {
   const wrong = logits.filter((logit) => !logit.passed);
   return [
-    `${checkpoint} (${dtypes.join(', ')}), ${picture}`,
+    `${checkpoint} (${dtypes.join(', ')}), ${image}`,
     ...logits.map(
       ({ index, expected, got, difference, passed: right }) =>
         `  logit ${index}  published ${expected.toFixed(4)}  here ${got.toFixed(6)}  ` +

@@ -46,14 +46,14 @@ export async function openVideo(names: readonly string[], context: Context): Pro
   const [name] = names;
   if (names.length === 1 && name !== '-' && !/[*?[{]/.test(name!)) return name!;
   const { inputs, several } = await expandInputs(names, context);
-  const pictures = await Promise.all(
+  const images = await Promise.all(
     (names.length === 1 ? inputs.toSorted((a, b) => byNumber.compare(a.name, b.name)) : inputs).map(({ read }) =>
       read(),
     ),
   );
-  if (!several) return pictures[0] as Video;
+  if (!several) return images[0] as Video;
   const { frames } = await import('../../node.js');
-  return frames(pictures);
+  return frames(images);
 }
 
 const byNumber = new Intl.Collator('en', { numeric: true });

@@ -7,11 +7,11 @@ export const answerPage: Page = {
   load: async () => (await import('../commands/answer.js')).answerCommand,
   describe(command) {
     command
-      .description('Answer questions about a picture.')
-      .argument('[picture]', 'a file or URL; - for stdin')
+      .description('Answer questions about an image.')
+      .argument('[image]', 'a file or URL; - for stdin')
       .argument('[questions...]', 'without any: asks you in a terminal, or reads stdin, a question a line')
       .optionsGroup('Datasets:')
-      .option('--tsv <file>', "pictures in the original project's format: lines of a key, a tab and the file in base64")
+      .option('--tsv <file>', "images in the original project's format: lines of a key, a tab and the file in base64")
       .option(
         '--questions-tsv <file>',
         'with --tsv: lines of the same keys, a tab and [{"question":…,"question_id":…}]',

@@ -9,10 +9,10 @@ export const captionPage: Page = {
   load: async () => (await import('../commands/caption.js')).captionCommand,
   describe(command) {
     command
-      .description('Say what is in each picture.')
-      .argument('[files...]', 'pictures (PNG, JPEG, WebP, GIF), URLs, folders, globs; - for stdin')
+      .description('Say what is in each image.')
+      .argument('[files...]', 'images (PNG, JPEG, WebP, GIF), URLs, folders, globs; - for stdin')
       .option('--prompt <text>', 'text that the caption goes on from');
-    addFolderRuns(addBatch(addAlternatives(addDecoding(addModel(addFormat(command)), 'original')), 'pictures', 1));
+    addFolderRuns(addBatch(addAlternatives(addDecoding(addModel(addFormat(command)), 'original')), 'images', 1));
     addExamples(
       command,
       'image2text caption photo.jpg',
@@ -32,10 +32,10 @@ const addFolderRuns = (command: Command): Command =>
   command
     .optionsGroup('Datasets:')
     .option('--recursive', 'folders with all folders below them')
-    .option('--tsv <file>', "pictures in the original project's format: lines of a key, a tab and the file in base64")
+    .option('--tsv <file>', "images in the original project's format: lines of a key, a tab and the file in base64")
     .option('--prefix <text>', 'put before every caption')
     .option('--suffix <text>', 'put after every caption')
-    .option('--sidecar <ending>', 'write each caption beside its picture: photo.jpg with .txt gives photo.txt')
+    .option('--sidecar <ending>', 'write each caption beside its image: photo.jpg with .txt gives photo.txt')
     .option('--output <file>', 'write lines there instead of to stdout: .jsonl, or .tsv as the original writes them')
     .option(
       '--skip-existing',

@@ -8,8 +8,8 @@ export const classifyPage: Page = {
   load: async () => (await import('../commands/classify.js')).classifyCommand,
   describe(command) {
     command
-      .description('Say which of the given names fits each picture best.')
-      .argument('<files...>', 'pictures, URLs, folders, globs; - for stdin')
+      .description('Say which of the given names fits each image best.')
+      .argument('<files...>', 'images, URLs, folders, globs; - for stdin')
       .requiredOption('--labels <names>', 'a file with a name on each line, or names with commas between them')
       .option('--top <n>', 'how many names to show', integer(1, 1_000_000), 5)
       .addOption(
@@ -23,7 +23,7 @@ export const classifyPage: Page = {
     addExamples(
       command,
       'image2text classify --labels "a mug,a book,a sign" photo.jpg',
-      'image2text classify --labels imagenet.txt --top 3 pictures/ --jsonl',
+      'image2text classify --labels imagenet.txt --top 3 images/ --jsonl',
     );
   },
 };

@@ -8,8 +8,8 @@ export const embedPage: Page = {
   load: async () => (await import('../commands/embed.js')).embedCommand,
   describe(command) {
     command
-      .description('Write the features of each picture as JSON: what the vision tower makes of it.')
-      .argument('<files...>', 'pictures, URLs, folders, globs; - for stdin')
+      .description('Write the features of each image as JSON: what the vision tower makes of it.')
+      .argument('<files...>', 'images, URLs, folders, globs; - for stdin')
       .addOption(
         new Option('--stage <name>', 'after the vision tower, or as the text decoder receives it')
           .choices(['vision', 'projected'])
@@ -22,6 +22,6 @@ export const embedPage: Page = {
       )
       .option('--recursive', 'folders with all folders below them');
     addModel(addFormat(command));
-    addExamples(command, 'image2text embed photo.jpg --json', 'image2text embed pictures/ > features.jsonl');
+    addExamples(command, 'image2text embed photo.jpg --json', 'image2text embed images/ > features.jsonl');
   },
 };

@@ -8,10 +8,10 @@ export const explainPage: Page = {
   load: async () => (await import('../commands/explain.js')).explainCommand,
   describe(command) {
     command
-      .description('Show where in the picture the model looked for every word of a text.')
-      .argument('<picture...>', 'a file or URL, - for stdin; with --video as the video command takes it')
+      .description('Show where in the image the model looked for every word of a text.')
+      .argument('<image...>', 'a file or URL, - for stdin; with --video as the video command takes it')
       .optionsGroup('Results:')
-      .option('-o, --output <file>', 'an HTML page that holds everything: point at a word, and the picture lights up')
+      .option('-o, --output <file>', 'an HTML page that holds everything: point at a word, and the image lights up')
       .option('--overlays <folder>', 'a PNG for every word')
       .addOption(
         new Option('--view <name>', 'what the PNGs show: the mean of all layers and heads, or attention rollout')

@@ -7,10 +7,10 @@ export const inspectPage: Page = {
   load: async () => (await import('../commands/inspect.js')).inspectCommand,
   describe(command) {
     command
-      .description('Show what is in a file that a checkpoint is made of, or in a picture.')
+      .description('Show what is in a file that a checkpoint is made of, or in an image.')
       .argument(
         '<file>',
-        'weights or their index, configs, vocabulary, tokenizer, picture: a path, an http address, or a folder of them',
+        'weights or their index, configs, vocabulary, tokenizer, image: a path, an http address, or a folder of them',
       )
       .option(
         '--check',

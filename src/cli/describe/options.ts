@@ -33,7 +33,7 @@ export const addBackend = (command: Command): Command =>
 
 /** Which model, and how it sees. */
 export function addModel(command: Command): Command {
-  command.optionsGroup('Model and pictures:');
+  command.optionsGroup('Model and images:');
   command.option(
     '--model <name>',
     'name of a checkpoint on the Hub (microsoft/git-base-coco), or its folder',
@@ -56,8 +56,8 @@ export function addModel(command: Command): Command {
       "with --preprocessing original: short side min, long side at most max, as the original's VQA models (480,640)",
       ratio,
     )
-    .option('--ignore-orientation', 'leave pictures as stored, whatever their EXIF orientation says')
-    .option('--max-megapixels <n>', 'refuse larger pictures; default 100', positive);
+    .option('--ignore-orientation', 'leave images as stored, whatever their EXIF orientation says')
+    .option('--max-megapixels <n>', 'refuse larger images; default 100', positive);
 }
 
 /** How words are chosen. */
@@ -88,7 +88,7 @@ export const addDecoding = (command: Command, defaultHow: string): Command =>
     .option('--repetition-penalty <x>', 'above 1: words so far get less likely', decimal)
     .option('--no-repeat-ngram <n>', 'no run of n word pieces twice', integer(0, 1024));
 
-/** Several texts of each picture. */
+/** Several texts of each image. */
 export const addAlternatives = (command: Command): Command =>
   command.option(
     '--num-return-sequences <n>',

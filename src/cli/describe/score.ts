@@ -7,8 +7,8 @@ export const scorePage: Page = {
   load: async () => (await import('../commands/score.js')).scoreCommand,
   describe(command) {
     command
-      .description('Say how likely each text is as the caption of a picture: its log-likelihood.')
-      .argument('<picture>', 'a file or URL; - for stdin')
+      .description('Say how likely each text is as the caption of an image: its log-likelihood.')
+      .argument('<image>', 'a file or URL; - for stdin')
       .argument('[texts...]', 'without any: reads stdin, a text a line')
       .option('--prompt <text>', 'text before each of them');
     addModel(addFormat(command));

@@ -10,7 +10,7 @@ export const videoPage: Page = {
       .description('Say what happens in a video, or answer questions about it.')
       .argument(
         '<video...>',
-        'an animated GIF, a folder of frames, or what ffmpeg reads; several pictures are the frames of one video',
+        'an animated GIF, a folder of frames, or what ffmpeg reads; several images are the frames of one video',
       )
       .option(
         '--question <text>',

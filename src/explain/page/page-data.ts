@@ -69,7 +69,7 @@ function quantised(lists: readonly Float32Array[]): Uint8Array {
   return bytes;
 }
 
-/** The word that looked at one place of the picture most: a page should open with something to see. */
+/** The word that looked at one place of the image most: a page should open with something to see. */
 function mostFocused({ words }: Explanation): number {
   let [best, most] = [0, -1];
   for (const [place, { special, mean }] of words.entries()) {

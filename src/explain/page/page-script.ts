@@ -42,7 +42,7 @@ function start(data, find, all) {
   const still = matchMedia('(prefers-reduced-motion: reduce)');
   const buttons = all('.word');
   const cells = all('[data-view]');
-  const pictures = all('.picture');
+  const images = all('.image');
   const percent = (share) => (100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0) + ' %';
   let shown = new Float32Array(size); /* what is painted now, 0 to 1 */
   let running = 0;
@@ -62,17 +62,17 @@ function start(data, find, all) {
   function paint(canvas, values, frame, alpha) {
     const { width, height } = canvas;
     const context = canvas.getContext('2d');
-    const picture = context.createImageData(width, height);
+    const image = context.createImageData(width, height);
     fill(values, frame * rows * columns, rows, columns, width, height, state.smooth).forEach((value, i) => {
       const color = Math.round(Math.min(1, value) * 255) * 3;
-      picture.data.set([colors[color], colors[color + 1], colors[color + 2], Math.round(255 * alpha(value))], i * 4);
+      image.data.set([colors[color], colors[color + 1], colors[color + 2], Math.round(255 * alpha(value))], i * 4);
     });
-    context.putImageData(picture, 0, 0);
+    context.putImageData(image, 0, 0);
   }
 
   const cover = (value) => data.paint.least + (data.paint.most - data.paint.least) * Math.min(1, value);
-  const paintPictures = () =>
-    pictures.forEach((picture, frame) => paint(picture.querySelector('.heat'), shown, frame, cover));
+  const paintImages = () =>
+    images.forEach((image, frame) => paint(image.querySelector('.heat'), shown, frame, cover));
 
   /* The heat moves from one word to the next. */
   function moveTo(target) {
@@ -84,7 +84,7 @@ function start(data, find, all) {
       const time = still.matches ? 1 : Math.min(1, (now - begin) / 260);
       const eased = 1 - (1 - time) ** 3;
       shown = target.map((value, i) => from[i] + (value - from[i]) * eased);
-      paintPictures();
+      paintImages();
       if (time < 1) requestAnimationFrame(step);
     };
     still.matches ? step(begin) : requestAnimationFrame(step);
@@ -110,7 +110,7 @@ function start(data, find, all) {
 
   function numbers(word) {
     const [peak, token, text] = data.words[word].shares[state.view];
-    const parts = { picture: Math.max(0, 1 - token - text), token, text };
+    const parts = { image: Math.max(0, 1 - token - text), token, text };
     for (const [name, share] of Object.entries(parts)) {
       find('#share-' + name).textContent = percent(share);
       find('#bar-' + name).style.flexGrow = share;
@@ -119,7 +119,7 @@ function start(data, find, all) {
     find('#sure').textContent = buttons[word].dataset.sure;
     find('#peak').textContent = percent(peak);
     find('#top').textContent = percent(top(word, state.view));
-    const even = parts.picture / size;
+    const even = parts.image / size;
     find('#even').textContent = percent(even);
     find('#tick').style.left = 100 * Math.min(1, even / (top(word, state.view) || 1)) + '%';
   }
@@ -156,9 +156,9 @@ function start(data, find, all) {
   all('input[name=filling]').forEach((box) => box.addEventListener('change', () => change({ smooth: box.value === 'smooth' })));
   addEventListener('keydown', (event) => { if (event.key === 'Escape') change({ pinned: -1, hover: -1 }); });
 
-  pictures.forEach((picture) => {
-    const rest = picture.querySelector('.rest');
-    if (rest) rest.style.cssText = 'background-image:url(' + picture.querySelector('.shot').src + ');filter:grayscale(1) brightness(' + data.paint.unseen + ')';
+  images.forEach((image) => {
+    const rest = image.querySelector('.rest');
+    if (rest) rest.style.cssText = 'background-image:url(' + image.querySelector('.shot').src + ');filter:grayscale(1) brightness(' + data.paint.unseen + ')';
   });
   document.documentElement.style.setProperty('--gray', data.paint.gray);
 

@@ -1,14 +1,14 @@
-/** The page's style: one column on a telephone, picture and panel side by side on a table, light and dark as the reader's system is. */
+/** The page's style: one column on a telephone, image and panel side by side on a table, light and dark as the reader's system is. */
 export const PAGE_STYLE = `
 :root {
   color-scheme: light dark;
   --paper: #faf9f6; --card: #ffffff; --ink: #1d1b22; --soft: #6b6775; --line: #e4e1da; --accent: #b3261e; --track: #eceae4; --faint: #b9b5c0;
-  --picture: #d9552b; --token: #8b6fc0; --text: #9a97a3;
+  --image: #d9552b; --token: #8b6fc0; --text: #9a97a3;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #131217; --card: #1c1b21; --ink: #f0eef4; --soft: #9d99a8; --line: #302e37; --accent: #ff9b6a; --track: #26242c; --faint: #56525f;
-    --picture: #f08a4b; --token: #a78bd8; --text: #6f6c79;
+    --image: #f08a4b; --token: #a78bd8; --text: #6f6c79;
   }
 }
 * { box-sizing: border-box; }
@@ -22,12 +22,12 @@ h1, h2 { font-size: 12px; font-weight: 600; letter-spacing: .08em; text-transfor
 button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 
-.pictures { display: grid; gap: 8px; grid-template-columns: minmax(0, 1fr); justify-items: start; }
-.pictures.video { grid-template-columns: repeat(auto-fit, minmax(min(100%, 210px), 1fr)); }
-.picture { position: relative; overflow: hidden; border-radius: 10px; background: #000; line-height: 0; }
-.picture .shot { display: block; width: 100%; height: 100%; position: relative; transition: filter .25s; }
-.picture .rest { position: absolute; inset: 0; background-size: 100% 100%; }
-.picture .heat { position: absolute; opacity: 0; transition: opacity .25s; }
+.images { display: grid; gap: 8px; grid-template-columns: minmax(0, 1fr); justify-items: start; }
+.images.video { grid-template-columns: repeat(auto-fit, minmax(min(100%, 210px), 1fr)); }
+.image { position: relative; overflow: hidden; border-radius: 10px; background: #000; line-height: 0; }
+.image .shot { display: block; width: 100%; height: 100%; position: relative; transition: filter .25s; }
+.image .rest { position: absolute; inset: 0; background-size: 100% 100%; }
+.image .heat { position: absolute; opacity: 0; transition: opacity .25s; }
 .lit .heat { opacity: 1; }
 .lit .shot { filter: grayscale(var(--gray)); }
 .caption { font: 400 clamp(25px, 3.1vw, 36px)/1.5 Charter, "Bitstream Charter", "Iowan Old Style", Georgia, "DejaVu Serif", serif; margin: 20px 0 6px; overflow-wrap: anywhere; }

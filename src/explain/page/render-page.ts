@@ -1,6 +1,6 @@
 import { percent } from '../legend.js';
 import { fitted, toPng } from '../overlay.js';
-import type { ExplainedPicture, ExplainedWord, Explanation } from '../types.js';
+import type { ExplainedImage, ExplainedWord, Explanation } from '../types.js';
 import { framesAcross, pageData, toBase64 } from './page-data.js';
 import { PAGE_SCRIPT } from './page-script.js';
 import { PAGE_STYLE } from './page-style.js';
@@ -9,21 +9,21 @@ import { HOW_TO_READ } from './page-words.js';
 export interface PageOptions {
   /** Language of the text, as in HTML's `lang`. Default `en`. */
   readonly lang?: string | undefined;
-  /** Longest side of the embedded pictures; larger ones are shrunk. Default 768 pixels, 384 for the frames of a video. */
+  /** Longest side of the embedded images; larger ones are shrunk. Default 768 pixels, 384 for the frames of a video. */
   readonly maxSide?: number | undefined;
 }
 
 /**
- * One HTML page that holds everything: the picture, the text, every look. Hovering over a word, focusing or touching it lights the picture.
+ * One HTML page that holds everything: the image, the text, every look. Hovering over a word, focusing or touching it lights the image.
  * It makes no request (its own Content-Security-Policy forbids any), and the same explanation gives the same bytes.
  */
 export function renderPage(explanation: Explanation, options: PageOptions = {}): string {
-  const { pictures, text, prompt, words } = explanation;
-  const video = pictures.length > 1;
+  const { images, text, prompt, words } = explanation;
+  const video = images.length > 1;
   const maxSide = options.maxSide ?? (video ? 384 : 768);
   const data = JSON.stringify(pageData(explanation)).replaceAll('<', '\\u003c');
-  const shots = pictures.map((picture, frame) => pictureHtml(picture, explanation, frame, maxSide)).join('\n');
-  const cropped = pictures.some(isCropped);
+  const shots = images.map((image, frame) => imageHtml(image, explanation, frame, maxSide)).join('\n');
+  const cropped = images.some(isCropped);
   return `<!doctype html>
 <html lang="${escapeHtml(options.lang ?? 'en')}">
 <head>
@@ -37,11 +37,11 @@ export function renderPage(explanation: Explanation, options: PageOptions = {}):
 <main>
 <article>
 <h1>Where the model looked</h1>
-<div class="pictures${video ? ' video' : ''}">
+<div class="images${video ? ' video' : ''}">
 ${shots}
 </div>
 <p class="caption">${prompt === '' ? '' : `<span class="prompt">${escapeHtml(prompt)}</span> `}${words.map(wordHtml).join('')}</p>
-<p class="hint">Point at a word, or walk through them with the arrow keys; Escape shows the plain picture. The line below a word is its probability.${cropped ? ' The dim part of the picture was cut away before the model saw it.' : ''}</p>
+<p class="hint">Point at a word, or walk through them with the arrow keys; Escape shows the plain image. The line below a word is its probability.${cropped ? ' The dim part of the image was cut away before the model saw it.' : ''}</p>
 </article>
 <aside>
 ${numbersHtml}
@@ -73,8 +73,8 @@ function wordHtml({ text, spaceBefore, special, probability }: ExplainedWord, pl
 
 const inside = (part: number): number => Math.min(1, Math.max(0, part));
 
-/** What is seen of a picture, cut to its sides: fractions from the left, top, right and bottom. */
-function insets({ image: { width, height }, seen }: ExplainedPicture): [number, number, number, number] {
+/** What is seen of an image, cut to its sides: fractions from the left, top, right and bottom. */
+function insets({ image: { width, height }, seen }: ExplainedImage): [number, number, number, number] {
   return [
     inside(seen.top / height),
     inside(1 - (seen.left + seen.width) / width),
@@ -84,24 +84,24 @@ function insets({ image: { width, height }, seen }: ExplainedPicture): [number, 
 }
 
 /** Rounding of the resized size leaves slivers that nobody needs to be told of. */
-const isCropped = (picture: ExplainedPicture): boolean => insets(picture).some((inset) => inset > 0.01);
+const isCropped = (image: ExplainedImage): boolean => insets(image).some((inset) => inset > 0.01);
 
-function pictureHtml(picture: ExplainedPicture, { grid, text }: Explanation, frame: number, maxSide: number): string {
-  const { image } = fitted(picture, maxSide);
-  const { width, height } = picture.image;
+function imageHtml(explained: ExplainedImage, { grid, text }: Explanation, frame: number, maxSide: number): string {
+  const { image } = fitted(explained, maxSide);
+  const { width, height } = explained.image;
   const source = `data:image/png;base64,${toBase64(toPng(image))}`;
   const share = (part: number, side: number) => `${((100 * part) / side).toFixed(4)}%`;
-  const { left, top, width: across, height: down } = picture.seen;
+  const { left, top, width: across, height: down } = explained.seen;
   const place = `left:${share(left, width)};top:${share(top, height)};width:${share(across, width)};height:${share(down, height)}`;
-  const cut = isCropped(picture)
-    ? ` style="clip-path:inset(${insets(picture)
+  const cut = isCropped(explained)
+    ? ` style="clip-path:inset(${insets(explained)
         .map((inset) => `${(100 * inset).toFixed(4)}%`)
         .join(' ')})"`
     : '';
   const patch = Math.max(8, Math.min(32, Math.floor(448 / Math.max(grid.rows, grid.columns)))); // pixels of the canvas
   const alt = grid.frames > 1 ? `Frame ${frame + 1}: ${text}` : text;
   const size = `aspect-ratio:${width}/${height};width:min(100%,calc(74vh*${(width / height).toFixed(4)}))`;
-  return `<div class="picture" style="${size}">
+  return `<div class="image" style="${size}">
 ${cut === '' ? '' : `<div class="rest"></div>`}<img class="shot"${cut} alt="${escapeHtml(alt)}" src="${source}">
 <canvas class="heat" width="${grid.columns * patch}" height="${grid.rows * patch}" style="${place}" aria-hidden="true"></canvas>
 </div>`;
@@ -109,9 +109,9 @@ ${cut === '' ? '' : `<div class="rest"></div>`}<img class="shot"${cut} alt="${es
 
 const numbersHtml = `<section aria-live="polite">
 <p class="said"><b id="said"></b><span id="sure"></span></p>
-<div class="bar"><i id="bar-picture" style="background:var(--picture)"></i><i id="bar-token" style="background:var(--token)"></i><i id="bar-text" style="background:var(--text)"></i></div>
+<div class="bar"><i id="bar-image" style="background:var(--image)"></i><i id="bar-token" style="background:var(--token)"></i><i id="bar-text" style="background:var(--text)"></i></div>
 <dl>
-<dt style="--dot:var(--picture)">picture</dt><dd id="share-picture"></dd>
+<dt style="--dot:var(--image)">image</dt><dd id="share-image"></dd>
 <dt style="--dot:var(--token)">class token</dt><dd id="share-token"></dd>
 <dt style="--dot:var(--text)">words before</dt><dd id="share-text"></dd>
 <dt>brightest patch</dt><dd id="peak"></dd>

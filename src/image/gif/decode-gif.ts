@@ -26,7 +26,7 @@ function colorOf(frame: GifFrame, index: number): Color {
   return [palette[index * 3] ?? 0, palette[index * 3 + 1] ?? 0, palette[index * 3 + 2] ?? 0];
 }
 
-/** A picture that the frames are painted on. */
+/** An image that the frames are painted on. */
 interface Canvas {
   data: Uint8Array;
   width: number;
@@ -80,10 +80,10 @@ function paint(canvas: Canvas, frame: GifFrame, transparent: number | undefined)
 
 /**
  * Paints the frames one after the other, as Pillow shows them (`seek(i)`, `convert("RGB")`: transparency is dropped, so an untouched
- * pixel of the first frame has the colour of the transparent index), and gives each finished picture to `each`.
+ * pixel of the first frame has the colour of the transparent index), and gives each finished image to `each`.
  * @throws ImageError for broken or missing pixels, or when all frames together exceed `maxPixels`.
  */
-export function paintGif(file: GifFile, maxPixels: number, each: (picture: RawImage) => void): void {
+export function paintGif(file: GifFile, maxPixels: number, each: (image: RawImage) => void): void {
   const [start] = file.frames;
   let canvas = newCanvas(file.width, file.height, colorOf(start!, start!.transparent ?? 0));
   let dispose = (): void => undefined;
@@ -102,7 +102,7 @@ export function paintGif(file: GifFile, maxPixels: number, each: (picture: RawIm
   }
 }
 
-/** A frame beyond the edge makes the picture larger, from here on. */
+/** A frame beyond the edge makes the image larger, from here on. */
 function grown(canvas: Canvas, frame: GifFrame, color: Color): Canvas {
   const width = Math.max(canvas.width, frame.left + frame.width);
   const height = Math.max(canvas.height, frame.top + frame.height);

@@ -1,7 +1,7 @@
 import { join, u16le } from '../bytes.js';
 import { checkPixels, fault } from '../fault.js';
 
-/** One picture of a GIF file, still compressed. */
+/** One image of a GIF file, still compressed. */
 export interface GifFrame {
   readonly left: number;
   readonly top: number;
@@ -20,7 +20,7 @@ export interface GifFrame {
 }
 
 export interface GifFile {
-  /** Of the first picture: the screen, or more where its frame is larger. */
+  /** Of the first image: the screen, or more where its frame is larger. */
   readonly width: number;
   readonly height: number;
   readonly background: number;
@@ -93,7 +93,7 @@ const largest = (width: number, height: number, { left, top, ...frame }: GifFram
 /**
  * Reads the structure of a GIF file: at most `wanted` frames. Bytes between blocks that are no block are skipped, and a file that
  * ends between blocks is accepted, as every reader does.
- * @throws ImageError for a file that ends inside a block, has no picture, or is too large.
+ * @throws ImageError for a file that ends inside a block, has no image, or is too large.
  */
 export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): GifFile {
   if (bytes.length < 13) throw truncated(bytes.length);
@@ -102,7 +102,7 @@ export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): G
   const background = common ? bytes[11]! : 0;
   const frames: GifFrame[] = [];
   const control: Control = { disposal: 0, transparent: undefined };
-  let [reachX, reachY] = [width, height]; // a later frame can make the picture larger
+  let [reachX, reachY] = [width, height]; // a later frame can make the image larger
   for (let at = 13 + (common?.length ?? 0); at < bytes.length && frames.length < wanted; ) {
     const block = bytes[at]!;
     if (block === TRAILER) break;
@@ -120,6 +120,6 @@ export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): G
       at = next;
     } else at++;
   }
-  if (frames.length === 0) throw fault('gif-frames', 'the file has no picture', bytes.length);
+  if (frames.length === 0) throw fault('gif-frames', 'the file has no image', bytes.length);
   return { width, height, background, frames };
 }

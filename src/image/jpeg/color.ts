@@ -23,7 +23,7 @@ const GREEN_OF_CB = /* @__PURE__ */ centred(-22554, 32768);
 
 const clamp = (value: number): number => (value < 0 ? 0 : Math.min(value, 255));
 
-/** Writes line y of the picture as RGB. */
+/** Writes line y of the image as RGB. */
 export function writeLine(
   colors: Colors,
   sources: readonly LineSource[],

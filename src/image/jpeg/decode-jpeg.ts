@@ -11,12 +11,12 @@ import type { Frame } from './types.js';
 import { lineSource } from './upsample.js';
 
 /**
- * Scans of a file, and how often they may visit each block of a large picture: real files have up to some 20 scans, while a progressive
+ * Scans of a file, and how often they may visit each block of a large image: real files have up to some 20 scans, while a progressive
  * file of some kilobytes can ask for hours of work.
  */
 const MAX_SCANS = 500;
 const MAX_VISITS = 24;
-/** Visits that any picture may have, however small. */
+/** Visits that any image may have, however small. */
 const FREE_VISITS = 2e7;
 
 /** A JPEG file up to its first scan. */
@@ -35,7 +35,7 @@ export function readJpegHeader(bytes: Uint8Array, maxPixels: number): JpegHeader
   };
   for (let offset = 2; ; ) {
     const segment = segmentAt(bytes, offset, false);
-    if (!segment) throw fault('jpeg-truncated', 'the file ends before the picture', bytes.length);
+    if (!segment) throw fault('jpeg-truncated', 'the file ends before the image', bytes.length);
     const { marker } = segment;
     if (marker === MARKER.EOI) throw fault('jpeg-scan', 'the file has no scan', segment.offset);
     if (marker === MARKER.SOS) {
@@ -93,7 +93,7 @@ function decodeScan(
   blocks: number,
 ): number {
   const data = readEntropy(bytes, offset, state.restartInterval > 0);
-  // in all but refining scans a block costs at least a bit: a claim without data is refused before the picture is allocated
+  // in all but refining scans a block costs at least a bit: a claim without data is refused before the image is allocated
   if (scan.high === 0 && scan.start === 0 && blocks > data.bytes.length * 8) {
     throw fault('jpeg-truncated', 'the entropy-coded data end too early', offset);
   }
@@ -109,13 +109,13 @@ function decodeScan(
   return data.next;
 }
 
-/** Every component sent, and in full: a file that stops early must not pass as a blurred picture. */
+/** Every component sent, and in full: a file that stops early must not pass as a blurred image. */
 function checkComplete(frame: Frame, ended: boolean, offset: number): void {
   for (const { known, id } of frame.components) {
     if (known[0]! < 0) throw fault('jpeg-truncated', `component ${id} was never sent`, offset);
     const whole = known.every((low) => low === 0);
     if (!whole && !ended) throw fault('jpeg-truncated', 'the file ends before the last scan of details', offset);
-    // libjpeg smooths a picture whose first ten coefficients are not known exactly, in ways that differ between its versions
+    // libjpeg smooths an image whose first ten coefficients are not known exactly, in ways that differ between its versions
     if (known.subarray(0, 10).some((low) => low !== 0)) {
       throw unsupported('jpeg-progression', 'progressive JPEG without its finest scans is not supported', offset);
     }

@@ -27,7 +27,7 @@ function signed(reader: BitReader, size: number): number {
   return value < 1 << (size - 1) ? value + 1 - (1 << size) : value;
 }
 
-/** The decoder of one scan of a progressive picture (T.81, annex G): it adds coefficients or bits of them to what is known. */
+/** The decoder of one scan of a progressive image (T.81, annex G): it adds coefficients or bits of them to what is known. */
 export function progressiveDecoder(reader: BitReader, scan: Scan): BlockDecoder {
   const state = { predictions: new Int32Array(4), endOfBand: 0 };
   const decode = scan.start === 0 ? (scan.high ? dcRefine : dcFirst) : scan.high ? acRefine : acFirst;

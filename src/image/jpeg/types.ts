@@ -5,7 +5,7 @@ export interface Component {
   readonly h: number;
   readonly v: number;
   readonly quantTable: number;
-  /** Real size in samples: the picture's size times h / maxH, v / maxV, rounded up. */
+  /** Real size in samples: the image's size times h / maxH, v / maxV, rounded up. */
   readonly width: number;
   readonly height: number;
   /** Size in blocks of 8 by 8: what the real size needs, and what whole MCUs need. */

@@ -1,6 +1,6 @@
 import type { Component, Frame } from './types.js';
 
-/** Gives line y of a component at the picture's full width. The array is valid until the next call. */
+/** Gives line y of a component at the image's full width. The array is valid until the next call. */
 export type LineSource = (y: number) => Uint8Array;
 
 /**

@@ -12,7 +12,7 @@ export interface PngHeader {
   readonly interlaced: boolean;
 }
 
-/** The parts of a checked PNG file that make the picture. */
+/** The parts of a checked PNG file that make the image. */
 export interface PngFile {
   readonly header: PngHeader;
   /** RGB triples; empty without PLTE. */
@@ -105,7 +105,7 @@ function xmpText(bytes: Uint8Array, { start, end }: Chunk): Uint8Array | undefin
 
 /**
  * Walks the chunks of a PNG file: order, lengths, names, checksums (PNG specification, section 5). Ancillary chunks are stepped over
- * and never inflated; a broken one cannot stop the picture. A missing IEND is accepted when the file ends after a whole chunk.
+ * and never inflated; a broken one cannot stop the image. A missing IEND is accepted when the file ends after a whole chunk.
  */
 export function readPngChunks(bytes: Uint8Array, maxPixels: number): PngFile {
   const header = readPngHeader(bytes, maxPixels);
@@ -138,6 +138,6 @@ export function readPngChunks(bytes: Uint8Array, maxPixels: number): PngFile {
     offset = chunk.end + 4;
   }
   if (idat.length === 0) throw fault('png-order', 'no IDAT: the file has no pixels', bytes.length);
-  if (header.colorType === 3 && !palette) throw fault('png-palette', 'a palette picture without PLTE', dataOffset);
+  if (header.colorType === 3 && !palette) throw fault('png-palette', 'a palette image without PLTE', dataOffset);
   return { header, palette: palette ?? new Uint8Array(0), idat, dataOffset, exif, xmp };
 }

@@ -5,7 +5,7 @@ import { inflateZlib } from './inflate.js';
 import { type RowToRgb, rowToRgb } from './to-rgb.js';
 import { unfilter } from './unfilter.js';
 
-/** A picture of a part of the pixels: everything, or one of Adam7's seven. */
+/** An image of a part of the pixels: everything, or one of Adam7's seven. */
 interface Pass {
   readonly x: number;
   readonly y: number;
@@ -35,7 +35,7 @@ function passes(header: PngHeader): Pass[] {
   })).filter((pass) => pass.width > 0 && pass.height > 0);
 }
 
-/** Two rows are kept beside the picture: this bounds them. */
+/** Two rows are kept beside the image: this bounds them. */
 const MAX_ROW_BYTES = 1 << 25;
 
 /** Deflate cannot shrink data more than this: a claim beyond it is refused before the pixels are allocated. */
@@ -74,7 +74,7 @@ export function decodePng(file: PngFile): RawImage {
   return image;
 }
 
-/** Takes the inflated bytes in any pieces, cuts them into rows, and puts each finished row into the picture. */
+/** Takes the inflated bytes in any pieces, cuts them into rows, and puts each finished row into the image. */
 function rowReader(
   all: readonly Pass[],
   rowBytes: (width: number) => number,

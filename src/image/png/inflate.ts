@@ -186,7 +186,7 @@ function codedBlock(s: Stream, literals: HuffmanCode, distances: HuffmanCode): v
 
 /**
  * Inflates a zlib stream (RFC 1950, 1951) given in pieces, handing the output on in pieces of about 256 KiB (valid during the call only).
- * Stops once more than `limit` bytes came out, so that a bomb costs no more than the picture it pretends to be; otherwise the
+ * Stops once more than `limit` bytes came out, so that a bomb costs no more than the image it pretends to be; otherwise the
  * Adler-32 checksum must hold. Bytes after the stream are ignored.
  * @throws ImageError for any broken, truncated or preset-dictionary stream.
  */

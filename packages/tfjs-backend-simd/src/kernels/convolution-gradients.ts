@@ -53,7 +53,7 @@ const inputGradient =
     return fromChannelsLast(backend, output, first);
   };
 
-/** The slopes of the filter: patchesᵀ · dy, summed over the pictures. */
+/** The slopes of the filter: patchesᵀ · dy, summed over the images. */
 const filterGradient =
   (infoOf: InfoOf): Kernel =>
   (backend, inputs, attributes) => {
@@ -66,19 +66,19 @@ const filterGradient =
     requireSlopes('Conv2DBackpropFilter', dy, infoOf(x.shape, filterShape, attributes));
     const output = backend.output(filterShape, 'float32');
     backend.valuesOf(output).fill(0);
-    const [pictures, slopes] = [toChannelsLast(backend, x, first), toChannelsLast(backend, dy, first)];
+    const [images, slopes] = [toChannelsLast(backend, x, first), toChannelsLast(backend, dy, first)];
     const most = mostRows(sizes);
     const [panels, patched] = [backend.scratch(packedBytes('f32', most, n)), backend.scratch(most * k * 4)];
     const share = backend.scratch(k * n * 4);
     forEachPart(sizes, (part, pixels, row, m) => {
-      patches(backend, backend.addressOf(pictures) + pixels, patched, part, channels);
+      patches(backend, backend.addressOf(images) + pixels, patched, part, channels);
       backend.kernels.packPanels(backend.addressOf(slopes) + row * n * 4, n * 4, panels, m, n, m);
       const b = { format: 'f32', address: panels, scales: 0 } as const;
       multiply(backend, { m: k, k: m, n, a: patched, lda: k * 4, transposed: true, b, c: share, ldc: n * 4 });
       const [sums, values] = [backend.valuesOf(output), backend.view(share, k * n, 'float32')];
       for (let i = 0; i < sums.length; i++) sums[i]! += values[i]!;
     });
-    for (const tensor of [pictures, slopes]) backend.release(tensor);
+    for (const tensor of [images, slopes]) backend.release(tensor);
     return output;
   };
 

@@ -6,7 +6,7 @@ import { partsOf, type WindowInfo, type Windows, windowsOf } from './windows.js'
 type Four = [number, number, number, number];
 type Five = [number, number, number, number, number];
 
-/** How a convolution reads its attributes: for the shapes of its pictures and its filter. */
+/** How a convolution reads its attributes: for the shapes of its images and its filter. */
 export type InfoOf = (x: readonly number[], filter: readonly number[], attributes: Attributes) => WindowInfo;
 
 export const flat: InfoOf = (x, filter, attributes) => {
@@ -29,7 +29,7 @@ export const isFirst = (attributes: Attributes) => isChannelsFirst(attributes['d
 export interface Sizes {
   readonly windows: Windows;
   readonly channels: number;
-  /** Rows of one picture. */
+  /** Rows of one image. */
   readonly m: number;
   readonly k: number;
   readonly n: number;
@@ -41,27 +41,27 @@ export function sizesOf(info: WindowInfo): Sizes {
   return { windows, channels, m: windows.places, k: windows.taps * channels, n };
 }
 
-/** Bytes of patches at once: a large picture would not fit in memory many times over, and a small part stays in the cache. */
+/** Bytes of patches at once: a large image would not fit in memory many times over, and a small part stays in the cache. */
 const PATCH_BYTES = 8 * 2 ** 20;
 
-const partsOfPicture = ({ windows, k }: Sizes) => partsOf(windows, PATCH_BYTES / Math.max(4, k * 4));
+const partsOfImage = ({ windows, k }: Sizes) => partsOf(windows, PATCH_BYTES / Math.max(4, k * 4));
 
-/** Each part of each picture: bytes to its picture, numbers of rows to its first one, and the rows it has. */
+/** Each part of each image: bytes to its image, numbers of rows to its first one, and the rows it has. */
 export function forEachPart(
   sizes: Sizes,
   visit: (part: Windows, pixels: number, rows: number, count: number) => void,
 ): void {
   const { windows, channels, m } = sizes;
-  const parts = partsOfPicture(sizes);
-  for (let picture = 0; picture < windows.batch; picture++) {
-    const pixels = picture * windows.pixels * channels * 4;
-    for (const { part, first } of parts) visit(part, pixels, picture * m + first, part.places);
+  const parts = partsOfImage(sizes);
+  for (let image = 0; image < windows.batch; image++) {
+    const pixels = image * windows.pixels * channels * 4;
+    for (const { part, first } of parts) visit(part, pixels, image * m + first, part.places);
   }
 }
 
 /** Rows of the largest part. */
-export const mostRows = (sizes: Sizes) => Math.max(0, ...partsOfPicture(sizes).map(({ part }) => part.places));
+export const mostRows = (sizes: Sizes) => Math.max(0, ...partsOfImage(sizes).map(({ part }) => part.places));
 
-/** Shape of the result, or of the pictures, with the channels last. */
+/** Shape of the result, or of the images, with the channels last. */
 export const channelsLast = (shape: readonly number[], first: boolean) =>
   first ? [shape[0]!, ...shape.slice(2), shape[1]!] : [...shape];

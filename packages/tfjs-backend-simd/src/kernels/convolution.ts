@@ -38,7 +38,7 @@ const convolution =
     return activate(backend, sum, rest, attributes);
   };
 
-/** The products of a convolution, picture by picture. */
+/** The products of a convolution, image by image. */
 function products(
   backend: SimdBackend,
   x: TensorInfo,
@@ -52,11 +52,11 @@ function products(
   const { channels, k, n } = sizes;
   const output = backend.output(channelsLast(info.outShape, first), 'float32');
   if (sizeOf(output.shape) > 0) {
-    const pictures = toChannelsLast(backend, x, first);
+    const images = toChannelsLast(backend, x, first);
     const [panels, patched] = [backend.scratch(packedBytes('f32', k, n)), backend.scratch(mostRows(sizes) * k * 4)];
     backend.kernels.packPanels(backend.addressOf(filter), n * 4, panels, k, n, k);
     forEachPart(sizes, (part, pixels, row, m) => {
-      patches(backend, backend.addressOf(pictures) + pixels, patched, part, channels);
+      patches(backend, backend.addressOf(images) + pixels, patched, part, channels);
       multiply(backend, {
         ...{ m, k, n, a: patched, lda: k * 4, b: { format: 'f32', address: panels, scales: 0 } },
         ...{ c: output.address + row * n * 4, ldc: n * 4 },
@@ -64,7 +64,7 @@ function products(
         ...(activation === undefined ? {} : { activation }),
       });
     });
-    backend.release(pictures);
+    backend.release(images);
   }
   return fromChannelsLast(backend, output, first);
 }

@@ -41,13 +41,13 @@ function addTaps(
   const zip = (op: number, a: number, b: number, to: number, count: number, aRow: number, bRow: number) =>
     backend.pool.run(JOB.zip, 1, [op, a, b, to, channels, aRow, bRow, 1, 1, count, count]);
   for (let line = 0; line < windows.batch * rows.places; line++) {
-    const [picture, place] = [Math.floor(line / rows.places), line % rows.places];
+    const [image, place] = [Math.floor(line / rows.places), line % rows.places];
     for (let tap = 0; tap < taps; tap++) {
       const row = place * rows.stride - rows.before + Math.floor(tap / columns.taps) * rows.dilation;
       if (row < 0 || row >= rows.size) continue;
       const offset = (tap % columns.taps) * columns.dilation - columns.before;
       const { first, count } = inside(offset, columns);
-      const from = x + ((picture * rows.size + row) * columns.size + offset + first * columns.stride) * pixel;
+      const from = x + ((image * rows.size + row) * columns.size + offset + first * columns.stride) * pixel;
       const to = y + (line * columns.places + first) * pixel;
       zip(BINARY.float32.Multiply, from, weights + tap * pixel, products, count, columns.stride * pixel, 0);
       zip(BINARY.float32.Add, products, to, to, count, pixel, pixel);

@@ -33,9 +33,9 @@ function maskStep(inputs: Inputs, R: number, T: number, S: number): number {
 }
 
 /**
- * Attention of q float32 [R, H, T, K] to the columns of a picture, imageKey and imageValue [N, H, I, K], followed by those of
+ * Attention of q float32 [R, H, T, K] to the columns of an image, imageKey and imageValue [N, H, I, K], followed by those of
  * the row's own text, key and value [R, H, S, K]: softmax(q · kT / sqrt(K)) · v over both -> float32 [R, T, H * K]. The mask,
- * [T, S] or [R, T, S], is added to the scores of the text. Row r belongs to picture floor(r * N / R).
+ * [T, S] or [R, T, S], is added to the scores of the text. Row r belongs to image floor(r * N / R).
  */
 const attention: Kernel = (backend, inputs) => {
   const { key, value, imageKey, imageValue, mask } = inputs;

@@ -10,13 +10,13 @@ import { einsumKernels } from './einsum.js';
 import { gitAttentionKernels } from './git-attention.js';
 import { gitLayerNormKernels } from './git-layer-norm.js';
 import { gitLinearKernels } from './git-linear.js';
+import { imageKernels } from './image.js';
 import { indexingKernels } from './indexing.js';
 import { joiningKernels } from './joining.js';
 import { matMulKernels } from './mat-mul.js';
 import { movementKernels } from './movement.js';
 import { normalisationKernels } from './normalisation.js';
 import { paddingKernels } from './padding.js';
-import { pictureKernels } from './picture.js';
 import { poolKernels } from './pool.js';
 import { randomKernels } from './random.js';
 import { reduceKernels } from './reduce.js';
@@ -48,7 +48,7 @@ export const allKernels: KernelTable = {
   ...dilationKernels,
   ...poolKernels,
   ...resizeKernels,
-  ...pictureKernels,
+  ...imageKernels,
   ...blockKernels,
   ...normalisationKernels,
   ...detectionKernels,

@@ -2,10 +2,10 @@ import type { TensorInfo } from '@tensorflow/tfjs-core';
 import type { SimdBackend } from '../simd-backend.js';
 import { transpose } from './movement.js';
 
-/** Where the channels of pictures are: in the last dimension, or (`NCHW`) behind the batch. */
+/** Where the channels of images are: in the last dimension, or (`NCHW`) behind the batch. */
 export const isChannelsFirst = (dataFormat: string | undefined): boolean => dataFormat?.startsWith('NC') === true;
 
-/** Pictures with their channels last, as all kernels here want them: a tensor of its own, to be released. */
+/** Images with their channels last, as all kernels here want them: a tensor of its own, to be released. */
 export function toChannelsLast(backend: SimdBackend, x: TensorInfo, channelsFirst: boolean): TensorInfo {
   if (!channelsFirst) return backend.alias(x, x.shape);
   return transpose(backend, x, [0, ...x.shape.slice(2).map((_, d) => d + 2), 1]);

@@ -3,8 +3,8 @@ import { copyStrided } from './copy.js';
 import { forEachTap, inside, type Windows } from './windows.js';
 
 /**
- * The windows of one picture at `from`, as rows [places, taps * channels] at `to`. For each tap, the pixels it meets are one
- * strided copy; what lies outside the picture is zero.
+ * The windows of one image at `from`, as rows [places, taps * channels] at `to`. For each tap, the pixels it meets are one
+ * strided copy; what lies outside the image is zero.
  */
 export function patches(backend: SimdBackend, from: number, to: number, windows: Windows, channels: number): void {
   const { axes, places, taps } = windows;
@@ -29,7 +29,7 @@ export function patches(backend: SimdBackend, from: number, to: number, windows:
   }
 }
 
-/** The way back: adds rows [places, taps * channels] at `from` to the pixels of one picture at `to`. */
+/** The way back: adds rows [places, taps * channels] at `from` to the pixels of one image at `to`. */
 export function addPatches(backend: SimdBackend, from: number, to: number, windows: Windows, channels: number): void {
   const { places, pixels, taps } = windows;
   const rows = backend.view(from, places * taps * channels, 'float32');

@@ -57,7 +57,7 @@ const maximum =
     return output;
   };
 
-/** Also gives the place of each maximum, within its picture or (`includeBatchInIndex`) within the batch. */
+/** Also gives the place of each maximum, within its image or (`includeBatchInIndex`) within the batch. */
 const maximumAndPlace: Kernel = (backend, inputs, attributes) => {
   const x = input(inputs, 'x');
   const info = flat(x, attributes);
@@ -65,15 +65,15 @@ const maximumAndPlace: Kernel = (backend, inputs, attributes) => {
   const [output, places] = [backend.output(info.outShape, x.dtype), backend.output(info.outShape, 'int32')];
   const [values, target, indices] = backend.viewsOf(x, output, places);
   const windows = windowsOf(info);
-  const picture = includeBatchInIndex ? values.length : windows.pixels * info.inChannels;
+  const image = includeBatchInIndex ? values.length : windows.pixels * info.inChannels;
   largestAt(values, windows, info.inChannels).forEach((from, i) => {
     target[i] = from < 0 ? Number.NEGATIVE_INFINITY : values[from]!;
-    indices[i] = Math.max(from, 0) % picture;
+    indices[i] = Math.max(from, 0) % image;
   });
   return [output, places];
 };
 
-/** The mean of the pixels that a window sees; those outside the picture do not count. */
+/** The mean of the pixels that a window sees; those outside the image do not count. */
 const mean =
   (infoOf: InfoOf): Kernel =>
   (backend, inputs, attributes) => {
@@ -127,7 +127,7 @@ const meanGradient =
     return output;
   };
 
-/** Pooling over pictures, their channels last; windows over NaN take the others, as tfjs's do. */
+/** Pooling over images, their channels last; windows over NaN take the others, as tfjs's do. */
 export const poolKernels: KernelTable = {
   MaxPool: maximum(flat),
   MaxPool3D: maximum(deep),

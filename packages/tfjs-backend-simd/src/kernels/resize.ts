@@ -1,7 +1,7 @@
 import type { ResizeBilinearAttrs, TensorInfo } from '@tensorflow/tfjs-core';
 import { type Attributes, input, type Kernel, type KernelTable } from './table.js';
 
-/** A pixel of the result along one axis: two neighbours in the picture, and the share of the second. */
+/** A pixel of the result along one axis: two neighbours in the image, and the share of the second. */
 interface Tap {
   readonly low: number;
   readonly high: number;
@@ -29,7 +29,7 @@ const nearest: TapsOf = (from, to, { alignCorners, halfPixelCenters }) =>
     return { low, high: low, share: 0 };
   });
 
-/** The four pixels of the picture around a place (offsets of their first channels), and the shares of the lower and right ones. */
+/** The four pixels of the image around a place (offsets of their first channels), and the shares of the lower and right ones. */
 interface Corners {
   topLeft: number;
   topRight: number;
@@ -41,13 +41,13 @@ interface Corners {
 
 /** Visits the pixels of the result with their corners: one object, changed from pixel to pixel. */
 function forEachPixel(
-  picture: TensorInfo,
+  image: TensorInfo,
   [height, width]: readonly [number, number],
   attributes: ResizeBilinearAttrs,
   tapsOf: TapsOf,
   visit: (to: number, corners: Readonly<Corners>) => void,
 ): void {
-  const [batch = 0, inHeight = 0, inWidth = 0, channels = 0] = picture.shape;
+  const [batch = 0, inHeight = 0, inWidth = 0, channels = 0] = image.shape;
   const [rows, columns] = [tapsOf(inHeight, height, attributes), tapsOf(inWidth, width, attributes)];
   const corners: Corners = { topLeft: 0, topRight: 0, bottomLeft: 0, bottomRight: 0, down: 0, right: 0 };
   let to = 0;
@@ -72,7 +72,7 @@ function forEachPixel(
 /** From a to b; a itself where b has no share, whatever b is. */
 const between = (a: number, b: number, share: number) => (share === 0 ? a : a + (b - a) * share);
 
-/** [batch, height, width, channels] to another height and width: float32, or the pictures' own type where pixels are only moved. */
+/** [batch, height, width, channels] to another height and width: float32, or the images' own type where pixels are only moved. */
 const resize =
   (tapsOf: TapsOf): Kernel =>
   (backend, inputs, attributes: Attributes) => {

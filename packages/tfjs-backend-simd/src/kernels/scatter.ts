@@ -25,10 +25,10 @@ function scatter(
   const [places, values, sums] = backend.viewsOf(indices, updates, target);
   const single = updates.shape.length === 0;
   for (let i = 0; i < numUpdates; i++) {
-    const place = [...places.subarray(i * sliceRank, (i + 1) * sliceRank)];
-    const flat = place.reduce((sum, index, d) => sum + index * strides[d]!, 0);
+    const path = [...places.subarray(i * sliceRank, (i + 1) * sliceRank)];
+    const flat = path.reduce((sum, index, d) => sum + index * strides[d]!, 0);
     if (flat < 0 || (flat + 1) * sliceSize > sums.length) {
-      throw fault(kernel, 'index-out-of-range', `[${place}] does not lie in [${target.shape}]`);
+      throw fault(kernel, 'index-out-of-range', `[${path}] does not lie in [${target.shape}]`);
     }
     for (let j = 0; j < sliceSize; j++) {
       const value = values[single ? 0 : i * sliceSize + j]!;

@@ -34,7 +34,7 @@ export function stridesOf(shape: readonly number[]): number[] {
 
 /** The error for an input that breaks a rule of its kernel. */
 export const fault = (kernel: string, code: string, detail: string): BackendError =>
-  new BackendError({ path: `simd: ${kernel}`, rule, detail, unsupported: rule.startsWith('unsupported') });
+  new BackendError({ path: `simd: ${kernel}`, code, detail, unsupported: code.startsWith('unsupported') });
 
 /** @throws BackendError (`unsupported-dtype`) where one of `tensors`, which may be left out, is not float32. */
 export function requireFloats(kernel: string, ...tensors: readonly (TensorInfo | undefined)[]): void {

@@ -2,9 +2,9 @@ import type { backend_util } from '@tensorflow/tfjs-core';
 
 export type WindowInfo = backend_util.Conv2DInfo | backend_util.Conv3DInfo;
 
-/** How a window moves along one axis of a picture. */
+/** How a window moves along one axis of an image. */
 interface Axis {
-  /** Pixels of the picture, … */
+  /** Pixels of the image, … */
   readonly size: number;
   /** … places where the window stands, … */
   readonly places: number;
@@ -12,15 +12,15 @@ interface Axis {
   readonly taps: number;
   readonly stride: number;
   readonly dilation: number;
-  /** … and how far the first place begins before the picture. */
+  /** … and how far the first place begins before the image. */
   readonly before: number;
 }
 
-/** A window over pictures [batch, depth, height, width, channels]; flat pictures have a depth of 1. */
+/** A window over images [batch, depth, height, width, channels]; flat images have a depth of 1. */
 export interface Windows {
   readonly batch: number;
   readonly axes: readonly [Axis, Axis, Axis];
-  /** Of one picture. */
+  /** Of one image. */
   readonly pixels: number;
   readonly places: number;
   /** Of one window. */
@@ -62,14 +62,14 @@ function meetings({ size, places, taps, stride, dilation, before }: Axis): { tap
   );
 }
 
-/** Visits every tap of every window that meets a pixel, window by window. Places and pixels are numbered through all pictures. */
+/** Visits every tap of every window that meets a pixel, window by window. Places and pixels are numbered through all images. */
 export function forEachTap(windows: Windows, visit: (place: number, tap: number, pixel: number) => void): void {
   const { batch, axes } = windows;
   const [deep, rows, columns] = axes.map(meetings) as [Meetings, Meetings, Meetings];
   const [, { size: height, taps: tapRows }, { size: width, taps: tapColumns }] = axes;
   let place = 0;
-  for (let picture = 0; picture < batch; picture++) {
-    const first = picture * windows.pixels;
+  for (let image = 0; image < batch; image++) {
+    const first = image * windows.pixels;
     for (const inDepth of deep) {
       for (const inRow of rows) {
         for (const inColumn of columns) {
@@ -91,13 +91,13 @@ export function forEachTap(windows: Windows, visit: (place: number, tap: number,
 
 type Meetings = ReturnType<typeof meetings>;
 
-/** A part of the places of one picture: the same window over fewer of them, and the number of the first one. */
+/** A part of the places of one image: the same window over fewer of them, and the number of the first one. */
 interface Part {
   readonly part: Windows;
   readonly first: number;
 }
 
-/** One picture's places in parts of about `most`, so that what is made of them stays small: planes, or rows of a flat picture. */
+/** One image's places in parts of about `most`, so that what is made of them stays small: planes, or rows of a flat image. */
 export function partsOf(windows: Windows, most: number): Part[] {
   const outer = windows.axes[0].places > 1 ? 0 : 1;
   const axis = windows.axes[outer];

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { type Spec, specs } from '../support.js';
 import { FLOAT, filled, indices, type KernelCase, type KernelCases, kernelCase } from './case.js';
 
-/** The shape of a window that moves over pictures. */
+/** The shape of a window that moves over images. */
 interface Geometry {
   readonly batch: number;
   readonly spatial: number[];
@@ -32,7 +32,7 @@ const placesOf = ({ spatial, filter, strides, pad }: Geometry) =>
 
 const TOLERANCE = 2e-5;
 
-/** Each case gets pictures, a filter, and slopes of the shape of the result. */
+/** Each case gets images, a filter, and slopes of the shape of the result. */
 function windowCase(
   rank: number,
   outChannels: (geometry: Geometry) => number,
@@ -153,8 +153,8 @@ export const windowCases: KernelCases = {
 const size = fc.integer({ min: 1, max: 7 });
 
 /**
- * Pictures and another size. For gradients tfjs's cpu backend needs a single square picture, else it swaps height and width, or
- * reads the wrong picture (beyond-cpu.test.ts has the others).
+ * Images and another size. For gradients tfjs's cpu backend needs a single square image, else it swaps height and width, or
+ * reads the wrong image (beyond-cpu.test.ts has the others).
  */
 const resizing = (gradient: boolean): KernelCase =>
   kernelCase(
@@ -173,10 +173,10 @@ const resizing = (gradient: boolean): KernelCase =>
     1e-5,
   );
 
-const pictures = filled(FLOAT, { minRank: 4, maxRank: 4, most: 6 });
+const images = filled(FLOAT, { minRank: 4, maxRank: 4, most: 6 });
 
-/** tfjs's cpu backend transforms the first picture only. */
-const onePicture = pictures.map(({ shape, dtype, values }): Spec => {
+/** tfjs's cpu backend transforms the first image only. */
+const oneImage = images.map(({ shape, dtype, values }): Spec => {
   const own = [1, ...shape.slice(1)];
   return {
     shape: own,
@@ -188,13 +188,13 @@ const onePicture = pictures.map(({ shape, dtype, values }): Spec => {
   };
 });
 
-export const pictureCases: KernelCases = {
+export const imageCases: KernelCases = {
   ResizeBilinear: resizing(false),
   ResizeBilinearGrad: resizing(true),
   ResizeNearestNeighbor: resizing(false),
   ResizeNearestNeighborGrad: resizing(true),
   CropAndResize: kernelCase(
-    pictures.chain((image) =>
+    images.chain((image) =>
       fc
         .tuple(
           ...[specs([3, 4], 'float32', { min: -0.2, max: 1.2 }), indices([3], image.shape[0]!)],
@@ -208,7 +208,7 @@ export const pictureCases: KernelCases = {
     1e-5,
   ),
   RotateWithOffset: kernelCase(
-    fc.tuple(pictures, fc.integer({ min: -30, max: 30 })).map(([image, r]) => ({
+    fc.tuple(images, fc.integer({ min: -30, max: 30 })).map(([image, r]) => ({
       inputs: { image },
       attributes: { radians: r / 10, fillValue: r % 2 === 0 ? 3 : [1, 2, 3, 4, 5, 6], center: [0.3, 0.6] },
     })),
@@ -216,7 +216,7 @@ export const pictureCases: KernelCases = {
   Transform: kernelCase(
     fc
       .tuple(
-        ...[onePicture, specs([1, 8], 'float32', { min: -1, max: 1 }), fc.constantFrom('nearest', 'bilinear')],
+        ...[oneImage, specs([1, 8], 'float32', { min: -1, max: 1 }), fc.constantFrom('nearest', 'bilinear')],
         ...[fc.constantFrom('constant', 'reflect', 'wrap', 'nearest'), fc.tuple(size, size)],
       )
       .map(([image, transforms, interpolation, fillMode, outputShape]) => ({
@@ -239,11 +239,11 @@ export const pictureCases: KernelCases = {
     1e-5,
   ),
   LRN: kernelCase(
-    pictures.map((x) => ({ inputs: { x }, attributes: { depthRadius: 2, bias: 1, alpha: 0.5, beta: 0.75 } })),
+    images.map((x) => ({ inputs: { x }, attributes: { depthRadius: 2, bias: 1, alpha: 0.5, beta: 0.75 } })),
     1e-6,
   ),
   LRNGrad: kernelCase(
-    pictures.chain((x) =>
+    images.chain((x) =>
       fc.tuple(specs(x.shape), specs(x.shape)).map(([y, dy]) => ({
         inputs: { x, y, dy },
         attributes: { depthRadius: 2, bias: 1, alpha: 0.5, beta: 0.75 },

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
-import type { SimdBackendOptions } from '../../src/index.js';
 import { ROOT } from '../../../../test/support/fixtures.js';
+import type { SimdBackendOptions } from '../../src/index.js';
 
 /** What became of one spec. */
 export interface Outcome {

@@ -19,14 +19,14 @@ function layerNorm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor): tf.Tensor {
 
 /** Patches and words through one small transformer: every operation that training one needs. */
 function loss(
-  [picture, filter, table, weight, gamma, beta]: readonly tf.Tensor[],
+  [image, filter, table, weight, gamma, beta]: readonly tf.Tensor[],
   ids: tf.Tensor,
   targets: tf.Tensor,
 ): tf.Scalar {
-  const patches = tf.conv2d(picture as tf.Tensor4D, filter as tf.Tensor4D, 2, 'valid');
-  const image = tf.reshape(patches, [1, -1, 8]);
+  const patches = tf.conv2d(image as tf.Tensor4D, filter as tf.Tensor4D, 2, 'valid');
+  const tokens = tf.reshape(patches, [1, -1, 8]);
   const words = tf.gather(table!, ids as tf.Tensor1D);
-  const h = tf.concat([image, tf.expandDims(words, 0)], 1);
+  const h = tf.concat([tokens, tf.expandDims(words, 0)], 1);
   const scores = tf.softmax(tf.mul(tf.matMul(h, h, false, true), 0.35));
   const mixed = tf.add(h, tf.matMul(scores, h));
   const x = gelu(tf.matMul(tf.reshape(layerNorm(mixed, gamma!, beta!), [-1, 8]), weight as tf.Tensor2D));
@@ -36,7 +36,7 @@ function loss(
 }
 
 /** Parameters of the loss, from sines: the same at every run. */
-const SHAPES = { picture: [1, 4, 4, 3], filter: [2, 2, 3, 8], table: [5, 8], weight: [8, 8], gamma: [8], beta: [8] };
+const SHAPES = { image: [1, 4, 4, 3], filter: [2, 2, 3, 8], table: [5, 8], weight: [8, 8], gamma: [8], beta: [8] };
 
 async function slopes(backend: string): Promise<Float32Array[]> {
   await tf.setBackend(backend);

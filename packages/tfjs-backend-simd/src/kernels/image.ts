@@ -9,12 +9,12 @@ import type { SimdBackend } from '../simd-backend.js';
 import type { Numbers } from '../stored.js';
 import { input, type KernelTable } from './table.js';
 
-/** Reads one number of a picture [height, width, channels]; `undefined` where there is no such pixel. */
+/** Reads one number of an image [height, width, channels]; `undefined` where there is no such pixel. */
 type Pixel = (y: number, x: number, channel: number) => number | undefined;
 
-function pixelsOf(values: Numbers, image: TensorInfo, picture: number): Pixel {
+function pixelsOf(values: Numbers, image: TensorInfo, batchIndex: number): Pixel {
   const [, height = 0, width = 0, channels = 0] = image.shape;
-  const first = picture * height * width * channels;
+  const first = batchIndex * height * width * channels;
   return (y, x, channel) => {
     if (y < 0 || x < 0 || y >= height || x >= width) return undefined;
     return values[first + (y * width + x) * channels + channel];
@@ -31,7 +31,7 @@ function between(pixel: Pixel, y: number, x: number, channel: number, outside: n
   return (1 - down) * above + down * below;
 }
 
-/** Makes every number of `output` [batch, height, width, channels] from its picture and its place. */
+/** Makes every number of `output` [batch, height, width, channels] from its image and its place. */
 function fill(output: Numbers, shape: readonly number[], make: (b: number, y: number, x: number, c: number) => number) {
   const [batch = 0, height = 0, width = 0, channels = 0] = shape;
   let i = 0;
@@ -42,7 +42,7 @@ function fill(output: Numbers, shape: readonly number[], make: (b: number, y: nu
   }
 }
 
-/** Boxes [n, 4], as parts of the picture from corner pixel to corner pixel, each to the same size. */
+/** Boxes [n, 4], as parts of the image from corner pixel to corner pixel, each to the same size. */
 function cropAndResize(
   backend: SimdBackend,
   [image, boxes, boxInd]: readonly [TensorInfo, TensorInfo, TensorInfo],
@@ -50,13 +50,13 @@ function cropAndResize(
 ): TensorInfo {
   const [batch = 0, height = 0, width = 0, channels = 0] = image.shape;
   const output = backend.output([boxes.shape[0]!, ...cropSize, channels], 'float32');
-  const [values, corners, pictures, target] = backend.viewsOf(image, boxes, boxInd, output);
-  const pixels = Array.from({ length: batch }, (_, picture) => pixelsOf(values, image, picture));
+  const [values, corners, images, target] = backend.viewsOf(image, boxes, boxInd, output);
+  const pixels = Array.from({ length: batch }, (_, batchIndex) => pixelsOf(values, image, batchIndex));
   const along = (from: number, to: number, size: number, i: number, count: number) =>
     count > 1 ? from * (size - 1) + (i * (to - from) * (size - 1)) / (count - 1) : 0.5 * (from + to) * (size - 1);
   fill(target, output.shape, (box, row, column, c) => {
     const [y1, x1, y2, x2] = corners.subarray(box * 4, box * 4 + 4) as unknown as [number, number, number, number];
-    const pixel = pixels[pictures[box]!];
+    const pixel = pixels[images[box]!];
     if (pixel === undefined) return 0;
     const [y, x] = [along(y1, y2, height, row, cropSize[0]), along(x1, x2, width, column, cropSize[1])];
     if (y < 0 || x < 0 || y > height - 1 || x > width - 1) return extrapolationValue;
@@ -73,7 +73,7 @@ function rotate(backend: SimdBackend, image: TensorInfo, { radians, fillValue, c
   const [middleX, middleY] = backend_util.getImageCenter(center, height, width);
   const [sin, cos] = [Math.sin(radians), Math.cos(radians)];
   const [values, target] = backend.viewsOf(image, output);
-  const pixels = Array.from({ length: batch }, (_, picture) => pixelsOf(values, image, picture));
+  const pixels = Array.from({ length: batch }, (_, batchIndex) => pixelsOf(values, image, batchIndex));
   const outside = (c: number) => (typeof fillValue === 'number' ? fillValue : c === 3 ? 255 : fillValue[c]!);
   fill(target, image.shape, (b, y, x, c) => {
     const [right, down] = [x - middleX, y - middleY];
@@ -100,27 +100,27 @@ function inside(at: number, n: number, mode: TransformAttrs['fillMode']): number
   return Math.min(Math.max(moved, 0), n - 1);
 }
 
-/** A projective map: each place of the result reads the picture at (a x + b y + c) / k, (d x + e y + f) / k, k = g x + h y + 1. */
+/** A projective map: each place of the result reads the image at (a x + b y + c) / k, (d x + e y + f) / k, k = g x + h y + 1. */
 function transform(backend: SimdBackend, image: TensorInfo, transforms: TensorInfo, attributes: TransformAttrs) {
   const { interpolation, fillMode, fillValue, outputShape } = attributes;
   const [batch = 0, height = 0, width = 0, channels = 0] = image.shape;
   const output = backend.output([batch, ...(outputShape ?? [height, width]), channels], image.dtype);
   const [values, maps, target] = backend.viewsOf(image, transforms, output);
-  const pixels = Array.from({ length: batch }, (_, picture) => pixelsOf(values, image, picture));
-  fill(target, output.shape, (picture, toY, toX, channel) => {
-    const m = (i: number) => maps[(transforms.shape[0] === 1 ? 0 : picture * 8) + i]!;
+  const pixels = Array.from({ length: batch }, (_, batchIndex) => pixelsOf(values, image, batchIndex));
+  fill(target, output.shape, (batchIndex, toY, toX, channel) => {
+    const m = (i: number) => maps[(transforms.shape[0] === 1 ? 0 : batchIndex * 8) + i]!;
     const k = m(6) * toX + m(7) * toY + 1;
     if (k === 0) return fillValue;
     const x = inside((m(0) * toX + m(1) * toY + m(2)) / k, width, fillMode);
     const y = inside((m(3) * toX + m(4) * toY + m(5)) / k, height, fillMode);
-    if (interpolation === 'bilinear') return between(pixels[picture]!, y, x, channel, fillValue);
-    return pixels[picture]!(Math.round(y), Math.round(x), channel) ?? fillValue;
+    if (interpolation === 'bilinear') return between(pixels[batchIndex]!, y, x, channel, fillValue);
+    return pixels[batchIndex]!(Math.round(y), Math.round(x), channel) ?? fillValue;
   });
   return output;
 }
 
-/** Kernels on pictures [batch, height, width, channels]. */
-export const pictureKernels: KernelTable = {
+/** Kernels on images [batch, height, width, channels]. */
+export const imageKernels: KernelTable = {
   CropAndResize: (backend, inputs, attributes) =>
     cropAndResize(
       backend,

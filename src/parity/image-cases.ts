@@ -8,17 +8,17 @@ import { checkLayout, firstOf, needTensor, readJsonFile, readTensors, sniffJson 
 import type { CaseKind, ParityCase } from './case-kind.js';
 import { compareNumbers } from './compare.js';
 import type { Folder } from './folders.js';
-import type { ParityRow } from './parity-row.js';
 import {
   channelsLast,
   compareBytes,
   compareFacts,
   comparePixelValues,
   readGzip,
-  readPicture,
+  readImage,
   samples,
   sha256,
-} from './picture-rows.js';
+} from './image-rows.js';
+import type { ParityRow } from './parity-row.js';
 
 /** By these a file is known. */
 const sign = z.object({
@@ -38,7 +38,7 @@ const sizeSchema = z.object({
   pixel_values_sample: z.optional(samples),
 });
 
-const pictureSchema = z.catchall(
+const imageSchema = z.catchall(
   z.object({
     file: z.string(),
     pillow_mode: z.optional(z.string()),
@@ -48,7 +48,7 @@ const pictureSchema = z.catchall(
   }),
   z.unknown(),
 );
-type Picture = z.infer<typeof pictureSchema>;
+type ImageInput = z.infer<typeof imageSchema>;
 
 const paddingSchema = z.object({
   file: z.string(),
@@ -57,21 +57,21 @@ const paddingSchema = z.object({
   crop_height: z.int(),
   crop_width: z.int(),
 });
-const schema = z.object({ pictures: z.array(pictureSchema), crop_with_padding: z.optional(paddingSchema) });
+const schema = z.object({ pictures: z.array(imageSchema), crop_with_padding: z.optional(paddingSchema) });
 
-/** CMYK pictures may be off by this many levels: Pillow's conversion is one of several. */
+/** CMYK images may be off by this many levels: Pillow's conversion is one of several. */
 const CMYK_TOLERANCE = 3;
 
-/** Pictures and what the image processor of CLIP makes of them: decoded, resized, cropped and normalised. */
-export const pictureCases: CaseKind = {
+/** Images and what the image processor of CLIP makes of them: decoded, resized, cropped and normalised. */
+export const imageCases: CaseKind = {
   async find(folder, unclaimed) {
     const cases: ParityCase[] = [];
     const claims: string[] = [];
     for (const file of unclaimed.filter((name) => name.endsWith('.json'))) {
       if (!(await sniffJson(folder.path, file, sign))) continue;
-      const { pictures, crop_with_padding: padding } = await readJsonFile(folder.path, file, schema);
+      const { pictures: images, crop_with_padding: padding } = await readJsonFile(folder.path, file, schema);
       const prefix = `${folder.label}/${file.replace(/\.json$/, '')}`;
-      cases.push(...pictures.map((picture) => pictureCase(folder, prefix, picture)));
+      cases.push(...images.map((image) => imageCase(folder, prefix, image)));
       claims.push(file);
       if (padding === undefined) continue;
       cases.push(paddingCase(folder, padding));
@@ -81,24 +81,24 @@ export const pictureCases: CaseKind = {
   },
 };
 
-function pictureCase(folder: Folder, prefix: string, picture: Picture): ParityCase {
-  const name = `${prefix}/${picture.file.split('/').at(-1)}`;
+function imageCase(folder: Folder, prefix: string, image: ImageInput): ParityCase {
+  const name = `${prefix}/${image.file.split('/').at(-1)}`;
   return {
     name,
     async *run() {
-      const ours = await readPicture(folder.path, picture.file);
-      const { width, height, decoded } = picture;
+      const ours = await readImage(folder.path, image.file);
+      const { width, height, decoded } = image;
       let source = ours;
       if (decoded.file === undefined) {
         const facts = { width: ours.width, height: ours.height, sha256: sha256(ours.data) };
         yield compareFacts(name, 'decoded', facts, { width, height, sha256: decoded.sha256 });
       } else {
         const bytes = await readGzip(folder.path, decoded.file, width * height * 3);
-        const tolerance = picture.pillow_mode === 'CMYK' ? CMYK_TOLERANCE : 0;
+        const tolerance = image.pillow_mode === 'CMYK' ? CMYK_TOLERANCE : 0;
         yield compareBytes(name, 'decoded', ours, { width, height, bytes }, tolerance);
         source = { data: bytes, width, height }; // what follows is exact from the reference's bytes on
       }
-      for (const [key, value] of Object.entries(picture)) {
+      for (const [key, value] of Object.entries(image)) {
         const [, edge] = /^size(\d{1,4})$/.exec(key) ?? [];
         if (edge !== undefined) yield* sizeRows(folder, name, key, source, Number(edge), value);
       }
@@ -106,7 +106,7 @@ function pictureCase(folder: Folder, prefix: string, picture: Picture): ParityCa
   };
 }
 
-/** One size: the resized picture, the crop from it, and the model's input. */
+/** One size: the resized image, the crop from it, and the model's input. */
 async function* sizeRows(
   folder: Folder,
   caseName: string,
@@ -136,14 +136,14 @@ async function* sizeRows(
   });
 }
 
-/** A crop larger than the resized picture. */
+/** A crop larger than the resized image. */
 function paddingCase(folder: Folder, padding: z.infer<typeof paddingSchema>): ParityCase {
   const base = padding.file.replace(/\.safetensors$/, '');
   const name = `${folder.label}/${base}`;
   return {
     name,
     async *run() {
-      const source = await readPicture(folder.path, padding.source);
+      const source = await readImage(folder.path, padding.source);
       const config = {
         ...defaultImageConfig(),
         size: { shortestEdge: padding.shortest_edge },

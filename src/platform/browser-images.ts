@@ -1,5 +1,5 @@
 import { ImageError } from '../errors.js';
-import type { PixelSamples } from '../image2text/pictures.js';
+import type { PixelSamples } from '../image2text/images.js';
 
 /** What a page can show: an image, a canvas, a bitmap, the present frame of a video. */
 export type PageSource =
@@ -24,22 +24,22 @@ function sizeOf(source: PageSource): [width: number, height: number] {
  * The browser has decoded it, with colour management and its own JPEG decoder: for the very pixels of the reference give the file's
  * bytes (a `Blob` or `File`) instead.
  *
- * @throws ImageError where nothing is loaded yet, or the picture is of another origin.
+ * @throws ImageError where nothing is loaded yet, or the image is of another origin.
  */
 export function readPixels(source: PageSource): PixelSamples {
   const [width, height] = sizeOf(source);
   if (width < 1 || height < 1)
-    throw new ImageError({ rule: 'not-loaded', detail: 'it has no pixels yet: wait for its load event' });
+    throw new ImageError({ code: 'not-loaded', detail: 'it has no pixels yet: wait for its load event' });
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext('2d', { willReadFrequently: true });
-  if (context === null) throw new ImageError({ rule: 'no-canvas', detail: 'this browser gives no 2d canvas' });
+  if (context === null) throw new ImageError({ code: 'no-canvas', detail: 'this browser gives no 2d canvas' });
   context.drawImage(source, 0, 0);
   try {
     return context.getImageData(0, 0, width, height);
   } catch (cause) {
     throw new ImageError({
-      rule: 'other-origin',
-      detail: 'the page may not read pictures of another origin; serve it with CORS',
+      code: 'other-origin',
+      detail: 'the page may not read images of another origin; serve it with CORS',
       cause,
     });
   }

@@ -1,4 +1,4 @@
-/** Pictures in all the ways a page has them; in a worker, in those that it has. Runs in the browser. */
+/** Images in all the ways a page has them; in a worker, in those that it has. Runs in the browser. */
 import { type PageSource, readPixels } from '../../src/browser.js';
 
 interface Pixels {

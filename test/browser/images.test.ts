@@ -6,9 +6,9 @@ import { launchChromium } from '../support/chromium.js';
 import { EXAMPLES, readBin } from '../support/fixtures.js';
 import { ISOLATED, openSite, type TestPage } from './site.js';
 
-const PICTURE = 'blue-mug-juice.png';
+const IMAGE = 'blue-mug-juice.png';
 
-describe('pictures that a page shows', function () {
+describe('images that a page shows', function () {
   this.timeout(60_000);
   let browser: Browser;
   let site: TestPage;
@@ -22,10 +22,10 @@ describe('pictures that a page shows', function () {
   });
 
   it('have the pixels of their files, as image, canvas, bitmap, frame and in a worker', async () => {
-    const { data, width, height } = await decodeImage(readBin(`${EXAMPLES}${PICTURE}`), { file: PICTURE });
+    const { data, width, height } = await decodeImage(readBin(`${EXAMPLES}${IMAGE}`), { file: IMAGE });
     const expected = { width, height, hash: createHash('sha256').update(data).digest('hex') };
-    const seen = (await site.inPage('pixels', { picture: PICTURE })) as Record<string, typeof expected>;
-    const inWorker = (await site.inWorker('pixels', { picture: PICTURE })) as typeof seen;
+    const seen = (await site.inPage('pixels', { image: IMAGE })) as Record<string, typeof expected>;
+    const inWorker = (await site.inWorker('pixels', { image: IMAGE })) as typeof seen;
     assert.deepEqual(Object.keys(seen), ['bitmap', 'offscreen', 'frame', 'image', 'canvas']);
     assert.deepEqual(Object.keys(inWorker), ['bitmap', 'offscreen', 'frame']);
     for (const [kind, pixels] of [...Object.entries(seen), ...Object.entries(inWorker)]) {

@@ -1,15 +1,15 @@
 import { readdirSync } from 'node:fs';
 import type { RawImage } from '../../src/image/raw-image.js';
-import { toRawImage } from '../../src/image2text/pictures.js';
-import { openPicture } from '../../src/node.js';
+import { toRawImage } from '../../src/image2text/images.js';
+import { openImage } from '../../src/node.js';
 import { EXAMPLES } from '../support/fixtures.js';
 
-/** The demo's example pictures by name. */
-export const EXAMPLE_PICTURES: readonly string[] = readdirSync(EXAMPLES)
+/** The demo's example images by name. */
+export const EXAMPLE_IMAGES: readonly string[] = readdirSync(EXAMPLES)
   .filter((name) => /\.(png|jpg)$/.test(name))
   .sort();
 
-/** A look at a picture: `zoom` above 1 comes nearer, `dx` and `dy` are pixels to the right and down; the border goes on outside. */
+/** A look at an image: `zoom` above 1 comes nearer, `dx` and `dy` are pixels to the right and down; the border goes on outside. */
 export interface View {
   readonly zoom: number;
   readonly dx: number;
@@ -28,12 +28,12 @@ export const VIEWS: readonly View[] = [
 
 /** All examples in all views. */
 export async function viewedExamples(views: readonly View[] = VIEWS): Promise<RawImage[]> {
-  const pictures: RawImage[] = [];
-  for (const name of EXAMPLE_PICTURES) {
-    const image = await toRawImage(EXAMPLES + name, openPicture);
-    for (const view of views) pictures.push(viewOf(image, view));
+  const images: RawImage[] = [];
+  for (const name of EXAMPLE_IMAGES) {
+    const image = await toRawImage(EXAMPLES + name, openImage);
+    for (const view of views) images.push(viewOf(image, view));
   }
-  return pictures;
+  return images;
 }
 
 function viewOf({ data, width, height }: RawImage, { zoom, dx, dy }: View): RawImage {

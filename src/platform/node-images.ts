@@ -7,40 +7,40 @@ import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
 import { ImageError } from '../errors.js';
 import type { WasmSource } from '../image/webp.js';
-import type { OpenPicture } from '../image2text/pictures.js';
-import { fetchPicture, MAX_PICTURE_BYTES } from '../image2text/pictures.js';
+import type { OpenImage } from '../image2text/images.js';
+import { fetchImage, MAX_IMAGE_BYTES } from '../image2text/images.js';
 
 /** Opens a path, a `file:` URL, or whatever `fetch` can: http, https, data, blob. */
-export const openPicture: OpenPicture = async (address, signal) => {
+export const openImage: OpenImage = async (address, signal) => {
   const text = String(address);
-  if (/^(https?|data|blob):/i.test(text)) return fetchPicture(address, signal);
+  if (/^(https?|data|blob):/i.test(text)) return fetchImage(address, signal);
   const path = /^file:/i.test(text) ? fileURLToPath(text) : text;
-  return { bytes: await readPictureFile(path, signal), file: path };
+  return { bytes: await readImageFile(path, signal), file: path };
 };
 
-async function readPictureFile(path: string, signal?: AbortSignal): Promise<Uint8Array> {
+async function readImageFile(path: string, signal?: AbortSignal): Promise<Uint8Array> {
   const found = await stat(path).catch(() => undefined);
-  if (found === undefined) throw new ImageError({ file: path, rule: 'no-such-file', detail: 'there is no such file' });
+  if (found === undefined) throw new ImageError({ file: path, code: 'no-such-file', detail: 'there is no such file' });
   if (found.isFIFO() || found.isCharacterDevice()) return readPipe(path, found.isFIFO(), signal);
-  if (!found.isFile()) throw new ImageError({ file: path, rule: 'not-a-file', detail: 'this is not a file' });
-  if (found.size > MAX_PICTURE_BYTES) {
+  if (!found.isFile()) throw new ImageError({ file: path, code: 'not-a-file', detail: 'this is not a file' });
+  if (found.size > MAX_IMAGE_BYTES) {
     throw new ImageError({
       file: path,
-      rule: 'file-too-large',
-      detail: `${found.size} bytes, at most ${MAX_PICTURE_BYTES}`,
+      code: 'file-too-large',
+      detail: `${found.size} bytes, at most ${MAX_IMAGE_BYTES}`,
     });
   }
   try {
     return await readFile(path, signal === undefined ? {} : { signal });
   } catch (cause) {
     signal?.throwIfAborted();
-    throw new ImageError({ file: path, rule: 'cannot-read', detail: (cause as Error).message, cause });
+    throw new ImageError({ file: path, code: 'cannot-read', detail: (cause as Error).message, cause });
   }
 }
 
 /**
  * A named pipe, a shell's `<(…)`, or a device: nobody knows how long it is until it ends. A terminal is refused, a person does not type
- * pictures.
+ * images.
  */
 async function readPipe(file: string, isPipe: boolean, signal?: AbortSignal): Promise<Uint8Array> {
   const chunks: Buffer[] = [];
@@ -49,15 +49,15 @@ async function readPipe(file: string, isPipe: boolean, signal?: AbortSignal): Pr
     for await (const chunk of isPipe ? openPipe(file, signal) : openDevice(file, signal)) {
       chunks.push(chunk as Buffer);
       size += (chunk as Buffer).length;
-      if (size > MAX_PICTURE_BYTES) {
-        throw new ImageError({ file, rule: 'file-too-large', detail: `more than ${MAX_PICTURE_BYTES} bytes` });
+      if (size > MAX_IMAGE_BYTES) {
+        throw new ImageError({ file, code: 'file-too-large', detail: `more than ${MAX_IMAGE_BYTES} bytes` });
       }
     }
     return new Uint8Array(Buffer.concat(chunks));
   } catch (cause) {
     signal?.throwIfAborted();
     if (cause instanceof ImageError) throw cause;
-    throw new ImageError({ file, rule: 'cannot-read', detail: (cause as Error).message, cause });
+    throw new ImageError({ file, code: 'cannot-read', detail: (cause as Error).message, cause });
   }
 }
 
@@ -75,7 +75,7 @@ function openDevice(path: string, signal?: AbortSignal): ReadStream {
   const stream = createReadStream(path, { fd, ...(signal === undefined ? {} : { signal }) });
   if (!isatty(fd)) return stream;
   stream.destroy();
-  throw new ImageError({ file: path, rule: 'not-a-file', detail: 'this is a terminal' });
+  throw new ImageError({ file: path, code: 'not-a-file', detail: 'this is a terminal' });
 }
 
 /** The WebP decoder's WebAssembly from the codec's package: Node's `fetch` does not open files. */

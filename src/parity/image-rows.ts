@@ -15,8 +15,8 @@ import { exactRow } from './parity-row.js';
 /** `[channel, y, x, value]` */
 export const samples = z.array(z.tuple([z.int(), z.int(), z.int(), z.number()]));
 
-/** A picture file as stored: its orientation is left as it is, as Pillow does. */
-export async function readPicture(folder: string, file: string): Promise<RawImage> {
+/** An image file as stored: its orientation is left as it is, as Pillow does. */
+export async function readImage(folder: string, file: string): Promise<RawImage> {
   return decodeImage(new Uint8Array(await readFile(join(folder, file))), { file, exifOrientation: false });
 }
 
@@ -30,10 +30,10 @@ export async function readGzip(folder: string, file: string, size: number): Prom
     bytes = undefined;
   }
   if (bytes?.length === size) return bytes;
-  throw new ConfigError({ file, rule: 'case-layout', detail: `not ${size} bytes in gzip` });
+  throw new ConfigError({ file, code: 'case-layout', detail: `not ${size} bytes in gzip` });
 }
 
-/** Pixels of one picture against bytes; the error is in levels of 0 to 255. */
+/** Pixels of one image against bytes; the error is in levels of 0 to 255. */
 export function compareBytes(
   caseName: string,
   tensor: string,

@@ -6,10 +6,10 @@ import { decodeImage } from '../image/decode.js';
 import type { RawImage, Samples } from '../image/raw-image.js';
 import { rawImage } from '../image/raw-image.js';
 
-import type { SeenPicture } from './seen.js';
+import type { EncodedImage } from './seen.js';
 import { isSeen } from './seen.js';
 
-/** Samples of a picture in memory: a canvas's `ImageData` (RGBA), or RGB, gray with alpha, gray; rows from the top. */
+/** Samples of an image in memory: a canvas's `ImageData` (RGBA), or RGB, gray with alpha, gray; rows from the top. */
 export interface PixelSamples {
   readonly data: Samples;
   readonly width: number;
@@ -17,14 +17,14 @@ export interface PixelSamples {
 }
 
 /**
- * A picture: a path (Node) or URL; the bytes of a PNG, JPEG, WebP or GIF; samples in memory; or a tensor [height, width, 1 | 3 | 4]
+ * An image: a path (Node) or URL; the bytes of a PNG, JPEG, WebP or GIF; samples in memory; or a tensor [height, width, 1 | 3 | 4]
  * of values 0 to 255, as `tf.browser.fromPixels` makes it; or what `look` gave. The caller keeps what it gives.
  */
-export type Picture = string | URL | Uint8Array | ArrayBuffer | Blob | PixelSamples | Tensor | SeenPicture;
+export type ImageInput = string | URL | Uint8Array | ArrayBuffer | Blob | PixelSamples | Tensor | EncodedImage;
 
-/** How a picture's bytes become pixels. */
-export interface PictureOptions {
-  /** Turn the picture as its EXIF orientation says, as viewers do. Default true. */
+/** How an image's bytes become pixels. */
+export interface ImageOptions {
+  /** Turn the image as its EXIF orientation says, as viewers do. Default true. */
   readonly exifOrientation?: boolean | undefined;
   /** Most pixels to decode; refused from the header. Default 100 million. */
   readonly maxPixels?: number | undefined;
@@ -34,39 +34,39 @@ export interface PictureOptions {
 }
 
 /** Fetches the bytes of a path or URL, and says what to call them in messages. */
-export type OpenPicture = (address: string | URL, signal?: AbortSignal) => Promise<{ bytes: Uint8Array; file: string }>;
+export type OpenImage = (address: string | URL, signal?: AbortSignal) => Promise<{ bytes: Uint8Array; file: string }>;
 
-/** Most bytes of a picture file. */
-export const MAX_PICTURE_BYTES = 256 * 2 ** 20;
+/** Most bytes of an image file. */
+export const MAX_IMAGE_BYTES = 256 * 2 ** 20;
 
 /**
- * Any picture as RGB.
+ * Any image as RGB.
  *
- * @throws ImageError naming the picture; the signal's reason.
+ * @throws ImageError naming the image; the signal's reason.
  */
-export async function toRawImage(picture: Picture, open: OpenPicture, options: PictureOptions = {}): Promise<RawImage> {
+export async function toRawImage(image: ImageInput, open: OpenImage, options: ImageOptions = {}): Promise<RawImage> {
   options.signal?.throwIfAborted();
-  if (isSeen(picture)) return toRawImage(picture.seen, open, options);
-  if (picture instanceof TensorClass) return fromTensor(picture);
-  if (typeof picture === 'string' || picture instanceof URL) {
-    const { bytes, file } = await open(picture, options.signal);
+  if (isSeen(image)) return toRawImage(image.seen, open, options);
+  if (image instanceof TensorClass) return fromTensor(image);
+  if (typeof image === 'string' || image instanceof URL) {
+    const { bytes, file } = await open(image, options.signal);
     return decode(bytes, file, options);
   }
-  if (picture instanceof Uint8Array) return decode(picture, 'picture', options);
-  if (picture instanceof ArrayBuffer) return decode(new Uint8Array(picture), 'picture', options);
-  if (picture instanceof Blob) return decode(new Uint8Array(await picture.arrayBuffer()), blobName(picture), options);
-  if (isSamples(picture)) return rawImage(picture.data, picture.width, picture.height, channelsOf(picture));
+  if (image instanceof Uint8Array) return decode(image, 'image', options);
+  if (image instanceof ArrayBuffer) return decode(new Uint8Array(image), 'image', options);
+  if (image instanceof Blob) return decode(new Uint8Array(await image.arrayBuffer()), blobName(image), options);
+  if (isSamples(image)) return rawImage(image.data, image.width, image.height, channelsOf(image));
   throw new ImageError({
-    rule: 'not-a-picture',
-    detail: `${describe(picture)} is no path, URL, bytes, samples or tensor`,
+    code: 'not-a-image',
+    detail: `${describe(image)} is no path, URL, bytes, samples or tensor`,
   });
 }
 
-const decode = (bytes: Uint8Array, file: string, options: PictureOptions): Promise<RawImage> =>
+const decode = (bytes: Uint8Array, file: string, options: ImageOptions): Promise<RawImage> =>
   decodeImage(bytes, decodeOptions(file, options));
 
 /** What the pixel room needs to know to decode `file`. */
-export function decodeOptions(file: string, options: PictureOptions): DecodeOptions {
+export function decodeOptions(file: string, options: ImageOptions): DecodeOptions {
   const { maxPixels, exifOrientation, webpWasm } = options;
   return {
     file,
@@ -76,7 +76,7 @@ export function decodeOptions(file: string, options: PictureOptions): DecodeOpti
   };
 }
 
-const blobName = (blob: Blob): string => (blob instanceof File ? blob.name : 'picture');
+const blobName = (blob: Blob): string => (blob instanceof File ? blob.name : 'image');
 
 const isSamples = (value: unknown): value is PixelSamples =>
   typeof value === 'object' && value !== null && 'data' in value && 'width' in value && 'height' in value;
@@ -90,34 +90,34 @@ function channelsOf({ data, width, height }: PixelSamples): 1 | 2 | 3 | 4 {
 async function fromTensor(tensor: Tensor): Promise<RawImage> {
   const [height, width, channels] = tensor.shape;
   if (tensor.rank !== 3 || (channels !== 1 && channels !== 3 && channels !== 4)) {
-    const detail = `a tensor of shape [${tensor.shape}]; a picture is [height, width, 1 | 3 | 4], several pictures are an array`;
-    throw new ImageError({ rule: 'tensor-shape', detail });
+    const detail = `a tensor of shape [${tensor.shape}]; an image is [height, width, 1 | 3 | 4], several images are an array`;
+    throw new ImageError({ code: 'tensor-shape', detail });
   }
-  if (tensor.isDisposed) throw new ImageError({ rule: 'tensor-disposed', detail: 'this tensor was disposed' });
+  if (tensor.isDisposed) throw new ImageError({ code: 'tensor-disposed', detail: 'this tensor was disposed' });
   const values = (await tensor.data()) as ArrayLike<number>;
   const odd = Array.prototype.findIndex.call(values, (value: number) => !(value >= 0 && value <= 255));
   if (odd >= 0) {
-    throw new ImageError({ rule: 'tensor-values', detail: `value ${odd} is ${values[odd]}; samples are 0 to 255` });
+    throw new ImageError({ code: 'tensor-values', detail: `value ${odd} is ${values[odd]}; samples are 0 to 255` });
   }
   if (tensor.dtype === 'float32' && isUnitRange(values)) {
     const detail = 'all values are within 0 to 1; samples are 0 to 255: multiply by 255';
-    throw new ImageError({ rule: 'tensor-values', detail });
+    throw new ImageError({ code: 'tensor-values', detail });
   }
   return rawImage(Uint8Array.from(values, Math.round), width!, height!, channels);
 }
 
-/** Is this a picture in tfjs's other convention for floats? A black one is the same in both. */
+/** Is this an image in tfjs's other convention for floats? A black one is the same in both. */
 function isUnitRange(values: ArrayLike<number>): boolean {
   let most = 0;
   for (let i = 0; i < values.length; i++) most = Math.max(most, values[i]!);
   return most > 0 && most <= 1;
 }
 
-/** Fetches a picture by URL, at most `MAX_PICTURE_BYTES`. */
-export const fetchPicture: OpenPicture = async (address, signal) => {
+/** Fetches an image by URL, at most `MAX_IMAGE_BYTES`. */
+export const fetchImage: OpenImage = async (address, signal) => {
   const file = String(address).startsWith('data:') ? 'data URL' : String(address);
   if (!/^(https?|data|blob):/i.test(String(address)) && typeof document === 'undefined') {
-    throw new ImageError({ file, rule: 'cannot-open', detail: 'paths are opened by generative-image2text/node only' });
+    throw new ImageError({ file, code: 'cannot-open', detail: 'paths are opened by generative-image2text/node only' });
   }
   try {
     const response = await fetch(address, signal === undefined ? {} : { signal });
@@ -125,7 +125,7 @@ export const fetchPicture: OpenPicture = async (address, signal) => {
       await response.body?.cancel();
       throw new ImageError({
         file,
-        rule: 'http-status',
+        code: 'http-status',
         detail: `the server answered ${response.status} ${response.statusText}`,
       });
     }
@@ -133,7 +133,7 @@ export const fetchPicture: OpenPicture = async (address, signal) => {
   } catch (cause) {
     signal?.throwIfAborted();
     if (cause instanceof ImageError) throw cause;
-    throw new ImageError({ file, rule: 'cannot-fetch', detail: whyNoFetch(cause as Error), cause });
+    throw new ImageError({ file, code: 'cannot-fetch', detail: whyNoFetch(cause as Error), cause });
   }
 };
 
@@ -151,9 +151,9 @@ async function readBody(response: Response, file: string): Promise<Uint8Array> {
     const { done, value } = await reader.read();
     if (done) break;
     size += value.length;
-    if (size > MAX_PICTURE_BYTES) {
+    if (size > MAX_IMAGE_BYTES) {
       await reader.cancel();
-      throw new ImageError({ file, rule: 'file-too-large', detail: `more than ${MAX_PICTURE_BYTES} bytes` });
+      throw new ImageError({ file, code: 'file-too-large', detail: `more than ${MAX_IMAGE_BYTES} bytes` });
     }
     chunks.push(value);
   }

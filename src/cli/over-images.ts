@@ -1,17 +1,17 @@
-import type { Picture } from '../node.js';
+import type { Image as ImageInput } from '../node.js';
 import type { Context } from './context.js';
 import type { Input } from './inputs.js';
 import type { Progress } from './progress.js';
 import { startProgress } from './progress.js';
 import { EXIT, isUsage } from './report.js';
 
-/** What to do with many pictures. */
+/** What to do with many images. */
 export interface Job<I extends Input, R> {
   /** How many at once; default 1. */
   readonly batch?: number;
   readonly quiet?: boolean | undefined;
-  /** Works on pictures that were read, and gives a result for each. */
-  work(pictures: readonly Picture[], inputs: readonly I[]): Promise<readonly R[]>;
+  /** Works on images that were read, and gives a result for each. */
+  work(images: readonly ImageInput[], inputs: readonly I[]): Promise<readonly R[]>;
   /** Writes a result where it belongs; if that fails, all ends. */
   deliver(input: I, result: R): Promise<void>;
 }
@@ -19,11 +19,11 @@ export interface Job<I extends Input, R> {
 type Outcome<I, R> = { readonly input: I } & ({ readonly result: R } | { readonly error: unknown });
 
 /**
- * Works through pictures in order, with a bar. One that fails is reported and the others are done; resolves to how many failed.
+ * Works through images in order, with a bar. One that fails is reported and the others are done; resolves to how many failed.
  *
  * @throws what ends all: a wrong option, Ctrl-C, a reader that has gone, a full disk.
  */
-export async function overPictures<I extends Input, R>(
+export async function overImages<I extends Input, R>(
   inputs: readonly I[],
   job: Job<I, R>,
   context: Context,
@@ -43,7 +43,7 @@ export async function overPictures<I extends Input, R>(
   return failed;
 }
 
-/** Results of several pictures at once; where one of them fails, each alone. */
+/** Results of several images at once; where one of them fails, each alone. */
 async function attempt<I extends Input, R>(
   inputs: readonly I[],
   job: Job<I, R>,
@@ -51,9 +51,9 @@ async function attempt<I extends Input, R>(
 ): Promise<Outcome<I, R>[]> {
   signal.throwIfAborted();
   try {
-    const pictures: Picture[] = [];
-    for (const input of inputs) pictures.push(await input.read());
-    const results = await job.work(pictures, inputs);
+    const images: ImageInput[] = [];
+    for (const input of inputs) images.push(await input.read());
+    const results = await job.work(images, inputs);
     return inputs.map((input, n) => ({ input, result: results[n]! }));
   } catch (error) {
     signal.throwIfAborted();
