@@ -74,8 +74,8 @@ export async function verifyModel(model: string, options: VerifyOptions = {}): P
     const asked = { video: isVideo(published), inputIds: published.input_ids[0], signal };
     const logits = compare(published, await firstLogits({ git, imageConfig }, images, asked));
     const passed = logits.every((logit) => logit.passed);
-    const { checkpoint, picture: image: image, atol: tolerance } = published;
-    return { checkpoint, dtypes, image: image, tolerance, logits, passed, notes };
+    const { checkpoint, picture, atol: tolerance } = published;
+    return { checkpoint, dtypes, image: picture, tolerance, logits, passed, notes };
   } finally {
     disposeGit(git);
   }

@@ -23,7 +23,7 @@ export interface SimdBackendOptions {
   readonly shared?: boolean;
   /**
    * In a page whose Content-Security-Policy forbids workers from `blob:`: makes a web worker of a script of its own that calls
-   * `serveKernels` of `generative-image2text/backend/helper`. Node does not use it.
+   * `serveKernels` of `tfjs-backend-simd/helper`. Node does not use it.
    */
   readonly worker?: () => Worker;
   /** Name to register under. Default: `simd`. */

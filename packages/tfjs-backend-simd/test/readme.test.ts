@@ -8,16 +8,16 @@ import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 import { registerSimdBackend } from 'tfjs-backend-simd';
 import { scratch } from '../platform/videos-made.js';
-import { ROOT } from '../support/fixtures.js';
+import { ROOT } from '../../../test/support/fixtures.js';
 
-const text = readFileSync(`${ROOT}docs/backend.md`, 'utf8');
+const text = readFileSync(`${ROOT}packages/tfjs-backend-simd/README.md`, 'utf8');
 
 const kernelsOf = (backend: string) => tf.getKernelsForBackend(backend).map(({ kernelName }) => kernelName);
 
 /** What stands in backquotes. */
 const names = (part: string) => [...part.matchAll(/`(\w+)`/g)].map(([, name]) => name!);
 
-describe('docs/backend.md', () => {
+describe('packages/tfjs-backend-simd/README.md', () => {
   const [, tables = ''] = /## Kernels\n([\s\S]*?)Not supported:/.exec(text) ?? [];
   const [, missing = ''] = /Not supported: ([\s\S]*?)\. tfjs throws/.exec(text) ?? [];
   const { path, remove } = scratch();
@@ -49,7 +49,7 @@ describe('docs/backend.md', () => {
     const address = (name: string) => pathToFileURL(own.resolve(name)).href;
     const file = path('backend.mjs');
     const local = code
-      .replace('generative-image2text/backend', pathToFileURL(`${ROOT}src/backend/index.ts`).href)
+      .replace('tfjs-backend-simd', pathToFileURL(`${ROOT}packages/tfjs-backend-simd/src/index.ts`).href)
       .replace('@tensorflow/tfjs-core', address('@tensorflow/tfjs-core'));
     writeFileSync(file, local);
     const printed = execFileSync(process.execPath, ['--import', address('tsx'), file], { encoding: 'utf8' });
