@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 import { registerSimdBackend } from 'tfjs-backend-simd';
-import { scratch } from '../platform/videos-made.js';
+import { scratch } from '../../../test/platform/videos-made.js';
 import { ROOT } from '../../../test/support/fixtures.js';
 
 const text = readFileSync(`${ROOT}packages/tfjs-backend-simd/README.md`, 'utf8');
