@@ -1,8 +1,8 @@
 // The model lives in this worker, so that the page never waits. A message { id, task, ...given } is answered by { id, result } or
 // { id, error }; while the model loads there are messages { progress } between 0 and 100.
 import { removeBackend } from '@tensorflow/tfjs-core';
-import { availableThreads, registerSimdBackend, setThreads } from 'tfjs-backend-simd';
 import { fetchFolder, loadImage2Text } from 'generative-image2text/browser';
+import { availableThreads, registerSimdBackend, setThreads } from 'tfjs-backend-simd';
 
 let model;
 
