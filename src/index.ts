@@ -5,9 +5,8 @@
  */
 export type { ByteSource, ModelFiles } from './checkpoint/byte-source.js';
 export { fromBytes } from './checkpoint/byte-source.js';
-export type { LoadParamsOptions, LoadProgress } from './checkpoint/load-params.js';
-export type { WeightFormat } from './checkpoint/param-sink.js';
-export { WEIGHT_FORMATS } from './checkpoint/param-sink.js';
+export type { LoadParamsOptions, LoadProgress, WeightFormat } from './checkpoint/load-params.js';
+export { WEIGHT_FORMATS } from './checkpoint/load-params.js';
 export * from './errors.js';
 export * from './explain/index.js';
 export type { ConstrainedResult, RankedName, RankOptions } from './generation/constrained.js';

@@ -25,9 +25,8 @@ export { openVideo, videoOpener } from './platform/node-videos.js';
 export type { HubOptions } from './platform/open-model.js';
 export type { NodeBackend } from './platform/start-backend.js';
 export { NODE_BACKENDS, quietTensorflow, startBackend } from './platform/start-backend.js';
-export type { Inspection } from './tools/inspect-file.js';
-export { inspectFile } from './tools/inspect-file.js';
-export type { FileKind } from './tools/kinds.js';
+export type { FileKind, Inspection } from './tools/inspect.js';
+export { inspectFile } from './tools/inspect.js';
 
 /** Options of Node's `loadImage2Text`. */
 export type NodeLoadOptions = LoadOptions & Omit<HubOptions, 'signal' | 'onProgress'>;

@@ -1,8 +1,198 @@
 import { ConfigError, type ErrorFacts } from '../errors.js';
-import { recogniseBytes } from './disguise.js';
-import { type Json, type JsonObject, parseJsonText } from './json-text.js';
+import { recognizeBytes } from '../file-signature.js';
 
-export type { Json, JsonObject } from './json-text.js';
+/**
+ * RFC 8259 JSON, strictly: what `JSON.parse` lets pass and a header must not (duplicate names, numbers that lose digits, lone
+ * surrogates) is refused, objects have no prototype, and depth and count are bounded.
+ */
+export type Json = null | boolean | string | number | bigint | readonly Json[] | JsonObject;
+/** Has no prototype, so `__proto__` and `constructor` are names like any other. */
+export interface JsonObject {
+  readonly [name: string]: Json;
+}
+
+export interface JsonLimits {
+  /** Integers (no fraction, no exponent, not -0) become `bigint`, so that no digit is lost and `1.0` is told from `1`. */
+  readonly exactIntegers: boolean;
+  readonly maxDepth: number;
+  readonly maxObjects: number;
+  readonly maxArrays: number;
+}
+
+/** Makes the error for a broken rule at an index of the text; the reader throws it. */
+export type JsonFault = (code: string, detail: string, index: number) => Error;
+
+const MAX_NUMBER_LENGTH = 1000;
+const ESCAPES: ReadonlyMap<string, string> = new Map([
+  ['"', '"'],
+  ['\\', '\\'],
+  ['/', '/'],
+  ['b', '\b'],
+  ['f', '\f'],
+  ['n', '\n'],
+  ['r', '\r'],
+  ['t', '\t'],
+]);
+const LITERALS: readonly (readonly [string, Json])[] = [
+  ['true', true],
+  ['false', false],
+  ['null', null],
+];
+
+const isDigit = (code: number) => code >= 0x30 && code <= 0x39;
+
+/** The value, and the index at which each name of the outermost object stands. */
+export interface JsonText {
+  readonly value: Json;
+  readonly indexOf: ReadonlyMap<string, number>;
+}
+
+/** Reads one JSON text. Throws what `fault` makes. */
+export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault): JsonText {
+  const indexOf = new Map<string, number>();
+  let at = 0;
+  let objects = 0;
+  let arrays = 0;
+
+  const fail = (rule: string, detail: string, index = at): never => {
+    throw fault(rule, detail, index);
+  };
+  const found = () => (at < text.length ? JSON.stringify(text[at]) : 'the end');
+  const code = () => text.charCodeAt(at); // NaN at the end: compares false with everything
+
+  function space(): void {
+    while (text[at] === ' ' || text[at] === '\n' || text[at] === '\r' || text[at] === '\t') at++;
+  }
+
+  function expect(character: string): void {
+    if (text[at] !== character) fail('json-syntax', `expected ${JSON.stringify(character)}, found ${found()}`);
+    at++;
+  }
+
+  /** After `open`: items until `close`, separated by commas, none of them left out. */
+  function list(close: string, depth: number, item: () => void): void {
+    if (depth > limits.maxDepth) fail('json-depth', `nested deeper than ${limits.maxDepth}`);
+    at++;
+    space();
+    if (text[at] === close) {
+      at++;
+      return;
+    }
+    for (;;) {
+      item();
+      space();
+      if (text[at] === close) break;
+      expect(',');
+      space();
+    }
+    at++;
+  }
+
+  function object(depth: number): JsonObject {
+    if (++objects > limits.maxObjects) fail('json-size', `more than ${limits.maxObjects} objects`);
+    const result: { [name: string]: Json } = Object.create(null);
+    list('}', depth, () => {
+      const start = at;
+      const name = text[at] === '"' ? string() : fail('json-syntax', `expected a name in quotes, found ${found()}`);
+      if (name in result) fail('duplicate-key', `the name ${JSON.stringify(name.slice(0, 60))} stands twice`, start);
+      if (depth === 1) indexOf.set(name, start);
+      space();
+      expect(':');
+      result[name] = value(depth);
+    });
+    return result;
+  }
+
+  function array(depth: number): Json[] {
+    if (++arrays > limits.maxArrays) fail('json-size', `more than ${limits.maxArrays} arrays`);
+    const result: Json[] = [];
+    list(']', depth, () => {
+      result.push(value(depth));
+    });
+    return result;
+  }
+
+  function escapeSequence(): string {
+    const letter = text[at + 1] ?? '';
+    const plain = ESCAPES.get(letter);
+    if (plain !== undefined) {
+      at += 2;
+      return plain;
+    }
+    const hex = text.slice(at + 2, at + 6);
+    if (letter !== 'u' || !/^[0-9a-fA-F]{4}$/.test(hex)) fail('json-syntax', 'unknown escape in a string');
+    at += 6;
+    return String.fromCharCode(Number.parseInt(hex, 16));
+  }
+
+  function string(): string {
+    const start = at++;
+    let escaped = false;
+    let result = '';
+    let from = at;
+    while (text[at] !== '"') {
+      if (text[at] === '\\') {
+        result += text.slice(from, at) + escapeSequence();
+        from = at;
+        escaped = true;
+      } else if (code() >= 0x20) at++;
+      else fail('json-syntax', at < text.length ? 'control character in a string' : 'a string does not end');
+    }
+    result += text.slice(from, at++);
+    if (escaped && /\p{Surrogate}/u.test(result)) fail('json-surrogate', 'lone surrogate in a string', start);
+    return result;
+  }
+
+  function digits(): void {
+    if (!isDigit(code())) fail('json-syntax', `expected a digit, found ${found()}`);
+    while (isDigit(code())) at++;
+  }
+
+  function number(): number | bigint {
+    const start = at;
+    if (text[at] === '-') at++;
+    if (text[at] === '0') at++;
+    else digits();
+    let integer = true;
+    if (text[at] === '.') {
+      integer = false;
+      at++;
+      digits();
+    }
+    if (text[at] === 'e' || text[at] === 'E') {
+      integer = false;
+      at++;
+      if (text[at] === '+' || text[at] === '-') at++;
+      digits();
+    }
+    if (at - start > MAX_NUMBER_LENGTH) fail('json-number', 'a number with over a thousand digits', start);
+    const literal = text.slice(start, at);
+    const result = Number(literal);
+    if (!Number.isFinite(result)) fail('json-number', `${literal.slice(0, 30)} is out of range`, start);
+    return limits.exactIntegers && integer && literal !== '-0' ? BigInt(literal) : result;
+  }
+
+  function value(depth: number): Json {
+    space();
+    const first = text[at];
+    if (first === '{') return object(depth + 1);
+    if (first === '[') return array(depth + 1);
+    if (first === '"') return string();
+    if (first === '-' || isDigit(code())) return number();
+    for (const [word, meaning] of LITERALS) {
+      if (text.startsWith(word, at)) {
+        at += word.length;
+        return meaning;
+      }
+    }
+    return fail('json-syntax', `expected a value, found ${found()}`);
+  }
+
+  const result = value(0);
+  space();
+  if (at < text.length) fail('json-syntax', `text after the end: ${found()}`);
+  return { value: result, indexOf };
+}
 
 /** 64 MiB: ten times the largest tokenizer.json in use. */
 const MAX_FILE_BYTES = 64 * 2 ** 20;
@@ -74,9 +264,9 @@ function decodeText(bytes: Uint8Array, fail: (code: string, detail: string) => E
 
 /** Reads a whole JSON file; numbers are doubles. Says what the bytes are when they are something else. Throws `ErrorClass`. */
 export function parseJsonFile(bytes: Uint8Array, file: string, ErrorClass: ErrorClass): Json {
-  const disguise = recogniseBytes(bytes);
-  if (disguise !== undefined && disguise !== 'JSON') {
-    throw new ErrorClass({ file, code: 'not-json', detail: `expected JSON, found ${disguise}`, offset: 0 });
+  const looksLike = recognizeBytes(bytes);
+  if (looksLike !== undefined && looksLike !== 'JSON') {
+    throw new ErrorClass({ file, code: 'not-json', detail: `expected JSON, found ${looksLike}`, offset: 0 });
   }
   return parseJson(bytes, { file, ErrorClass }).value;
 }

@@ -1,11 +1,137 @@
-import { dispose, type Tensor } from '@tensorflow/tfjs-core';
-import type { WeightFault } from '../errors.js';
-import { type Layout, mapSpec, type ParamsOf, type SpecTree, specEntries } from '../layers/param-spec.js';
-import { compareWeights, type NeededParam } from './compare-weights.js';
-import { paramMaker } from './param-maker.js';
-import type { WeightFormat } from './param-sink.js';
+import { backend, dispose, getBackend, type Tensor, tensor, tensor1d } from '@tensorflow/tfjs-core';
+import { BackendError, OptionError, WeightError, type WeightFault } from '../errors.js';
+import {
+  type Layout,
+  mapSpec,
+  type ParamsOf,
+  type SpecTree,
+  specEntries,
+  type TensorSpec,
+} from '../layers/param-spec.js';
+import { isWeight } from './dtypes.js';
+import { turnedShape } from './layout.js';
 import { beginReading, piecePool, type Reading } from './read-weights.js';
-import type { TensorMap } from './stored-tensor.js';
+import { elementCount, nameOf, type StoredTensor, type TensorMap } from './stored-tensor.js';
+
+/** How the weights of linear layers can be kept in memory. */
+export const WEIGHT_FORMATS = ['f32', 'bf16', 'f16', 'int8'] as const;
+export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
+
+/** Numbers of a tensor as they are stored. */
+export interface StoredNumbers {
+  readonly dtype: string;
+  /** Float32Array for F32, the bits as Uint16Array for BF16 and F16, Int8Array for I8. */
+  readonly data: Float32Array | Uint16Array | Int8Array;
+  /** Of I8: what one of them is worth in each output channel of the whole tensor. */
+  readonly scales?: Float32Array | undefined;
+}
+
+/** Takes the numbers of one parameter as they lie in the file, piece by piece and in order. */
+export interface ParamSink {
+  /** The types that it takes; all others are made F32 first. */
+  readonly dtypes: readonly string[];
+  /** Numbers from element `first` of the stored tensor on, of a linear weight multiples of 8 rows; says why it cannot take them. */
+  add(numbers: StoredNumbers, first: number): 'non-finite' | 'too-large' | 'int8-range' | undefined;
+  /** The parameter, whole once all is added. */
+  readonly tensor: Tensor;
+}
+
+/**
+ * What a tfjs backend may offer beyond tfjs: to make parameters from the pieces of a file itself. Ours does (src/backend/param-sink.ts).
+ * Undefined for layouts that it leaves to others.
+ */
+export type StartParam = (shape: readonly number[], layout: Layout, format: WeightFormat) => ParamSink | undefined;
+
+/** A parameter that the model needs. */
+export interface NeededParam {
+  readonly name: string;
+  readonly spec: TensorSpec;
+}
+
+export interface CompareOptions {
+  readonly label: string;
+  /** Tensors of these names may be left over (buffers such as position_ids). */
+  readonly ignore: readonly RegExp[];
+  /** Guesses the cause from all faults, for the last line of the report. */
+  readonly hint?: ((faults: readonly WeightFault[]) => string | undefined) | undefined;
+}
+
+/**
+ * Compares what a checkpoint holds with what a model needs, by the headers alone. Throws one WeightError for all that is missing,
+ * misshapen, left over (`weights-do-not-fit`) or of a dtype that cannot become a weight (`unsupported-dtype`).
+ */
+export function compareWeights(needed: readonly NeededParam[], stored: TensorMap, options: CompareOptions): void {
+  const faults = findFaults(needed, stored, options.ignore);
+  const unreadable = needed
+    .map(({ name }) => stored.get(name))
+    .filter((tensor) => tensor !== undefined && !isWeight(tensor)) as StoredTensor[];
+  if (faults.length === 0 && unreadable.length === 0) return;
+
+  const hint = options.hint?.(faults);
+  const detail = [
+    summary('missing', faults),
+    summary('misshapen', faults),
+    summary('unexpected', faults),
+    unreadable.length > 0 ? `${unreadable.length} of unsupported dtype ${some(unreadable.map(dtypeText))}` : '',
+    hint ? `hint: ${hint}` : '',
+  ];
+  throw new WeightError({
+    file: options.label,
+    code: faults.length > 0 ? 'weights-do-not-fit' : 'unsupported-dtype',
+    detail: detail.filter((part) => part !== '').join('; '),
+    unsupported: faults.length === 0,
+    faults,
+    report: report(options.label, faults, unreadable, hint),
+  });
+}
+
+function findFaults(needed: readonly NeededParam[], stored: TensorMap, ignore: readonly RegExp[]): WeightFault[] {
+  const faults: WeightFault[] = [];
+  const known = new Set<string>();
+  for (const { name, spec } of needed) {
+    known.add(name);
+    const tensor = stored.get(name);
+    if (!tensor) faults.push({ kind: 'missing', name, expected: spec.shape });
+    else if (!sameShape(tensor.shape, spec.shape)) {
+      faults.push({ kind: 'misshapen', name, expected: spec.shape, found: tensor.shape });
+    }
+  }
+  for (const [name, tensor] of stored) {
+    if (known.has(name) || ignore.some((pattern) => pattern.test(name))) continue;
+    faults.push({ kind: 'unexpected', name, found: tensor.shape });
+  }
+  return faults;
+}
+
+const sameShape = (a: readonly number[], b: readonly number[]) =>
+  a.length === b.length && a.every((size, axis) => size === b[axis]);
+const shapeText = (shape: readonly number[] = []) => `[${shape.join(', ')}]`;
+const dtypeText = ({ name, dtype }: StoredTensor) => `${nameOf(name)} ${dtype}`;
+const some = (items: readonly string[]) => `(${items.slice(0, 2).join(', ')}${items.length > 2 ? ', ...' : ''})`;
+
+function summary(kind: WeightFault['kind'], faults: readonly WeightFault[]): string {
+  const names = faults.filter((fault) => fault.kind === kind).map((fault) => nameOf(fault.name));
+  return names.length === 0 ? '' : `${names.length} ${kind} ${some(names)}`;
+}
+
+/** All of it, a line each: `-` is missing, `~` does not fit, `+` is left over. */
+function report(
+  label: string,
+  faults: readonly WeightFault[],
+  unreadable: readonly StoredTensor[],
+  hint?: string,
+): string {
+  const width = Math.min(70, Math.max(...faults.map(({ name }) => nameOf(name).length), 0));
+  const line = (sign: string, name: string, text: string) => `  ${sign} ${nameOf(name).padEnd(width)}  ${text}`;
+  const lines = faults.map(({ kind, name, expected, found }) => {
+    if (kind === 'missing') return line('-', name, `missing, ${shapeText(expected)}`);
+    if (kind === 'unexpected') return line('+', name, `not used, ${shapeText(found)}`);
+    return line('~', name, `expected ${shapeText(expected)}, found ${shapeText(found)}`);
+  });
+  const dtypes = unreadable.map(({ name, dtype }) => line('~', name, `dtype ${dtype} is not supported`));
+  const last = hint ? [`  hint: ${hint}`] : [];
+  return [`WeightError: ${label} does not fit its configuration`, ...lines, ...dtypes, ...last].join('\n');
+}
 
 /** One tensor was loaded. `loaded` and `total` are bytes in the checkpoint. */
 export interface LoadProgress {
@@ -106,5 +232,89 @@ function* readAhead(
     const reading = begun.shift()!;
     bytes -= reading.bytesAhead;
     yield { ...param, reading };
+  }
+}
+
+/** Makes a parameter from its reading. */
+export type MakeParam = (param: NeededParam & { readonly reading: Reading }, stored: StoredTensor) => Promise<Tensor>;
+
+/**
+ * How parameters become tensors on the current backend: poured into its memory where it takes them so, otherwise from values that are turned
+ * on the host.
+ *
+ * @throws OptionError (`unknown-format`, `contradiction`); BackendError (`weight-format`).
+ */
+export async function paramMaker(needed: readonly NeededParam[], options: LoadParamsOptions): Promise<MakeParam> {
+  const { weights = 'f32', signal, upload = (values, shape) => tensor(values, shape, 'float32') } = options;
+  checkWeights(options);
+  const start = options.upload === undefined ? startParamOf(backend()) : undefined;
+  const turned = needed.filter(({ spec }) => start === undefined || spec.layout === 'conv2d');
+  const reuse = options.upload === undefined ? await copiesAtOnce() : options.uploadCopies === true;
+  const room = reuse ? roomFor(turned) : undefined;
+  return async ({ name, spec, reading }, stored) => {
+    const poured = start && (await pour(start, stored, spec, reading, weights));
+    if (poured !== undefined) return poured;
+    const values = await reading.finish(room?.subarray(0, elementCount(spec.shape)));
+    signal?.throwIfAborted();
+    return upload(values, turnedShape(spec.shape, spec.layout), name, spec.layout);
+  };
+}
+
+/** Bound to its backend. */
+function startParamOf(current: { startParam?: StartParam } | object): StartParam | undefined {
+  return 'startParam' in current ? current.startParam?.bind(current) : undefined;
+}
+
+/** A tensor with a number that is too large for the format is read once more, and kept as f32. */
+async function pour(
+  start: StartParam,
+  stored: StoredTensor,
+  spec: TensorSpec,
+  reading: Reading,
+  format: WeightFormat,
+): Promise<Tensor | undefined> {
+  const sink = start(spec.shape, spec.layout, format);
+  if (sink === undefined) return undefined;
+  let whole = false;
+  try {
+    whole = await reading.pour(sink);
+  } finally {
+    if (!whole) sink.tensor.dispose();
+  }
+  return whole ? sink.tensor : pour(start, stored, spec, beginReading(stored, spec), 'f32');
+}
+
+/**
+ * Refuses a format that there is not, that contradicts `upload`, or that the current backend does not keep weights in.
+ *
+ * @throws OptionError (`unknown-format`, `contradiction`); BackendError (`weight-format`).
+ */
+export function checkWeights({ weights = 'f32', upload }: Pick<LoadParamsOptions, 'weights' | 'upload'>): void {
+  if (!WEIGHT_FORMATS.includes(weights)) {
+    const detail = `${String(weights)} is not one of ${WEIGHT_FORMATS.join(', ')}`;
+    throw new OptionError({ path: 'weights', code: 'unknown-format', detail });
+  }
+  if (weights === 'f32') return;
+  if (upload !== undefined) {
+    throw new OptionError({ path: 'weights', code: 'contradiction', detail: 'not with upload, which decides it' });
+  }
+  if (startParamOf(backend()) !== undefined) return;
+  const detail = `this backend keeps weights as f32 only: for ${weights} choose the backend simd, or leave the format out`;
+  throw new BackendError({ path: getBackend(), code: 'weight-format', detail, unsupported: true });
+}
+
+/** Memory for the largest tensor, used for each: fresh memory of that size costs more than what is done in it. */
+const roomFor = (needed: readonly NeededParam[]): Float32Array<ArrayBuffer> =>
+  new Float32Array(Math.max(0, ...needed.map(({ spec }) => elementCount(spec.shape))));
+
+/** Does the backend copy values when a tensor is made, or will it still look at the caller's array later (cpu, webgl)? */
+async function copiesAtOnce(): Promise<boolean> {
+  const values = new Float32Array([1]);
+  const probe = tensor1d(values, 'float32');
+  try {
+    values[0] = 2;
+    return (await probe.data())[0] === 1;
+  } finally {
+    probe.dispose();
   }
 }

@@ -1,11 +1,11 @@
 import { TorchFileError, WeightError } from '../errors.js';
 import { type ByteSource, type ModelFiles, readBytes } from './byte-source.js';
-import { attachScales } from './int8.js';
+import { attachScales } from './dtypes.js';
 import { fromOriginalLayout, isOriginalLayout } from './original-layout.js';
-import { looksLikeTorch, readPytorch } from './pytorch.js';
 import { readSafetensors } from './safetensors.js';
 import { readSharded } from './sharded.js';
 import type { TensorMap } from './stored-tensor.js';
+import { looksLikeTorch, readPytorch } from './torch/torch-file.js';
 
 /** A checkpoint whose headers were read and checked, and none of whose tensors was. */
 export interface OpenCheckpoint {

@@ -1,11 +1,34 @@
 import { WeightError } from '../errors.js';
 import type { TensorSpec } from '../layers/param-spec.js';
-import { type BufferPool, bufferPool } from './buffer-pool.js';
-import { storedNumbers, toFloat32 } from './dtype.js';
-import { dequantise, readScales } from './int8.js';
+import { dequantise, readScales, storedNumbers, toFloat32 } from './dtypes.js';
 import { TURNED_ROWS, turnKernels, turnRows } from './layout.js';
-import type { ParamSink, StoredNumbers } from './param-sink.js';
+import type { ParamSink, StoredNumbers } from './load-params.js';
 import { elementCount, nameOf, type StoredTensor } from './stored-tensor.js';
+
+/** Memory that is used again while a checkpoint is read: what is thrown away makes the collector run every few pieces. */
+export interface BufferPool {
+  /** Memory of that many bytes, whatever is in it. */
+  take(bytes: number): Uint8Array<ArrayBuffer>;
+  /** What `take` gave is needed no longer; the caller must not look at it again. */
+  give(buffer: Uint8Array<ArrayBuffer>): void;
+}
+
+/** Below this the collector hardly notices. */
+const SMALL = 2 ** 16;
+
+/** A pool of buffers of `size` bytes; what is much smaller, or larger, is made and left to the collector. */
+export function bufferPool(size: number): BufferPool {
+  const free: ArrayBuffer[] = [];
+  return {
+    take(bytes) {
+      if (bytes < SMALL || bytes > size) return new Uint8Array(bytes);
+      return new Uint8Array(free.pop() ?? new ArrayBuffer(size), 0, bytes);
+    },
+    give({ buffer, length }) {
+      if (length >= SMALL && buffer.byteLength === size) free.push(buffer);
+    },
+  };
+}
 
 /** Elements read at a time where values must be converted or turned, so that a matrix is in memory once, not twice. */
 const PIECE = 2 ** 20;

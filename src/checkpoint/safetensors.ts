@@ -1,9 +1,168 @@
-import { SafetensorsError } from '../errors.js';
+import { quote, SafetensorsError } from '../errors.js';
+import { recognizeBytes } from '../file-signature.js';
 import { type ByteSource, readBytes } from './byte-source.js';
-import { recogniseBytes } from './disguise.js';
-import { isJsonObject, type Json, parseJson } from './json.js';
-import { checkSpans, readEntry, type SafetensorsEntry } from './safetensors-entry.js';
-import { MAX_TENSORS, type StoredTensor, type TensorMap } from './stored-tensor.js';
+import { isJsonObject, type Json, type JsonObject, parseJson } from './json.js';
+import {
+  DTYPE_BITS,
+  elementCount,
+  MAX_RANK,
+  MAX_TENSORS,
+  nameOf,
+  type StoredTensor,
+  type TensorMap,
+} from './stored-tensor.js';
+
+/** A tensor that is to be written. */
+export interface PlannedTensor {
+  readonly name: string;
+  /** As safetensors writes it. */
+  readonly dtype: string;
+  readonly shape: readonly number[];
+}
+
+/** A tensor that is to be written; `pieces` gives its row-major little-endian bytes, and is called once. */
+export interface NewTensor extends PlannedTensor {
+  pieces(): AsyncIterable<Uint8Array>;
+}
+
+export const byteLengthOf = ({ dtype, shape }: PlannedTensor): number =>
+  (elementCount(shape) * DTYPE_BITS.get(dtype)!) / 8;
+
+/** The beginning of a safetensors file, and the order in which its tensors follow. */
+export interface SafetensorsPlan<T extends PlannedTensor> {
+  /** Length and JSON, padded with spaces to a multiple of 8. */
+  readonly header: Uint8Array<ArrayBuffer>;
+  readonly tensors: readonly T[];
+  /** Bytes of the whole file. */
+  readonly size: number;
+}
+
+/**
+ * Lays out a safetensors file as the reference writer does: wide dtypes first, then by name, so that every tensor is aligned and equal
+ * checkpoints give equal files.
+ */
+export function planSafetensors<T extends PlannedTensor>(
+  tensors: readonly T[],
+  metadata: Readonly<Record<string, string>>,
+): SafetensorsPlan<T> {
+  const sorted = [...tensors].sort(
+    (a, b) => DTYPE_BITS.get(b.dtype)! - DTYPE_BITS.get(a.dtype)! || (a.name < b.name ? -1 : 1),
+  );
+  let end = 0;
+  const entries = sorted.map((tensor) => {
+    const begin = end;
+    end += byteLengthOf(tensor);
+    const { name, dtype, shape } = tensor;
+    return [name, { dtype, shape, data_offsets: [begin, end] }] as const;
+  });
+  const keys = Object.keys(metadata).sort();
+  const described = Object.fromEntries([
+    ['__metadata__', Object.fromEntries(keys.map((key) => [key, metadata[key]]))],
+    ...entries,
+  ]);
+  const json = new TextEncoder().encode(JSON.stringify(described));
+  const length = Math.ceil(json.length / 8) * 8;
+  const header = new Uint8Array(8 + length).fill(0x20);
+  new DataView(header.buffer).setBigUint64(0, BigInt(length), true);
+  header.set(json, 8);
+  return { header, tensors: sorted, size: header.length + end };
+}
+
+const MAX_U64 = 2n ** 64n - 1n;
+const MAX_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
+
+/** One checked entry of a header. `begin` and `end` count bytes from the start of the data. */
+export interface SafetensorsEntry {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+  /** Where its name stands in the file. */
+  readonly offset: number | undefined;
+}
+
+interface Where {
+  readonly file: string;
+  readonly offset: number | undefined;
+}
+
+/** Checks one entry by itself: fields, dtype, integers, and byte count against shape. Throws SafetensorsError. */
+export function readEntry(name: string, value: Json, where: Where): SafetensorsEntry {
+  const fail = (code: string, detail: string, unsupported = false): never => {
+    throw new SafetensorsError({ ...where, path: nameOf(name), code, detail, unsupported });
+  };
+  if (!isJsonObject(value)) return fail('entry', 'the entry is not an object');
+  for (const field of ['dtype', 'shape', 'data_offsets']) {
+    if (!(field in value)) fail('entry', `the entry lacks ${field}`);
+  }
+  const dtype = value['dtype']!;
+  if (typeof dtype !== 'string') return fail('dtype', 'dtype is not a string');
+  const bits = DTYPE_BITS.get(dtype);
+  if (bits === undefined) return fail('dtype', `unknown dtype ${quote(dtype)}`);
+
+  const dims = integers(value, 'shape', fail);
+  const offsets = integers(value, 'data_offsets', fail);
+  if (offsets.length !== 2) fail('offsets', `data_offsets has ${offsets.length} items, not two`);
+  const [begin, end] = offsets as [bigint, bigint];
+  if (begin > end) fail('offsets-reversed', `begin ${begin} is greater than end ${end}`);
+
+  const needed = byteCount(dims, bits, fail);
+  if (end - begin !== needed) {
+    fail('byte-count', `${dtype} [${dims.slice(0, MAX_RANK)}] needs ${needed} bytes, the offsets give ${end - begin}`);
+  }
+  if (dims.length > MAX_RANK) fail('rank', `${dims.length} dimensions; the limit is ${MAX_RANK}`, true);
+  if ([...dims, end].some((size) => size > MAX_SAFE)) fail('too-large', 'a size or offset above 2^53');
+  return { name, dtype, shape: dims.map(Number), begin: Number(begin), end: Number(end), offset: where.offset };
+}
+
+type Fail = (code: string, detail: string) => never;
+
+function integers(entry: JsonObject, field: 'shape' | 'data_offsets', fail: Fail): bigint[] {
+  const code = field === 'shape' ? 'shape' : 'offsets';
+  const items = entry[field]!;
+  if (!Array.isArray(items)) return fail(code, `${field} is not a list`);
+  return items.map((item: Json) => {
+    if (typeof item !== 'bigint') return fail(code, `${field} holds something that is not written as an integer`);
+    return item >= 0n && item <= MAX_U64 ? item : fail(code, `${field} holds a number outside 0 to 2^64-1`);
+  });
+}
+
+/** Exact, and refused where 64 bits would overflow on the way, as the reference reader does. */
+function byteCount(dims: readonly bigint[], bits: number, fail: Fail): bigint {
+  let product = 1n;
+  for (const size of [...dims, BigInt(bits)]) {
+    product *= size;
+    if (product > MAX_U64) fail('overflow', 'the number of elements or bits does not fit 64 bits');
+  }
+  return product % 8n === 0n ? product / 8n : fail('byte-boundary', `${product} bits are not whole bytes`);
+}
+
+/** Checks the entries together: they must cover the data exactly, one after another. Throws SafetensorsError. */
+export function checkSpans(entries: readonly SafetensorsEntry[], dataStart: number, size: number, file: string): void {
+  const fail = (code: string, detail: string, entry?: SafetensorsEntry) =>
+    new SafetensorsError({
+      file,
+      path: entry && nameOf(entry.name),
+      code,
+      detail,
+      offset: dataStart + (entry ? entry.begin : position),
+    });
+  let position = 0;
+  for (const entry of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
+    const { begin, end } = entry;
+    if (begin < position) throw fail('offsets-overlap', `begins at ${begin}, inside the tensor before it`, entry);
+    if (begin > position)
+      throw fail('offsets-hole', `begins at ${begin}, ${begin - position} bytes belong to no tensor`, entry);
+    if (dataStart + end > size) {
+      throw fail('data-past-end', `ends at byte ${dataStart + end} of a file of ${size} (is it cut short?)`, entry);
+    }
+    position = end;
+  }
+  if (dataStart + position !== size) {
+    throw fail('trailing-bytes', `${size - dataStart - position} bytes after the last tensor`);
+  }
+}
 
 /** The cap of the reference reader. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -48,10 +207,10 @@ export async function readSafetensors(source: ByteSource, file: string): Promise
 
 async function headerLength(source: ByteSource, file: string): Promise<number> {
   const fail = async (code: string, detail: string) => {
-    const disguise = recogniseBytes(await readBytes(source, 0, Math.min(512, source.size)));
-    const looks = disguise !== undefined && disguise !== 'a safetensors file';
+    const looksLike = recognizeBytes(await readBytes(source, 0, Math.min(512, source.size)));
+    const looks = looksLike !== undefined && looksLike !== 'a safetensors file';
     return looks
-      ? new SafetensorsError({ file, code: 'not-safetensors', detail: `this is ${disguise}`, offset: 0 })
+      ? new SafetensorsError({ file, code: 'not-safetensors', detail: `this is ${looksLike}`, offset: 0 })
       : new SafetensorsError({ file, code, detail, offset: 0 });
   };
   if (source.size < LENGTH_BYTES) throw await fail('file-too-short', `${source.size} bytes, at least 8 are needed`);

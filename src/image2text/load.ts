@@ -1,6 +1,6 @@
 import { engine, setBackend } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
-import { checkWeights } from '../checkpoint/param-maker.js';
+import { checkWeights } from '../checkpoint/load-params.js';
 import { BackendError, OptionError } from '../errors.js';
 import type { OnLoadEvent } from '../load-events.js';
 import type { LoadGitOptions } from '../model/load-git.js';

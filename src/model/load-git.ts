@@ -1,12 +1,12 @@
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { readBytes } from '../checkpoint/byte-source.js';
-import { checkInferred, inferConfig } from '../checkpoint/infer-config.js';
 import type { Json } from '../checkpoint/json.js';
 import { readJson } from '../checkpoint/json.js';
 import type { LoadParamsOptions } from '../checkpoint/load-params.js';
 import { loadParams } from '../checkpoint/load-params.js';
 import type { OpenCheckpoint } from '../checkpoint/open-checkpoint.js';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.js';
+import { checkInferred, inferConfig } from '../checkpoint/original-layout.js';
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
 import { aliasTensors, renameTensors } from '../checkpoint/stored-tensor.js';
 import type { WeightFault } from '../errors.js';

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod/mini';
 import { fromBytes } from '../checkpoint/byte-source.js';
-import { readValues } from '../checkpoint/dtype.js';
+import { readValues } from '../checkpoint/dtypes.js';
 import { readJson } from '../checkpoint/json.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { ConfigError } from '../errors.js';

@@ -1,22 +1,17 @@
-import { resolve } from 'node:path';
-import type { ModelFiles } from '../checkpoint/byte-source.js';
-import { compareWeights } from '../checkpoint/compare-weights.js';
-import { INT8_METADATA } from '../checkpoint/int8.js';
-import { byteLengthOf } from '../checkpoint/safetensors-header.js';
+import { join, resolve } from 'node:path';
+import { type ModelFiles, readBytes } from '../checkpoint/byte-source.js';
+import { INT8_METADATA } from '../checkpoint/dtypes.js';
+import { CONVERT_DTYPES, type ConvertDtype, encodeTensor, type Losses } from '../checkpoint/encode-tensor.js';
+import { compareWeights } from '../checkpoint/load-params.js';
+import { byteLengthOf, type NewTensor } from '../checkpoint/safetensors.js';
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
-import { OptionError } from '../errors.js';
-import type { TensorSpec } from '../layers/param-spec.js';
-import { specEntries } from '../layers/param-spec.js';
+import { ConfigError, OptionError } from '../errors.js';
+import { specEntries, type TensorSpec } from '../layers/param-spec.js';
 import { gitSpec } from '../model/git.js';
-import type { OpenedGit } from '../model/load-git.js';
-import { canonicalNames, IGNORED, openGit, weightHint } from '../model/load-git.js';
-import type { HubOptions } from '../platform/open-model.js';
-import { openModel } from '../platform/open-model.js';
-import { CONVERT_DTYPES, type ConvertDtype, encodeTensor, type Losses } from './encode-tensor.js';
-import { checkSpace } from './files.js';
-import { writeSmallFiles } from './small-files.js';
-import { checkDestination, withStaging } from './staging.js';
-import { type NewTensor, type WrittenFile, writeCheckpoint } from './write-safetensors.js';
+import { canonicalNames, IGNORED, type OpenedGit, openGit, weightHint } from '../model/load-git.js';
+import { type HubOptions, openModel } from '../platform/open-model.js';
+import { checkDestination, checkSpace, withStaging, writeWhole } from './files.js';
+import { type WrittenFile, writeCheckpoint } from './write-safetensors.js';
 
 export interface ConvertOptions extends Omit<HubOptions, 'onProgress'> {
   /** Number format of the weights. For int8 the matrices; vectors, position embeddings and the patch embedding are float32 there. */
@@ -129,4 +124,54 @@ function checkOptions({ dtype, maxShardBytes, signal }: ConvertOptions): void {
       detail: `${maxShardBytes} is no number of bytes`,
     });
   }
+}
+
+/** What lies beside the weights, and is copied as it is where it is there. */
+const COPIED = [
+  'preprocessor_config.json',
+  'processor_config.json',
+  'generation_config.json',
+  'vocab.txt',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+] as const;
+const MAX_BYTES = 64 * 2 ** 20;
+
+/** What Python makes of the weights when it is told to load them as they are. */
+const TORCH_DTYPES: Readonly<Record<ConvertDtype, string>> = {
+  f32: 'float32',
+  f16: 'float16',
+  bf16: 'bfloat16',
+  int8: 'float32',
+};
+
+/** Writes config.json for weights of this format and copies the other small files of a checkpoint into `folder`. */
+export async function writeSmallFiles(
+  source: ModelFiles,
+  config: unknown,
+  dtype: ConvertDtype,
+  folder: string,
+): Promise<{ readonly files: WrittenFile[]; readonly warnings: string[] }> {
+  const torch_dtype = TORCH_DTYPES[dtype];
+  const text = JSON.stringify({ architectures: ['GitForCausalLM'], ...(config as object), torch_dtype }, undefined, 2);
+  const files = [await write(folder, 'config.json', new TextEncoder().encode(`${text}\n`))];
+  for (const name of COPIED) {
+    const found = await source.open(name);
+    if (found === undefined) continue;
+    if (found.size > MAX_BYTES) throw new ConfigError({ file: name, code: 'too-large', detail: `${found.size} bytes` });
+    files.push(await write(folder, name, await readBytes(found, 0, found.size)));
+  }
+  const named = new Set(files.map(({ name }) => name));
+  const warnings =
+    named.has('vocab.txt') || named.has('tokenizer.json')
+      ? []
+      : ['the source has no vocabulary: put its vocab.txt there (for the published models that of bert-base-uncased)'];
+  return { files, warnings };
+}
+
+async function write(folder: string, name: string, bytes: Uint8Array): Promise<WrittenFile> {
+  await writeWhole(join(folder, name), bytes);
+  return { name, bytes: bytes.length };
 }

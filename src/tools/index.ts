@@ -3,17 +3,23 @@
  *
  * @module
  */
-export type { CompareModelsOptions, ImageComparison, ModelComparison } from './compare-models.js';
-export { compareModels } from './compare-models.js';
+
+export type { ConvertDtype } from '../checkpoint/encode-tensor.js';
 export type { Conversion, ConvertOptions } from './convert.js';
 export { convertCheckpoint } from './convert.js';
 export type { DoctorOptions, DoctorReport, Problem } from './doctor.js';
 export { runDoctor } from './doctor.js';
-export type { ConvertDtype } from './encode-tensor.js';
 export { megabytes } from './files.js';
 export type { PublishedLogits, PublishedModel } from './models.js';
 export { listModels, listPublishedLogits } from './models.js';
-export type { BackendHealth } from './try-backend.js';
-export type { Verification, VerifiedLogit, VerifyOptions } from './verify.js';
-export { verifyModel } from './verify.js';
+export type { BackendHealth } from './self-test.js';
+export type {
+  CompareModelsOptions,
+  ImageComparison,
+  ModelComparison,
+  Verification,
+  VerifiedLogit,
+  VerifyOptions,
+} from './verify.js';
+export { compareModels, verifyModel } from './verify.js';
 export type { WrittenFile } from './write-safetensors.js';

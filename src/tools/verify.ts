@@ -1,15 +1,24 @@
+import { realpath } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { OptionError } from '../errors.js';
+import { isOffline } from '../hub/environment.js';
 import { defaultImageConfig, type ImageConfig } from '../image/image-config.js';
+import { preprocess } from '../image/preprocess.js';
+import type { RawImage } from '../image/raw-image.js';
 import { openImageConfig } from '../image2text/checkpoint-files.js';
-import type { ImageInput } from '../image2text/images.js';
-import type { Video } from '../image2text/videos.js';
+import { checkSize, withImageCache } from '../image2text/encode.js';
+import type { Image2Text } from '../image2text/image2text.js';
+import { type ImageInput, toRawImage } from '../image2text/images.js';
+import type { CaptionOptions } from '../image2text/types.js';
+import { toFrames, type Video } from '../image2text/videos.js';
 import { disposeGit } from '../model/git.js';
-import type { LoadGitOptions } from '../model/load-git.js';
-import { loadGitParams, openGit } from '../model/load-git.js';
-import type { HubOptions } from '../platform/open-model.js';
-import { openModel } from '../platform/open-model.js';
-import { firstLogits } from './first-logits.js';
-import type { PublishedLogits } from './models.js';
-import { openPublishedImage, publishedFor, publishedName } from './published.js';
+import { startSession } from '../model/git-session.js';
+import { type LoadGitOptions, loadGitParams, openGit } from '../model/load-git.js';
+import { fromDirectory } from '../platform/directory.js';
+import { openImage } from '../platform/node-images.js';
+import { openVideo } from '../platform/node-videos.js';
+import { type HubOptions, openModel } from '../platform/open-model.js';
+import { listPublishedLogits, type PublishedLogits } from './models.js';
 
 export interface VerifyOptions extends Omit<HubOptions, 'onProgress'> {
   /** Which published checkpoint it is, where neither its name nor its path says so. */
@@ -98,4 +107,147 @@ function compare({ expected, atol }: PublishedLogits, logits: Float32Array): Ver
     const difference = Math.abs(got - value);
     return { index, expected: value, got, difference, passed: difference <= atol };
   });
+}
+
+/** Images of the published numbers that can be fetched. Which frames of the video were used depends on its decoder. */
+const ADDRESSES: Readonly<Record<string, string>> = {
+  'COCO val2017 000000039769.jpg': 'http://images.cocodataset.org/val2017/000000039769.jpg',
+  'nielsr/textvqa-sample bus.png': 'https://huggingface.co/datasets/nielsr/textvqa-sample/resolve/main/bus.png',
+};
+
+/** The numbers published with a checkpoint. Throws OptionError (`which-checkpoint`, `nothing-published`). */
+export function publishedFor(
+  id: string | undefined,
+  model: string,
+  catalogue: readonly PublishedLogits[] = listPublishedLogits(),
+): PublishedLogits {
+  const found = catalogue.find(({ checkpoint }) => checkpoint === id);
+  if (found !== undefined) return found;
+  const known = catalogue.map(({ checkpoint }) => checkpoint.replace(/^microsoft\//, '')).join(', ');
+  throw id === undefined
+    ? new OptionError({
+        file: model,
+        path: 'as',
+        code: 'which-checkpoint',
+        detail: `say which published one it is: ${known}`,
+      })
+    : new OptionError({
+        file: id,
+        path: 'as',
+        code: 'nothing-published',
+        detail: `numbers are published for ${known}`,
+      });
+}
+
+/**
+ * What a model is called on the Hub: the name that it is asked for by, or what its folder's path says. Throws ConfigError for what is
+ * neither a name nor a folder.
+ */
+export async function publishedName(model: string): Promise<string | undefined> {
+  const path = await realpath(model).catch(() => undefined);
+  if (path === undefined && !/^\w[\w.-]*\/\w[\w.-]*$/.test(model)) await fromDirectory(model);
+  if (path === undefined) return model;
+  const [, owner, name] = /[\\/]models--([^\\/]+?)--([^\\/]+)/.exec(path) ?? []; // in the Hub's cache
+  if (owner !== undefined) return `${owner}/${name}`;
+  return basename(path).startsWith('git-') ? `microsoft/${basename(path)}` : undefined;
+}
+
+/** The image of published numbers, or the frames of its video. Throws OptionError (`image-needed`), ImageError. */
+export async function openPublishedImage(
+  { picture: what, config }: PublishedLogits,
+  { image, addresses = ADDRESSES, env = process.env, localFilesOnly, signal }: VerifyOptions,
+): Promise<RawImage[]> {
+  const address = image ?? (localFilesOnly === true || isOffline(env) ? undefined : addresses[what]);
+  if (address === undefined) {
+    const detail = `the numbers were published for ${what}, which cannot be fetched here: name your copy`;
+    throw new OptionError({ path: 'image', code: 'image-needed', detail });
+  }
+  const frames = config.num_image_with_embedding;
+  if (frames === null) return [await toRawImage(address as ImageInput, openImage, { exifOrientation: false, signal })];
+  return toFrames(address as Video, frames, { image: openImage, video: openVideo }, { exifOrientation: false, signal });
+}
+
+export interface FirstLogitsOptions {
+  /** Default: the model's own. */
+  readonly imageConfig?: ImageConfig | undefined;
+  /** The frames of a video, not an image. */
+  readonly video?: boolean | undefined;
+  /** What the text begins with. Default: the start token alone. */
+  readonly inputIds?: readonly number[] | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The logits of the first word after the prompt, [V], for one image or for the frames of one video. */
+export async function firstLogits(
+  { git, imageConfig }: Pick<Image2Text, 'git' | 'imageConfig'>,
+  images: readonly RawImage[],
+  options: FirstLogitsOptions = {},
+): Promise<Float32Array> {
+  const signal = options.signal ?? new AbortController().signal;
+  const pixels = preprocess(images, options.imageConfig ?? imageConfig);
+  checkSize(pixels, git.config);
+  return withImageCache(git, [{ pixels, video: options.video ?? false }], { signal }, async (image) => {
+    const session = startSession(git, image);
+    try {
+      return (await session.step([[...(options.inputIds ?? [git.config.bosTokenId])]]))[0]!;
+    } finally {
+      session.dispose();
+    }
+  });
+}
+
+/** How two models differ on one image. */
+export interface ImageComparison {
+  readonly first: string;
+  readonly second: string;
+  readonly equal: boolean;
+  /** Largest difference between their logits of the first word. */
+  readonly logitDifference: number;
+}
+
+/** How two models differ on all images. */
+export interface ModelComparison {
+  readonly images: readonly ImageComparison[];
+  /** Share of images with equal captions, 0 to 1; 1 where there is no image. */
+  readonly equalCaptions: number;
+  readonly largestLogitDifference: number;
+}
+
+export interface CompareModelsOptions {
+  /** How captions are made. Default: the original's beam search, as `caption` does. */
+  readonly caption?: CaptionOptions | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Hears how many images are done. */
+  readonly onProgress?: ((done: number) => void) | undefined;
+}
+
+/**
+ * How far one model is from another: the largest difference of their logits at the first word, and how often they write the same caption.
+ * Both stay loaded. Throws what reading an image throws, or the signal's reason.
+ */
+export async function compareModels(
+  first: Image2Text,
+  second: Image2Text,
+  images: readonly ImageInput[],
+  options: CompareModelsOptions = {},
+): Promise<ModelComparison> {
+  const { signal, onProgress } = options;
+  const rows: ImageComparison[] = [];
+  for (const input of images) {
+    const image = await toRawImage(input, openImage, { signal });
+    const look = async (model: Image2Text) => {
+      const logits = await firstLogits(model, [image], { signal });
+      const { text } = await model.caption(image, { ...options.caption, ...(signal && { signal }) });
+      return { logits, text };
+    };
+    const [a, b] = [await look(first), await look(second)];
+    const logitDifference = a.logits.reduce((most, value, id) => Math.max(most, Math.abs(value - b.logits[id]!)), 0);
+    rows.push({ first: a.text, second: b.text, equal: a.text === b.text, logitDifference });
+    onProgress?.(rows.length);
+  }
+  return {
+    images: rows,
+    equalCaptions: rows.length === 0 ? 1 : rows.filter(({ equal }) => equal).length / rows.length,
+    largestLogitDifference: rows.reduce((most, { logitDifference }) => Math.max(most, logitDifference), 0),
+  };
 }

@@ -1,13 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { byteLengthOf, type PlannedTensor, planSafetensors } from '../checkpoint/safetensors-header.js';
+import { byteLengthOf, type NewTensor, planSafetensors } from '../checkpoint/safetensors.js';
 import { writeError, writeWhole } from './files.js';
-
-/** A tensor that is to be written; `pieces` gives its row-major little-endian bytes, and is called once. */
-export interface NewTensor extends PlannedTensor {
-  pieces(): AsyncIterable<Uint8Array>;
-}
 
 export interface WriteOptions {
   /** Goes into the `__metadata__` of every file. */

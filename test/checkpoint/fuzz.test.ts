@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { fromBytes } from '../../src/checkpoint/byte-source.js';
-import { readValues } from '../../src/checkpoint/dtype.js';
-import { unpickle } from '../../src/checkpoint/pickle.js';
-import { readPytorch } from '../../src/checkpoint/pytorch.js';
+import { readValues } from '../../src/checkpoint/dtypes.js';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
+import { unpickle } from '../../src/checkpoint/torch/pickle.js';
+import { readPytorch } from '../../src/checkpoint/torch/torch-file.js';
 import { Image2TextError, TorchFileError } from '../../src/errors.js';
 import { HOSTILE, readBin } from '../support/fixtures.js';
 import { failure } from './support.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { fromBytes } from '../../src/checkpoint/byte-source.js';
-import { readPytorch } from '../../src/checkpoint/pytorch.js';
+import { readPytorch } from '../../src/checkpoint/torch/torch-file.js';
 import { TorchFileError } from '../../src/errors.js';
 import { HOSTILE, hostileCases, readBin } from '../support/fixtures.js';
 import { expectTensorsOf, failure } from './support.js';

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { fromBytes, type ModelFiles } from '../../src/checkpoint/byte-source.js';
-import { toFloat32 } from '../../src/checkpoint/dtype.js';
-import { INT8_SCHEME, QUANTIZATION_KEY } from '../../src/checkpoint/int8.js';
-import { checkOverflow, scaleFinder, toBrainBits, toHalfBits, toInt8 } from '../../src/checkpoint/narrow.js';
+import { INT8_SCHEME, QUANTIZATION_KEY, toFloat32 } from '../../src/checkpoint/dtypes.js';
+import { checkOverflow, scaleFinder, toBrainBits, toHalfBits, toInt8 } from '../../src/checkpoint/encode-tensor.js';
 import { openCheckpoint } from '../../src/checkpoint/open-checkpoint.js';
 import { readWeights } from '../../src/checkpoint/read-weights.js';
-import { byteLengthOf, planSafetensors } from '../../src/checkpoint/safetensors-header.js';
+import { byteLengthOf, planSafetensors } from '../../src/checkpoint/safetensors.js';
 import { failure, storedF32 } from './support.js';
 
 type Part = readonly [name: string, dtype: string, shape: readonly number[], data: ArrayBufferView];

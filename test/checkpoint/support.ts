@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { getBackend, memory } from '@tensorflow/tfjs-core';
 import { type ByteSource, fromBytes, type ModelFiles } from '../../src/checkpoint/byte-source.js';
-import { type HostArray, readValues } from '../../src/checkpoint/dtype.js';
+import { type HostArray, readValues } from '../../src/checkpoint/dtypes.js';
 import { elementCount, type StoredTensor, type TensorMap } from '../../src/checkpoint/stored-tensor.js';
 import { Image2TextError } from '../../src/errors.js';
 import { useBackend } from '../support/backends.js';

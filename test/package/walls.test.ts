@@ -8,15 +8,16 @@ import { ROOT } from '../support/fixtures.js';
  * Rooms that are not listed as Node's must run wherever JavaScript runs.
  */
 /** Open to every room. */
-const PURE = ['errors', 'load-events', 'crc32'];
+const PURE = ['errors', 'load-events', 'crc32', 'file-signature'];
 const ROOMS: Readonly<Record<string, { readonly rooms: readonly string[]; readonly packages: readonly RegExp[] }>> = {
   errors: { rooms: [], packages: [] },
   'load-events': { rooms: [], packages: [] },
   crc32: { rooms: [], packages: [] },
+  'file-signature': { rooms: [], packages: [] },
   layers: { rooms: PURE, packages: [/^@tensorflow\/tfjs-core$/] },
   checkpoint: {
     rooms: [...PURE, 'layers/param-spec'],
-    packages: [/^@tensorflow\/tfjs-core$/, /^zod\/mini$/],
+    packages: [/^@tensorflow\/tfjs-core$/, /^zod\/mini$/, /^fflate$/],
   },
   model: {
     rooms: [...PURE, 'layers', 'checkpoint', 'generation/types'],

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { memory } from '@tensorflow/tfjs-core';
-import { QUANTIZATION_KEY } from '../../src/checkpoint/int8.js';
+import { QUANTIZATION_KEY } from '../../src/checkpoint/dtypes.js';
 import { openCheckpoint } from '../../src/checkpoint/open-checkpoint.js';
 import { readWeights } from '../../src/checkpoint/read-weights.js';
 import { elementCount } from '../../src/checkpoint/stored-tensor.js';

@@ -32,7 +32,7 @@ const codes = (bytes: readonly number[] | string) =>
   typeof bytes === 'string' ? Array.from(bytes, (c) => c.charCodeAt(0)) : bytes;
 
 /** What the bytes look like (the first 512 are enough), or undefined where they show no known sign. */
-export function recogniseBytes(head: Uint8Array): string | undefined {
+export function recognizeBytes(head: Uint8Array): string | undefined {
   if (head.length === 0) return 'an empty file';
   const hit = SIGNATURES.find(({ bytes, at = 0 }) => codes(bytes).every((code, index) => head[at + index] === code));
   if (hit) return hit.what;
