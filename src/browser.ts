@@ -5,8 +5,7 @@
  */
 export { type BrowserFilesOptions, fetchModelFiles } from './hub/browser-cache.js';
 export type { HubFetch, HubLimits } from './hub/client.js';
-export { type FetchFolderOptions, fetchFolder } from './hub/remote-folder.js';
-export { openRemote, type RemoteOptions } from './hub/remote-source.js';
+export { type FetchFolderOptions, fetchFolder, openRemote, type RemoteOptions } from './hub/remote-files.js';
 export * from './index.js';
 export { fromFiles } from './platform/browser-files.js';
 export type { PageSource } from './platform/browser-images.js';

@@ -15,7 +15,12 @@ import type { HubOptions } from './platform/open-model.js';
 import { openModel } from './platform/open-model.js';
 import { startDevice } from './platform/start-device.js';
 
-export * from './hub/index.js';
+export type { HubFetch, HubLimits } from './hub/client.js';
+export { type DownloadOptions, downloadFile } from './hub/download.js';
+export { type EnvironmentVariables, hubCache, hubHome } from './hub/environment.js';
+export { nodeTransport, type Transport } from './hub/node-transport.js';
+export { openRemote, type RemoteOptions } from './hub/remote-files.js';
+export { downloadSnapshot, type Snapshot, type SnapshotOptions } from './hub/snapshot.js';
 export * from './index.js';
 export * from './pipeline/index.js';
 export { fromDirectory, fromFile } from './platform/directory.js';

@@ -4,15 +4,32 @@
  */
 import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
 import { HubError } from '../errors.js';
-import type { OnLoadEvent } from '../load-events.js';
-import { checkEndpoint, DEFAULT_ENDPOINT, infoUrl, resolveUrl } from './address.js';
-import { bodyChunks, bodyText, discard } from './body.js';
-import { DEFAULT_LIMITS, type HubClient, type HubFetch, type HubLimits, send } from './client.js';
-import { isAbsent, isTransient, statusError } from './failures.js';
-import { checkFileName, checkRepoId, checkRevision, fileLabel } from './names.js';
-import { type ProgressReport, progressReport } from './progress.js';
-import { parseInfo, type RepoFile, type RepoInfo } from './repo-info.js';
-import { withRetries } from './retry.js';
+import { type OnLoadEvent, type ProgressReport, progressReport } from '../load-events.js';
+import {
+  bodyChunks,
+  bodyText,
+  DEFAULT_LIMITS,
+  discard,
+  type HubClient,
+  type HubFetch,
+  type HubLimits,
+  isAbsent,
+  isTransient,
+  send,
+  statusError,
+  withRetries,
+} from './client.js';
+import { parseInfo, type RepoFile, type RepoInfo } from './metadata.js';
+import {
+  checkEndpoint,
+  checkFileName,
+  checkRepoId,
+  checkRevision,
+  DEFAULT_ENDPOINT,
+  fileLabel,
+  infoUrl,
+  resolveUrl,
+} from './names.js';
 
 export interface BrowserFilesOptions {
   readonly revision?: string | undefined;

@@ -1,11 +1,10 @@
 /**
- * One request to a Hub, redirects followed by hand: at most ten, never from https to http, never to another scheme, and the
- * token goes to the endpoint's own origin alone. Runs wherever `fetch` runs.
+ * Requests to a Hub or a web server: redirects, the token, time limits, retries, bodies, and what can go wrong as typed errors that say
+ * what to do. Redirects are followed by hand: at most ten, never from https to http, never to another scheme, and the token goes to the
+ * endpoint's own origin alone. Runs wherever `fetch` runs.
  */
 import { HubError, quote } from '../errors.js';
-import { publicUrl } from './address.js';
-import { discard } from './body.js';
-import { networkError } from './failures.js';
+import { publicUrl } from './names.js';
 
 /** The part of `fetch` that is used; the global `fetch` fits. */
 export type HubFetch = (
@@ -135,4 +134,232 @@ function nextAddress(from: URL, location: string | null): URL {
   to.username = '';
   to.password = '';
   return to;
+}
+
+/** Drops a body that nobody will read, which frees its connection. */
+export async function discard(response: Response): Promise<void> {
+  await response.body?.cancel().catch(() => undefined);
+}
+
+/** Settles as `work` does, unless the signal or the clock is first. */
+function within<T>(work: Promise<T>, ms: number, late: () => Error, signal: AbortSignal | undefined): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const timer = setTimeout(() => settle(() => reject(late())), ms);
+    const onAbort = () => settle(() => reject(signal?.reason));
+    const settle = (act: () => void) => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      act();
+    };
+    signal?.addEventListener('abort', onAbort);
+    work.then(
+      (value) => settle(() => resolve(value)),
+      (error) => settle(() => reject(error)),
+    );
+  });
+}
+
+/**
+ * The chunks of a body as they arrive. Leaving the loop early, by `break` or by an error, cancels the body.
+ * Throws HubError `idle-timeout` when nothing comes for `idleMs`, `connection-lost`, or the signal's reason.
+ */
+export async function* bodyChunks(
+  response: Response,
+  url: URL,
+  idleMs: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const reader = response.body?.getReader();
+  if (reader === undefined) return;
+  const late = () =>
+    new HubError({ file: publicUrl(url), code: 'idle-timeout', detail: `the server sent nothing for ${idleMs} ms` });
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      const { done, value } = await within(reader.read(), idleMs, late, signal).catch((error: unknown) => {
+        throw signal?.aborted ? signal.reason : networkError(error, url);
+      });
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.cancel().catch(() => undefined);
+  }
+}
+
+/** A whole body of at most `limit` bytes, as UTF-8 text. Throws HubError `body-too-long`, and as `bodyChunks` does. */
+export async function bodyText(
+  response: Response,
+  url: URL,
+  limit: number,
+  idleMs: number,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = '';
+  let length = 0;
+  for await (const chunk of bodyChunks(response, url, idleMs, signal)) {
+    length += chunk.byteLength;
+    if (length > limit) {
+      throw new HubError({ file: publicUrl(url), code: 'body-too-long', detail: `the answer exceeds ${limit} bytes` });
+    }
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
+/** What an error of an HTTP status keeps in `cause`. */
+export interface StatusCause {
+  readonly status: number;
+  /** Retry-After of the answer, in milliseconds. */
+  readonly retryAfterMs?: number;
+}
+
+const UNREACHABLE = /^(?:ENOTFOUND|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EAI_AGAIN|UND_ERR_CONNECT_TIMEOUT)$/;
+const TLS = /^(?:CERT_|ERR_TLS_|ERR_SSL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH)/;
+
+/** An error of `fetch`, of a socket or of a body as a HubError: `unreachable`, `tls`, `connection-lost`. */
+export function networkError(error: unknown, url: URL): HubError {
+  if (error instanceof HubError) return error;
+  const code = errorCode(error);
+  const file = publicUrl(url);
+  if (UNREACHABLE.test(code)) {
+    const detail = `${url.host} cannot be reached (${code}); check the network, the proxy variables and HF_ENDPOINT`;
+    return new HubError({ file, code: 'unreachable', detail, cause: error });
+  }
+  if (TLS.test(code)) {
+    const detail = `${url.host} has no certificate that is trusted here (${code}); NODE_EXTRA_CA_CERTS can name one`;
+    return new HubError({ file, code: 'tls', detail, cause: error });
+  }
+  const reason = code === '' ? '' : ` (${code})`;
+  return new HubError({ file, code: 'connection-lost', detail: `the connection broke${reason}`, cause: error });
+}
+
+function errorCode(error: unknown): string {
+  for (let at = error, depth = 0; at instanceof Error && depth < 4; at = at.cause, depth++) {
+    const { code } = at as { code?: unknown };
+    if (typeof code === 'string') return code;
+  }
+  return '';
+}
+
+/** The error of an answer that is not a success; `file` names repository, revision and file. */
+export function statusError(response: Response, file: string, endpoint: string, token: string | undefined): HubError {
+  const { status } = response;
+  const said = response.headers.get('x-error-code') ?? '';
+  const cause: StatusCause = { status, ...retryAfter(response.headers.get('retry-after')) };
+  const fail = (code: string, detail: string) => new HubError({ file, code, detail, cause });
+  const page = `${endpoint}/${file.split('@')[0]}`;
+  if (status === 403 || said === 'GatedRepo') {
+    const then = token === undefined ? 'then set HF_TOKEN (or the option token)' : 'with the account of this token';
+    return fail('forbidden', `access is restricted: accept its conditions at ${page}, ${then}`);
+  }
+  if (status === 401) {
+    if (token !== undefined)
+      return fail('unauthorized', 'the token was refused: it is wrong, expired, or may not read this');
+    return fail(
+      'unauthorized',
+      'it is private, or does not exist: check the name, or set HF_TOKEN (or the option token)',
+    );
+  }
+  if (status === 404 || status === 410) return notFound(status, said, fail);
+  if (status === 429)
+    return fail('rate-limited', 'the server asks for fewer requests (429); try later, or set HF_TOKEN');
+  if (status === 408 || status === 425 || status >= 500) return fail('server-error', `the server answered ${status}`);
+  return fail('http-status', `the server answered ${status}`);
+}
+
+function notFound(status: number, said: string, fail: (code: string, detail: string) => HubError): HubError {
+  if (said === 'RepoNotFound') return fail('repo-not-found', 'there is no such repository (or it is private)');
+  if (said === 'RevisionNotFound')
+    return fail('revision-not-found', 'the repository has no such branch, tag or commit');
+  if (said === 'EntryNotFound') return fail('file-not-found', 'this revision of the repository has no such file');
+  return fail('not-found', `the server has no such repository, revision or file (${status})`);
+}
+
+function retryAfter(header: string | null): { retryAfterMs?: number } {
+  if (header === null) return {};
+  const seconds = /^\d+$/.test(header.trim()) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Number.isNaN(seconds) ? {} : { retryAfterMs: Math.max(0, seconds * 1000) };
+}
+
+/** How long the server asked to wait, if it did. */
+export function retryAfterOf(error: HubError): number | undefined {
+  return (error.cause as Partial<StatusCause> | undefined)?.retryAfterMs;
+}
+
+const TRANSIENT = new Set([
+  'connection-lost',
+  'idle-timeout',
+  'short-body',
+  'server-error',
+  'rate-limited',
+  'range-refused',
+]);
+const ABSENT = new Set(['unreachable', 'headers-timeout']);
+
+/** Could the same request succeed in a moment? */
+export function isTransient(error: unknown): error is HubError {
+  return error instanceof HubError && TRANSIENT.has(error.code);
+}
+
+/** Did no server answer at all? A download under way waits for it; a first request does not. */
+export function isAbsent(error: unknown): error is HubError {
+  return error instanceof HubError && ABSENT.has(error.code);
+}
+
+const PROGRESS_BYTES = 1 << 20;
+const LONGEST_PAUSE_MS = 8_000;
+
+/** Waits, or throws the signal's reason. */
+export function wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
+      if (signal?.aborted) reject(signal.reason);
+      else resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener('abort', end);
+    if (signal?.aborted) end();
+  });
+}
+
+/** What a body of tries may tell the one who counts them. */
+export interface RetryRules {
+  /** Which errors are worth another try. */
+  readonly again?: (error: unknown) => error is HubError;
+  /** Bytes that have arrived: another MiB sets the count of tries back. The highest value counts, so that this ends. */
+  readonly arrived?: () => number;
+}
+
+/** Runs `attempt` until it succeeds, fails for good, or the client's `retries` are used up; then its last error is thrown. */
+export async function withRetries<T>(
+  client: HubClient,
+  attempt: () => Promise<T>,
+  { again = isTransient, arrived = () => 0 }: RetryRules = {},
+): Promise<T> {
+  let tries = 0;
+  let mark = arrived();
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!again(error)) throw error;
+      if (arrived() >= mark + PROGRESS_BYTES) [tries, mark] = [0, arrived()];
+      if (tries++ >= client.limits.retries) throw error;
+      await wait(pauseAfter(error, tries, client), client.signal);
+    }
+  }
+}
+
+function pauseAfter(error: HubError, tries: number, { limits }: HubClient): number {
+  const asked = retryAfterOf(error) ?? 0;
+  if (asked > limits.retryAfterMs) {
+    const detail = `the server asks to wait ${Math.ceil(asked / 1000)} s; try again then`;
+    throw new HubError({ file: error.file, code: 'retry-after', detail, cause: error });
+  }
+  const growing = Math.min(limits.backoffMs * 2 ** (tries - 1), LONGEST_PAUSE_MS);
+  return Math.max(asked, growing * (0.75 + 0.5 * Math.random())); // spread, so that many clients do not come back at once
 }

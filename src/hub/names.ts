@@ -1,5 +1,5 @@
 /**
- * Names that come from a caller or from a server, checked before any request is sent and before any path is made of them.
+ * Names that come from a caller or from a server, checked before any request is sent and before any path or address is made of them.
  * Nothing that passes here can leave the cache folder or change the meaning of an address.
  */
 import { HubError, quote } from '../errors.js';
@@ -99,4 +99,40 @@ export function checkEtag(header: unknown, file: string): string {
 /** How messages name a file of a repository: `owner/name@revision/file`. */
 export function fileLabel(repo: string, revision: string, file?: string): string {
   return file === undefined ? `${repo}@${revision}` : `${repo}@${revision}/${file}`;
+}
+
+/** The public Hub. */
+export const DEFAULT_ENDPOINT = 'https://huggingface.co';
+
+/** Returns an endpoint without closing slash. Throws HubError `endpoint` unless it is http(s) without credentials and query. */
+export function checkEndpoint(endpoint: string): string {
+  const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
+  const legal = url !== undefined && /^https?:$/.test(url.protocol) && url.search === '' && url.hash === '';
+  if (!legal || url.username !== '' || url.password !== '') {
+    const shown = url === undefined ? quote(endpoint) : quote(publicUrl(url));
+    throw new HubError({
+      path: 'endpoint',
+      code: 'endpoint',
+      detail: `${shown} is not an http or https address without user, query and fragment`,
+    });
+  }
+  return `${url.origin}${url.pathname.replace(/\/+$/, '')}`;
+}
+
+const encodePath = (path: string): string => path.split('/').map(encodeURIComponent).join('/');
+
+/** Where a file is downloaded from. A revision may hold slashes, and is one segment of the address. */
+export function resolveUrl(endpoint: string, repo: string, revision: string, file: string): string {
+  return `${endpoint}/${repo}/resolve/${encodeURIComponent(revision)}/${encodePath(file)}`;
+}
+
+/** Where a revision is described: its commit, and its files with sizes and hashes. */
+export function infoUrl(endpoint: string, repo: string, revision: string): string {
+  return `${endpoint}/api/models/${repo}/revision/${encodeURIComponent(revision)}?blobs=true`;
+}
+
+/** An address as messages may show it: credentials and query removed, since signed addresses carry secrets there. */
+export function publicUrl(url: URL | string): string {
+  const parsed = typeof url === 'string' ? new URL(url) : url;
+  return `${parsed.protocol}//${parsed.host}${parsed.pathname}`;
 }

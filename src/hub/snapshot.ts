@@ -1,12 +1,20 @@
 /** A whole GIT checkpoint from the Hub, in the cache that Python's tools share. */
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { HubError } from '../errors.js';
-import { cachedSnapshot, orCached, readShardNames } from './cached.js';
-import { storeFile, writeRef } from './download-file.js';
-import { type FileMetadata, fileMetadata } from './file-metadata.js';
+import { type CacheView, cachedCommit, cachedFile, notCached } from './cache.js';
+import { isTransient } from './client.js';
+import { type DownloadOptions, type HubSession, orCached, storeFile, withSession, writeRef } from './download.js';
+import {
+  type FileMetadata,
+  type FileSelection,
+  fileMetadata,
+  type RepoFile,
+  type RepoInfo,
+  repoInfo,
+  selectFiles,
+  shardNames,
+} from './metadata.js';
 import { checkFileName, fileLabel, isCommit } from './names.js';
-import { selectFiles } from './repo-files.js';
-import { type RepoFile, type RepoInfo, repoInfo } from './repo-info.js';
-import { type DownloadOptions, type HubSession, withSession } from './session.js';
 
 export interface SnapshotOptions extends DownloadOptions {
   /** Exactly these files, instead of those that a GIT checkpoint needs. */
@@ -32,12 +40,23 @@ export function downloadSnapshot(repo: string, options: SnapshotOptions = {}): P
     if (session.offline) return cachedSnapshot(session, wanted);
     if (isCommit(session.revision)) {
       const here = await cachedSnapshot(session, wanted).catch(() => undefined);
-      session.client.signal?.throwIfAborted();
+      session.signal?.throwIfAborted();
       if (here !== undefined && (wanted !== undefined || hasVocabulary(here.files))) return here;
     }
+    const inCache = () => cachedSnapshot(session, wanted);
     return orCached(
-      async () => fetchSnapshot(session, await repoInfo(session.client, repo, session.revision), wanted),
-      () => cachedSnapshot(session, wanted),
+      session,
+      async () => {
+        let info: RepoInfo;
+        try {
+          info = await repoInfo(session.client, repo, session.revision);
+        } catch (error) {
+          if (!isTransient(error)) throw error;
+          return inCache().catch(() => Promise.reject(error)); // a busy Hub does not stop who has it all
+        }
+        return fetchSnapshot(session, info, wanted);
+      },
+      inCache,
     );
   });
 }
@@ -92,4 +111,48 @@ async function fetchAll(session: HubSession, info: RepoInfo, names: readonly str
 async function metadataOf(session: HubSession, commit: string, { name, size, etag }: RepoFile): Promise<FileMetadata> {
   if (size !== undefined && etag !== undefined) return { commit, etag, size };
   return fileMetadata(session.client, session.repo, commit, name);
+}
+
+const MAX_INDEX_BYTES = 64 << 20;
+
+/** Reads the shards' names from an index file. */
+async function readShardNames(path: string, label: string): Promise<string[]> {
+  const { size } = await stat(path);
+  if (size > MAX_INDEX_BYTES) {
+    throw new HubError({ file: label, code: 'shard-index', detail: `${size} bytes are too many for an index` });
+  }
+  return shardNames(await readFile(path, 'utf8'), label);
+}
+
+/**
+ * The checkpoint (or just the `wanted` files) of the session's revision, every file checked.
+ * Throws HubError `not-cached` (naming the first that is missing) or `damaged-cache`.
+ */
+async function cachedSnapshot(view: CacheView, wanted: readonly string[] | undefined): Promise<Snapshot> {
+  const commit = await cachedCommit(view);
+  const directory = view.paths.snapshot(commit);
+  const files = [...(wanted ?? (await cachedCheckpoint(view, commit)))];
+  for (const file of files) await cachedFile(view, commit, file);
+  return { directory, commit, files };
+}
+
+async function cachedCheckpoint(view: CacheView, commit: string): Promise<string[]> {
+  const names = await readdir(view.paths.snapshot(commit)).catch(() => []);
+  if (names.length === 0) throw notCached(view, `commit ${commit.slice(0, 12)}`);
+  const { small, weights, sharded } = choose(view, names);
+  if (!sharded) return [...small, weights];
+  const index = await cachedFile(view, commit, weights);
+  return [...small, weights, ...(await readShardNames(index, fileLabel(view.repo, view.revision, weights)))];
+}
+
+/** In a cache a missing part was not fetched, rather than not published. */
+function choose(view: CacheView, names: readonly string[]): FileSelection {
+  try {
+    return selectFiles(names, view.repo);
+  } catch (error) {
+    const code = error instanceof HubError ? error.code : '';
+    if (code === 'no-weights') throw notCached(view, 'a weight file of this revision');
+    if (code === 'no-config') throw notCached(view, 'config.json of this revision');
+    throw error;
+  }
 }

@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { HubError } from '../errors.js';
-import type { DownloadOptions } from '../hub/index.js';
-import { downloadSnapshot } from '../hub/index.js';
+import type { DownloadOptions } from '../hub/download.js';
+import { downloadSnapshot } from '../hub/snapshot.js';
 import { fromDirectory } from './directory.js';
 
 /** Where a named checkpoint may come from. */

@@ -5,7 +5,7 @@ import { type BrowserFilesOptions, fetchModelFiles } from '../../src/hub/browser
 import type { LoadEvent } from '../../src/load-events.js';
 import { ROOT } from '../support/fixtures.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
-import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes } from './room.js';
+import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes } from './support.js';
 
 /** The part of the Cache API that is used, in memory. */
 function memoryCaches(full = false) {
@@ -100,7 +100,7 @@ describe('hub: the cache of a page', () => {
   });
 
   it('both rooms for pages bundle without a node: module', async () => {
-    const entryPoints = ['browser-cache', 'remote-source'].map((name) => `${ROOT}src/hub/${name}.ts`);
+    const entryPoints = ['browser-cache', 'remote-files'].map((name) => `${ROOT}src/hub/${name}.ts`);
     const { metafile, outputFiles } = await build({
       entryPoints,
       bundle: true,
@@ -113,7 +113,7 @@ describe('hub: the cache of a page', () => {
     });
     assert.ok(Object.keys(metafile.inputs).every((path) => !path.includes('node_modules')));
     console.log(
-      `      browser-cache ${outputFiles[0]!.contents.length} bytes, remote-source ${outputFiles[1]!.contents.length} bytes, minified`,
+      `      browser-cache ${outputFiles[0]!.contents.length} bytes, remote-files ${outputFiles[1]!.contents.length} bytes, minified`,
     );
   });
 });

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { downloadFile, listFiles, modelInfo, snapshotDownload } from '@huggingface/hub';
-import { downloadSnapshot, type SnapshotOptions } from '../../src/hub/index.js';
+import { downloadSnapshot, type SnapshotOptions } from '../../src/hub/snapshot.js';
 import { etagOf, type HubFile, sha256, startHub } from '../support/local-hub.js';
-import { FILE, hubErrorOf, REPO, seededBytes, withFolder } from './room.js';
+import { FILE, hubErrorOf, REPO, seededBytes, withFolder } from './support.js';
 
 const WEIGHTS: HubFile = { content: seededBytes(500_000, 7), lfs: true };
 

@@ -1,5 +1,5 @@
 /** Run as a process of its own, to be killed: downloads the snapshot that its arguments name and prints the result. */
-import { downloadSnapshot } from '../../src/hub/index.js';
+import { downloadSnapshot } from '../../src/hub/snapshot.js';
 
 const [endpoint = '', cacheDir = '', repo = ''] = process.argv.slice(2);
 const limits = { backoffMs: 20, idleMs: 5000 };

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from '../../src/errors.js';
 import type { HubClient } from '../../src/hub/client.js';
+import { withRetries } from '../../src/hub/client.js';
 import { acquireLock } from '../../src/hub/lock.js';
-import { withRetries } from '../../src/hub/retry.js';
-import { IMPATIENT, withFolder } from './room.js';
+import { IMPATIENT, withFolder } from './support.js';
 
 describe('hub: lock', () => {
   const options = { pollMs: 2 };

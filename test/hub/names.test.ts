@@ -4,11 +4,18 @@ import { homedir } from 'node:os';
 import { join, resolve, sep } from 'node:path';
 import fc from 'fast-check';
 import { HubError } from '../../src/errors.js';
-import { checkEndpoint, publicUrl, resolveUrl } from '../../src/hub/address.js';
-import { hubCache, hubHome, repoPaths } from '../../src/hub/cache-paths.js';
-import { endpointFrom, isOffline, limitsFrom, tokenFrom } from '../../src/hub/environment.js';
-import { checkEtag, checkFileName, checkRepoId, checkRevision } from '../../src/hub/names.js';
-import { hubErrorOf, TOKEN, withFolder } from './room.js';
+import { repoPaths } from '../../src/hub/cache.js';
+import { endpointFrom, hubCache, hubHome, isOffline, limitsFrom, tokenFrom } from '../../src/hub/environment.js';
+import {
+  checkEndpoint,
+  checkEtag,
+  checkFileName,
+  checkRepoId,
+  checkRevision,
+  publicUrl,
+  resolveUrl,
+} from '../../src/hub/names.js';
+import { hubErrorOf, TOKEN, withFolder } from './support.js';
 
 const accepts = (check: (value: unknown) => unknown, value: unknown): boolean => {
   try {

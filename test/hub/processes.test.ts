@@ -6,7 +6,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { build } from 'esbuild';
-import { downloadSnapshot } from '../../src/hub/index.js';
+import { downloadSnapshot } from '../../src/hub/snapshot.js';
 import { ROOT } from '../support/fixtures.js';
 import { type HubFile, type LocalHub, sha256, startHub } from '../support/local-hub.js';
 import {
@@ -20,7 +20,7 @@ import {
   seeded,
   seededBytes,
   withFolder,
-} from './room.js';
+} from './support.js';
 
 const CHUNK = 64 << 10; // what a process may hold in its hands when it dies
 const WEIGHTS: HubFile = { content: seededBytes(8 << 20, 11), lfs: true };
@@ -167,6 +167,21 @@ describe('hub: several processes, and their deaths', () => {
       await downloadSnapshot(REPO, options);
       assertTidy(cacheDir);
     }));
+
+  it('the disk is full in the middle of a download: a typed error, and nothing is left', function () {
+    if (process.platform === 'win32') return this.skip();
+    return withFolder(async (cacheDir) => {
+      const command = `ulimit -f 2048; exec "$0" "$@"`; // blocks of 512 or 1024 bytes: less than the weights, more than all else
+      const child = spawn('sh', ['-c', command, process.execPath, script, hub.url, cacheDir, REPO], { env: {} });
+      let complaint = '';
+      child.stderr.on('data', (text) => (complaint += text));
+      const [code] = await once(child, 'close');
+      assert.notEqual(code, 0);
+      assert.match(complaint, /HubError.*: disk-full: no space is left/);
+      assert.ok(!existsSync(join(cacheDir, BLOB)));
+      assertTidy(cacheDir);
+    });
+  });
 
   it('a damaged blob is never used, whoever damaged it', () =>
     withFolder(async (cacheDir) => {

@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { HubFetch } from '../../src/hub/client.js';
-import { downloadFile, downloadSnapshot, nodeTransport } from '../../src/hub/index.js';
-import { proxyFor } from '../../src/hub/proxy.js';
+import { downloadFile } from '../../src/hub/download.js';
+import { nodeTransport, proxyFor } from '../../src/hub/node-transport.js';
+import { downloadSnapshot } from '../../src/hub/snapshot.js';
 import { HOSTILE, readJson } from '../support/fixtures.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
 import { type LocalProxy, startProxy } from './local-proxy.js';
-import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes, TOKEN, withFolder } from './room.js';
 import { playScript, type Scenario } from './scripted-hub.js';
 import { selfSigned } from './self-signed.js';
+import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes, TOKEN, withFolder } from './support.js';
 
 const HOST = 'hub.invalid'; // no name server knows it: only the proxy can reach it
 const FILES = { 'config.json': '{}', [FILE]: { content: seededBytes(300_000, 1), lfs: true } };

@@ -4,9 +4,9 @@ import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { readBytes } from '../../src/checkpoint/byte-source.js';
 import { HubError } from '../../src/errors.js';
-import { fetchFolder } from '../../src/hub/remote-folder.js';
+import { fetchFolder } from '../../src/hub/remote-files.js';
 import type { LoadEvent } from '../../src/load-events.js';
-import { hubErrorOf, IMPATIENT, seededBytes } from './room.js';
+import { hubErrorOf, IMPATIENT, seededBytes } from './support.js';
 
 describe('hub: a folder on a web server', () => {
   const content = Buffer.from(seededBytes(300_000, 6));

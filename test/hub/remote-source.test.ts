@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { readBytes } from '../../src/checkpoint/byte-source.js';
-import { nodeTransport, openRemote, type RemoteOptions } from '../../src/hub/index.js';
+import { nodeTransport } from '../../src/hub/node-transport.js';
+import { openRemote, type RemoteOptions } from '../../src/hub/remote-files.js';
 import { type Handler, type LocalHub, startHub } from '../support/local-hub.js';
-import { assertDisconnected, FILE, hubErrorOf, IMPATIENT, REPO, seededBytes, TOKEN } from './room.js';
+import { assertDisconnected, FILE, hubErrorOf, IMPATIENT, REPO, seededBytes, TOKEN } from './support.js';
 
 describe('hub: a remote file as a byte source', () => {
   const content = seededBytes(1_000_000, 3);

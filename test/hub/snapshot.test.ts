@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { existsSync, lstatSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { scanCacheDir } from '@huggingface/hub';
-import { downloadFile, downloadSnapshot, type SnapshotOptions } from '../../src/hub/index.js';
+import { downloadFile } from '../../src/hub/download.js';
+import { downloadSnapshot, type SnapshotOptions } from '../../src/hub/snapshot.js';
 import type { LoadEvent } from '../../src/load-events.js';
 import { type HubFile, type LocalHub, sha256, startHub } from '../support/local-hub.js';
 import {
@@ -16,7 +17,7 @@ import {
   seededBytes,
   TOKEN,
   withFolder,
-} from './room.js';
+} from './support.js';
 
 const WEIGHTS: HubFile = { content: seededBytes(500_000, 7), lfs: true };
 const FILES: Record<string, HubFile | string> = {

@@ -37,7 +37,7 @@ const ROOMS: Readonly<Record<string, { readonly rooms: readonly string[]; readon
     rooms: [...PURE, 'layers', 'model', 'image', 'generation/log-softmax'],
     packages: [/^@tensorflow\/tfjs-core$/, /^fast-png$/],
   },
-  hub: { rooms: [...PURE, 'checkpoint/byte-source'], packages: [/^node:/] },
+  hub: { rooms: [...PURE, 'checkpoint/byte-source', 'platform/write-whole'], packages: [/^node:/] },
   backend: { rooms: [...PURE], packages: [/^@tensorflow\/tfjs-core$/, /^node:/] },
   pipeline: { rooms: [...PURE, 'image2text', 'generation', 'tokenizer', 'checkpoint/byte-source'], packages: [] },
   index: {

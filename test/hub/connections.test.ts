@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
-import { downloadFile } from '../../src/hub/index.js';
+import { downloadFile } from '../../src/hub/download.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
 import {
   assertDisconnected,
@@ -14,7 +14,7 @@ import {
   seededBytes,
   VERY_IMPATIENT,
   withFolder,
-} from './room.js';
+} from './support.js';
 
 describe('hub: bad connections', () => {
   const content = seededBytes(2_000_000, 5);
