@@ -13,9 +13,9 @@ export type { ConstrainedResult, RankedName, RankOptions } from './generation/co
 export { constrainedGreedy, rankNames } from './generation/constrained.js';
 export { generate, streamTokens } from './generation/generate.js';
 export type * from './generation/options.js';
+export { generationOptions, STRATEGIES } from './generation/options.js';
 export type { ScoreOptions, SequenceScore } from './generation/score.js';
 export { scoreSequences } from './generation/score.js';
-export { padRows } from './generation/steps.js';
 export type {
   DecoderSession,
   Finish,
@@ -24,7 +24,8 @@ export type {
   SessionSource,
   TokenEvent,
   VocabularyFacts,
-} from './generation/types.js';
+} from './generation/session.js';
+export { padRows } from './generation/session.js';
 export type { Channels, ImageConfig, Sides } from './image/image-config.js';
 export type { PreprocessOptions } from './image/preprocess.js';
 export type { RawImage, Samples } from './image/raw-image.js';

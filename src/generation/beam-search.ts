@@ -1,53 +1,293 @@
-import { bestCandidates, logSoftmaxThenProcess } from './beam-candidates.js';
-import {
-  allForbidden,
-  type Beam,
-  beamResult,
-  beamsAtStart,
-  grow,
-  hypotheses,
-  type ImageSearch,
-  type Move,
-  placeOf,
-  runBeams,
-} from './beam-loop.js';
-import type { BeamSettings, CheckedRules } from './check-options.js';
-import { processorsFor } from './logits-processors.js';
-import { lengthLimit, type SearchScope } from './steps.js';
-import type { GeneratedSequence } from './types.js';
+/** What all beam searches share (candidates, beams, the loop over steps), and Hugging Face's beam search. */
+import { fail } from '../options.js';
+import { argMax, logNormalizer, logSumExp, workingCopy } from './log-softmax.js';
+import { applyAll, type RowRules, rowRules } from './logits-processors.js';
+import type { CheckedOptions } from './options.js';
+import type { Finish, GeneratedSequence, LogitsProcessor, SearchScope } from './session.js';
+import { lengthLimit, stepSession } from './session.js';
+
+/** One sequence of an image, unfinished while `finish` is undefined. */
+export interface Beam {
+  readonly ids: readonly number[];
+  /** log-softmax of the raw logits at each new token. */
+  readonly logProbs: readonly number[];
+  /** What the search has added up so far. */
+  readonly sum: number;
+  readonly finish?: Finish | undefined;
+}
+
+/** A continuation: token `id` behind beam `beam`, with the sum of log-probabilities that it would have. */
+export interface Candidate {
+  /** Index of the beam, and of the session's row (of the image) that its scores came from. */
+  readonly beam: number;
+  readonly row: number;
+  readonly id: number;
+  readonly sum: number;
+}
+
+/** Next-token log-probabilities of one beam. */
+interface ScoredRow {
+  /** What the search ranks by: log-probabilities with the processors applied. Good until the next row is scored. */
+  readonly scores: Float32Array;
+  /** log-softmax of the raw logits. */
+  readonly rawLogProb: (id: number) => number;
+}
+
+/** Turns the logits of a row whose tokens are `ids` into scores. */
+export type RowScorer = (logits: Float32Array, ids: readonly number[], path: string) => ScoredRow;
+
+/** Hugging Face: log-softmax first, processors act on log-probabilities, nothing is normalized again. Overwrites the logits. */
+export function logSoftmaxThenProcess(processors: readonly LogitsProcessor[]): RowScorer {
+  const copy = workingCopy();
+  return (logits, ids, path) => {
+    subtract(logits, logNormalizer(logits, path));
+    const scores = processors.length === 0 ? logits : copy(logits);
+    applyAll(processors, scores, ids);
+    return { scores, rawLogProb: (id) => logits[id]! };
+  };
+}
+
+/** The original: processors act on raw logits, log-softmax last. Overwrites the logits where there is no processor. */
+export function processThenLogSoftmax(processors: readonly LogitsProcessor[]): RowScorer {
+  const copy = workingCopy();
+  return (logits, ids, path) => {
+    const normalizer = logNormalizer(logits, path);
+    if (processors.length === 0) {
+      subtract(logits, normalizer);
+      return { scores: logits, rawLogProb: (id) => logits[id]! };
+    }
+    const scores = copy(logits);
+    applyAll(processors, scores, ids);
+    const best = argMax(scores);
+    if (best >= 0) subtract(scores, logSumExp(scores, scores[best]!));
+    return { scores, rawLogProb: (id) => logits[id]! - normalizer };
+  };
+}
+
+function subtract(scores: Float32Array, value: number): void {
+  for (let id = 0; id < scores.length; id++) scores[id] = scores[id]! - value;
+}
+
+/** The best of the candidates offered. */
+export interface BestCandidates {
+  /** Offers every token of a beam, with `sum` before it. Forbidden tokens (-Infinity) are never candidates, so there may be fewer than asked for. */
+  offer(beam: number, row: number, sum: number, scores: Float32Array): void;
+  /** Best first; of equals the lower beam, then the lower id. */
+  best(): Candidate[];
+}
+
+/** Keeps the `count` best in a heap with the worst on top; beams must be offered in ascending order. */
+export function bestCandidates(count: number): BestCandidates {
+  const heap: Candidate[] = [];
+  const sink = (candidate: Candidate): void => {
+    let at = 0;
+    for (let child = 1; child < heap.length; child = 2 * at + 1) {
+      if (child + 1 < heap.length && isBetter(heap[child]!, heap[child + 1]!)) child++;
+      if (!isBetter(candidate, heap[child]!)) break;
+      heap[at] = heap[child]!;
+      at = child;
+    }
+    heap[at] = candidate;
+  };
+  const rise = (candidate: Candidate): void => {
+    let at = heap.length;
+    heap.push(candidate);
+    for (let parent = (at - 1) >> 1; at > 0 && isBetter(heap[parent]!, candidate); parent = (at - 1) >> 1) {
+      heap[at] = heap[parent]!;
+      at = parent;
+    }
+    heap[at] = candidate;
+  };
+  return {
+    offer(beam, row, sum, scores) {
+      let edge = heap.length < count ? Number.NEGATIVE_INFINITY : heap[0]!.sum; // nothing at or below gets in
+      for (let id = 0; id < scores.length; id++) {
+        const total = sum + scores[id]!;
+        if (total > edge) {
+          if (heap.length < count) rise({ beam, row, id, sum: total });
+          else sink({ beam, row, id, sum: total });
+          if (heap.length === count) edge = heap[0]!.sum;
+        }
+      }
+    },
+    best: () => [...heap].sort((a, b) => (isBetter(a, b) ? -1 : 1)),
+  };
+}
+
+const isBetter = (a: Candidate, b: Candidate): boolean =>
+  a.sum > b.sum || (a.sum === b.sum && (a.beam < b.beam || (a.beam === b.beam && a.id < b.id)));
 
 /**
- * Beam search as in Hugging Face transformers 4.40 (`generation/beam_search.py`, `BeamSearchScorer`): candidates are the 2K best; an end
- * token counts only among the first K; score = sum / (new tokens, end token included) ^ lengthPenalty. Returns `[image][rank]`, best first;
- * fewer than `numReturnSequences` only where the rules on tokens leave fewer. The session is borrowed.
- *
- * One difference: forbidden tokens never become beams, where Hugging Face lets beams of score -Infinity live on.
+ * Scores the candidates of a step: the `count` best continuations of all beams, by the sum of the beam and the score of the token. Before the
+ * first token all beams are one row of the session. `rawLogProbs[row](id)`: what goes into the result's `tokenLogProbs`.
+ */
+export async function scoreCandidates(
+  { image, scope }: ImageStart,
+  beams: readonly Beam[],
+  logits: readonly Float32Array[],
+  scoreRow: RowScorer,
+  count: number,
+): Promise<{ readonly candidates: Candidate[]; readonly rawLogProbs: readonly ScoredRow['rawLogProb'][] }> {
+  const found = bestCandidates(count);
+  const rawLogProbs: ScoredRow['rawLogProb'][] = [];
+  let scores = new Float32Array();
+  for (const [beam, { ids, sum }] of beams.entries()) {
+    const row = logits.length === 1 ? 0 : beam;
+    if (row === rawLogProbs.length) {
+      const scored = scoreRow(logits[row]!, ids, placeOf(image, ids.length));
+      scores = scored.scores as Float32Array<ArrayBuffer>;
+      rawLogProbs.push(scored.rawLogProb);
+    }
+    found.offer(beam, row, sum, scores);
+    await scope.rowDone();
+  }
+  return { candidates: found.best(), rawLogProbs };
+}
+
+/** A token to append, and to which of the image's rows. */
+export interface Move {
+  readonly row: number;
+  readonly id: number;
+}
+
+/** What the search over one image starts from. */
+export interface ImageStart extends RowRules {
+  readonly scope: SearchScope;
+  readonly prompt: readonly number[];
+  readonly image: number;
+  /** Most tokens of a row, prompt included. */
+  readonly limit: number;
+  readonly eosId: number;
+}
+
+/** The search over one image, as a machine: logits of its rows in, next rows out. */
+export interface ImageSearch {
+  /** Takes the logits of its rows (one row at first: its prompt) and says what comes next; nothing when it is done. */
+  advance(logits: readonly Float32Array[]): Promise<readonly Move[]>;
+  results(): GeneratedSequence[];
+}
+
+type BeamStrategy = 'beam' | 'original' | 'original-autoregressive';
+
+/**
+ * Runs the searches of all images together: each prompt is read once, the rows of an image stay together, and an image that is done
+ * leaves the session. Images know nothing of each other, so each result equals that of a single run. Returns `[image][rank]`, best first.
+ * The session is borrowed.
  *
  * @throws BackendError `logits-not-finite`; OptionError `all-forbidden`; the signal's reason.
  */
-export function beamSearch(
+export async function runBeams<Taker extends BeamStrategy>(
   scope: SearchScope,
   prompts: readonly (readonly number[])[],
-  rules: CheckedRules,
-  settings: BeamSettings,
+  options: CheckedOptions<Taker>,
+  start: (image: ImageStart, options: CheckedOptions<Taker>) => ImageSearch,
 ): Promise<GeneratedSequence[][]> {
-  return runBeams(
-    scope,
-    prompts.map((prompt, image) => imageSearch(scope, prompt, image, rules, settings)),
-  );
+  const { eosId } = scope.vocabulary;
+  const searches = prompts.map((prompt, image) => {
+    const limit = lengthLimit(prompt, image, options, scope.session);
+    const rules = rowRules(options, scope.vocabulary, prompt.length);
+    return start({ scope, prompt, image, limit, eosId, ...rules }, options);
+  });
+  let live = searches.map((search, first) => ({ search, first, rows: 1 }));
+  let logits = await stepSession(scope, prompts);
+  while (true) {
+    const from: number[] = [];
+    const tokens: number[][] = [];
+    const next: typeof live = [];
+    for (const { search, first, rows } of live) {
+      const moves = await search.advance(logits.slice(first, first + rows));
+      if (moves.length > 0) next.push({ search, first: from.length, rows: moves.length });
+      for (const move of moves) {
+        from.push(first + move.row);
+        tokens.push([move.id]);
+      }
+    }
+    if (next.length === 0) return searches.map((search) => search.results());
+    live = next;
+    scope.session.reorder(from);
+    logits = await stepSession(scope, tokens);
+  }
 }
 
-function imageSearch(
-  scope: SearchScope,
-  prompt: readonly number[],
-  image: number,
-  rules: CheckedRules,
-  settings: BeamSettings,
-): ImageSearch {
-  const { eosId } = scope.vocabulary;
-  const { numBeams, lengthPenalty } = settings;
-  const limit = lengthLimit(prompt, image, rules, scope.session);
-  const scoreRow = logSoftmaxThenProcess(processorsFor(rules, eosId, prompt.length));
+/** Sum that keeps beams 2..K, equal to the first before the first token, out of the first step; Hugging Face's number. */
+const BEHIND = -1e9;
+
+/** The beams of an image before the first token: the prompt, `count` times. */
+export const beamsAtStart = (prompt: readonly number[], count: number): Beam[] =>
+  Array.from({ length: count }, (_, k) => ({ ids: prompt, logProbs: [], sum: k === 0 ? 0 : BEHIND }));
+
+/** `beam` with one more token, which makes its sum `sum` and has the log-probability `logProb` by the raw logits. */
+export const grow = (beam: Beam, id: number, sum: number, logProb: number, finish?: Finish): Beam => ({
+  ids: [...beam.ids, id],
+  logProbs: [...beam.logProbs, logProb],
+  sum,
+  finish,
+});
+
+/** A beam as a result. */
+export function beamResult(beam: Beam, promptLength: number, score: number, finish: Finish): GeneratedSequence {
+  return {
+    ids: beam.ids,
+    newIds: beam.ids.slice(promptLength),
+    tokenLogProbs: beam.logProbs,
+    logProb: beam.logProbs.reduce((sum, x) => sum + x, 0),
+    score,
+    finish,
+  };
+}
+
+/** Where an image's logits came from, for error messages. */
+export const placeOf = (image: number, length: number): string => `image ${image}, token ${length}`;
+
+/** The rules on tokens left an image neither a beam nor a finished sentence. */
+export const allForbidden = (path: string): never =>
+  fail(path, 'all-forbidden', 'the rules on tokens forbid every token of every beam');
+
+/** The finished sentences of one image: the best `keep` of those added. */
+export interface Hypotheses {
+  add(result: GeneratedSequence): void;
+  readonly full: boolean;
+  readonly count: number;
+  /** Score of the worst that is kept. */
+  readonly worst: number;
+  /** The best `most`, best first; of equals the later one, as Hugging Face takes them. */
+  best(most: number): GeneratedSequence[];
+}
+
+export function hypotheses(keep: number): Hypotheses {
+  const kept: GeneratedSequence[] = []; // ascending; of equals the earlier first
+  return {
+    add(result) {
+      if (kept.length === keep && !(result.score > kept[0]!.score)) return;
+      let at = kept.length;
+      while (at > 0 && kept[at - 1]!.score > result.score) at--;
+      kept.splice(at, 0, result);
+      if (kept.length > keep) kept.shift();
+    },
+    get full() {
+      return kept.length === keep;
+    },
+    get count() {
+      return kept.length;
+    },
+    get worst() {
+      return kept[0]?.score ?? Number.NEGATIVE_INFINITY;
+    },
+    best: (most) => kept.slice(-most).reverse(),
+  };
+}
+
+/**
+ * Beam search as in Hugging Face transformers 4.40 (`generation/beam_search.py`, `BeamSearchScorer`): candidates are the 2K best; an end
+ * token counts only among the first K; score = sum / (new tokens, end token included) ^ lengthPenalty. Fewer results than `numReturnSequences`
+ * only where the rules on tokens leave fewer. A stopping criterion ends a candidate as an end token does (transformers 5).
+ *
+ * One difference: forbidden tokens never become beams, where Hugging Face lets beams of score -Infinity live on.
+ */
+export function beamSearch(start: ImageStart, options: CheckedOptions<'beam'>): ImageSearch {
+  const { prompt, image, limit, eosId, stops } = start;
+  const { numBeams, lengthPenalty, earlyStopping } = options;
+  const scoreRow = logSoftmaxThenProcess(start.processors);
   const ended = hypotheses(numBeams);
   let beams = beamsAtStart(prompt, numBeams);
 
@@ -56,34 +296,28 @@ function imageSearch(
   /** Can no open beam beat the worst kept sentence? `best`: the best candidate's sum, `length`: tokens of the candidates. */
   const isDone = (best: number, length: number): boolean => {
     if (!ended.full) return false;
-    if (settings.earlyStopping === true) return true;
-    const farthest = settings.earlyStopping === 'never' && lengthPenalty > 0 ? limit : length;
+    if (earlyStopping === true) return true;
+    const farthest = earlyStopping === 'never' && lengthPenalty > 0 ? limit : length;
     return ended.worst >= score(best, farthest);
   };
 
-  const advance = (logits: readonly Float32Array[]): readonly Move[] => {
+  const advance = async (logits: readonly Float32Array[]): Promise<readonly Move[]> => {
     const length = beams[0]!.ids.length + 1;
-    const path = placeOf(image, length - 1);
-    const rows = logits.map((row, r) => scoreRow(row, r, beams[r]!.ids, path));
-    const rowOf = (beam: number): number => (rows.length === 1 ? 0 : beam); // before the first token all beams are one row
-    const candidates = bestCandidates(
-      beams.map((_, beam) => rows[rowOf(beam)]!.scores),
-      beams.map((beam) => beam.sum),
-      2 * numBeams,
-    );
+    const { candidates, rawLogProbs } = await scoreCandidates(start, beams, logits, scoreRow, 2 * numBeams);
     const next: { readonly beam: Beam; readonly move: Move }[] = [];
-    for (const [rank, { beam, id, sum }] of candidates.entries()) {
-      const grown = grow(beams[beam]!, id, sum, rows[rowOf(beam)]!.rawLogProb(id));
-      if (id !== eosId) next.push({ beam: grown, move: { row: rowOf(beam), id } });
-      else if (rank < numBeams) ended.add(beamResult(grown, prompt.length, score(sum, length), 'eos'));
+    for (const [rank, { beam, row, id, sum }] of candidates.entries()) {
+      const grown = grow(beams[beam]!, id, sum, rawLogProbs[row]!(id));
+      const finish = id === eosId ? 'eos' : stops(grown.ids) ? 'stopped' : undefined;
+      if (finish === undefined) next.push({ beam: grown, move: { row, id } });
+      else if (rank < numBeams) ended.add(beamResult(grown, prompt.length, score(sum, length), finish));
       if (next.length === numBeams) break;
     }
     beams = next.map(({ beam }) => beam);
     if (candidates.length > 0 && isDone(candidates[0]!.sum, length)) return [];
     if (length < limit && beams.length > 0) return next.map(({ move }) => move);
     for (const beam of beams) ended.add(beamResult(beam, prompt.length, score(beam.sum, length), 'length'));
-    return ended.count > 0 ? [] : allForbidden(path);
+    return ended.count > 0 ? [] : allForbidden(placeOf(image, length - 1));
   };
 
-  return { prompt, advance, results: () => ended.best(settings.numReturnSequences) };
+  return { advance, results: () => ended.best(options.numReturnSequences) };
 }

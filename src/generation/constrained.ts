@@ -1,9 +1,17 @@
-import { asGiven, checkIds, checkSignal, checkVocabulary, fail, integer, show } from './check-values.js';
+import { asObject, checkOptions, fail, type OptionsFor, showValue } from '../options.js';
 import { logNormalizer } from './log-softmax.js';
-import { type ScoreOptions, scoreSequences } from './score.js';
-import { checkPrompts, type SearchScope, stepSession, withSession } from './steps.js';
+import { scoreOptions, scoreSequences } from './score.js';
+import type { SessionSource, VocabularyFacts } from './session.js';
+import {
+  checkIds,
+  checkPrompts,
+  checkVocabulary,
+  type SearchScope,
+  searchScope,
+  stepSession,
+  withSession,
+} from './session.js';
 import { buildTrie, childrenOf, rootOf, type Trie, type TrieNode } from './trie.js';
-import type { SessionSource, VocabularyFacts } from './types.js';
 
 /** One class name as the model sees it. */
 export interface RankedName {
@@ -18,10 +26,7 @@ export interface RankedName {
 }
 
 /** How to rank. */
-export interface RankOptions extends ScoreOptions {
-  /** How many of the best to return. Default: all. */
-  readonly topK?: number;
-}
+export type RankOptions = OptionsFor<typeof scoreOptions, 'rankNames'>;
 
 /**
  * Scores every name exactly (our addition: the original scores none but the one it produces) and returns the best first; of equals the
@@ -38,14 +43,15 @@ export async function rankNames(
 ): Promise<RankedName[]> {
   checkVocabulary(vocabulary);
   const closed = closeNames(names, vocabulary);
-  const most = integer(asGiven(options, 'options'), 'topK', closed.length, 1);
-  const scores = await scoreSequences(open, vocabulary, prompt, closed, options);
+  const { topK = closed.length } = checkOptions(options, scoreOptions, 'rankNames');
+  const { topK: _, ...rest } = options;
+  const scores = await scoreSequences(open, vocabulary, prompt, closed, rest);
   const max = scores.reduce((best, { logProb }) => Math.max(best, logProb), Number.NEGATIVE_INFINITY);
   const total = scores.reduce((sum, { logProb }) => sum + Math.exp(logProb - max), 0);
   const ranked = scores.map(({ logProb, tokenLogProbs }, name) => {
     return { name, logProb, probability: Math.exp(logProb - max) / total, tokenLogProbs };
   });
-  return ranked.sort((a, b) => b.logProb - a.logProb || a.name - b.name).slice(0, most);
+  return ranked.sort((a, b) => b.logProb - a.logProb || a.name - b.name).slice(0, topK);
 }
 
 /** The name that constrained greedy search produced for one image. */
@@ -78,12 +84,13 @@ export async function constrainedGreedy(
   options: { readonly prompts?: readonly (readonly number[])[]; readonly signal?: AbortSignal } = {},
 ): Promise<ConstrainedResult[]> {
   checkVocabulary(vocabulary);
-  const signal = checkSignal(asGiven(options, 'options')['signal']);
+  const { prompts: given, ...rest } = asObject(options, 'options');
+  const { signal } = checkOptions(rest, scoreOptions, 'constrainedGreedy');
   const trie = buildTrie(closeNames(names, vocabulary));
   signal?.throwIfAborted();
   return withSession(open, (session) => {
-    const scope: SearchScope = { session, vocabulary, signal };
-    const prompts = checkPrompts(options.prompts, scope);
+    const scope = searchScope(session, vocabulary, signal);
+    const prompts = checkPrompts(given, scope);
     const longest = trie.sorted.reduce((most, ids) => Math.max(most, ids.length), 0);
     prompts.forEach((prompt, row) => {
       if (prompt.length + longest <= session.maxLength) return;
@@ -145,7 +152,7 @@ function finished({ prompt, newIds, logProbs, node }: Walker, trie: Trie): Const
 /** Names closed with the end token, which they must not contain themselves: the walk would stop there. */
 function closeNames(names: unknown, vocabulary: VocabularyFacts): readonly (readonly number[])[] {
   if (!Array.isArray(names))
-    return fail('names', 'wrong-type', `expected a list of lists of ids, found ${show(names)}`);
+    return fail('names', 'wrong-type', `expected a list of lists of ids, found ${showValue(names)}`);
   if (names.length === 0) return fail('names', 'empty', 'expected at least one name');
   return names.map((name: unknown, at) => {
     const ids = checkIds(name, `names[${at}]`, vocabulary);

@@ -1,12 +1,17 @@
-import { autoregressiveSearch } from './autoregressive-search.js';
-import { beamSearch } from './beam-search.js';
-import { type CheckedOptions, checkOptions, type SingleSettings } from './check-options.js';
-import { checkVocabulary, fail } from './check-values.js';
-import type { GenerateOptions, StreamOptions } from './options.js';
-import { originalBeamSearch } from './original-beam-search.js';
+import { fail } from '../options.js';
+import { beamSearch, runBeams } from './beam-search.js';
+import {
+  type CheckedOptions,
+  checkGenerateOptions,
+  type GenerateOptions,
+  type Strategy,
+  type StreamOptions,
+  type TokenListener,
+} from './options.js';
+import { autoregressiveSearch, originalBeamSearch } from './original-beam-search.js';
+import type { GeneratedSequence, SearchScope, SessionSource, TokenEvent, VocabularyFacts } from './session.js';
+import { checkPrompts, checkVocabulary, searchScope, withSession } from './session.js';
 import { singleSearch } from './single-search.js';
-import { checkPrompts, type SearchScope, withSession } from './steps.js';
-import type { GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from './types.js';
 
 /**
  * Generates for all images of a session by the strategy that the options name; `{}` is the original's beam search. Returns
@@ -26,11 +31,11 @@ export async function generate(
   prompts?: readonly (readonly number[])[],
 ): Promise<GeneratedSequence[][]> {
   checkVocabulary(vocabulary);
-  const checked = checkOptions(options, vocabulary);
-  const { signal } = checked.rules;
+  const checked = checkGenerateOptions(options, vocabulary);
+  const { signal } = checked;
   signal?.throwIfAborted();
-  return withSession(open, (session) => {
-    const scope: SearchScope = { session, vocabulary, signal };
+  return withSession(open, async (session) => {
+    const scope = searchScope(session, vocabulary, signal);
     return search(scope, checkPrompts(prompts, scope), checked);
   });
 }
@@ -49,20 +54,15 @@ export async function* streamTokens(
   prompts?: readonly (readonly number[])[],
 ): AsyncGenerator<TokenEvent, GeneratedSequence[][], unknown> {
   checkVocabulary(vocabulary);
-  const { rules, search } = checkOptions(options, vocabulary);
-  const settings = search as SingleSettings; // StreamOptions holds no other; checked for callers without types below
-  if (settings.strategy !== 'greedy' && settings.strategy !== 'sample') {
-    return fail(
-      'strategy',
-      'not-streamable',
-      `only greedy and sample produce token by token, not ${String(settings.strategy)}`,
-    );
+  const checked = checkGenerateOptions(options, vocabulary);
+  if (checked.strategy !== 'greedy' && checked.strategy !== 'sample') {
+    return fail('strategy', 'not-streamable', `only greedy and sample produce token by token, not ${checked.strategy}`);
   }
-  rules.signal?.throwIfAborted();
+  checked.signal?.throwIfAborted();
   const session = await open();
   try {
-    const scope: SearchScope = { session, vocabulary, signal: rules.signal };
-    return yield* singleSearch(scope, checkPrompts(prompts, scope), rules, settings);
+    const scope = searchScope(session, vocabulary, checked.signal);
+    return yield* singleSearch(scope, checkPrompts(prompts, scope), checked);
   } finally {
     session.dispose();
   }
@@ -71,24 +71,24 @@ export async function* streamTokens(
 function search(
   scope: SearchScope,
   prompts: readonly (readonly number[])[],
-  { rules, search }: CheckedOptions,
+  options: CheckedOptions<Strategy>,
 ): Promise<GeneratedSequence[][]> {
-  switch (search.strategy) {
+  switch (options.strategy) {
     case 'beam':
-      return beamSearch(scope, prompts, rules, search);
+      return runBeams(scope, prompts, options, beamSearch);
     case 'original':
-      return originalBeamSearch(scope, prompts, rules, search);
+      return runBeams(scope, prompts, options, originalBeamSearch);
     case 'original-autoregressive':
-      return autoregressiveSearch(scope, prompts, rules, search);
+      return runBeams(scope, prompts, options, autoregressiveSearch);
     default:
-      return drain(singleSearch(scope, prompts, rules, search), search.onToken);
+      return drain(singleSearch(scope, prompts, options), options.onToken);
   }
 }
 
 /** Runs a token generator to its end, with the listener's answers. */
 async function drain(
   tokens: AsyncGenerator<TokenEvent, GeneratedSequence[][], unknown>,
-  onToken: SingleSettings['onToken'],
+  onToken: TokenListener | undefined,
 ): Promise<GeneratedSequence[][]> {
   let answer: unknown;
   while (true) {

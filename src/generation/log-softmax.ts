@@ -25,22 +25,17 @@ export function logSumExp(scores: Float32Array, max: number): number {
   return max + Math.log(sum);
 }
 
-/**
- * Working copies of rows, reused from step to step (a new array of a vocabulary's length each time costs as much as the exponentials): the
- * copy of slot n is good until the next copy into slot n.
- */
-export function workingCopies(): (source: Float32Array, slot: number) => Float32Array {
-  const kept: Float32Array[] = [];
-  return (source, slot) => {
-    const known = kept[slot];
-    const copy = known?.length === source.length ? known : new Float32Array(source.length);
-    kept[slot] = copy;
+/** A working copy of a row, reused from row to row: a new array of a vocabulary's length each time costs as much as the exponentials. */
+export function workingCopy(): (source: Float32Array) => Float32Array {
+  let copy = new Float32Array();
+  return (source) => {
+    if (copy.length !== source.length) copy = new Float32Array(source.length);
     copy.set(source);
     return copy;
   };
 }
 
-/** Place of the largest score, the first of equals; -1 when there is none above -Infinity. */
+/** Index of the largest score, the first of equals; -1 when there is none above -Infinity. */
 export function argMax(scores: Float32Array): number {
   let best = -1;
   let max = Number.NEGATIVE_INFINITY;

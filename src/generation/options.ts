@@ -1,97 +1,269 @@
 /**
- * What a caller may ask of generation. Each strategy has its own options, so that a contradiction (beams with a temperature) does not
- * compile; `checkOptions` says the same at run time. Names are Hugging Face's in camel case, and mean what they mean there.
+ * The options of generation, declared once. Names are Hugging Face's in camel case and mean what they mean there; every strategy has its own,
+ * so that a contradiction (beams with a temperature) does not compile, and `checkGenerateOptions` says the same at run time.
  */
-import type { TokenEvent } from './types.js';
-
-/** How long a row may get; at most one of the two. Whatever is asked, a row never outgrows the session's `maxLength`. */
-export type LengthOptions =
-  /** `maxLength` counts the prompt. Default 20 (greedy, sample, beam: Hugging Face's) or 1024 (the original's `max_steps`). */
-  | { readonly maxLength?: number; readonly maxNewTokens?: never }
-  | { readonly maxLength?: never; readonly maxNewTokens?: number };
-
-/** Rules on tokens, for every strategy. */
-export interface TokenRules {
-  /** Above 1: tokens of the row so far, prompt included, get less likely. Default 1. */
-  readonly repetitionPenalty?: number;
-  /** No n-gram of this size twice, prompt included; 0 (default): off. */
-  readonly noRepeatNgramSize?: number;
-  /** Token sequences that must not appear. Default none. */
-  readonly badWords?: readonly (readonly number[])[];
-  /** No end token before the row, prompt included, has this many tokens. Default 0. */
-  readonly minLength?: number;
-  /** No end token before this many new tokens. Default 0. */
-  readonly minNewTokens?: number;
-  /** Checked before and after every step; generation then throws `signal.reason`. */
-  readonly signal?: AbortSignal;
-}
+import { quote } from '../errors.js';
+import {
+  asObject,
+  type CheckedFor,
+  checkOptions,
+  choice,
+  fail,
+  functionOf,
+  integer,
+  listOf,
+  number,
+  type OptionsFor,
+  showValue,
+  signal,
+} from '../options.js';
+import { checkIds, type TokenEvent, type VocabularyFacts } from './session.js';
 
 /** Receives each token as it comes, and is awaited; returning `false` ends that row with finish `stopped`. */
 export type TokenListener = (event: TokenEvent) => unknown;
 
-/** The most likely token at every step. */
-export interface GreedyOptions {
-  readonly strategy: 'greedy';
-  readonly onToken?: TokenListener;
-}
+/** A choice of how to search; `original` is the default. */
+export const STRATEGIES = ['original', 'beam', 'greedy', 'sample', 'original-autoregressive'] as const;
+export type Strategy = (typeof STRATEGIES)[number];
 
-/** A random token at every step, by its probability. */
-export interface SampleOptions {
-  readonly strategy: 'sample';
-  /** Default 1. */
-  readonly temperature?: number;
-  /** Only the k most likely tokens; 0: all. Default 50, as in Hugging Face. */
-  readonly topK?: number;
-  /** Only the most likely tokens that together reach this probability. Default 1: all. */
-  readonly topP?: number;
-  /** The same seed, image and options give the same tokens, alone or in any batch. Default 0. */
-  readonly seed?: number;
-  /** How many samples of each image. Default 1. */
-  readonly numReturnSequences?: number;
-  readonly onToken?: TokenListener;
-}
+/** Rows that one image may grow into. */
+const MAX_ROWS = 1024;
 
-/** Beam search as in Hugging Face transformers 4.40. */
-export interface BeamOptions {
-  readonly strategy: 'beam';
-  /** Default 4. */
-  readonly numBeams?: number;
-  /** How many of the best to return, at most `numBeams`. Default 1. */
-  readonly numReturnSequences?: number;
-  /** score = sum of log-probabilities / new tokens ^ lengthPenalty. Default 1. */
-  readonly lengthPenalty?: number;
-  /** When `numBeams` sentences have ended: stop at once, when no better one is likely, or when none is possible. Default false. */
-  readonly earlyStopping?: boolean | 'never';
-}
+/** The same default for every strategy. */
+const every = <const Value>(value: Value) => ({
+  original: value,
+  beam: value,
+  greedy: value,
+  sample: value,
+  'original-autoregressive': value,
+});
 
-/** The original project's beam search, the one behind the published scores. */
-export interface OriginalOptions {
-  readonly strategy?: 'original';
-  /** Default 4. */
-  readonly numBeams?: number;
-  /** `perNode` x `numBeams` candidates are looked at in each step. Default 2, the least. */
-  readonly perNode?: number;
-  /** score = sum / ((5 + tokens) / 6) ^ lengthPenalty. Default 0.6. */
-  readonly lengthPenalty?: number;
-  /** How many ended sentences are kept and returned (`num_keep_best`). Default 1. */
-  readonly numReturnSequences?: number;
-}
+export const generationOptions = {
+  /** How to search: the original's beam search, Hugging Face's, the most likely token at every step, or a random one. */
+  strategy: choice(STRATEGIES, {
+    defaults: every('original' as Strategy),
+    flag: '--strategy',
+    help: "How to search: the original's beam search, Hugging Face's beam search, the likeliest word each time, or a random one.",
+  }),
+  /** How long a text may get, the prompt included. Not together with `maxNewTokens`. */
+  maxLength: integer({
+    least: 2,
+    defaults: { original: 1024, 'original-autoregressive': 1024, beam: 20, greedy: 20, sample: 20 },
+    huggingFace: 'max_length',
+    help: 'Most tokens of a text, the prompt and the end token included.',
+  }),
+  /** How many tokens may be added to the prompt. Not together with `maxLength`. */
+  maxNewTokens: integer({
+    least: 1,
+    defaults: every(undefined),
+    flag: '--max-new-tokens',
+    huggingFace: 'max_new_tokens',
+    help: 'Most tokens added to the prompt, the end token included.',
+  }),
+  /** No end token before the row, prompt included, has this many tokens. */
+  minLength: integer({
+    least: 0,
+    defaults: every(0),
+    flag: '--min-length',
+    huggingFace: 'min_length',
+    help: 'The text does not end before it has this many tokens, the prompt included.',
+  }),
+  /** No end token before this many new tokens. */
+  minNewTokens: integer({
+    least: 0,
+    defaults: every(0),
+    flag: '--min-new-tokens',
+    huggingFace: 'min_new_tokens',
+    help: 'The text does not end before this many tokens were added to the prompt.',
+  }),
+  /** How many beams: unfinished texts that are kept at each step. */
+  numBeams: integer({
+    least: 1,
+    most: MAX_ROWS,
+    defaults: { original: 4, beam: 4, 'original-autoregressive': 1 },
+    flag: '--num-beams',
+    huggingFace: 'num_beams',
+    help: 'How many unfinished texts a beam search keeps at each step.',
+  }),
+  /** How many continuations of each beam are considered at each step. */
+  perNode: integer({
+    least: 1,
+    most: MAX_ROWS,
+    defaults: { original: 2, 'original-autoregressive': 2 },
+    flag: '--per-node',
+    help: 'How many continuations the original’s searches consider for each beam.',
+  }),
+  /** beam: score = sum of log-probabilities / new tokens ^ lengthPenalty; original: sum / ((5 + tokens) / 6) ^ lengthPenalty. */
+  lengthPenalty: number({
+    least: -100,
+    most: 100,
+    defaults: { original: 0.6, beam: 1 },
+    flag: '--length-penalty',
+    huggingFace: 'length_penalty',
+    help: 'Above 0 favors longer texts in a beam search, below 0 shorter ones.',
+  }),
+  /** When `numBeams` texts have ended: stop at once, when no better one is likely, or when none is possible. */
+  earlyStopping: choice([true, false, 'never'], {
+    defaults: { beam: false },
+    flag: '--early-stopping',
+    huggingFace: 'early_stopping',
+    help: 'When as many texts as beams have ended: stop at once, when no better one is likely, or when none is possible.',
+  }),
+  /** How many texts of each image to return: the best of a beam search, or as many samples. */
+  numReturnSequences: integer({
+    least: 1,
+    most: MAX_ROWS,
+    defaults: { original: 1, beam: 1, sample: 1 },
+    flag: '--num-return-sequences',
+    huggingFace: 'num_return_sequences',
+    help: 'How many texts of each image to return.',
+  }),
+  /** Divides the scores before a token is drawn: below 1 sharper, above 1 flatter. */
+  temperature: number({
+    least: 1e-4,
+    most: 1e4,
+    defaults: { sample: 1 },
+    flag: '--temperature',
+    huggingFace: 'temperature',
+    help: 'Below 1 keeps sampling closer to the likeliest words, above 1 makes it more random.',
+  }),
+  /** Only the k most likely tokens; 0: all. */
+  topK: integer({
+    least: 0,
+    defaults: { sample: 50 },
+    flag: '--top-k',
+    huggingFace: 'top_k',
+    help: 'Sampling draws from this many of the likeliest tokens only; 0: from all.',
+  }),
+  /** Only the most likely tokens that together reach this probability. */
+  topP: number({
+    above: 0,
+    most: 1,
+    defaults: { sample: 1 },
+    flag: '--top-p',
+    huggingFace: 'top_p',
+    help: 'Sampling draws from the likeliest tokens that together reach this probability.',
+  }),
+  /** The same seed, image and options give the same tokens, alone or in any batch. */
+  seed: integer({
+    least: 0,
+    defaults: { sample: 0 },
+    flag: '--seed',
+    help: 'The same seed draws the same words again.',
+  }),
+  /** Above 1: tokens of the row so far, prompt included, get less likely. */
+  repetitionPenalty: number({
+    least: 1e-4,
+    most: 1e4,
+    defaults: every(1),
+    flag: '--repetition-penalty',
+    huggingFace: 'repetition_penalty',
+    help: 'Above 1 makes words that are there already less likely.',
+  }),
+  /** No n-gram of this size twice, prompt included; 0: off. */
+  noRepeatNgramSize: integer({
+    least: 0,
+    defaults: every(0),
+    flag: '--no-repeat-ngram-size',
+    huggingFace: 'no_repeat_ngram_size',
+    help: 'No sequence of this many tokens comes twice; 0: off.',
+  }),
+  /** Token sequences that must not appear. */
+  badWords: listOf<readonly (readonly number[])[]>()({
+    expected: 'a list of lists of token ids',
+    defaults: every(undefined),
+    flag: '--stop-words',
+    huggingFace: 'bad_words_ids',
+    help: 'Words and phrases that must not appear.',
+  }),
+  /** Receives each token as it comes; returning `false` ends that row. */
+  onToken: functionOf<TokenListener>()({
+    defaults: { greedy: undefined, sample: undefined },
+    help: 'Is called with each token as it comes; returning false ends that text.',
+  }),
+  /** Checked before and after every step; generation then throws `signal.reason`. */
+  signal: signal({
+    defaults: every(undefined),
+    help: 'Stops the call, which then throws the reason of the signal.',
+  }),
+} as const;
 
-/** The original project's other decoder, switched off there: plain beams (greedy with 1) that never repeat the token just produced. */
-export interface AutoregressiveOptions {
-  readonly strategy: 'original-autoregressive';
-  /** Default 1. */
-  readonly numBeams?: number;
-  /** How many continuations of each beam are looked at. Default 2. */
-  readonly perNode?: number;
-}
+type Table = typeof generationOptions;
+type One<Taker extends Strategy> = Omit<OptionsFor<Table, Taker>, 'strategy'>;
 
-/** The default, `{}`, is the original's beam search with its own settings. */
+/** `maxLength` or `maxNewTokens`; whatever is asked, a row never outgrows the session's `maxLength`. */
+export type LengthOptions = { readonly maxNewTokens?: undefined } | { readonly maxLength?: undefined };
+
+export type GreedyOptions = { readonly strategy: 'greedy' } & One<'greedy'>;
+export type SampleOptions = { readonly strategy: 'sample' } & One<'sample'>;
+export type BeamOptions = { readonly strategy: 'beam' } & One<'beam'>;
+export type OriginalOptions = { readonly strategy?: 'original' | undefined } & One<'original'>;
+export type AutoregressiveOptions = { readonly strategy: 'original-autoregressive' } & One<'original-autoregressive'>;
+
+/** What a caller may ask of generation. The default, `{}`, is the original's beam search with its own settings. */
 export type GenerateOptions = LengthOptions &
-  TokenRules &
   (GreedyOptions | SampleOptions | BeamOptions | OriginalOptions | AutoregressiveOptions);
 
 /** Options of the strategies that produce token by token. */
-export type StreamOptions = LengthOptions &
-  TokenRules &
-  (Omit<GreedyOptions, 'onToken'> | Omit<SampleOptions, 'onToken'>);
+export type StreamOptions = LengthOptions & (Omit<GreedyOptions, 'onToken'> | Omit<SampleOptions, 'onToken'>);
+
+/** Options of one strategy, checked, defaults filled in; `maxLength` is Infinity where `maxNewTokens` rules, and the other way round. */
+export type CheckedOptions<Taker extends Strategy> = Taker extends Strategy
+  ? Omit<CheckedFor<Table, Taker>, 'strategy' | 'maxNewTokens'> & {
+      readonly strategy: Taker;
+      readonly maxNewTokens: number;
+    }
+  : never;
+
+/**
+ * Checks what the types already say, for callers without types, and fills in the defaults.
+ *
+ * @throws OptionError naming the option (`path`): unknown, not of this strategy, of the wrong type, out of range, or in contradiction.
+ */
+export function checkGenerateOptions(options: unknown, vocabulary: VocabularyFacts): CheckedOptions<Strategy> {
+  const given = asObject(options, 'options');
+  const strategy = (given['strategy'] ?? 'original') as Strategy;
+  if (!STRATEGIES.includes(strategy)) {
+    fail('strategy', 'unknown-strategy', `${showValue(strategy)} is none of ${STRATEGIES.map(quote).join(', ')}`);
+  }
+  const checked = checkOptions(given, generationOptions, strategy) as CheckedFor<Table, Strategy>;
+  const counts = checked.maxNewTokens !== undefined;
+  if (counts && given['maxLength'] !== undefined && given['maxLength'] !== null) {
+    fail('maxNewTokens', 'contradiction', 'give maxLength (with the prompt) or maxNewTokens (without), not both');
+  }
+  const lengths = {
+    maxLength: counts ? Number.POSITIVE_INFINITY : checked.maxLength,
+    maxNewTokens: checked.maxNewTokens ?? Number.POSITIVE_INFINITY,
+  };
+  checkTogether({ ...checked, ...lengths, strategy });
+  for (const [at, ids] of (checked.badWords ?? []).entries()) checkIds(ids, `badWords[${at}]`, vocabulary);
+  return { ...checked, ...lengths, strategy } as CheckedOptions<Strategy>;
+}
+
+/** What no single declaration says. */
+function checkTogether(options: {
+  readonly strategy: Strategy;
+  readonly maxLength: number;
+  readonly maxNewTokens: number;
+  readonly minLength: number;
+  readonly minNewTokens: number;
+  readonly numBeams?: number | undefined;
+  readonly perNode?: number | undefined;
+  readonly numReturnSequences?: number | undefined;
+}): void {
+  const { strategy, maxLength, maxNewTokens, minLength, minNewTokens, numBeams = 1, perNode } = options;
+  if (minLength > maxLength) {
+    fail('minLength', 'contradiction', `minLength ${minLength} is more than maxLength ${maxLength}`);
+  }
+  const most = Math.min(maxNewTokens, maxLength);
+  if (minNewTokens > most) {
+    fail('minNewTokens', 'contradiction', `minNewTokens ${minNewTokens} does not fit into ${most}`);
+  }
+  if (perNode === 1 && (strategy === 'original' || numBeams > 1)) {
+    fail('perNode', 'out-of-range', 'expected at least 2: with 1 an end token would leave a beam without continuation');
+  }
+  if (strategy === 'beam' && (options.numReturnSequences ?? 1) > numBeams) {
+    const detail = `${options.numReturnSequences} sequences are more than the ${numBeams} of numBeams`;
+    fail('numReturnSequences', 'contradiction', detail);
+  }
+}

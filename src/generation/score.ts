@@ -1,19 +1,35 @@
 import { OptionError } from '../errors.js';
-import { asGiven, checkIds, checkSignal, checkVocabulary, fail, integer, show } from './check-values.js';
+import { checkOptions, fail, functionOf, integer, type OptionsFor, showValue, signal } from '../options.js';
 import { logNormalizer } from './log-softmax.js';
-import { type SearchScope, stepSession, withSession } from './steps.js';
+import type { SessionSource, VocabularyFacts } from './session.js';
+import { checkIds, checkVocabulary, type SearchScope, searchScope, stepSession, withSession } from './session.js';
 import { buildTrie, childrenOf, goesOn, groupsOf, type Trie, type TrieNode } from './trie.js';
-import type { SessionSource, VocabularyFacts } from './types.js';
+
+/** Options of scoring and ranking, by the function that takes them. */
+export const scoreOptions = {
+  /** Rows that the session may hold at once: memory against speed. */
+  maxRows: integer({
+    least: 1,
+    most: 65536,
+    defaults: { scoreSequences: 64, rankNames: 64 },
+    help: 'How many rows are computed at once.',
+  }),
+  /** How many of the best to return; all by default. */
+  topK: integer({ least: 1, defaults: { rankNames: undefined }, help: 'How many of the best names to return.' }),
+  /** Receives, as it goes, how many of the sequences are scored. */
+  onProgress: functionOf<(scored: number, total: number) => void>()({
+    defaults: { scoreSequences: undefined, rankNames: undefined },
+    help: 'Receives how many of how many sequences are scored.',
+  }),
+  /** Checked before and after every step. */
+  signal: signal({
+    defaults: { scoreSequences: undefined, rankNames: undefined, constrainedGreedy: undefined },
+    help: 'Stops the call, which then throws the reason of the signal.',
+  }),
+} as const;
 
 /** How to score. */
-export interface ScoreOptions {
-  /** Rows that the session may hold at once: memory against speed. Default 64. */
-  readonly maxRows?: number;
-  /** Checked before and after every step. */
-  readonly signal?: AbortSignal;
-  /** Hears, as it goes, how many of the sequences are scored. */
-  readonly onProgress?: (scored: number, total: number) => void;
-}
+export type ScoreOptions = OptionsFor<typeof scoreOptions, 'scoreSequences'>;
 
 /** How likely the model finds one sequence behind the prompt. */
 export interface SequenceScore {
@@ -38,18 +54,18 @@ export async function scoreSequences(
   sequences: readonly (readonly number[])[],
   options: ScoreOptions = {},
 ): Promise<SequenceScore[]> {
-  const { maxRows, signal, onProgress } = checkScoreOptions(options);
+  const { maxRows, signal, onProgress } = checkOptions(options, scoreOptions, 'scoreSequences');
   checkVocabulary(vocabulary);
   const start = checkIds(prompt, 'prompt', vocabulary);
   if (!Array.isArray(sequences))
-    return fail('sequences', 'wrong-type', `expected a list of lists of ids, found ${show(sequences)}`);
+    return fail('sequences', 'wrong-type', `expected a list of lists of ids, found ${showValue(sequences)}`);
   const trie = buildTrie(sequences.map((ids, at) => checkIds(ids, `sequences[${at}]`, vocabulary)));
   const found: number[][] = sequences.map(() => []);
   for (const group of groupsOf(trie, maxRows)) {
     signal?.throwIfAborted();
     await withSession(open, (session) => {
       checkRoom(session.rows, session.maxLength, start, sequences);
-      return walk({ session, vocabulary, signal }, start, trie, group, found);
+      return walk(searchScope(session, vocabulary, signal), start, trie, group, found);
     });
     onProgress?.(group.to, sequences.length);
   }
@@ -76,6 +92,7 @@ async function walk(
         for (let i = node.from; i < node.to; i++) found[trie.places[i]!]!.push(logProb);
         if (goesOn(trie, node)) next.push({ node, row, id });
       }
+      await scope.rowDone();
     }
     if (next.length === 0) return;
     scope.session.reorder(next.map(({ row }) => row));
@@ -85,15 +102,6 @@ async function walk(
       next.map(({ id }) => [id]),
     );
   }
-}
-
-function checkScoreOptions(options: ScoreOptions) {
-  const given = asGiven(options, 'options');
-  const { onProgress } = options;
-  if (onProgress !== undefined && typeof onProgress !== 'function') {
-    return fail('onProgress', 'wrong-type', `expected a function, found ${show(onProgress)}`);
-  }
-  return { maxRows: integer(given, 'maxRows', 64, 1, 65536), signal: checkSignal(given['signal']), onProgress };
 }
 
 function checkRoom(

@@ -1,19 +1,17 @@
 import { BackendError, OptionError } from '../errors.js';
-import type { CheckedRules, SingleSettings } from './check-options.js';
-import { argMax, logNormalizer, workingCopies } from './log-softmax.js';
-import { applyAll, processorsFor } from './logits-processors.js';
-import { warpersFor } from './logits-warpers.js';
+import { argMax, logNormalizer, workingCopy } from './log-softmax.js';
+import { applyAll, type RowRules, rowRules } from './logits-processors.js';
+import type { CheckedOptions } from './options.js';
 import { type Random, seededRandom } from './random.js';
-import { lengthLimit, type SearchScope, stepSession } from './steps.js';
-import type { Finish, GeneratedSequence, LogitsProcessor, TokenEvent } from './types.js';
+import type { Finish, GeneratedSequence, SearchScope, TokenEvent } from './session.js';
+import { lengthLimit, stepSession } from './session.js';
 
 /** One growing row. */
-interface Row {
+interface Row extends RowRules {
   readonly image: number;
   readonly sample: number;
   readonly promptLength: number;
   readonly limit: number;
-  readonly processors: readonly LogitsProcessor[];
   /** Draws the samples; undefined for greedy. */
   readonly random: Random | undefined;
   readonly ids: number[];
@@ -33,22 +31,22 @@ interface Row {
 export async function* singleSearch(
   scope: SearchScope,
   prompts: readonly (readonly number[])[],
-  rules: CheckedRules,
-  settings: SingleSettings,
+  options: CheckedOptions<'greedy' | 'sample'>,
 ): AsyncGenerator<TokenEvent, GeneratedSequence[][], unknown> {
-  const copies = settings.numReturnSequences;
+  const samples = options.strategy === 'sample' ? options.numReturnSequences : 1;
   const rows = prompts.flatMap((prompt, image) =>
-    Array.from({ length: copies }, (_, sample) => startRow(scope, prompt, image, sample, rules, settings)),
+    Array.from({ length: samples }, (_, sample) => startRow(scope, prompt, image, sample, options)),
   );
   let logits = await stepSession(scope, prompts); // the prompt is read once for all samples of an image
-  if (copies > 1) {
+  if (samples > 1) {
     scope.session.reorder(rows.map((row) => row.image));
     logits = rows.map((row) => logits[row.image]!);
   }
-  const copy = workingCopies();
+  const copy = workingCopy();
   let live = rows;
   while (true) {
     for (const [r, row] of live.entries()) {
+      await scope.rowDone();
       const event = advance(row, logits[r]!, scope.vocabulary.eosId, copy);
       if ((yield event) === false) row.finish ??= 'stopped';
     }
@@ -63,7 +61,7 @@ export async function* singleSearch(
       live.map((row) => row.ids.slice(-1)),
     );
   }
-  return prompts.map((_, image) => rows.slice(image * copies, (image + 1) * copies).map(finished));
+  return prompts.map((_, image) => rows.slice(image * samples, (image + 1) * samples).map(finished));
 }
 
 function startRow(
@@ -71,17 +69,15 @@ function startRow(
   prompt: readonly number[],
   image: number,
   sample: number,
-  rules: CheckedRules,
-  settings: SingleSettings,
+  options: CheckedOptions<'greedy' | 'sample'>,
 ): Row {
-  const processors = processorsFor(rules, scope.vocabulary.eosId, prompt.length);
   return {
     image,
     sample,
     promptLength: prompt.length,
-    limit: lengthLimit(prompt, image, rules, scope.session),
-    processors: [...processors, ...warpersFor(settings)],
-    random: settings.strategy === 'sample' ? seededRandom(settings.seed, sample) : undefined,
+    limit: lengthLimit(prompt, image, options, scope.session),
+    ...rowRules(options, scope.vocabulary, prompt.length),
+    random: options.strategy === 'sample' ? seededRandom(options.seed, sample) : undefined,
     ids: [...prompt],
     logProbs: [],
     finish: undefined,
@@ -89,10 +85,10 @@ function startRow(
 }
 
 /** Chooses the next token of `row` from `logits`. */
-function advance(row: Row, logits: Float32Array, eosId: number, copy: ReturnType<typeof workingCopies>): TokenEvent {
+function advance(row: Row, logits: Float32Array, eosId: number, copy: ReturnType<typeof workingCopy>): TokenEvent {
   const path = `image ${row.image}, token ${row.ids.length}`;
   const normalizer = logNormalizer(logits, path);
-  const scores = row.processors.length === 0 ? logits : copy(logits, 0);
+  const scores = row.processors.length === 0 ? logits : copy(logits);
   applyAll(row.processors, scores, row.ids);
   const best = argMax(scores);
   if (best < 0)
@@ -103,6 +99,7 @@ function advance(row: Row, logits: Float32Array, eosId: number, copy: ReturnType
   row.ids.push(id);
   row.logProbs.push(logProb);
   if (id === eosId) row.finish = 'eos';
+  else if (row.stops(row.ids)) row.finish = 'stopped';
   else if (row.ids.length >= row.limit) row.finish = 'length';
   const event = { row: row.image, sample: row.sample, index, id, logProb };
   return row.finish === undefined ? event : { ...event, finish: row.finish };

@@ -1,7 +1,7 @@
 import { OptionError, TokenizerError } from '../errors.js';
 import { generate } from '../generation/generate.js';
 import type { GenerateOptions } from '../generation/options.js';
-import type { GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/types.js';
+import type { GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/session.js';
 import type { Git } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import type { ImageCache } from '../model/kv-cache.js';

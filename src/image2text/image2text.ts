@@ -1,5 +1,5 @@
 import type { Explanation } from '../explain/index.js';
-import type { GeneratedSequence } from '../generation/types.js';
+import type { GeneratedSequence } from '../generation/session.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { Git } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';

@@ -1,5 +1,5 @@
 import type { GenerateOptions, StreamOptions } from '../generation/options.js';
-import type { Finish } from '../generation/types.js';
+import type { Finish } from '../generation/session.js';
 import type { Trace } from '../model/trace.js';
 
 /** One generated token. */

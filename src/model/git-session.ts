@@ -1,14 +1,14 @@
 import type { Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
 import { gather, reshape, tensor1d, tidy } from '@tensorflow/tfjs-core';
 import { DisposedError, OptionError } from '../errors.js';
-import type { DecoderSession } from '../generation/types.js';
+import { nextTask } from '../event-loop.js';
+import type { DecoderSession } from '../generation/session.js';
 import { textMask } from '../layers/mask.js';
 import { tidyTree } from '../layers/tidy-tree.js';
 import type { Git } from './git.js';
 import { decodeText, vocabularyLogits } from './git.js';
 import type { ImageCache, TextCache } from './kv-cache.js';
 import { disposeCache, gatherCache, imageCacheShape, textLength } from './kv-cache.js';
-import { nextTask } from './next-task.js';
 import type { Trace } from './trace.js';
 
 /** What one row is: which image it looks at, and which of its cache columns hold real tokens (1) or padding (0). */

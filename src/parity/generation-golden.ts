@@ -1,8 +1,8 @@
 import { z } from 'zod/mini';
 import { generate } from '../generation/generate.js';
 import type { GenerateOptions } from '../generation/options.js';
-import { padRows } from '../generation/steps.js';
-import type { GeneratedSequence, SessionSource, VocabularyFacts } from '../generation/types.js';
+import type { GeneratedSequence, SessionSource, VocabularyFacts } from '../generation/session.js';
+import { padRows } from '../generation/session.js';
 import type { Git } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import type { ImageCache } from '../model/kv-cache.js';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod/mini';
 import { generate } from '../generation/generate.js';
 import type { GenerateOptions } from '../generation/options.js';
-import { padRows } from '../generation/steps.js';
+import { padRows } from '../generation/session.js';
 import type { Git } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { disposeCache } from '../model/kv-cache.js';

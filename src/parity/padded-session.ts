@@ -1,5 +1,5 @@
 import { gather, tensor1d, tidy } from '@tensorflow/tfjs-core';
-import type { DecoderSession } from '../generation/types.js';
+import type { DecoderSession } from '../generation/session.js';
 import { textMask } from '../layers/mask.js';
 import type { Git } from '../model/git.js';
 import { decodeText, vocabularyLogits } from '../model/git.js';

@@ -1,9 +1,16 @@
 import { z } from 'zod/mini';
 import { ConfigError } from '../errors.js';
 import { logSumExp } from '../generation/log-softmax.js';
-import { badWords, minLength, noRepeatNgram, repetitionPenalty } from '../generation/logits-processors.js';
-import { temperature, topK, topP } from '../generation/logits-warpers.js';
-import type { LogitsProcessor } from '../generation/types.js';
+import {
+  badWords,
+  minLength,
+  noRepeatNgram,
+  repetitionPenalty,
+  temperature,
+  topK,
+  topP,
+} from '../generation/logits-processors.js';
+import type { LogitsProcessor } from '../generation/session.js';
 import type { CaseFile } from './case-file.js';
 import { firstOf, needTensor, readCaseFile, readJsonFile, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';

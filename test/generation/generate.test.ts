@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { Image2TextError } from '../../src/errors.js';
 import { generate } from '../../src/generation/generate.js';
 import type { GenerateOptions } from '../../src/generation/options.js';
-import { padRows } from '../../src/generation/steps.js';
-import type { DecoderSession, VocabularyFacts } from '../../src/generation/types.js';
+import type { DecoderSession, VocabularyFacts } from '../../src/generation/session.js';
+import { padRows } from '../../src/generation/session.js';
 import { hashScript, newLog, type SessionLog, scriptedSession } from './scripted-session.js';
 
 const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosId: 2 };
@@ -107,14 +107,15 @@ describe('generate: options', () => {
   const wrong: [options: unknown, place: string, rule: string][] = [
     [{ strategy: 'best' }, 'strategy', 'unknown-strategy'],
     [{ strategy: 'constructor' }, 'strategy', 'unknown-strategy'],
-    [{ strategy: 'greedy', numBeams: 4 }, 'numBeams', 'unknown-option'],
-    [{ strategy: 'beam', temperature: 0.5 }, 'temperature', 'unknown-option'],
-    [{ strategy: 'beam', onToken: () => true }, 'onToken', 'unknown-option'],
+    [{ numbeams: 4 }, 'numbeams', 'unknown-option'],
+    [{ strategy: 'greedy', numBeams: 4 }, 'numBeams', 'unused-option'],
+    [{ strategy: 'beam', temperature: 0.5 }, 'temperature', 'unused-option'],
+    [{ strategy: 'beam', onToken: () => true }, 'onToken', 'unused-option'],
     [{ maxLength: 9, maxNewTokens: 9 }, 'maxNewTokens', 'contradiction'],
     [{ maxLength: 9, minLength: 10 }, 'minLength', 'contradiction'],
     [{ maxNewTokens: 3, minNewTokens: 4 }, 'minNewTokens', 'contradiction'],
     [{ strategy: 'beam', numBeams: 2, numReturnSequences: 3 }, 'numReturnSequences', 'contradiction'],
-    [{ strategy: 'beam', earlyStopping: 'soon' }, 'earlyStopping', 'wrong-type'],
+    [{ strategy: 'beam', earlyStopping: 'soon' }, 'earlyStopping', 'unknown-choice'],
     [{ strategy: 'sample', temperature: 0 }, 'temperature', 'out-of-range'],
     [{ strategy: 'sample', temperature: Number.NaN }, 'temperature', 'not-a-number'],
     [{ strategy: 'sample', topP: 0 }, 'topP', 'out-of-range'],

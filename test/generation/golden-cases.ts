@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { generate } from '../../src/generation/generate.js';
 import type { GenerateOptions } from '../../src/generation/options.js';
-import { padRows } from '../../src/generation/steps.js';
-import type { GeneratedSequence, SessionSource, VocabularyFacts } from '../../src/generation/types.js';
+import type { GeneratedSequence, SessionSource, VocabularyFacts } from '../../src/generation/session.js';
+import { padRows } from '../../src/generation/session.js';
 import { REFERENCE, readJson } from '../support/fixtures.js';
 import { peekSafetensors } from '../support/peek-safetensors.js';
 

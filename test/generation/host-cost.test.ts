@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { generate } from '../../src/generation/generate.js';
 import type { GenerateOptions } from '../../src/generation/options.js';
-import type { VocabularyFacts } from '../../src/generation/types.js';
+import type { VocabularyFacts } from '../../src/generation/session.js';
 import { type Script, scriptedSession } from './scripted-session.js';
 
 const BERT: VocabularyFacts = { size: 30522, bosId: 101, eosId: 102 };

@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { badWords, minLength, noRepeatNgram, repetitionPenalty } from '../../src/generation/logits-processors.js';
-import { temperature, topK, topP } from '../../src/generation/logits-warpers.js';
-import type { LogitsProcessor } from '../../src/generation/types.js';
+import {
+  badWords,
+  minLength,
+  noRepeatNgram,
+  repetitionPenalty,
+  temperature,
+  topK,
+  topP,
+} from '../../src/generation/logits-processors.js';
+import type { LogitsProcessor } from '../../src/generation/session.js';
 import { expectClose } from '../support/close.js';
 import { REFERENCE, readJson } from '../support/fixtures.js';
 import { peekSafetensors } from '../support/peek-safetensors.js';

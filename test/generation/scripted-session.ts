@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { DecoderSession, VocabularyFacts } from '../../src/generation/types.js';
+import type { DecoderSession, VocabularyFacts } from '../../src/generation/session.js';
 
 /** Logits of the next token as a function of image and row so far: a language model without a model. */
 export type Script = (image: number, ids: readonly number[]) => Float32Array;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { generate, streamTokens } from '../../src/generation/generate.js';
 import type { GenerateOptions } from '../../src/generation/options.js';
-import type { GeneratedSequence, TokenEvent, VocabularyFacts } from '../../src/generation/types.js';
+import type { GeneratedSequence, TokenEvent, VocabularyFacts } from '../../src/generation/session.js';
 import { naiveGreedy } from './naive-search.js';
 import { hashScript, logSoftmax, near, newLog, type Script, scriptedSession, total } from './scripted-session.js';
 

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { constrainedGreedy, rankNames } from '../../src/generation/constrained.js';
 import { generate } from '../../src/generation/generate.js';
 import { scoreSequences } from '../../src/generation/score.js';
+import type { VocabularyFacts } from '../../src/generation/session.js';
 import {
   buildTrie,
   childrenOf,
@@ -12,7 +13,6 @@ import {
   type Trie,
   type TrieNode,
 } from '../../src/generation/trie.js';
-import type { VocabularyFacts } from '../../src/generation/types.js';
 import { hashScript, logSoftmax, near, newLog, type Script, scriptedSession, total } from './scripted-session.js';
 
 const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosId: 2 };

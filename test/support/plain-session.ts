@@ -1,4 +1,4 @@
-import type { DecoderSession } from '../../src/generation/types.js';
+import type { DecoderSession } from '../../src/generation/session.js';
 import type { PlainGit, PlainImage, PlainNode } from './plain-git.js';
 
 /** A text token with the tokens that were tried behind it, so that no prefix is computed twice. */
