@@ -8,5 +8,3 @@ export type { HubFetch, HubLimits } from './hub/client.js';
 export { type FetchFolderOptions, fetchFolder, openRemote, type RemoteOptions } from './hub/remote-files.js';
 export * from './index.js';
 export { fromFiles } from './platform/browser-files.js';
-export type { PageSource } from './platform/browser-images.js';
-export { readPixels } from './platform/browser-images.js';

@@ -31,16 +31,32 @@ export type { PreprocessOptions } from './image/preprocess.js';
 export type { RawImage, Samples } from './image/raw-image.js';
 export type { ResizeFilter } from './image/resize-filters.js';
 export type { WasmSource } from './image/webp.js';
-export { createImage2Text } from './image2text/create.js';
-export type { SightOptions } from './image2text/eyes.js';
-export type { GenerateSequencesOptions, Image2Text } from './image2text/image2text.js';
-export type { ImageInput as Image, OpenImage, PixelSamples } from './image2text/images.js';
+export type {
+  Answer,
+  AnswerOptions,
+  CallOptions,
+  Caption,
+  CaptionOptions,
+  CaptionStreamOptions,
+  Token,
+  TokenStreamer,
+} from './image2text/captions.js';
+export type { ExplainOptions, GenerateSequencesOptions, Image2Text } from './image2text/image2text.js';
+export { createImage2Text } from './image2text/image2text.js';
+export type { InputOptions, OpenImage, OpenVideo } from './image2text/input-loader.js';
+export type {
+  EncodedImage,
+  ImageInput,
+  PageImage,
+  PixelSamples,
+  VideoInput,
+  VideoSource,
+  VisualInput,
+} from './image2text/inputs.js';
+export { frames, readPixels, video } from './image2text/inputs.js';
 export type { LoadOptions } from './image2text/load.js';
 export { loadImage2Text } from './image2text/load.js';
-export type { EncodedImage as SeenImage } from './image2text/seen.js';
-export * from './image2text/types.js';
-export type { Frames, OpenVideo, Video } from './image2text/videos.js';
-export { frames } from './image2text/videos.js';
+export type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, TextScore } from './image2text/scores.js';
 export type { KeyValue } from './layers/attention.js';
 export type { Layout, TensorSpec } from './layers/param-spec.js';
 export type * from './load-events.js';

@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline';
-import type { CaptionStreamOptions, Image2Text, Image as ImageInput } from '../node.js';
+import type { CaptionStreamOptions, Image2Text, ImageInput } from '../node.js';
 import type { AnswerFlags } from './commands/answer.js';
 import type { Context } from './context.js';
 import { canStream, decodingOptions } from './decoding.js';
@@ -16,7 +16,7 @@ import { plain } from './terminal.js';
 export async function converse(input: Input, flags: AnswerFlags, context: Context): Promise<number> {
   const options = { ...decodingOptions(flags, 'greedy'), signal: context.signal };
   return withModel(flags, context, async (model) => {
-    const image = await model.look(await opened(input), { signal: context.signal }); // encoded once, however long the talk
+    const image = await model.encode(await opened(input), { signal: context.signal }); // encoded once, however long the talk
     context.tell(`Ask about ${input.name}. An empty line ends.`);
     const lines = createInterface({
       input: context.terminal.stdin,

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import type { Image as ImageInput } from '../node.js';
+import type { ImageInput } from '../node.js';
 import type { Context } from './context.js';
 import { imagesBelow } from './folder.js';
 import { UsageError } from './report.js';

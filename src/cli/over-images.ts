@@ -1,4 +1,4 @@
-import type { Image as ImageInput } from '../node.js';
+import type { ImageInput } from '../node.js';
 import type { Context } from './context.js';
 import type { Input } from './inputs.js';
 import type { Progress } from './progress.js';

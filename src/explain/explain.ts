@@ -1,6 +1,5 @@
 import type { Tensor5D } from '@tensorflow/tfjs-core';
 import { reshape, tensor4d } from '@tensorflow/tfjs-core';
-import { OptionError } from '../errors.js';
 import type { ImageConfig } from '../image/image-config.js';
 import { type PixelValues, type PreprocessOptions, preprocess } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
@@ -12,10 +11,8 @@ import type { Explanation, TokenLooks } from './types.js';
 
 /** What is to be explained: images, how the model saw them, and the text. */
 export interface ExplainInput {
-  /** The image as it was given, or the frames of a video. */
-  readonly images: readonly RawImage[];
-  /** Frames get temporal embeddings and become one sequence. */
-  readonly video: boolean;
+  /** The image as it was given; a list is the frames of a video, which get temporal embeddings and become one sequence. */
+  readonly images: RawImage | readonly RawImage[];
   readonly imageConfig: ImageConfig;
   readonly preprocess?: PreprocessOptions | undefined;
   /** Prompt and generated tokens, [CLS] first. */
@@ -40,13 +37,11 @@ export async function explainText(
   input: ExplainInput,
   options: { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<Explanation> {
-  const { images, video, imageConfig, preprocess: route, ids, promptLength, prompt = '', text } = input;
-  if (!video && images.length !== 1) {
-    const detail = `${images.length} images; one is explained at a time, or the frames of a video`;
-    throw new OptionError({ path: 'images', code: 'image-count', detail });
-  }
+  const { imageConfig, preprocess: route, ids, promptLength, prompt = '', text } = input;
+  const isVideo = Array.isArray(input.images);
+  const images = (isVideo ? input.images : [input.images]) as readonly RawImage[];
   const pixels = preprocess(images, imageConfig, route);
-  const looks = await lookAt(git, pixels, video, ids, { promptLength, signal: options.signal });
+  const looks = await lookAt(git, pixels, isVideo, ids, { promptLength, signal: options.signal });
   const { patchSize } = git.config.vision;
   return {
     ...looks,

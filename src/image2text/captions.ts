@@ -1,23 +1,90 @@
 import { OptionError, TokenizerError } from '../errors.js';
-import { generate } from '../generation/generate.js';
-import type { GenerateOptions } from '../generation/options.js';
-import type { GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/session.js';
+import { generate, streamTokens } from '../generation/generate.js';
+import type { GenerateOptions, StreamOptions } from '../generation/options.js';
+import type { Finish, GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/session.js';
 import type { Git } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import type { ImageCache } from '../model/kv-cache.js';
+import { disposeCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
-import type { ModelInput } from './encode.js';
-import { batches, withImageCache } from './encode.js';
-import type { Answer, Caption, CaptionOptions, TokenStreamer } from './types.js';
+import type { ModelInput } from './encoded-image.js';
+import { batches, encodeInput, withEncodedImages } from './encoded-image.js';
 
-/** What the model needs to know to write. */
-export interface Writer {
+/** One generated token. */
+export interface Token {
+  readonly id: number;
+  /** Its word piece: `sign`, `##ed`, `[SEP]`. */
+  readonly piece: string;
+  /** Natural logarithm of its probability under the model, before any processor. */
+  readonly logProb: number;
+}
+
+/** A generated text. */
+export interface Caption {
+  /** Words, without special tokens, without the prompt. */
+  readonly text: string;
+  /** What the search ranks by: the sum of log-probabilities for greedy and sampling, else normalized by length as the search defines it. */
+  readonly score: number;
+  /** Sum of the tokens' log-probabilities. */
+  readonly logProb: number;
+  /** Geometric mean of the tokens' probabilities, 0 to 1: comparable between texts of different length. */
+  readonly confidence: number;
+  /** The new tokens, the end token included if there is one. */
+  readonly tokens: readonly Token[];
+  readonly finish: Finish;
+  /** The next best, best first, where `numReturnSequences` asks for more than one. */
+  readonly alternatives: readonly Caption[];
+}
+
+/** The answer to a question: `text` is the answer alone. */
+export interface Answer extends Caption {
+  readonly question: string;
+}
+
+/** What calls about images accept. */
+export interface CallOptions {
+  /** How many rows (images, questions) are decoded together. Results do not depend on it. Default 8. */
+  readonly batchSize?: number;
+  /** Receives every named intermediate of the model (docs/architecture.md lists the names). */
+  readonly trace?: Trace;
+  readonly signal?: AbortSignal;
+}
+
+/** Options of `answer`. */
+export type AnswerOptions = GenerateOptions &
+  CallOptions & {
+    /** Receives the tokens of one row as they come (greedy and sample); transformers.js's streamers fit. */
+    readonly streamer?: TokenStreamer;
+  };
+
+/** Options of `caption`. */
+export type CaptionOptions = AnswerOptions & {
+  /** Text that the caption goes on from; it is not part of the result. */
+  readonly prompt?: string;
+};
+
+/** Options of `stream`. */
+export type CaptionStreamOptions = Partial<StreamOptions> &
+  Pick<CallOptions, 'trace' | 'signal'> & {
+    readonly prompt?: string;
+    /** Ask instead of caption; not together with `prompt`. */
+    readonly question?: string;
+  };
+
+/** What transformers.js calls a streamer: the prompt's ids first, then each token, then the end. */
+export interface TokenStreamer {
+  put(ids: bigint[][]): void;
+  end(): void;
+}
+
+/** What texts are made and read with. */
+export interface TextContext {
   readonly git: Git;
   readonly tokenizer: Tokenizer;
 }
 
-/** An image or video and the prompts to go on from; it is encoded once for all of them. */
+/** An image or video and the prompts to go on from. It is encoded once for all of them. */
 export interface Task extends ModelInput {
   readonly prompts: readonly (readonly number[])[];
 }
@@ -59,7 +126,7 @@ export const sessionOver =
  * together, at most `batchSize` rows at a time (results do not depend on it).
  */
 export async function writeSequences(
-  writer: Writer,
+  context: TextContext,
   tasks: readonly Task[],
   options: GenerateOptions,
   scope: { readonly signal: AbortSignal; readonly batchSize?: number | undefined; readonly trace?: Trace | undefined },
@@ -70,24 +137,24 @@ export async function writeSequences(
     throw new OptionError({ path: 'batchSize', code: 'out-of-range', detail });
   }
   const results: GeneratedSequence[][][] = [];
-  let heard = 0; // rows before this batch: the listener counts rows of the whole call
+  let before = 0; // rows of earlier batches: a listener is called with rows of the whole call
   for (const batch of batches(tasks, batchSize)) {
     const rows = batch.flatMap(({ prompts }, image) => prompts.map((prompt) => ({ prompt, image })));
-    await withImageCache(writer.git, batch, { signal, trace }, async (image) => {
+    await withEncodedImages(context.git, batch, { signal, trace }, async (image) => {
       const found: GeneratedSequence[][] = [];
       for (let at = 0; at < rows.length; at += batchSize) {
         const part = rows.slice(at, at + batchSize);
         const open = sessionOver(
-          writer.git,
+          context.git,
           image,
           part.map(({ image }) => image),
           trace,
         );
-        const given = { ...shiftListener(options, heard + at), signal };
+        const given = { ...shiftListener(options, before + at), signal };
         found.push(
           ...(await generate(
             open,
-            vocabularyOf(writer.git),
+            vocabularyOf(context.git),
             given,
             part.map(({ prompt }) => prompt),
           )),
@@ -95,12 +162,12 @@ export async function writeSequences(
       }
       for (const { prompts } of batch) results.push(found.splice(0, prompts.length));
     });
-    heard += rows.length;
+    before += rows.length;
   }
   return results;
 }
 
-/** The listener hears the place of a row in the whole call, not in its batch. */
+/** The listener is called with the place of a row in the whole call, not in its batch. */
 function shiftListener(options: GenerateOptions, first: number): GenerateOptions {
   const onToken = 'onToken' in options ? options.onToken : undefined;
   if (onToken === undefined || first === 0) return options;
@@ -110,7 +177,7 @@ function shiftListener(options: GenerateOptions, first: number): GenerateOptions
   } as GenerateOptions;
 }
 
-/** Options of generation, apart from those that are the hall's. */
+/** Options of generation, apart from those that are this module's. */
 export function splitOptions(
   options: CaptionOptions,
   prompt?: readonly number[],
@@ -196,4 +263,47 @@ function newText(tokenizer: Tokenizer, { ids, newIds }: GeneratedSequence): stri
   for (const id of ids.slice(0, ids.length - newIds.length)) stream.push(id);
   const text = newIds.map((id) => stream.push(id));
   return (text.join('') + stream.flush()).trimStart();
+}
+
+/**
+ * Text as it is written, over one image: pieces whose concatenation is the caption. Leaving the loop early stops the model.
+ */
+export async function* streamText(
+  { git, tokenizer }: TextContext,
+  input: ModelInput,
+  options: CaptionStreamOptions & { readonly signal: AbortSignal },
+): AsyncGenerator<string, void, void> {
+  const { prompt, question, trace, ...rest } = options;
+  if (prompt !== undefined && question !== undefined) {
+    throw new OptionError({ path: 'question', code: 'conflict', detail: 'give a prompt or a question, not both' });
+  }
+  const ids = question === undefined ? promptIds(tokenizer, prompt) : questionIds(tokenizer, question);
+  const detokenizer = tokenizer.detokenizer({ skipSpecialTokens: true });
+  for (const id of ids) detokenizer.push(id);
+  let first = true;
+  const clean = (piece: string): string => {
+    const text = first ? piece.trimStart() : piece; // the space between prompt and text belongs to neither
+    first &&= text === '';
+    return text;
+  };
+  const known = (id: number): number => {
+    pieceOf(tokenizer, id); // refuses a word that the vocabulary does not have
+    return id;
+  };
+  const generation = { strategy: 'greedy', ...rest } as StreamOptions;
+  const image = input.held?.image ?? encodeInput(git, input, trace);
+  input.held?.retain();
+  try {
+    for await (const { id } of streamTokens(sessionOver(git, image, [0], trace), vocabularyOf(git), generation, [
+      ids,
+    ])) {
+      const piece = clean(detokenizer.push(known(id)));
+      if (piece !== '') yield piece;
+    }
+  } finally {
+    if (input.held === undefined) disposeCache(image);
+    else input.held.release();
+  }
+  const tail = clean(detokenizer.flush());
+  if (tail !== '') yield tail;
 }

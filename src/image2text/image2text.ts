@@ -1,26 +1,38 @@
+import { OptionError } from '../errors.js';
 import type { Explanation } from '../explain/index.js';
+import { explainText } from '../explain/index.js';
 import type { GeneratedSequence } from '../generation/session.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { Git } from '../model/git.js';
+import { disposeGit } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
+import type { ImageCache } from '../model/kv-cache.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
-import type { ImageInput } from './images.js';
-import type { EncodedImage } from './seen.js';
+import { checkOne, checkOptions, checkTextOrTexts, checkTexts } from './arguments.js';
 import type {
   Answer,
   AnswerOptions,
+  CallOptions,
   Caption,
   CaptionOptions,
   CaptionStreamOptions,
-  ClassifyOptions,
-  ClassScore,
-  Embedding,
-  EmbedOptions,
-  ExplainOptions,
-  LookOptions,
-  TextScore,
-} from './types.js';
-import type { Video } from './videos.js';
+  TextContext,
+} from './captions.js';
+import { promptIds, questionIds, splitOptions, streamText, toAnswer, toCaption, writeSequences } from './captions.js';
+import { encodeInput, holdImage, withEncodedImages } from './encoded-image.js';
+import type { InputOptions } from './input-loader.js';
+import { createInputLoader } from './input-loader.js';
+import type { EncodedImage, VisualInput } from './inputs.js';
+import { isVideoInput } from './inputs.js';
+import { startLifetime } from './lifetime.js';
+import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, TextScore } from './scores.js';
+import { embedInput, rankLabels, scoreTexts } from './scores.js';
+
+/** Options of `explain`. */
+export type ExplainOptions = CaptionOptions & {
+  /** Explain this text instead of a caption of the model's own. */
+  readonly text?: string;
+};
 
 /** Options of `generate`: ids instead of text. */
 export type GenerateSequencesOptions = Omit<CaptionOptions, 'prompt'> & {
@@ -29,51 +41,195 @@ export type GenerateSequencesOptions = Omit<CaptionOptions, 'prompt'> & {
 };
 
 /**
- * A loaded model. Every method may be called any number of times, also at once; `dispose` frees it. A list of images, videos or
- * questions gives a list of results. Everything throws ImageError, OptionError, BackendError, DisposedError or the signal's reason, and
- * leaves no tensor behind then.
+ * A loaded model. Every method takes images and videos (`video(…)`, `frames([…])`), and may be called any number of times, also at once;
+ * `dispose` frees it. A list of inputs or questions gives a list of results. Everything throws ImageError, OptionError, BackendError,
+ * DisposedError, ConfigError for a video that a model of single images is given, or the signal's reason, and leaves no tensor behind then.
  */
 export interface Image2Text {
   readonly git: Git;
   readonly config: GitConfig;
   readonly tokenizer: Tokenizer;
   readonly imageConfig: ImageConfig;
-  /** Says what is in an image. Without options it decodes as the original project does: 4 beams, length penalty 0.6. */
-  caption(image: ImageInput, options?: CaptionOptions): Promise<Caption>;
-  caption(images: readonly ImageInput[], options?: CaptionOptions): Promise<Caption[]>;
-  /** Answers questions about one image, which is encoded once for all of them. Questions are cut as the original cuts them, to 38 tokens. */
-  answer(image: ImageInput, question: string, options?: AnswerOptions): Promise<Answer>;
-  answer(image: ImageInput, questions: readonly string[], options?: AnswerOptions): Promise<Answer[]>;
-  /** Says what happens in a video: `frames([...])`, an animated GIF, and in Node a folder of frames or what ffmpeg reads. */
-  captionVideo(video: Video, options?: CaptionOptions): Promise<Caption>;
-  captionVideo(videos: readonly Video[], options?: CaptionOptions): Promise<Caption[]>;
-  /** Answers questions about one video. */
-  answerVideo(video: Video, question: string, options?: AnswerOptions): Promise<Answer>;
-  answerVideo(video: Video, questions: readonly string[], options?: AnswerOptions): Promise<Answer[]>;
-  /** Encodes an image and keeps that, for calls one after the other about the same image. */
-  look(image: ImageInput, options?: Pick<LookOptions, 'signal' | 'trace'>): Promise<EncodedImage>;
-  /** Which of the given names fits the image, best first. */
-  classify(image: ImageInput, labels: readonly string[], options?: ClassifyOptions): Promise<ClassScore[]>;
-  /** How likely the model finds each text as a caption of the image, in the order given: for re-ranking and retrieval. */
+  /** Says what is in an image or happens in a video. Without options it decodes as the original project does: 4 beams, length penalty 0.6. */
+  caption(input: VisualInput, options?: CaptionOptions): Promise<Caption>;
+  caption(inputs: readonly VisualInput[], options?: CaptionOptions): Promise<Caption[]>;
+  /** Answers questions about one image or video, which is encoded once for all of them. Questions are cut as the original cuts them, to 38 tokens. */
+  answer(input: VisualInput, question: string, options?: AnswerOptions): Promise<Answer>;
+  answer(input: VisualInput, questions: readonly string[], options?: AnswerOptions): Promise<Answer[]>;
+  /** Encodes an image or video and keeps that, for calls one after the other about the same. */
+  encode(input: VisualInput, options?: Pick<CallOptions, 'signal' | 'trace'>): Promise<EncodedImage>;
+  /** Which of the given names fits, best first. */
+  classify(input: VisualInput, labels: readonly string[], options?: ClassifyOptions): Promise<ClassScore[]>;
+  /** How likely the model finds each text as a caption, in the order given: for re-ranking and retrieval. */
   score(
-    image: ImageInput,
+    input: VisualInput,
     texts: readonly string[],
-    options?: LookOptions & { readonly prompt?: string },
+    options?: CallOptions & { readonly prompt?: string },
   ): Promise<TextScore[]>;
-  /** What the vision tower makes of an image. */
-  embed(image: ImageInput, options?: EmbedOptions): Promise<Embedding>;
-  /**
-   * Where in the image the decoder looked for every word of its caption (or of `text`): `overlayPng` draws it, `renderPage` makes a page of it.
-   */
-  explain(image: ImageInput, options?: ExplainOptions): Promise<Explanation>;
-  explainVideo(video: Video, options?: ExplainOptions): Promise<Explanation>;
+  /** What the vision tower makes of an image; of a video, of its frames with their temporal embeddings. */
+  embed(input: VisualInput, options?: EmbedOptions): Promise<Embedding>;
+  /** Where in the image the decoder's attention went for every word of its caption (or of `text`): `overlayPng` draws it, `renderPage` makes a page of it. */
+  explain(input: VisualInput, options?: ExplainOptions): Promise<Explanation>;
   /** A caption or answer as it is written, greedy or sampled: `for await (const piece of model.stream(image))`. */
-  stream(image: ImageInput, options?: CaptionStreamOptions): AsyncGenerator<string, void, void>;
-  /** The sequences themselves: token ids, log-probabilities and scores, `[image][rank]`. */
+  stream(input: VisualInput, options?: CaptionStreamOptions): AsyncGenerator<string, void, void>;
+  /** The sequences themselves: token ids, log-probabilities and scores, `[input][rank]`. */
   generate(
-    images: ImageInput | readonly ImageInput[],
+    inputs: VisualInput | readonly VisualInput[],
     options?: GenerateSequencesOptions,
   ): Promise<GeneratedSequence[][]>;
   /** Frees the weights as soon as calls in flight have stopped, which they do at their next step with a DisposedError. */
   dispose(): void;
+}
+
+/** A model around parts that are loaded already. It owns the weights from here on. */
+export function createImage2Text(
+  git: Git,
+  tokenizer: Tokenizer,
+  imageConfig: ImageConfig,
+  options: InputOptions = {},
+): Image2Text {
+  const encoded = new Set<EncodedImage>();
+  const lifetime = startLifetime(() => {
+    for (const image of encoded) image.dispose();
+    disposeGit(git);
+  });
+  const context: TextContext = { git, tokenizer };
+  const loader = createInputLoader(git, imageConfig, options);
+
+  /** Texts for inputs with the prompts of each: `[input][prompt][rank]`. */
+  async function write(
+    inputs: readonly VisualInput[],
+    promptsOf: (input: number) => readonly (readonly number[])[],
+    given: CaptionOptions,
+  ): Promise<GeneratedSequence[][][]> {
+    const { generation, scope } = splitOptions(given, inputs.length === 0 ? undefined : promptsOf(0)[0]);
+    return lifetime.during(given.signal, async (signal) => {
+      const tasks = [];
+      for (const [n, input] of inputs.entries())
+        tasks.push({ ...(await loader.load(input, signal)), prompts: promptsOf(n) });
+      return writeSequences(context, tasks, generation, { ...scope, signal });
+    });
+  }
+
+  /** Answers to several questions about one input. */
+  async function answerAll(input: VisualInput, questions: readonly string[], given: AnswerOptions): Promise<Answer[]> {
+    const prompts = questions.map((question) => questionIds(tokenizer, question));
+    const [written] = await write([input], () => prompts, given);
+    return written!.map((ranked, n) => toAnswer(tokenizer, questions[n]!, ranked));
+  }
+
+  /** Runs `body` over the cache of one input. */
+  function withEncodedImage<T>(
+    input: VisualInput,
+    { signal, trace }: Pick<CallOptions, 'signal' | 'trace'>,
+    body: (image: ImageCache, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    return lifetime.during(signal, async (signal) => {
+      const loaded = await loader.load(input, signal);
+      return withEncodedImages(git, [loaded], { signal, trace }, (image) => body(image, signal));
+    });
+  }
+
+  return {
+    git,
+    config: git.config,
+    tokenizer,
+    imageConfig,
+    caption: (async (inputs: VisualInput | readonly VisualInput[], options?: CaptionOptions) => {
+      const given = checkOptions(options);
+      const prompt = promptIds(tokenizer, given.prompt);
+      const written = await write(asList(inputs), () => [prompt], given);
+      const captions = written.map(([ranked]) => toCaption(tokenizer, ranked!));
+      return Array.isArray(inputs) ? captions : captions[0]!;
+    }) as Image2Text['caption'],
+    answer: (async (input: VisualInput, questions: string | readonly string[], options?: AnswerOptions) => {
+      checkOne('image', input);
+      const answers = await answerAll(input, checkTextOrTexts('question', questions), checkOptions(options));
+      return Array.isArray(questions) ? answers : answers[0]!;
+    }) as Image2Text['answer'],
+    async encode(input, options) {
+      checkOne('image', input);
+      const { trace, signal: given } = checkOptions(options, ['signal', 'trace']);
+      return lifetime.during(given, async (signal) => {
+        const loaded = await loader.load(input, signal);
+        const image = holdImage(git, input, loaded, encodeInput(git, loaded, trace), () => encoded.delete(image));
+        encoded.add(image);
+        return image;
+      });
+    },
+    async classify(input, labels, options) {
+      checkOne('image', input);
+      const names = checkTexts('labels', labels);
+      const given = checkOptions(options, ['topK', 'method', 'prompt', 'batchSize', 'trace', 'signal']);
+      return withEncodedImage(input, given, (image, signal) => rankLabels(context, image, names, { ...given, signal }));
+    },
+    async score(input, texts, options) {
+      checkOne('image', input);
+      const listed = checkTexts('texts', texts);
+      const given = checkOptions(options, ['prompt', 'batchSize', 'trace', 'signal']);
+      return withEncodedImage(input, given, (image, signal) =>
+        scoreTexts(context, image, listed, { ...given, signal }),
+      );
+    },
+    async embed(input, options) {
+      checkOne('image', input);
+      const given = checkOptions(options, ['stage', 'pool', 'signal']);
+      return lifetime.during(given.signal, async (signal) =>
+        embedInput(context, await loader.load(input, signal), given),
+      );
+    },
+    async explain(input, options) {
+      checkOne('image', input);
+      const { text, ...given } = checkOptions(options);
+      const prompt = promptIds(tokenizer, given.prompt);
+      const { generation, scope } = splitOptions(given, prompt);
+      return lifetime.during(given.signal, async (signal) => {
+        const images = await loader.open(sourceOf(input), signal);
+        const task = { ...loader.prepare(images), prompts: [prompt] };
+        const ids =
+          text === undefined
+            ? (await writeSequences(context, [task], generation, { ...scope, signal }))[0]![0]![0]!.ids
+            : [...prompt, ...tokenizer.encode(text, { addSpecialTokens: false }), git.config.eosTokenId];
+        const said = text ?? tokenizer.decode(ids.slice(prompt.length), { skipSpecialTokens: true });
+        const about = { images, imageConfig, preprocess: loader.preprocessing, ids, promptLength: prompt.length };
+        return explainText(git, tokenizer, { ...about, prompt: given.prompt, text: said }, { signal });
+      });
+    },
+    async *stream(input, options) {
+      checkOne('image', input);
+      const given = checkOptions(options);
+      yield* lifetime.streaming(given.signal, async function* (signal) {
+        yield* streamText(context, await loader.load(input, signal), { ...given, signal });
+      });
+    },
+    async generate(inputs, options) {
+      const { inputIds = [tokenizer.clsId], ...rest } = checkOptions(options);
+      const many = asList(inputs);
+      const prompts = promptsFor(inputIds, many.length);
+      const written = await write(many, (n) => [prompts[n]!], rest as CaptionOptions);
+      return written.map(([ranked]) => ranked!);
+    },
+    dispose: () => lifetime.end(),
+  };
+}
+
+const asList = (inputs: VisualInput | readonly VisualInput[]): readonly VisualInput[] =>
+  Array.isArray(inputs) ? (inputs as readonly VisualInput[]) : [inputs as VisualInput];
+
+/** What an encoded image was made of. */
+const sourceOf = (input: VisualInput): VisualInput =>
+  typeof input === 'object' && 'source' in input && !isVideoInput(input) ? sourceOf(input.source) : input;
+
+/** One list of ids for each input. */
+function promptsFor(
+  ids: readonly number[] | readonly (readonly number[])[],
+  inputs: number,
+): readonly (readonly number[])[] {
+  if (!Array.isArray(ids[0])) return Array.from({ length: inputs }, () => ids as readonly number[]);
+  if (ids.length === inputs) return ids as readonly (readonly number[])[];
+  throw new OptionError({
+    path: 'inputIds',
+    code: 'row-count',
+    detail: `${ids.length} lists of ids for ${inputs} images`,
+  });
 }

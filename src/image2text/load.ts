@@ -1,19 +1,25 @@
 import { engine, setBackend } from '@tensorflow/tfjs-core';
-import type { ModelFiles } from '../checkpoint/byte-source.js';
+import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
+import { readBytes } from '../checkpoint/byte-source.js';
+import { readJson } from '../checkpoint/json.js';
+import type { LoadProgress } from '../checkpoint/load-params.js';
 import { checkWeights } from '../checkpoint/load-params.js';
-import { BackendError, OptionError } from '../errors.js';
+import { BackendError, ConfigError, OptionError, TokenizerError } from '../errors.js';
+import type { ImageConfig } from '../image/image-config.js';
+import { defaultImageConfig, parseImageConfig } from '../image/image-config.js';
 import type { OnLoadEvent } from '../load-events.js';
+import type { GitConfig } from '../model/git-config.js';
 import type { LoadGitOptions } from '../model/load-git.js';
 import { loadGitParams, openGit } from '../model/load-git.js';
-import { openImageConfig, openTokenizer } from './checkpoint-files.js';
-import { createImage2Text } from './create.js';
-import type { SightOptions } from './eyes.js';
+import { loadTokenizer } from '../tokenizer/load-tokenizer.js';
+import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { Image2Text } from './image2text.js';
-import { weightEvents } from './weight-events.js';
+import { createImage2Text } from './image2text.js';
+import type { InputOptions } from './input-loader.js';
 
-/** How a model is loaded and how it sees. */
-export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, SightOptions {
-  /** Hears how far loading is, in transformers.js's events. */
+/** How a model is loaded, and how its images are opened and preprocessed. */
+export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, InputOptions {
+  /** Receives how far loading is, in transformers.js's events. */
   readonly onProgress?: OnLoadEvent | undefined;
   /** Make this registered tfjs backend the current one first. Default: the application's current backend is left as it is. */
   readonly backend?: string | undefined;
@@ -31,10 +37,10 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const { config, tensors } = await openGit(files); // headers only: a bad small file is found before the weights are read
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
-  const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...sight } = options;
+  const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...input } = options;
   const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
   const params = await loadGitParams(config, tensors, files.label, loading);
-  const model = createImage2Text({ config, params }, tokenizer, imageConfig, sight);
+  const model = createImage2Text({ config, params }, tokenizer, imageConfig, input);
   try {
     onProgress?.({ status: 'ready', task: 'image-to-text', model: files.label });
   } catch (error) {
@@ -84,4 +90,72 @@ async function useBackend(name: string): Promise<void> {
     ? 'it does not start; tfjs has said why on the console'
     : 'it is not registered; import its package first (simd: call registerSimdBackend)';
   throw new BackendError({ path: name, code: 'backend-failed', detail, cause: started });
+}
+
+const MAX_FILE_BYTES = 64 * 2 ** 20;
+
+/** The vocabulary of a checkpoint folder: vocab.txt, else tokenizer.json, with tokenizer_config.json's settings where there is one. */
+export async function openTokenizer(files: ModelFiles, config: GitConfig): Promise<Tokenizer> {
+  const [vocabTxt, tokenizerJson, settings] = await Promise.all([
+    readSmall(files, 'vocab.txt'),
+    readSmall(files, 'tokenizer.json'),
+    readJsonFile(files, 'tokenizer_config.json'),
+  ]);
+  if (vocabTxt === undefined && tokenizerJson === undefined) {
+    const detail = 'there is no vocab.txt and no tokenizer.json in this folder';
+    throw new TokenizerError({ file: files.label, code: 'missing-file', detail });
+  }
+  const tokenizer = loadTokenizer({
+    ...(vocabTxt === undefined ? { tokenizerJson: tokenizerJson! } : { vocabTxt }),
+    ...(settings === undefined ? {} : { tokenizerConfig: settings }),
+  });
+  checkFit(tokenizer, config, vocabTxt?.file ?? 'tokenizer.json');
+  return tokenizer;
+}
+
+/** A vocabulary of another model gives words that have nothing to do with the image, and no other sign. */
+function checkFit(tokenizer: Tokenizer, config: GitConfig, file: string): void {
+  const fail = (detail: string): never => {
+    throw new ConfigError({ file, code: 'vocabulary-does-not-fit', detail: `${detail}: is it of another checkpoint?` });
+  };
+  if (tokenizer.vocabSize > config.vocabSize)
+    fail(`${tokenizer.vocabSize} words, config.json has vocab_size ${config.vocabSize}`);
+  if (tokenizer.clsId !== config.bosTokenId)
+    fail(`[CLS] has id ${tokenizer.clsId}, config.json has bos_token_id ${config.bosTokenId}`);
+  if (tokenizer.sepId !== config.eosTokenId)
+    fail(`[SEP] has id ${tokenizer.sepId}, config.json has eos_token_id ${config.eosTokenId}`);
+}
+
+/** preprocessor_config.json, or what CLIP does for images of the model's size where there is none. */
+export async function openImageConfig(files: ModelFiles, config: GitConfig): Promise<ImageConfig> {
+  const found = await readJsonFile(files, 'preprocessor_config.json');
+  return found === undefined ? defaultImageConfig(config.vision.imageSize) : parseImageConfig(found.json, found.file);
+}
+
+async function readJsonFile(files: ModelFiles, file: string): Promise<{ json: unknown; file: string } | undefined> {
+  const found = await readSmall(files, file);
+  return found === undefined ? undefined : { json: readJson(found.bytes, file), file };
+}
+
+async function readSmall(files: ModelFiles, file: string): Promise<{ bytes: Uint8Array; file: string } | undefined> {
+  const source: ByteSource | undefined = await files.open(file);
+  if (source === undefined) return undefined;
+  if (source.size > MAX_FILE_BYTES) {
+    throw new ConfigError({ file, code: 'too-large', detail: `${source.size} bytes, at most ${MAX_FILE_BYTES}` });
+  }
+  return { bytes: await readBytes(source, 0, source.size), file };
+}
+
+const FILE = 'weights';
+
+/** Reports to `onEvent` how far the weights of `model` are; `undefined` where there is none. */
+function weightEvents(model: string, onEvent: OnLoadEvent | undefined): ((progress: LoadProgress) => void) | undefined {
+  if (onEvent === undefined) return undefined;
+  let started = false;
+  return ({ loaded, total }) => {
+    if (!started) onEvent({ status: 'initiate', name: model, file: FILE });
+    started = true;
+    onEvent({ status: 'progress', name: model, file: FILE, progress: (100 * loaded) / total, loaded, total });
+    if (loaded === total) onEvent({ status: 'done', name: model, file: FILE });
+  };
 }

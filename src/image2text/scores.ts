@@ -1,23 +1,69 @@
-import type { Tensor } from '@tensorflow/tfjs-core';
-import { mean, reshape, slice, tensor4d, tidy } from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
+import { mean, reshape, slice, tensor, tidy } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
 import { constrainedGreedy, rankNames } from '../generation/constrained.js';
 import { scoreSequences } from '../generation/score.js';
-import type { PixelValues } from '../image/preprocess.js';
-import { imageFeatures, projectFeatures } from '../model/git.js';
+import { imageFeatures, projectFeatures, videoFeatures } from '../model/git.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
 import { checkChoice } from './arguments.js';
-import type { Writer } from './captions.js';
+import type { CallOptions, TextContext, Token } from './captions.js';
 import { meanProbability, pieceOf, promptIds, sessionOver, vocabularyOf } from './captions.js';
-import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, TextScore } from './types.js';
+import type { ModelInput } from './encoded-image.js';
+
+/** A text that was scored. */
+export interface TextScore {
+  readonly text: string;
+  /** Natural log-likelihood of the whole text, the end token included. */
+  readonly logProb: number;
+  /** Geometric mean of the tokens' probabilities, 0 to 1. */
+  readonly confidence: number;
+  readonly tokens: readonly Token[];
+}
+
+/** A class name and how likely it is. */
+export interface ClassScore {
+  readonly label: string;
+  /** Share among the given names: softmax of their log-likelihoods; they sum to 1 over all names. */
+  readonly probability: number;
+  /** Natural log-likelihood of the name, the end token included. */
+  readonly logProb: number;
+}
+
+/** Options of `classify`. */
+export interface ClassifyOptions extends CallOptions {
+  /** How many names to return. Default 5. */
+  readonly topK?: number;
+  /**
+   * `exact` (default) scores every name, sharing what they have in common. `greedy` walks to one name as the original does, and returns
+   * that one alone, with a probability of 1: nothing else was scored.
+   */
+  readonly method?: 'exact' | 'greedy';
+  /** Text before the name. Default none. */
+  readonly prompt?: string;
+}
+
+/** Options of `embed`. */
+export interface EmbedOptions {
+  /** `vision`: after the vision tower; `projected`: as the decoder receives it. Default `vision`. */
+  readonly stage?: 'vision' | 'projected';
+  /** `class`: the class token's vector; `mean`: the mean over all tokens; `none`: all of them. Default `mean`. */
+  readonly pool?: 'class' | 'mean' | 'none';
+  readonly signal?: AbortSignal;
+}
+
+/** Features of an image: float32 [D], or [I, D] with pool `none`. */
+export interface Embedding {
+  readonly data: Float32Array;
+  readonly shape: readonly number[];
+}
 
 /** Most rows that scoring keeps in the cache at once. */
 const SCORE_ROWS = 64;
 
 /** Log-likelihood of each text behind the prompt, over one image; common beginnings are computed once. */
 export async function scoreTexts(
-  { git, tokenizer }: Writer,
+  { git, tokenizer }: TextContext,
   image: ImageCache,
   texts: readonly string[],
   options: { readonly prompt?: string | undefined; readonly signal: AbortSignal; readonly trace?: Trace | undefined },
@@ -39,16 +85,16 @@ export async function scoreTexts(
 
 /** Ranks class names over one image. */
 export async function rankLabels(
-  writer: Writer,
+  context: TextContext,
   image: ImageCache,
   labels: readonly string[],
   options: ClassifyOptions & { readonly signal: AbortSignal },
 ): Promise<ClassScore[]> {
-  const { git, tokenizer } = writer;
+  const { git, tokenizer } = context;
   checkChoice('method', options.method, ['exact', 'greedy']);
   if (labels.length === 0)
     throw new OptionError({ path: 'labels', code: 'empty', detail: 'give at least one class name' });
-  const names = labels.map((label) => wordIds(writer, label, 'labels'));
+  const names = labels.map((label) => wordIds(context, label, 'labels'));
   const prompt = promptIds(tokenizer, options.prompt);
   const open = sessionOver(git, image, [0], options.trace);
   if (options.method === 'greedy') {
@@ -67,27 +113,42 @@ export async function rankLabels(
   return ranked.map(({ name, probability, logProb }) => ({ label: labels[name]!, probability, logProb }));
 }
 
-function wordIds({ tokenizer }: Writer, text: string, path: string): number[] {
+function wordIds({ tokenizer }: TextContext, text: string, path: string): number[] {
   const ids = tokenizer.encode(text, { addSpecialTokens: false });
   if (ids.length > 0) return ids;
   throw new OptionError({ path, code: 'empty', detail: `${JSON.stringify(text)} has no words` });
 }
 
-/** Features of one image. */
-export async function embedPixels({ git }: Writer, pixels: PixelValues, options: EmbedOptions): Promise<Embedding> {
+/** Features of one image, or of the frames of a video, which follow each other along the tokens. */
+export async function embedInput(
+  { git }: TextContext,
+  { data, shape }: ModelInput,
+  options: EmbedOptions,
+): Promise<Embedding> {
   checkChoice('stage', options.stage, ['vision', 'projected']);
   checkChoice('pool', options.pool, ['class', 'mean', 'none']);
   const features = tidy(() => {
-    const seen = imageFeatures(git, tensor4d(pixels.data, [...pixels.shape]));
-    const all: Tensor = options.stage === 'projected' ? projectFeatures(git, seen) : seen; // [1, I, D]
-    const [, tokens, hidden] = all.shape as [number, number, number];
+    const pixels = tensor(data, [...shape], 'float32');
+    const vision = shape.length === 5 ? videoFeatures(git, pixels as Tensor5D) : imageFeatures(git, pixels as Tensor4D);
+    const all = options.stage === 'projected' ? projectFeatures(git, vision) : vision; // [1, I, D]
+    const [, tokens, hidden] = all.shape;
     if (options.pool === 'none') return reshape(all, [tokens, hidden]);
-    if (options.pool === 'class') return reshape(slice(all, [0, 0, 0], [1, 1, hidden]), [hidden]);
-    return reshape(mean(all, 1), [hidden]);
+    const pooled = options.pool === 'class' ? classTokens(all, shape.length === 5 ? shape[1]! : 1) : all;
+    return reshape(mean(pooled, 1), [hidden]);
   });
   try {
     return { data: (await features.data()) as Float32Array, shape: features.shape };
   } finally {
     features.dispose();
   }
+}
+
+/** The first token of each frame: [1, F·I, D] → [1, F, D]. */
+function classTokens(features: Tensor3D, frames: number): Tensor {
+  const [, tokens, hidden] = features.shape;
+  return reshape(slice(reshape(features, [frames, tokens / frames, hidden]), [0, 0, 0], [frames, 1, hidden]), [
+    1,
+    frames,
+    hidden,
+  ]);
 }

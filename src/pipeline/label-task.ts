@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
-import type { ImageInput } from '../image2text/images.js';
-import type { ClassifyOptions } from '../image2text/types.js';
+import type { VisualInput } from '../image2text/inputs.js';
+import type { ClassifyOptions } from '../image2text/scores.js';
 import { checkSignal, readOptions, withoutNulls, wrongType } from './option-names.js';
 import type { Task } from './text-tasks.js';
 import type { ScoredLabel } from './types.js';
@@ -27,7 +27,7 @@ export const imageClassification =
     const rows: ScoredLabel[][] = [];
     const many: readonly unknown[] = Array.isArray(images) ? images : [images];
     for (const image of many) {
-      const found = await model.classify(image as ImageInput, labels, asked);
+      const found = await model.classify(image as VisualInput, labels, asked);
       rows.push(found.map(({ label, probability }) => ({ label, score: probability })));
     }
     return Array.isArray(images) ? rows : rows[0]!;

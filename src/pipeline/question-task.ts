@@ -1,12 +1,13 @@
 import { OptionError } from '../errors.js';
 import type { TokenListener } from '../generation/options.js';
+import type { Answer, AnswerOptions, CaptionOptions } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import type { ImageInput } from '../image2text/images.js';
-import type { Answer, AnswerOptions, CaptionOptions } from '../image2text/types.js';
-import type { Video } from '../image2text/videos.js';
+import type { VisualInput } from '../image2text/inputs.js';
+import { isVideoInput } from '../image2text/inputs.js';
 import { readOptions, wrongType } from './option-names.js';
 import { withStreamer } from './streaming.js';
 import type { Task } from './text-tasks.js';
+import { asVideo } from './text-tasks.js';
 import type { ScoredAnswer } from './types.js';
 import { WRITING_OPTIONS, writingOptions } from './writing-options.js';
 
@@ -15,8 +16,9 @@ const ANSWER_TOKENS = 20;
 
 /** One question about one image or video. */
 interface Request {
-  readonly kind: 'image' | 'video';
-  readonly subject: unknown;
+  readonly subject: VisualInput;
+  /** What the caller gave: what comes twice is encoded once. */
+  readonly source: unknown;
   readonly question: string;
 }
 
@@ -36,13 +38,10 @@ export const visualQuestionAnswering: Task = async (model, inputs) => {
 async function answerAll(model: Image2Text, requests: readonly Request[], options: AnswerOptions): Promise<Answer[]> {
   const answers: Answer[] = [];
   for (const rows of bySubject(requests)) {
-    const { kind, subject } = requests[rows[0]!]!;
+    const { subject } = requests[rows[0]!]!;
     const questions = rows.map((row) => requests[row]!.question);
     const given = listenToRows(options, rows);
-    const found =
-      kind === 'image'
-        ? await model.answer(subject as ImageInput, questions, given)
-        : await model.answerVideo(subject as Video, questions, given);
+    const found = await model.answer(subject, questions, given);
     found.forEach((answer, n) => {
       answers[rows[n]!] = answer;
     });
@@ -53,9 +52,10 @@ async function answerAll(model: Image2Text, requests: readonly Request[], option
 /** Places of the requests that share an image or video. */
 function bySubject(requests: readonly Request[]): number[][] {
   const groups = { image: new Map<unknown, number[]>(), video: new Map<unknown, number[]>() };
-  requests.forEach(({ kind, subject }, row) => {
-    const rows = groups[kind].get(subject);
-    if (rows === undefined) groups[kind].set(subject, [row]);
+  requests.forEach(({ subject, source }, row) => {
+    const group = groups[isVideoInput(subject) ? 'video' : 'image'];
+    const rows = group.get(source);
+    if (rows === undefined) group.set(source, [row]);
     else rows.push(row);
   });
   return [...groups.image.values(), ...groups.video.values()];
@@ -87,7 +87,11 @@ function readInputs([first, second, third]: readonly unknown[]): {
   const subjects: readonly unknown[] = Array.isArray(first) ? first : [first];
   const questions: readonly unknown[] = Array.isArray(second) ? second : [second];
   const requests = subjects.flatMap((subject) =>
-    questions.map((question) => ({ kind: 'image' as const, subject, question: readQuestion(question) })),
+    questions.map((question) => ({
+      subject: subject as VisualInput,
+      source: subject,
+      question: readQuestion(question),
+    })),
   );
   return { requests, listed: Array.isArray(first) || Array.isArray(second), options: third };
 }
@@ -95,8 +99,9 @@ function readInputs([first, second, third]: readonly unknown[]): {
 function readPair(pair: unknown): Request {
   if (typeof pair === 'object' && pair !== null && 'question' in pair) {
     const question = readQuestion(pair.question);
-    if ('image' in pair && !('video' in pair)) return { kind: 'image', subject: pair.image, question };
-    if ('video' in pair && !('image' in pair)) return { kind: 'video', subject: pair.video, question };
+    if ('image' in pair && !('video' in pair))
+      return { subject: pair.image as VisualInput, source: pair.image, question };
+    if ('video' in pair && !('image' in pair)) return { subject: asVideo(pair.video), source: pair.video, question };
   }
   const detail = 'expected an image and a question, or { image, question }, or { video, question }';
   throw new OptionError({ path: 'question', code: 'wrong-type', detail });

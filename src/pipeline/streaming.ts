@@ -1,4 +1,4 @@
-import type { CaptionOptions, TokenStreamer } from '../image2text/types.js';
+import type { CaptionOptions, TokenStreamer } from '../image2text/captions.js';
 import { contradiction, wrongType } from './option-names.js';
 
 type Streamer = TokenStreamer & { abort?(reason: unknown): void };

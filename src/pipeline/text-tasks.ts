@@ -1,8 +1,8 @@
+import type { Caption, CaptionOptions } from '../image2text/captions.js';
 import { promptIds } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import type { ImageInput } from '../image2text/images.js';
-import type { Caption, CaptionOptions } from '../image2text/types.js';
-import type { Video } from '../image2text/videos.js';
+import type { VideoSource, VisualInput } from '../image2text/inputs.js';
+import { isVideoInput, video } from '../image2text/inputs.js';
 import { readOptions, wrongType } from './option-names.js';
 import { withStreamer } from './streaming.js';
 import type { GeneratedText } from './types.js';
@@ -16,14 +16,15 @@ const TEXT_OPTIONS = [...WRITING_OPTIONS, 'prompt'];
 /** Images to texts. */
 export const imageToText: Task = (model, [images, options]) =>
   writeTexts('image-to-text', model, images, options, (many, given) =>
-    model.caption(many as readonly ImageInput[], given),
+    model.caption(many as readonly VisualInput[], given),
   );
 
 /** Videos to texts. */
 export const videoToText: Task = (model, [videos, options]) =>
-  writeTexts('video-to-text', model, videos, options, (many, given) =>
-    model.captionVideo(many as readonly Video[], given),
-  );
+  writeTexts('video-to-text', model, videos, options, (many, given) => model.caption(many.map(asVideo), given));
+
+/** Where a task is about videos, whatever is given means one. */
+export const asVideo = (source: unknown): VisualInput => (isVideoInput(source) ? source : video(source as VideoSource));
 
 async function writeTexts(
   whose: string,

@@ -1,12 +1,14 @@
 import type { GenerateOptions, TokenListener } from '../generation/options.js';
+import type { CallOptions, TokenStreamer } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import type { ImageInput } from '../image2text/images.js';
+import type { VideoInput, VideoSource, VisualInput } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
-import type { LookOptions, TokenStreamer } from '../image2text/types.js';
-import type { Video } from '../image2text/videos.js';
 import type { OnLoadEvent } from '../load-events.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { EitherCase } from './option-names.js';
+
+/** Where a task is about videos, a path or file may be given as it is. */
+export type Video = VideoInput | VideoSource;
 
 /** What transformers.js calls an `InterruptableStoppingCriteria`: looked at after every token. */
 export interface Interruptable {
@@ -14,7 +16,7 @@ export interface Interruptable {
 }
 
 /** How a text is written: Hugging Face's names and meanings. */
-export interface WritingArguments extends LookOptions {
+export interface WritingArguments extends CallOptions {
   readonly maxNewTokens?: number;
   /** Prompt or question included. */
   readonly maxLength?: number;
@@ -53,7 +55,7 @@ export type AnswerArguments = EitherCase<WritingArguments>;
 export type TextArguments = EitherCase<WritingArguments & { readonly prompt?: string }>;
 
 export type LabelArguments = EitherCase<
-  Pick<LookOptions, 'trace' | 'signal'> & {
+  Pick<CallOptions, 'trace' | 'signal'> & {
     /** How many names to return; 0 or null for all. Default 5. */
     readonly topK?: number;
     /** The names to choose from; GIT has none of its own. May be given to `pipeline` instead. */
@@ -81,7 +83,7 @@ export interface ScoredLabel {
 
 /** A question with what it is about. */
 export type QuestionInput =
-  | { readonly image: ImageInput; readonly question: string }
+  | { readonly image: VisualInput; readonly question: string }
   | { readonly video: Video; readonly question: string };
 
 interface PipelineBase {
@@ -94,8 +96,8 @@ interface PipelineBase {
 /** Says what is in images. A list gives a list of lists. */
 export interface ImageToTextPipeline extends PipelineBase {
   readonly task: 'image-to-text';
-  (image: ImageInput, options?: TextArguments): Promise<GeneratedText[]>;
-  (images: readonly ImageInput[], options?: TextArguments): Promise<GeneratedText[][]>;
+  (image: VisualInput, options?: TextArguments): Promise<GeneratedText[]>;
+  (images: readonly VisualInput[], options?: TextArguments): Promise<GeneratedText[][]>;
 }
 
 /** Says what happens in videos; `frames([...])` makes one of images. A list is a list of videos, and gives a list of lists. */
@@ -108,9 +110,9 @@ export interface VideoToTextPipeline extends PipelineBase {
 /** Answers questions: one about one image, several about one, one about several, or a list of pairs. Any list gives a list of lists. */
 export interface VisualQuestionAnsweringPipeline extends PipelineBase {
   readonly task: 'visual-question-answering';
-  (image: ImageInput, question: string, options?: AnswerArguments): Promise<ScoredAnswer[]>;
-  (image: ImageInput, questions: readonly string[], options?: AnswerArguments): Promise<ScoredAnswer[][]>;
-  (images: readonly ImageInput[], question: string, options?: AnswerArguments): Promise<ScoredAnswer[][]>;
+  (image: VisualInput, question: string, options?: AnswerArguments): Promise<ScoredAnswer[]>;
+  (image: VisualInput, questions: readonly string[], options?: AnswerArguments): Promise<ScoredAnswer[][]>;
+  (images: readonly VisualInput[], question: string, options?: AnswerArguments): Promise<ScoredAnswer[][]>;
   (input: QuestionInput, options?: AnswerArguments): Promise<ScoredAnswer[]>;
   (inputs: readonly QuestionInput[], options?: AnswerArguments): Promise<ScoredAnswer[][]>;
 }
@@ -118,8 +120,8 @@ export interface VisualQuestionAnsweringPipeline extends PipelineBase {
 /** Chooses among given names, best first. A list gives a list of lists. */
 export interface ImageClassificationPipeline extends PipelineBase {
   readonly task: 'image-classification';
-  (image: ImageInput, options?: LabelArguments): Promise<ScoredLabel[]>;
-  (images: readonly ImageInput[], options?: LabelArguments): Promise<ScoredLabel[][]>;
+  (image: VisualInput, options?: LabelArguments): Promise<ScoredLabel[]>;
+  (images: readonly VisualInput[], options?: LabelArguments): Promise<ScoredLabel[][]>;
 }
 
 /** Pipelines by the names of their tasks. */

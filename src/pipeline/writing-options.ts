@@ -1,5 +1,5 @@
 import type { TokenListener } from '../generation/options.js';
-import type { CaptionOptions } from '../image2text/types.js';
+import type { CaptionOptions } from '../image2text/captions.js';
 import { checkSignal, contradiction, type Given, withoutNulls, wrongType } from './option-names.js';
 import type { Interruptable } from './types.js';
 

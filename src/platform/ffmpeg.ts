@@ -1,7 +1,7 @@
 import { ImageError, quote } from '../errors.js';
 import { DEFAULT_MAX_PIXELS } from '../image/decode.js';
 import type { RawImage } from '../image/raw-image.js';
-import { evenly } from '../image2text/videos.js';
+import { evenly } from '../image2text/input-loader.js';
 import { readPpmStream } from './ppm-frames.js';
 import { type Ended, ProgramStopped, readText, runProgram } from './run-program.js';
 

@@ -7,8 +7,8 @@ import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
 import { ImageError } from '../errors.js';
 import type { WasmSource } from '../image/webp.js';
-import type { OpenImage } from '../image2text/images.js';
-import { fetchImage, MAX_IMAGE_BYTES } from '../image2text/images.js';
+import type { OpenImage } from '../image2text/input-loader.js';
+import { fetchImage, MAX_IMAGE_BYTES } from '../image2text/input-loader.js';
 
 /** Opens a path, a `file:` URL, or whatever `fetch` can: http, https, data, blob. */
 export const openImage: OpenImage = async (address, signal) => {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ImageError } from '../errors.js';
 import { formatOf } from '../image/identify.js';
-import type { OpenVideo } from '../image2text/videos.js';
+import type { OpenVideo } from '../image2text/input-loader.js';
 import { type FfmpegOptions, readVideoFrames } from './ffmpeg.js';
 
 const IMAGE = /\.(png|jpe?g|webp|gif)$/i;

@@ -15,7 +15,7 @@ import { nodeTransport } from '../hub/node-transport.js';
 import { openRemote } from '../hub/remote-files.js';
 import { decodeImage, identifyImage } from '../image/decode.js';
 import { parseImageConfig } from '../image/image-config.js';
-import { openImageConfig, openTokenizer } from '../image2text/checkpoint-files.js';
+import { openImageConfig, openTokenizer } from '../image2text/load.js';
 import { specEntries } from '../layers/param-spec.js';
 import { gitSpec } from '../model/git.js';
 import { type GitConfig, parseGitConfig } from '../model/git-config.js';

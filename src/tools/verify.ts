@@ -3,14 +3,13 @@ import { basename } from 'node:path';
 import { OptionError } from '../errors.js';
 import { isOffline } from '../hub/environment.js';
 import { defaultImageConfig, type ImageConfig } from '../image/image-config.js';
-import { preprocess } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
-import { openImageConfig } from '../image2text/checkpoint-files.js';
-import { checkSize, withImageCache } from '../image2text/encode.js';
+import type { CaptionOptions } from '../image2text/captions.js';
+import { withEncodedImages } from '../image2text/encoded-image.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import { type ImageInput, toRawImage } from '../image2text/images.js';
-import type { CaptionOptions } from '../image2text/types.js';
-import { toFrames, type Video } from '../image2text/videos.js';
+import { createInputLoader, openFrames, toRawImage } from '../image2text/input-loader.js';
+import { type ImageInput, isVideoInput, type VideoSource, type VisualInput, video } from '../image2text/inputs.js';
+import { openImageConfig } from '../image2text/load.js';
 import { disposeGit } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { type LoadGitOptions, loadGitParams, openGit } from '../model/load-git.js';
@@ -24,7 +23,7 @@ export interface VerifyOptions extends Omit<HubOptions, 'onProgress'> {
   /** Which published checkpoint it is, where neither its name nor its path says so. */
   readonly as?: string | undefined;
   /** The image (or frames) of the published numbers. Default: fetched, where that is possible. */
-  readonly image?: ImageInput | Video | undefined;
+  readonly image?: VisualInput | undefined;
   /** Hears the download. */
   readonly onDownload?: HubOptions['onProgress'];
   /** Hears the loading. */
@@ -80,7 +79,7 @@ export async function verifyModel(model: string, options: VerifyOptions = {}): P
   const images = await openPublishedImage(published, options);
   const git = { config, params: await loadGitParams(config, tensors, files.label, { signal, onProgress }) };
   try {
-    const asked = { video: isVideo(published), inputIds: published.input_ids[0], signal };
+    const asked = { inputIds: published.input_ids[0], signal };
     const logits = compare(published, await firstLogits({ git, imageConfig }, images, asked));
     const passed = logits.every((logit) => logit.passed);
     const { checkpoint, picture, atol: tolerance } = published;
@@ -89,8 +88,6 @@ export async function verifyModel(model: string, options: VerifyOptions = {}): P
     disposeGit(git);
   }
 }
-
-const isVideo = ({ config }: PublishedLogits): boolean => config.num_image_with_embedding !== null;
 
 /** The published numbers were made with these, whatever the checkpoint's own file says. */
 const imageConfigOf = ({ config, preprocessing }: PublishedLogits): ImageConfig =>
@@ -156,37 +153,36 @@ export async function publishedName(model: string): Promise<string | undefined> 
 export async function openPublishedImage(
   { picture: what, config }: PublishedLogits,
   { image, addresses = ADDRESSES, env = process.env, localFilesOnly, signal }: VerifyOptions,
-): Promise<RawImage[]> {
+): Promise<RawImage | RawImage[]> {
   const address = image ?? (localFilesOnly === true || isOffline(env) ? undefined : addresses[what]);
   if (address === undefined) {
     const detail = `the numbers were published for ${what}, which cannot be fetched here: name your copy`;
     throw new OptionError({ path: 'image', code: 'image-needed', detail });
   }
   const frames = config.num_image_with_embedding;
-  if (frames === null) return [await toRawImage(address as ImageInput, openImage, { exifOrientation: false, signal })];
-  return toFrames(address as Video, frames, { image: openImage, video: openVideo }, { exifOrientation: false, signal });
+  const options = { openImage, openVideo, exifOrientation: false };
+  if (frames === null) return toRawImage(address as ImageInput, options, signal);
+  const input: VisualInput = isVideoInput(address) ? address : video(address as VideoSource);
+  return openFrames(input, frames, options, signal);
 }
 
 export interface FirstLogitsOptions {
   /** Default: the model's own. */
   readonly imageConfig?: ImageConfig | undefined;
-  /** The frames of a video, not an image. */
-  readonly video?: boolean | undefined;
   /** What the text begins with. Default: the start token alone. */
   readonly inputIds?: readonly number[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The logits of the first word after the prompt, [V], for one image or for the frames of one video. */
+/** The logits of the first word after the prompt, [V], for one image or, from a list, for the frames of one video. */
 export async function firstLogits(
   { git, imageConfig }: Pick<Image2Text, 'git' | 'imageConfig'>,
-  images: readonly RawImage[],
+  images: RawImage | readonly RawImage[],
   options: FirstLogitsOptions = {},
 ): Promise<Float32Array> {
   const signal = options.signal ?? new AbortController().signal;
-  const pixels = preprocess(images, options.imageConfig ?? imageConfig);
-  checkSize(pixels, git.config);
-  return withImageCache(git, [{ pixels, video: options.video ?? false }], { signal }, async (image) => {
+  const input = createInputLoader(git, options.imageConfig ?? imageConfig).prepare(images);
+  return withEncodedImages(git, [input], { signal }, async (image) => {
     const session = startSession(git, image);
     try {
       return (await session.step([[...(options.inputIds ?? [git.config.bosTokenId])]]))[0]!;
@@ -234,9 +230,9 @@ export async function compareModels(
   const { signal, onProgress } = options;
   const rows: ImageComparison[] = [];
   for (const input of images) {
-    const image = await toRawImage(input, openImage, { signal });
+    const image = await toRawImage(input, { openImage }, signal);
     const look = async (model: Image2Text) => {
-      const logits = await firstLogits(model, [image], { signal });
+      const logits = await firstLogits(model, image, { signal });
       const { text } = await model.caption(image, { ...options.caption, ...(signal && { signal }) });
       return { logits, text };
     };

@@ -1,5 +1,5 @@
 /** Images in all the ways a page has them; in a worker, in those that it has. Runs in the browser. */
-import { type PageSource, readPixels } from '../../src/browser.js';
+import { type PageImage, readPixels } from '../../src/browser.js';
 
 interface Pixels {
   readonly width: number;
@@ -8,7 +8,7 @@ interface Pixels {
   readonly hash: string;
 }
 
-async function read(source: PageSource): Promise<Pixels> {
+async function read(source: PageImage): Promise<Pixels> {
   const { width, height, data } = readPixels(source);
   const rgb = Uint8Array.from(data).filter((_, i) => i % 4 < 3);
   const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', rgb));

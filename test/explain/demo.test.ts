@@ -4,7 +4,7 @@ import { type Explanation, explainText, type Look, overlayPng, renderPage } from
 import { decodeFrames, decodeImage } from '../../src/image/decode.js';
 import type { RawImage } from '../../src/image/raw-image.js';
 import { resize } from '../../src/image/resize.js';
-import { type Image2Text, loadImage2Text } from '../../src/node.js';
+import { type Image2Text, loadImage2Text, video } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
 import { expectClose, expectTensors } from '../support/close.js';
 import { DEMO, EXAMPLES, readBin } from '../support/fixtures.js';
@@ -31,7 +31,7 @@ describe('the demo model explained', () => {
     const { text, tokens } = await model.caption(image, prompt === '' ? {} : { prompt });
     const all = [...ids, ...tokens.map(({ id }) => id)];
     const { imageConfig } = model;
-    const input = { images: [image], video: false, imageConfig, ids: all, promptLength: ids.length, prompt, text };
+    const input = { images: image, imageConfig, ids: all, promptLength: ids.length, prompt, text };
     const found = await explainText(model.git, model.tokenizer, input);
     const logProbs = tokens.map(({ logProb }) => logProb);
     expectClose(
@@ -82,8 +82,8 @@ describe('the demo model explained', () => {
     for (let y = 0; y < 96; y++) data.set(square.data.subarray(y * 288, (y + 1) * 288), (y * 168 + 36) * 3);
     const { imageConfig } = model;
     const ids = [model.tokenizer.clsId, ...model.tokenizer.encode('a blue mug', { addSpecialTokens: false })];
-    const input = { video: false, imageConfig, ids, promptLength: 1, text: 'a blue mug' };
-    const look = (image: RawImage) => explainText(model.git, model.tokenizer, { ...input, images: [image] });
+    const input = { imageConfig, ids, promptLength: 1, text: 'a blue mug' };
+    const look = (image: RawImage) => explainText(model.git, model.tokenizer, { ...input, images: image });
     const [found, wide] = [await look(square), await look({ data, width: 168, height: 96 })];
     assert.deepEqual(wide.images[0]!.seen, { left: 36, top: 0, width: 96, height: 96 });
     for (const [n, word] of wide.words.entries()) {
@@ -100,10 +100,10 @@ describe('the demo model explained', () => {
       assert.deepEqual([answer.text, answer.prompt, answer.words.length], ['red', 'what color is the book?', 2]);
     });
     const frames = await decodeFrames(readBin(`${EXAMPLES}video-1.gif`));
-    const { text, tokens } = await model.captionVideo({ frames });
+    const { text, tokens } = await model.caption(video(`${EXAMPLES}video-1.gif`));
     const ids = [model.tokenizer.clsId, ...tokens.map(({ id }) => id)];
     const before = memory().numTensors;
-    const input = { images: frames, video: true, imageConfig: model.imageConfig, ids, promptLength: 1, text };
+    const input = { images: frames, imageConfig: model.imageConfig, ids, promptLength: 1, text };
     const found = await explainText(model.git, model.tokenizer, input);
     assert.equal(memory().numTensors, before);
     assert.deepEqual([found.grid.frames, found.images.length], [frames.length, frames.length]);
@@ -114,18 +114,5 @@ describe('the demo model explained', () => {
     const page = renderPage(found);
     assert.equal([...page.matchAll(/<img /g)].length, frames.length);
     console.log(`      a page of ${(page.length / 1024).toFixed(0)} KiB`);
-  });
-
-  it('explains one image at a time', async () => {
-    const image = await open('red-book-short.png');
-    const input = {
-      images: [image, image],
-      video: false,
-      imageConfig: model.imageConfig,
-      ids: [2, 5],
-      promptLength: 1,
-      text: '',
-    };
-    await assert.rejects(explainText(model.git, model.tokenizer, input), { code: 'image-count' });
   });
 });

@@ -91,7 +91,7 @@ for (const backend of BACKENDS) {
     for (const video of expected.videos) {
       it(`${video.frames}: frames, the folder's images`, async () => {
         const images = [1, 2, 3, 4, 5, 6].map((n) => `${ROOT}${video.frames}/frame-${n}.png`);
-        const said = await model.captionVideo(frames(images), { strategy: 'greedy', maxLength: 20 });
+        const said = await model.caption(frames(images), { strategy: 'greedy', maxLength: 20 });
         assert.equal(said.text, video.greedy.text);
         close(logProbs(said), video.greedy.token_logprobs, 'video log-probabilities');
       });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { memory, setBackend, tensor3d } from '@tensorflow/tfjs-core';
 import { decodeImage } from '../../src/image/decode.js';
-import type { Caption, CaptionOptions, Image2Text, Image as ImageInput } from '../../src/node.js';
+import type { Caption, CaptionOptions, Image2Text, ImageInput } from '../../src/node.js';
 import { DisposedError, loadImage2Text } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
@@ -70,7 +70,7 @@ describe('the hall', () => {
     it('an image that was looked at, for every kind of call, until it is disposed', async () => {
       const counts = counter();
       await expectTensors(0, async () => {
-        const seen = await model.look(MUG, { trace: counts.trace });
+        const seen = await model.encode(MUG, { trace: counts.trace });
         assert.equal((await model.caption(seen, { trace: counts.trace })).text, MUG_TEXT);
         assert.equal(
           (await model.answer(seen, 'what is this?', { strategy: 'greedy', trace: counts.trace })).text,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { fill } from '@tensorflow/tfjs-core';
-import type { Image2Text, Image as ImageInput } from '../../src/node.js';
-import { frames, Image2TextError, ImageError, loadImage2Text, OptionError } from '../../src/node.js';
+import type { Image2Text, ImageInput } from '../../src/node.js';
+import { frames, Image2TextError, ImageError, loadImage2Text, OptionError, video } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
 import { DEMO, EXAMPLES } from '../support/fixtures.js';
@@ -27,7 +27,7 @@ describe('what the hall refuses', () => {
     );
   refuses('a missing file', () => model.caption('nowhere.png'), ImageError, /^nowhere\.png: no-such-file/);
   refuses('bytes that are no image', () => model.caption(new TextEncoder().encode('hello there')), ImageError, /./);
-  refuses('something else', () => model.caption(42 as unknown as ImageInput), ImageError, /not-a-image/);
+  refuses('something else', () => model.caption(42 as unknown as ImageInput), ImageError, /not-an-image/);
   refuses(
     'a wrong option',
     () => model.caption(MUG, { strategy: 'greedy', numBeams: 3 } as never),
@@ -73,7 +73,7 @@ describe('what the hall refuses', () => {
     texts: (odd) => model.score(MUG, odd),
     options: (odd) => model.caption(MUG, odd),
     'options of embed': (odd) => model.embed(MUG, odd),
-    video: (odd) => model.captionVideo(odd),
+    video: (odd) => model.caption(video(odd)),
     'a model': (odd) => loadImage2Text(odd),
   })) {
     for (const odd of [null, 5, [null]]) {
@@ -101,5 +101,5 @@ describe('what the hall refuses', () => {
   refuses('an unknown stage', () => model.embed(MUG, { stage: 'x' as never }), OptionError, /stage/);
   refuses('a prompt that is no text', () => model.caption(MUG, { prompt: 5 as never }), OptionError, /prompt/);
   refuses('a list where one image is meant', () => model.embed([MUG] as never), OptionError, /one image/);
-  refuses('a video without frames', () => model.captionVideo(frames([])), ImageError, /no-frames/);
+  refuses('a video without frames', () => model.caption(frames([])), ImageError, /no-frames/);
 });

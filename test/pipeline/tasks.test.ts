@@ -9,6 +9,7 @@ import {
   type ScoredAnswer,
   type VideoToTextPipeline,
   type VisualQuestionAnsweringPipeline,
+  video,
 } from '../../src/node.js';
 import { expectClose } from '../support/close.js';
 import { DEMO, EXAMPLES, ROOT, readJson } from '../support/fixtures.js';
@@ -163,7 +164,7 @@ describe('pipelines: inputs and results of transformers.js', () => {
     const list = frames([1, 2, 3, 4, 5, 6].map((n) => `${EXAMPLES}video-1/frame-${n}.png`));
     assert.deepEqual(await watch([list, VIDEO]), [texts[0], await watch(VIDEO)]);
     const [answer] = await ask({ video: VIDEO, question: 'what is this?' });
-    const direct = await model.answerVideo(VIDEO, 'what is this?', { strategy: 'greedy', maxNewTokens: 20 });
+    const direct = await model.answer(video(VIDEO), 'what is this?', { strategy: 'greedy', maxNewTokens: 20 });
     assert.deepEqual(answer, { answer: direct.text, score: direct.confidence });
   });
 

@@ -4,9 +4,10 @@ import { pathToFileURL } from 'node:url';
 import { memory } from '@tensorflow/tfjs-core';
 import { decodeImage } from '../../src/image/decode.js';
 import {
+  video as asVideo,
   frames,
   type Image2Text,
-  type Image as ImageInput,
+  type ImageInput,
   openVideo,
   type RawImage,
   videoOpener,
@@ -63,17 +64,17 @@ describe('video files through the user’s ffmpeg', () => {
     it('file, folder and frames say the same, to the last bit of every log-probability', async () => {
       for (const video of ['video-1', 'video-2', 'video-3']) {
         const list = frames([1, 2, 3, 4, 5, 6].map((n) => `${EXAMPLES}${video}/frame-${n}.png`));
-        const said = await model.captionVideo(list, { strategy: 'greedy' });
-        assert.deepEqual(await model.captionVideo(path(`${video}.mkv`), { strategy: 'greedy' }), said);
-        assert.deepEqual(await model.captionVideo(`${EXAMPLES}${video}`, { strategy: 'greedy' }), said);
+        const said = await model.caption(list, { strategy: 'greedy' });
+        assert.deepEqual(await model.caption(asVideo(path(`${video}.mkv`)), { strategy: 'greedy' }), said);
+        assert.deepEqual(await model.caption(asVideo(`${EXAMPLES}${video}`), { strategy: 'greedy' }), said);
         const url = pathToFileURL(path(`${video}.mkv`));
-        assert.deepEqual(await model.captionVideo(url, { strategy: 'greedy' }), said);
+        assert.deepEqual(await model.caption(asVideo(url), { strategy: 'greedy' }), said);
       }
     });
 
     it('a cancelled reading leaves nothing', async () => {
       const signal = AbortSignal.timeout(5);
-      await assert.rejects(model.captionVideo(path('video-1.mkv'), { signal }), { name: 'TimeoutError' });
+      await assert.rejects(model.caption(asVideo(path('video-1.mkv')), { signal }), { name: 'TimeoutError' });
     });
   });
 

@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import type { RawImage } from '../../src/image/raw-image.js';
-import { toRawImage } from '../../src/image2text/images.js';
+import { toRawImage } from '../../src/image2text/input-loader.js';
 import { openImage } from '../../src/node.js';
 import { EXAMPLES } from '../support/fixtures.js';
 
@@ -30,7 +30,7 @@ export const VIEWS: readonly View[] = [
 export async function viewedExamples(views: readonly View[] = VIEWS): Promise<RawImage[]> {
   const images: RawImage[] = [];
   for (const name of EXAMPLE_IMAGES) {
-    const image = await toRawImage(EXAMPLES + name, openImage);
+    const image = await toRawImage(EXAMPLES + name, { openImage });
     for (const view of views) images.push(viewOf(image, view));
   }
   return images;

@@ -1,4 +1,4 @@
-import type { Answer, Image2Text, Image as ImageInput } from '../../node.js';
+import type { Answer, Image2Text, ImageInput } from '../../node.js';
 import type { Context } from '../context.js';
 import { checkAlternatives, decodingOptions } from '../decoding.js';
 import type { Input } from '../inputs.js';

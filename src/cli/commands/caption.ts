@@ -1,4 +1,4 @@
-import type { Caption, CaptionOptions, CaptionStreamOptions, Image2Text, Image as ImageInput } from '../../node.js';
+import type { Caption, CaptionOptions, CaptionStreamOptions, Image2Text, ImageInput } from '../../node.js';
 import type { CaptionStore, StoreFlags } from '../caption-store.js';
 import { captionLine, openCaptionStore } from '../caption-store.js';
 import type { Context } from '../context.js';

@@ -1,4 +1,4 @@
-import type { Embedding, EmbedOptions, Image as ImageInput } from '../../node.js';
+import type { Embedding, EmbedOptions, ImageInput } from '../../node.js';
 import type { Context } from '../context.js';
 import type { Input } from '../inputs.js';
 import { expandInputs } from '../inputs.js';

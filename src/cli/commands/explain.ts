@@ -54,7 +54,7 @@ async function explain(
   options: ExplainOptions,
   context: Context,
 ): Promise<Explanation> {
-  if (flags.video === true) return model.explainVideo(await openVideo(names, context), options);
+  if (flags.video === true) return model.explain(await openVideo(names, context), options);
   if (names.length > 1) throw new UsageError('name one image, or add --video for the frames of one video');
   return model.explain(await (await oneImage(names[0], context)).read(), options);
 }

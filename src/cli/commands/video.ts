@@ -1,4 +1,4 @@
-import type { Video } from '../../node.js';
+import type { VideoInput, VideoSource } from '../../node.js';
 import type { Context } from '../context.js';
 import type { DecodingFlags } from '../decoding.js';
 import { checkAlternatives, decodingOptions } from '../decoding.js';
@@ -27,10 +27,10 @@ export async function videoCommand(names: readonly string[], flags: VideoFlags, 
   const file = names.length === 1 ? names[0]! : `${names[0]} and ${names.length - 1} more`;
   return withModel(flags, context, async (model) => {
     if (questions !== undefined) {
-      await showAnswers(file, await model.answerVideo(video, questions, options), format, context);
+      await showAnswers(file, await model.answer(video, questions, options), format, context);
       return EXIT.done;
     }
-    const said = await model.captionVideo(video, prompt === undefined ? options : { ...options, prompt });
+    const said = await model.caption(video, prompt === undefined ? options : { ...options, prompt });
     if (format === 'text') await context.print(plain(said.text));
     else {
       await context.print(
@@ -42,17 +42,17 @@ export async function videoCommand(names: readonly string[], flags: VideoFlags, 
 }
 
 /** One name goes to the library as it is; several, or those of a glob, are frames. Numbers in names of a glob count as numbers. */
-export async function openVideo(names: readonly string[], context: Context): Promise<Video> {
+export async function openVideo(names: readonly string[], context: Context): Promise<VideoInput> {
   const [name] = names;
-  if (names.length === 1 && name !== '-' && !/[*?[{]/.test(name!)) return name!;
+  const { frames, video } = await import('../../node.js');
+  if (names.length === 1 && name !== '-' && !/[*?[{]/.test(name!)) return video(name!);
   const { inputs, several } = await expandInputs(names, context);
   const images = await Promise.all(
     (names.length === 1 ? inputs.toSorted((a, b) => byNumber.compare(a.name, b.name)) : inputs).map(({ read }) =>
       read(),
     ),
   );
-  if (!several) return images[0] as Video;
-  const { frames } = await import('../../node.js');
+  if (!several) return video(images[0] as VideoSource);
   return frames(images);
 }
 

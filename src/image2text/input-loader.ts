@@ -1,0 +1,270 @@
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { Tensor as TensorClass, unstack } from '@tensorflow/tfjs-core';
+import { ConfigError, ImageError } from '../errors.js';
+import type { DecodeOptions } from '../image/decode.js';
+import { decodeFrames, decodeImage } from '../image/decode.js';
+import type { ImageConfig } from '../image/image-config.js';
+import type { PreprocessOptions } from '../image/preprocess.js';
+import { preprocess } from '../image/preprocess.js';
+import type { RawImage } from '../image/raw-image.js';
+import type { Git } from '../model/git.js';
+import type { GitConfig } from '../model/git-config.js';
+import type { ModelInput } from './encoded-image.js';
+import { encodedInput, isEncodedImage } from './encoded-image.js';
+import type { ImageInput, VideoInput, VideoSource, VisualInput } from './inputs.js';
+import { isPageImage, isSamples, isVideoInput, readPixels, samplesToRawImage, tensorToRawImage } from './inputs.js';
+
+/** Reads the bytes at a path or URL, and says what to call them in messages. */
+export type OpenImage = (address: string | URL, signal?: AbortSignal) => Promise<{ bytes: Uint8Array; file: string }>;
+
+/** Opens a path or URL as frames, at most about `count` of them, evenly spaced; undefined where it is an image file after all. */
+export type OpenVideo = (
+  address: string | URL,
+  count: number,
+  signal?: AbortSignal,
+) => Promise<readonly ImageInput[] | undefined>;
+
+/** How images and videos are opened, decoded and preprocessed. */
+export interface InputOptions extends PreprocessOptions {
+  /** Turn the image as its EXIF orientation says, as viewers do. Default true. */
+  readonly exifOrientation?: boolean | undefined;
+  /** Most pixels to decode; refused from the header. Default 100 million. */
+  readonly maxPixels?: number | undefined;
+  /** Where the WebP decoder's WebAssembly comes from; `/node` gives its own. Default: fetched from beside the codec. */
+  readonly webpWasm?: DecodeOptions['webpWasm'] | undefined;
+  /** Opens paths and URLs; `/node` gives its own. Default: `fetch`. */
+  readonly openImage?: OpenImage | undefined;
+  /** Opens folders and files as videos; `/node` gives its own. Default: none, videos are animated images or frames. */
+  readonly openVideo?: OpenVideo | undefined;
+}
+
+/** From what a caller calls an image or a video to what the model takes. */
+export interface InputLoader {
+  readonly preprocessing: PreprocessOptions;
+  /** The image, or the frames of the video that the model takes, as RGB. */
+  open(input: VisualInput, signal?: AbortSignal): Promise<RawImage | RawImage[]>;
+  /** Preprocessed for the model, and checked to fit it; a list is the frames of a video. */
+  prepare(images: RawImage | readonly RawImage[]): ModelInput;
+  /** Both, or what was encoded before. */
+  load(input: VisualInput, signal?: AbortSignal): Promise<ModelInput>;
+}
+
+/** Most bytes of an image file. */
+export const MAX_IMAGE_BYTES = 256 * 2 ** 20;
+
+/** A loader for the images and videos of one model. */
+export function createInputLoader(git: Git, imageConfig: ImageConfig, options: InputOptions = {}): InputLoader {
+  const { config } = git;
+  const { openImage: _, openVideo: __, exifOrientation: ___, maxPixels: ____, webpWasm: _____, ...rest } = options;
+  const preprocessing: PreprocessOptions = withoutUndefined(rest);
+  const loader: InputLoader = {
+    preprocessing,
+    open: (input, signal) =>
+      isVideoInput(input)
+        ? openFrames(input, config.numImageWithEmbedding, options, signal)
+        : toRawImage(input, options, signal),
+    prepare(images) {
+      const isVideo = Array.isArray(images);
+      const { data, shape } = preprocess(
+        (isVideo ? images : [images]) as readonly RawImage[],
+        imageConfig,
+        preprocessing,
+      );
+      checkSize(shape, config);
+      return { data, shape: isVideo ? [1, ...shape] : shape };
+    },
+    async load(input, signal) {
+      if (isEncodedImage(input)) return encodedInput(input, git);
+      return loader.prepare(await loader.open(input, signal));
+    },
+  };
+  return loader;
+}
+
+const withoutUndefined = <T extends object>(options: T): T =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
+
+/**
+ * Any image as RGB.
+ *
+ * @throws ImageError naming the image; the signal's reason.
+ */
+export async function toRawImage(
+  image: ImageInput,
+  options: InputOptions = {},
+  signal?: AbortSignal,
+): Promise<RawImage> {
+  signal?.throwIfAborted();
+  if (isEncodedImage(image)) {
+    if (!isVideoInput(image.source)) return toRawImage(image.source, options, signal);
+    throw new ImageError({ code: 'not-an-image', detail: 'this is an encoded video' });
+  }
+  if (image instanceof TensorClass) return tensorToRawImage(image);
+  if (typeof image === 'string' || image instanceof URL) {
+    const { bytes, file } = await (options.openImage ?? fetchImage)(image, signal);
+    return decodeImage(bytes, decodeOptions(file, options));
+  }
+  if (isBytes(image)) return decodeImage(await bytesOf(image), decodeOptions(nameOf(image, 'image'), options));
+  if (isSamples(image)) return samplesToRawImage(image);
+  if (isPageImage(image)) return samplesToRawImage(readPixels(image));
+  throw new ImageError({
+    code: 'not-an-image',
+    detail: `${describe(image)} is no path, URL, bytes, samples, tensor or element of a page`,
+  });
+}
+
+const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer | Blob =>
+  value instanceof Uint8Array || value instanceof ArrayBuffer || value instanceof Blob;
+
+async function bytesOf(source: Uint8Array | ArrayBuffer | Blob): Promise<Uint8Array> {
+  const bytes = source instanceof Blob ? await source.arrayBuffer() : source;
+  return bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
+}
+
+const nameOf = (source: unknown, otherwise: string): string =>
+  typeof File !== 'undefined' && source instanceof File ? source.name : otherwise;
+
+const decodeOptions = (file: string, { maxPixels, exifOrientation, webpWasm }: InputOptions): DecodeOptions =>
+  withoutUndefined({ file, maxPixels, exifOrientation, webpWasm } as DecodeOptions);
+
+const describe = (value: unknown): string => (value === null ? 'null' : `a value of type ${typeof value}`);
+
+/**
+ * The frames of a video that a model of `count` frames takes: all if there are no more than that, else the middle of each of
+ * `count` equal parts.
+ *
+ * @throws ImageError naming the video; ConfigError for a model of single images; the signal's reason.
+ */
+export async function openFrames(
+  input: VideoInput,
+  count: number,
+  options: InputOptions = {},
+  signal?: AbortSignal,
+): Promise<RawImage[]> {
+  if (count === 0) {
+    const detail =
+      'this checkpoint is for single images; video models have num_image_with_embedding in config.json (git-base-vatex, …)';
+    throw new ConfigError({ code: 'not-a-video-model', detail });
+  }
+  checkVideo(input);
+  if ('video' in input && input.video instanceof TensorClass) return framesOfTensor(input.video, count);
+  const listed = 'frames' in input ? input.frames : await listFrames(input.video as Address, count, options, signal);
+  if (listed.length === 0) throw new ImageError({ code: 'no-frames', detail: 'a video needs at least one frame' });
+  const images: RawImage[] = [];
+  for (const index of evenly(listed.length, count)) images.push(await toRawImage(listed[index]!, options, signal));
+  return images;
+}
+
+type Address = Exclude<VideoSource, Tensor>;
+
+/** For callers without types. */
+function checkVideo(input: VideoInput): void {
+  if ('frames' in input && Array.isArray(input.frames)) return;
+  const source: unknown = 'video' in input ? input.video : undefined;
+  if (typeof source === 'string' || source instanceof URL || isBytes(source) || source instanceof TensorClass) return;
+  const detail =
+    'video(…) takes a path or URL, the bytes of an animated image, or a tensor of rank 4; images are frames([…])';
+  throw new ImageError({ code: 'not-a-video', detail });
+}
+
+async function listFrames(
+  source: Address,
+  count: number,
+  options: InputOptions,
+  signal: AbortSignal | undefined,
+): Promise<readonly ImageInput[]> {
+  if (typeof source === 'string' || source instanceof URL) {
+    const opened = await options.openVideo?.(source, count, signal);
+    if (opened !== undefined) return opened;
+    const { bytes, file } = await (options.openImage ?? fetchImage)(source, signal);
+    return decodeFrames(bytes, decodeOptions(file, options));
+  }
+  return decodeFrames(await bytesOf(source), decodeOptions(nameOf(source, 'video'), options));
+}
+
+async function framesOfTensor(video: Tensor, count: number): Promise<RawImage[]> {
+  if (video.rank !== 4) {
+    throw new ImageError({
+      code: 'tensor-shape',
+      detail: `a tensor of shape [${video.shape}]; a video is [frames, height, width, 1 | 3 | 4]`,
+    });
+  }
+  const all = unstack(video);
+  try {
+    return await Promise.all(evenly(all.length, count).map((index) => tensorToRawImage(all[index]!)));
+  } finally {
+    for (const frame of all) frame.dispose();
+  }
+}
+
+/** Indices of `count` items spread over `total`: the middle of each part; all where there are no more. */
+export function evenly(total: number, count: number): number[] {
+  if (total <= count) return Array.from({ length: total }, (_, index) => index);
+  return Array.from({ length: count }, (_, part) => Math.floor(((part + 0.5) * total) / count));
+}
+
+/** Most image tokens of one image: attention grows with their square (1,024 px with patches of 16). */
+const MAX_IMAGE_TOKENS = 4097;
+
+/** Refuses input that would not fit the patches or the memory. */
+function checkSize([, height, width]: readonly [number, number, number, number], { vision }: GitConfig): void {
+  const tokens = 1 + Math.floor(height / vision.patchSize) * Math.floor(width / vision.patchSize);
+  if (tokens > 1 && tokens <= MAX_IMAGE_TOKENS) return;
+  const detail = `${width} by ${height} pixels make ${tokens - 1} patches of ${vision.patchSize}; 1 to ${MAX_IMAGE_TOKENS - 1} are possible`;
+  throw new ImageError({ code: 'input-size', detail });
+}
+
+/** An address for messages: without its query and fragment, which may hold a token. */
+export function shownAddress(address: string | URL): string {
+  const text = String(address);
+  if (text.startsWith('data:')) return 'data URL';
+  return /^https?:/i.test(text) ? text.replace(/[?#].*$/s, '').replace(/\/\/[^/@]*@/, '//') : text;
+}
+
+/** Fetches an image by URL, at most `MAX_IMAGE_BYTES`. */
+export const fetchImage: OpenImage = async (address, signal) => {
+  const file = shownAddress(address);
+  if (!/^(https?|data|blob):/i.test(String(address)) && typeof document === 'undefined') {
+    throw new ImageError({ file, code: 'cannot-open', detail: 'paths are opened by generative-image2text/node only' });
+  }
+  try {
+    const response = await fetch(address, signal === undefined ? {} : { signal });
+    if (!response.ok) {
+      await response.body?.cancel();
+      throw new ImageError({
+        file,
+        code: 'http-status',
+        detail: `the server answered ${response.status} ${response.statusText}`,
+      });
+    }
+    return { bytes: await readBody(response, file), file };
+  } catch (cause) {
+    signal?.throwIfAborted();
+    if (cause instanceof ImageError) throw cause;
+    throw new ImageError({ file, code: 'cannot-fetch', detail: whyNoFetch(cause as Error, address), cause });
+  }
+};
+
+/** `fetch` itself says no more than that it failed; its cause has the code (ECONNREFUSED, ENOTFOUND), or at least a reason. */
+function whyNoFetch({ message, cause }: Error, address: string | URL): string {
+  const { code, message: reason } = (cause ?? {}) as { readonly code?: unknown; readonly message?: unknown };
+  const why = code ?? reason;
+  const said = why === undefined || why === '' ? message : `${message} (${String(why)})`;
+  return said.replaceAll(String(address), shownAddress(address));
+}
+
+async function readBody(response: Response, file: string): Promise<Uint8Array> {
+  const chunks: BlobPart[] = [];
+  const reader = response.body?.getReader();
+  for (let size = 0; reader !== undefined; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    size += value.length;
+    if (size > MAX_IMAGE_BYTES) {
+      await reader.cancel();
+      throw new ImageError({ file, code: 'file-too-large', detail: `more than ${MAX_IMAGE_BYTES} bytes` });
+    }
+    chunks.push(value);
+  }
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}

@@ -1,0 +1,157 @@
+import type { Tensor } from '@tensorflow/tfjs-core';
+import { Tensor as TensorClass } from '@tensorflow/tfjs-core';
+import { ImageError } from '../errors.js';
+import type { RawImage, Samples } from '../image/raw-image.js';
+import { rawImage } from '../image/raw-image.js';
+
+/** Samples of an image in memory: a canvas's `ImageData` (RGBA), or RGB, gray with alpha, gray; rows from the top. */
+export interface PixelSamples {
+  readonly data: Samples;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** What a page shows: an image element, a canvas, a bitmap, the current frame of a video element or of WebCodecs. */
+export type PageImage =
+  | HTMLImageElement
+  | HTMLCanvasElement
+  | HTMLVideoElement
+  | OffscreenCanvas
+  | ImageBitmap
+  | VideoFrame;
+
+/**
+ * What `encode` gives: an image or video that a model has encoded already. Use it wherever an image or video is taken, any number of times;
+ * nothing is encoded again. It keeps the image's part of the cache (7 MB for git-base at 224 px) until `dispose()`, which waits for calls in
+ * flight, or until its model is disposed.
+ */
+export interface EncodedImage {
+  /** What was encoded. */
+  readonly source: VisualInput;
+  dispose(): void;
+}
+
+/**
+ * An image: a path (Node) or URL; the bytes of an image file; samples in memory; something a page shows; a tensor [height, width, 1 | 3 | 4]
+ * of values 0 to 255, as `tf.browser.fromPixels` makes it. The caller keeps what it gives.
+ */
+export type ImageInput =
+  | string
+  | URL
+  | Uint8Array
+  | ArrayBuffer
+  | Blob
+  | PixelSamples
+  | Tensor
+  | PageImage
+  | EncodedImage;
+
+/** What `video` takes: a path (Node) or URL, or the bytes, of an animated image or a video file; a folder of images (Node); a tensor [frames, height, width, 1 | 3 | 4]. */
+export type VideoSource = string | URL | Uint8Array | ArrayBuffer | Blob | Tensor;
+
+/** A video, made by `video` or `frames`: a type of its own, so that an animated GIF can be meant as an image or as a video, and a list of images as a batch or as frames. */
+export type VideoInput = { readonly video: VideoSource } | { readonly frames: readonly ImageInput[] };
+
+/** An image or a video. Every method of a model takes either. */
+export type VisualInput = ImageInput | VideoInput;
+
+/** A file, folder, animated image or tensor as a video: `model.caption(video('clip.gif'))`. */
+export const video = (source: VideoSource): VideoInput => ({ video: source });
+
+/** Images as the frames of one video, in order. */
+export const frames = (images: readonly ImageInput[]): VideoInput => ({ frames: images });
+
+export const isVideoInput = (input: unknown): input is VideoInput =>
+  typeof input === 'object' &&
+  input !== null &&
+  !(input instanceof TensorClass) &&
+  ('video' in input || 'frames' in input);
+
+/** Whether a value is a tensor of rank 4, which stands for as many images as its first dimension says. */
+export const isImageBatch = (input: unknown): input is Tensor => input instanceof TensorClass && input.rank === 4;
+
+/** A tensor [height, width, 1 | 3 | 4] as RGB. */
+export async function tensorToRawImage(tensor: Tensor): Promise<RawImage> {
+  const [height, width, channels] = tensor.shape;
+  if (tensor.rank !== 3 || (channels !== 1 && channels !== 3 && channels !== 4)) {
+    const detail = `a tensor of shape [${tensor.shape}]; an image is [height, width, 1 | 3 | 4], a batch [images, height, width, 3], a video is video(tensor)`;
+    throw new ImageError({ code: 'tensor-shape', detail });
+  }
+  if (tensor.isDisposed) throw new ImageError({ code: 'tensor-disposed', detail: 'this tensor was disposed' });
+  const values = (await tensor.data()) as ArrayLike<number>;
+  const odd = Array.prototype.findIndex.call(values, (value: number) => !(value >= 0 && value <= 255));
+  if (odd >= 0) {
+    throw new ImageError({ code: 'tensor-values', detail: `value ${odd} is ${values[odd]}; samples are 0 to 255` });
+  }
+  if (tensor.dtype === 'float32' && isUnitRange(values)) {
+    const detail = 'all values are within 0 to 1; samples are 0 to 255: multiply by 255';
+    throw new ImageError({ code: 'tensor-values', detail });
+  }
+  return rawImage(Uint8Array.from(values, Math.round), width!, height!, channels);
+}
+
+/** Is this an image in tfjs's other convention for floats? A black one is the same in both. */
+function isUnitRange(values: ArrayLike<number>): boolean {
+  let most = 0;
+  for (let i = 0; i < values.length; i++) most = Math.max(most, values[i]!);
+  return most > 0 && most <= 1;
+}
+
+export const isSamples = (value: unknown): value is PixelSamples =>
+  typeof value === 'object' && value !== null && 'data' in value && 'width' in value && 'height' in value;
+
+/** RGBA, RGB, … by the number of bytes; `rawImage` refuses what fits none. */
+export function samplesToRawImage({ data, width, height }: PixelSamples): RawImage {
+  const channels = data.length / (width * height);
+  return rawImage(data, width, height, channels === 1 || channels === 2 || channels === 4 ? channels : 3);
+}
+
+/** Told by what they have, so that no DOM is needed to ask, and a canvas of another realm or of a Node package is one too. */
+export function isPageImage(value: unknown): value is PageImage {
+  if (typeof value !== 'object' || value === null || 'data' in value) return false;
+  const isBitmap = 'close' in value && 'width' in value && 'height' in value;
+  return isBitmap || ['naturalWidth', 'videoWidth', 'displayWidth', 'getContext'].some((name) => name in value);
+}
+
+/** Width and height in its own pixels, whatever the page scales it to. */
+function sizeOf(source: PageImage): [width: number, height: number] {
+  if ('naturalWidth' in source) return [source.naturalWidth, source.naturalHeight];
+  if ('videoWidth' in source) return [source.videoWidth, source.videoHeight];
+  if ('displayWidth' in source) return [source.displayWidth, source.displayHeight];
+  return [source.width, source.height];
+}
+
+/**
+ * The samples of something that a page shows, RGBA in its own size: the canvas copies and never scales.
+ *
+ * The browser has decoded it, with color management and its own JPEG decoder: for the very pixels of the reference give the file's
+ * bytes (a `Blob` or `File`) instead.
+ *
+ * @throws ImageError where nothing is loaded yet, or the image is of another origin.
+ */
+export function readPixels(source: PageImage): PixelSamples {
+  const [width, height] = sizeOf(source);
+  if (!(width >= 1 && height >= 1))
+    throw new ImageError({ code: 'not-loaded', detail: 'it has no pixels yet: wait for its load event' });
+  const own = 'getContext' in source ? context2d(source) : undefined;
+  const context = own ?? context2d(blankCanvas(width, height));
+  if (context === undefined) throw new ImageError({ code: 'no-canvas', detail: 'this browser gives no 2d canvas' });
+  try {
+    if (own === undefined) context.drawImage(source, 0, 0);
+    return context.getImageData(0, 0, width, height);
+  } catch (cause) {
+    const detail = 'the page may not read images of another origin; serve it with CORS';
+    throw new ImageError({ code: 'other-origin', detail, cause });
+  }
+}
+
+type Context2d = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
+
+/** A canvas that has another kind of context has no 2d one. */
+const context2d = (canvas: HTMLCanvasElement | OffscreenCanvas): Context2d | undefined =>
+  (canvas.getContext('2d', { willReadFrequently: true }) as Context2d | null) ?? undefined;
+
+function blankCanvas(width: number, height: number): HTMLCanvasElement | OffscreenCanvas {
+  if (typeof OffscreenCanvas !== 'undefined') return new OffscreenCanvas(width, height);
+  return Object.assign(document.createElement('canvas'), { width, height });
+}
