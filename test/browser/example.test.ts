@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import type { Browser, Page } from 'playwright-core';
 import { launchChromium } from '../support/chromium.js';
 import { ROOT } from '../support/fixtures.js';
+import { skipWithout } from '../support/skip.js';
 import { FEW } from './expected.js';
 
 /** The example as its page in docs says: one command, then a browser. It runs from dist, as an application would. */
@@ -14,7 +15,7 @@ describe('examples/browser-worker', function () {
   let page: Page;
   const complaints: string[] = [];
   before(async function () {
-    if (!existsSync(`${ROOT}dist/browser.js`)) return this.skip(); // `npm test` builds first
+    if (!existsSync(`${ROOT}dist/browser.js`)) skipWithout(this, 'build', 'npm run build');
     browser = await launchChromium(this);
     server = spawn(process.execPath, [`${ROOT}examples/browser-worker/serve.mjs`, '0'], { cwd: ROOT });
     const address = await new Promise<string>((resolve, reject) => {

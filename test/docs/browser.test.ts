@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { launchChromium } from '../support/chromium.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
+import { skipWithout } from '../support/skip.js';
 
 const text = readFileSync(`${ROOT}docs/browser.md`, 'utf8');
 
@@ -33,7 +34,7 @@ describe('docs/browser.md', function () {
   let server: ChildProcess | undefined;
   let browser: Browser | undefined;
   before(function () {
-    if (!existsSync(`${ROOT}dist/browser.js`)) return this.skip(); // `npm test` builds first
+    if (!existsSync(`${ROOT}dist/browser.js`)) skipWithout(this, 'build', 'npm run build');
     folder = mkdtempSync(join(tmpdir(), 'image2text-docs-'));
     mkdirSync(join(folder, 'node_modules'));
     symlinkSync(ROOT, join(folder, 'node_modules/generative-image2text'));

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '../support/fixtures.js';
+import { skipWithout } from '../support/skip.js';
 
 interface Manifest {
   readonly version: string;
@@ -12,30 +13,38 @@ interface Manifest {
 }
 
 const manifest = JSON.parse(readFileSync(`${ROOT}package.json`, 'utf8')) as Manifest;
-const doors = Object.entries(manifest.exports).filter(([, target]) => typeof target !== 'string');
+const entryPoints = Object.entries(manifest.exports).filter(([, target]) => typeof target !== 'string');
 
-/** The tarball as a user gets it, beside this repository's installed dependencies. */
-describe('the packed tarball', function () {
+/** The two packages of this repository. */
+const OURS = /node_modules\/(generative-image2text|tfjs-backend-simd)$/;
+
+/** Both packages as a user gets them, installed into an empty project. */
+describe('the packed tarballs', function () {
   this.timeout(180_000);
   let folder = '';
   const run = (...args: string[]) => spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8' });
 
   before(function () {
-    if (!existsSync(`${ROOT}dist/index.js`)) this.skip(); // `npm test` builds first
+    if (!existsSync(`${ROOT}dist/index.js`)) skipWithout(this, 'build', 'npm run build');
     folder = mkdtempSync(join(tmpdir(), 'image2text-pack-'));
     const npm = (args: string[], cwd: string) =>
       execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-    const [packed] = JSON.parse(npm(['pack', '--json', '--ignore-scripts', '--pack-destination', folder], ROOT)) as [
-      { filename: string },
-    ];
+    const pack = (workspace: readonly string[]): string => {
+      const args = ['pack', '--json', '--ignore-scripts', '--pack-destination', folder, ...workspace];
+      const packed = JSON.parse(npm(args, ROOT)) as
+        | readonly { filename: string }[]
+        | Record<string, { filename: string }>;
+      return Object.values(packed)[0]!.filename;
+    };
+    const tarballs = [pack(['--workspace', 'tfjs-backend-simd']), pack([])];
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true, type: 'module' }));
-    npm(['install', '--no-audit', '--no-fund', '--prefer-offline', packed.filename], folder);
+    npm(['install', '--no-audit', '--no-fund', '--prefer-offline', ...tarballs.map((name) => `./${name}`)], folder);
   });
   after(() => {
     if (folder !== '') rmSync(folder, { recursive: true, force: true });
   });
 
-  for (const [name, target] of doors) {
+  for (const [name, target] of entryPoints) {
     it(`imports ${name} with an empty stderr`, () => {
       const specifier = `generative-image2text${name.slice(1)}`;
       const { stdout, stderr, status } = run(
@@ -55,6 +64,7 @@ describe('the packed tarball', function () {
       'node_modules/generative-image2text/dist/cli/main.js',
       'caption',
       `${ROOT}examples/blue-mug-juice.png`,
+      ...['--model', 'demo'],
     );
     assert.deepEqual([stdout, stderr, status], ['a blue mug with the word juice on it\n', '', 0]);
   });
@@ -66,18 +76,62 @@ describe('the packed tarball', function () {
     );
   });
 
-  it('has no dependency that runs a script while installing, and pins every version', () => {
+  it('installs no script, no command-line package and no backend but ours, and pins every version', () => {
     const lock = JSON.parse(readFileSync(join(folder, 'package-lock.json'), 'utf8')) as {
-      packages: Record<string, { hasInstallScript?: boolean; dev?: boolean }>;
+      packages: Record<string, { hasInstallScript?: boolean; license?: string }>;
     };
-    const scripts = Object.entries(lock.packages).filter(
-      ([path, entry]) => entry.hasInstallScript && !path.endsWith('generative-image2text'),
-    );
+    const installed = Object.entries(lock.packages).filter(([path]) => path !== '');
+    const scripts = installed.filter(([path, entry]) => entry.hasInstallScript && !OURS.test(path));
     assert.deepEqual(
       scripts.map(([path]) => path),
       [],
     );
+    const unwanted = /commander|cli-progress|tinyglobby|tfjs-backend-(?!simd)|tfjs-node/;
+    assert.deepEqual(
+      installed.filter(([path]) => unwanted.test(path)),
+      [],
+    );
+    const unlicensed = installed.filter(
+      ([, { license }]) => !/^\(?(MIT|Apache-2\.0|ISC|BSD-[23]-Clause|0BSD)/.test(license ?? ''),
+    );
+    assert.deepEqual(
+      unlicensed.map(([path]) => path),
+      [],
+    );
+    assert.ok(installed.length >= 5, `${installed.length} packages`);
     for (const [name, version] of Object.entries(manifest.dependencies)) assert.match(version, /^\d+\.\d+\.\d+$/, name);
+  });
+
+  it('its types compile without skipLibCheck, but for what tfjs-core and its @webgpu/types get wrong', () => {
+    const imports = entryPoints.map(([name], n) => `import * as e${n} from 'generative-image2text${name.slice(1)}';`);
+    writeFileSync(
+      join(folder, 'user.ts'),
+      [
+        ...imports,
+        "import * as simd from 'tfjs-backend-simd';",
+        `export const all = [simd, ${imports.map((_, n) => `e${n}`)}];`,
+      ].join('\n'),
+    );
+    const options = [
+      '--strict',
+      '--noEmit',
+      '--target',
+      'es2022',
+      '--lib',
+      'es2023,dom',
+      '--module',
+      'nodenext',
+      '--types',
+      'node',
+    ];
+    const types = ['--typeRoots', join(ROOT, 'node_modules/@types')];
+    const compile = (file: string): string[] =>
+      run(join(ROOT, 'node_modules/typescript/bin/tsc'), ...options, ...types, file)
+        .stdout.split('\n')
+        .filter((line) => /^(user|wrong)|generative-image2text|tfjs-backend-simd/.test(line));
+    assert.deepEqual(compile('user.ts'), []);
+    writeFileSync(join(folder, 'wrong.ts'), "import { noSuchThing } from 'generative-image2text';\n");
+    assert.match(compile('wrong.ts').join(), /noSuchThing/, 'a mistake is found');
   });
 
   it('is well formed for every resolver (publint)', async () => {
@@ -88,5 +142,11 @@ describe('the packed tarball', function () {
       pack: false,
     });
     assert.deepEqual(messages, []);
+    const backend = await publint({
+      pkgDir: join(folder, 'node_modules/tfjs-backend-simd'),
+      level: 'warning',
+      pack: false,
+    });
+    assert.deepEqual(backend.messages, []);
   });
 });

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { REFERENCE, ROOT } from '../support/fixtures.js';
+import { skipWithout } from '../support/skip.js';
 
 /** Chromium's own software Vulkan: Dawn runs on it where there is no GPU. */
 const SWIFTSHADER = process.env['VK_DRIVER_FILES'] ?? '/usr/lib/chromium/vk_swiftshader_icd.json';
@@ -14,8 +15,7 @@ const SWIFTSHADER = process.env['VK_DRIVER_FILES'] ?? '/usr/lib/chromium/vk_swif
 describe('parity on webgpu (Dawn in Node)', () => {
   before(function () {
     if (existsSync(SWIFTSHADER)) return;
-    console.log(`    skipped: no Vulkan driver file at ${SWIFTSHADER} (Debian: apt-get install chromium)`);
-    this.skip();
+    skipWithout(this, 'chromium', `its Vulkan driver file ${SWIFTSHADER}; Debian: apt-get install chromium`);
   });
 
   for (const only of ['tiny-a/forward_b1*', 'tiny-b/pad_left*', 'tiny-video/forward_three_frames*']) {

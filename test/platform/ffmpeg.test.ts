@@ -14,6 +14,7 @@ import {
 } from '../../src/node.js';
 import { loadDemo, refusal } from '../pipeline/support.js';
 import { EXAMPLES } from '../support/fixtures.js';
+import { skipWithout } from '../support/skip.js';
 import { ffmpeg, ffmpegMissing, grayVideo, LOSSLESS, SIDE, scratch } from './videos-made.js';
 
 const PNGS = [1, 2, 3, 4, 5, 6].map((n) => `${EXAMPLES}video-1/frame-${n}.png`);
@@ -31,10 +32,7 @@ const tens = (...numbers: readonly number[]) => numbers.map((n) => 10 * n);
 describe('video files through the user’s ffmpeg', () => {
   const { path, remove } = scratch();
   before(function () {
-    if (ffmpegMissing !== undefined) {
-      console.log(`      skipped: ${ffmpegMissing}`);
-      this.skip();
-    }
+    if (ffmpegMissing !== undefined) skipWithout(this, 'ffmpeg', ffmpegMissing);
   });
   after(remove);
 

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { type Browser, chromium } from 'playwright-core';
+import { skipWithout } from './skip.js';
 
 /** The browser of the tests, or undefined where there is none: IMAGE2TEXT_CHROMIUM names another one. */
 const CHROMIUM = [process.env['IMAGE2TEXT_CHROMIUM'] ?? '', '/usr/bin/chromium', '/usr/bin/google-chrome'].find(
@@ -12,8 +13,7 @@ const FLAGS =
 /** Starts Chromium, without a GPU unless `flags` say how to have one. Skips the tests of `context`, with a reason, where there is none. */
 export async function launchChromium(context: Mocha.Context, flags: readonly string[] = []): Promise<Browser> {
   if (CHROMIUM === undefined) {
-    console.log('    skipped: no Chromium (Debian: apt-get install chromium; or name one in IMAGE2TEXT_CHROMIUM)');
-    return context.skip();
+    skipWithout(context, 'chromium', 'Debian: apt-get install chromium; or name one in IMAGE2TEXT_CHROMIUM');
   }
   const gpu = flags.some((flag) => flag.includes('angle')) ? [] : ['--disable-gpu'];
   return chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS.split(' '), ...gpu, ...flags] });
