@@ -136,3 +136,90 @@ export function publicUrl(url: URL | string): string {
   const parsed = typeof url === 'string' ? new URL(url) : url;
   return `${parsed.protocol}//${parsed.host}${parsed.pathname}`;
 }
+
+/** A model on a Hub, as its address names it. */
+export interface HubAddress {
+  readonly repo: string;
+  readonly revision: string | undefined;
+}
+
+const HUB_HOSTS = ['huggingface.co', 'www.huggingface.co', 'hf.co'];
+
+/**
+ * What the address of a model's page or file on the Hub at `endpoint` names (`https://huggingface.co/owner/name[/tree/REVISION]`, with
+ * or without its scheme, or `hf://owner/name[@REVISION]`); undefined for what is no address.
+ * Throws HubError `address` for other addresses, and those of `checkRepoId` and `checkRevision`.
+ */
+export function parseHubAddress(text: string, endpoint = DEFAULT_ENDPOINT): HubAddress | undefined {
+  const short = /^hf:\/\/(?:models\/)?([^/@]+\/[^/@]+)(?:@(.+?))?\/?$/.exec(text);
+  if (short !== null) return checkAddress(short[1]!, short[2]);
+  const bare = HUB_HOSTS.some((host) => text.startsWith(`${host}/`));
+  if (!bare && !/^[a-z][a-z+.-]*:\/\//i.test(text)) return undefined;
+  const url = URL.canParse(bare ? `https://${text}` : text) ? new URL(bare ? `https://${text}` : text) : undefined;
+  const fail = (detail: string): never => {
+    throw new HubError({ path: 'model', code: 'address', detail: `${quote(text.split(/[?#]/)[0]!)} ${detail}` });
+  };
+  const base = new URL(endpoint);
+  const prefix = base.pathname.replace(/\/$/, '');
+  const isHub = url !== undefined && (url.host === base.host || HUB_HOSTS.includes(url.host));
+  if (!isHub) return fail('is not an address of the Hub; give owner/name, a folder, or another Hub as endpoint');
+  const path =
+    url.host === base.host && url.pathname.startsWith(`${prefix}/`) ? url.pathname.slice(prefix.length) : url.pathname;
+  const parts = path.split('/').filter((part) => part !== '');
+  const [owner = '', name = '', verb, ...rest] = parts.map(
+    (part) => decodePart(part) ?? fail('is not a legal address'),
+  );
+  if (/^(?:datasets|spaces|docs|collections|papers|api)$/.test(owner) || name === '') {
+    return fail('does not name a model; its address is https://huggingface.co/OWNER/NAME');
+  }
+  if (verb === undefined) return checkAddress(`${owner}/${name}`, undefined);
+  if (!/^(?:tree|blob|resolve|raw|commit)$/.test(verb) || rest.length === 0)
+    return checkAddress(`${owner}/${name}`, undefined);
+  return checkAddress(`${owner}/${name}`, rest.slice(0, rest[0] === 'refs' ? 3 : 1).join('/'));
+}
+
+/** A segment of an address as text; undefined where its escapes are no UTF-8. */
+function decodePart(part: string): string | undefined {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return undefined;
+  }
+}
+
+const checkAddress = (repo: string, revision: string | undefined): HubAddress => ({
+  repo: checkRepoId(repo),
+  revision: revision === undefined ? undefined : checkRevision(revision),
+});
+
+/** How many letters of the longer name of two may differ for one to be taken for the other, mistyped. */
+const MAX_TYPOS = 2;
+
+/** The one of `names` (`owner/name`) that `typed` is most probably meant to be; undefined where none is near. */
+export function closestName(typed: string, names: readonly string[]): string | undefined {
+  const base = (name: string) => name.slice(name.lastIndexOf('/') + 1).toLowerCase();
+  const near = names
+    .map((name) => ({
+      name,
+      distance: Math.min(editDistance(typed.toLowerCase(), name.toLowerCase()), editDistance(base(typed), base(name))),
+    }))
+    .filter(({ name, distance }) => distance <= MAX_TYPOS && name !== typed);
+  return near.sort((a, b) => a.distance - b.distance)[0]?.name;
+}
+
+/** Insertions, deletions, replacements and swaps of neighbors that make `b` of `a` (optimal string alignment). */
+function editDistance(a: string, b: string): number {
+  if (Math.abs(a.length - b.length) > MAX_TYPOS) return Number.POSITIVE_INFINITY;
+  let [before, row]: [number[], number[]] = [[], Array.from({ length: b.length + 1 }, (_, j) => j)];
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1];
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (same ? 0 : 1));
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      if (swapped) next[j] = Math.min(next[j]!, before[j - 2]! + 1);
+    }
+    [before, row] = [row, next];
+  }
+  return row[b.length]!;
+}

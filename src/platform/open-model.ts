@@ -1,8 +1,11 @@
 import { stat } from 'node:fs/promises';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
-import { HubError } from '../errors.js';
+import { ConfigError, HubError, quote } from '../errors.js';
 import type { DownloadOptions } from '../hub/download.js';
+import { endpointFrom } from '../hub/environment.js';
+import { closestName, parseHubAddress } from '../hub/names.js';
 import { downloadSnapshot } from '../hub/snapshot.js';
+import { listModels } from '../tools/models.js';
 import { fromDirectory } from './directory.js';
 
 /** Where a named checkpoint may come from. */
@@ -15,20 +18,49 @@ export type HubOptions = Pick<
 const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;
 
 /**
- * Opens a folder, or brings a repository of the Hub into the cache that Python's tools share and opens it there. A folder of that name
- * goes first.
+ * Opens a folder, or brings a repository of the Hub, given by name or by address, into the cache that Python's tools share and opens it
+ * there. A folder of that name goes first.
  *
- * @throws ConfigError for a path that is no folder; HubError when it cannot be had.
+ * @throws ConfigError for a path that is no folder; HubError when it cannot be had. Both name the published model that was probably meant.
  */
 export async function openModel(model: string, options: HubOptions = {}): Promise<ModelFiles> {
   const isFolder = (await stat(model).catch(() => undefined))?.isDirectory() === true;
-  if (isFolder || !REPOSITORY.test(model)) return fromDirectory(model);
+  if (isFolder) return fromDirectory(model);
+  const address = parseHubAddress(model, endpointFrom(options.env ?? process.env, options.endpoint));
+  const repo = address?.repo ?? model;
+  if (address === undefined && !REPOSITORY.test(model)) return withAdvice(model, () => fromDirectory(model));
+  const revision = options.revision ?? address?.revision;
+  if (address?.revision !== undefined && revision !== address.revision) {
+    const detail = `the address says ${quote(address.revision)}, the option says ${quote(String(revision))}`;
+    throw new HubError({ path: 'revision', code: 'revision', detail });
+  }
+  return withAdvice(model, async () => {
+    const { directory } = await downloadSnapshot(repo, { ...options, revision });
+    return { ...(await fromDirectory(directory)), label: repo };
+  });
+}
+
+/** What the Hub says of a repository that does not exist, to those who may not know whether it does. */
+const UNKNOWN = new Set(['repo-not-found', 'not-found', 'unauthorized', 'not-cached', 'unreachable', 'not-a-folder']);
+
+async function withAdvice(model: string, open: () => Promise<ModelFiles>): Promise<ModelFiles> {
   try {
-    const { directory } = await downloadSnapshot(model, options);
-    return { ...(await fromDirectory(directory)), label: model };
+    return await open();
   } catch (error) {
-    if (!(error instanceof HubError)) throw error;
+    if (!(error instanceof HubError || error instanceof ConfigError)) throw error;
     const { file, path, code, detail } = error;
-    throw new HubError({ file, path, code, detail: `${detail} (and there is no folder ${model} here)`, cause: error });
+    const meant = UNKNOWN.has(code)
+      ? closestName(
+          model,
+          listModels().map(({ id }) => id),
+        )
+      : undefined;
+    const question = meant === undefined ? '' : `did you mean ${meant}? `;
+    if (error instanceof ConfigError) {
+      if (meant === undefined) throw error;
+      throw new ConfigError({ file, path, code, detail: question + detail, cause: error });
+    }
+    const noFolder = REPOSITORY.test(model) ? ` (and there is no folder ${model} here)` : '';
+    throw new HubError({ file, path, code, detail: `${question}${detail}${noFolder}`, cause: error });
   }
 }

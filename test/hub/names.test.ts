@@ -5,13 +5,23 @@ import { join, resolve, sep } from 'node:path';
 import fc from 'fast-check';
 import { HubError } from '../../src/errors.js';
 import { repoPaths } from '../../src/hub/cache.js';
-import { endpointFrom, hubCache, hubHome, isOffline, limitsFrom, tokenFrom } from '../../src/hub/environment.js';
+import {
+  endpointFrom,
+  expandPath,
+  hubCache,
+  hubHome,
+  isOffline,
+  limitsFrom,
+  tokenFrom,
+} from '../../src/hub/environment.js';
 import {
   checkEndpoint,
   checkEtag,
   checkFileName,
   checkRepoId,
   checkRevision,
+  closestName,
+  parseHubAddress,
   publicUrl,
   resolveUrl,
 } from '../../src/hub/names.js';
@@ -157,6 +167,73 @@ describe('hub: names', () => {
   });
 });
 
+describe('hub: addresses of models, and names that are mistyped', () => {
+  it('understands the addresses that people copy', () => {
+    const cases: [string, string, string | undefined][] = [
+      ['https://huggingface.co/microsoft/git-base-coco', 'microsoft/git-base-coco', undefined],
+      ['https://huggingface.co/microsoft/git-base-coco/', 'microsoft/git-base-coco', undefined],
+      [
+        'https://huggingface.co/microsoft/git-base-coco?library=transformers#usage',
+        'microsoft/git-base-coco',
+        undefined,
+      ],
+      ['https://huggingface.co/microsoft/git-base-coco/tree/main', 'microsoft/git-base-coco', 'main'],
+      ['http://hf.co/microsoft/git-base-coco/blob/v1.0/config.json', 'microsoft/git-base-coco', 'v1.0'],
+      ['huggingface.co/a/b/resolve/main/model.safetensors?download=true', 'a/b', 'main'],
+      ['https://huggingface.co/a/b/tree/refs%2Fpr%2F7', 'a/b', 'refs/pr/7'],
+      ['https://huggingface.co/a/b/tree/refs/pr/7', 'a/b', 'refs/pr/7'],
+      ['https://huggingface.co/a/b/discussions/3', 'a/b', undefined],
+      ['hf://a/b', 'a/b', undefined],
+      ['hf://a/b@refs/pr/1', 'a/b', 'refs/pr/1'],
+      ['https://mirror.test/hf/a/b/tree/x', 'a/b', 'x'],
+    ];
+    for (const [text, repo, revision] of cases) {
+      assert.deepEqual(parseHubAddress(text, 'https://mirror.test/hf'), { repo, revision }, text);
+    }
+    for (const text of ['a/b', './folder', '/folder/huggingface.co/a/b', 'C:\\models\\git', 'git-base']) {
+      assert.equal(parseHubAddress(text), undefined, text);
+    }
+    for (const text of [
+      'https://example.com/a/b',
+      'https://huggingface.co/',
+      'https://huggingface.co/microsoft',
+      'https://huggingface.co/datasets/a/b',
+      'https://huggingface.co/a/..%2f..',
+      'https://huggingface.co/a/b/tree/%2e%2e',
+      'https://huggingface.co/a/%E0%A4',
+      'https://user:secret@example.com/a?token=secret',
+      'file:///etc/passwd',
+    ]) {
+      assert.throws(
+        () => parseHubAddress(text),
+        (error) => error instanceof HubError && !error.message.includes('token'),
+        text,
+      );
+    }
+  });
+
+  it('finds what was meant, and only what is near', () => {
+    const names = [
+      'microsoft/git-base',
+      'microsoft/git-base-coco',
+      'microsoft/git-large-coco',
+      'microsoft/git-base-vqav2',
+    ];
+    const cases: Record<string, string | undefined> = {
+      'microsoft/git-base-coc': 'microsoft/git-base-coco',
+      'microsoft/git-bsae-coco': 'microsoft/git-base-coco',
+      'mircosoft/git-base-coco': 'microsoft/git-base-coco',
+      'git-base-coco': 'microsoft/git-base-coco',
+      'Git-Base-COCO': 'microsoft/git-base-coco',
+      'microsoft/git-base-vqa2': 'microsoft/git-base-vqav2',
+      'microsoft/git-base': undefined,
+      'facebook/opt-125m': undefined,
+      '': undefined,
+    };
+    for (const [typed, meant] of Object.entries(cases)) assert.equal(closestName(typed, names), meant, typed);
+  });
+});
+
 describe('hub: environment', () => {
   it('finds the cache as Python does', () => {
     assert.equal(hubCache({}), join(homedir(), '.cache/huggingface/hub'));
@@ -166,6 +243,28 @@ describe('hub: environment', () => {
     assert.equal(hubCache({ HF_HUB_CACHE: '/c', HUGGINGFACE_HUB_CACHE: '/g' }), '/c');
     assert.equal(hubCache({ HF_HUB_CACHE: '~/c' }), join(homedir(), 'c'));
     assert.equal(hubHome({ HF_HOME: '' }), join(homedir(), '.cache/huggingface'));
+  });
+
+  it('expands paths as Python does', () => {
+    const braced = (name: string) => ['$', '{', name, '}'].join('');
+    const env = { HOME: '/home/me', SCRATCH: '/scratch', 'odd name': 'odd' };
+    const cases: Record<string, string> = {
+      '~': '/home/me',
+      '~/x': '/home/me/x',
+      '~other/x': resolve('~other/x'),
+      '/a/~/x': '/a/~/x',
+      $SCRATCH: '/scratch',
+      '$SCRATCH/hub': '/scratch/hub',
+      [`${braced('SCRATCH')}hub`]: '/scratchhub',
+      '$SCRATCHhub/x': resolve('$SCRATCHhub/x'),
+      [`/a/$NONE/${braced('NONE')}`]: `/a/$NONE/${braced('NONE')}`,
+      [`/a/${braced('odd name')}/$`]: '/a/odd/$',
+      '$HOME/$SCRATCH': '/home/me/scratch',
+    };
+    for (const [path, expected] of Object.entries(cases)) assert.equal(expandPath(path, env), expected, path);
+    assert.equal(hubCache({ ...env, HF_HOME: '$SCRATCH/hf' }), '/scratch/hf/hub');
+    assert.equal(hubCache({ ...env, HF_HUB_CACHE: `${braced('HOME')}/c` }), '/home/me/c');
+    assert.equal(hubHome({ HOME: '/home/you' }), '/home/you/.cache/huggingface');
   });
 
   it('finds the token as Python does', () =>

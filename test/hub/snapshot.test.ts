@@ -221,6 +221,37 @@ describe('hub: snapshots', () => {
       assert.equal(error.code, 'unreachable');
     }));
 
+  it('a Hub that is busy or broken does not stop who has it all; who has not is told its answer', () =>
+    withFolder(async (cacheDir) => {
+      const first = await get(cacheDir);
+      for (const status of [429, 500, 503]) {
+        hub.handler = (_, response) => response.writeHead(status).end() !== undefined;
+        assert.deepEqual(await get(cacheDir), first, `${status}`);
+        const code = status === 429 ? 'rate-limited' : 'server-error';
+        assert.equal((await hubErrorOf(get(join(cacheDir, 'empty')))).code, code);
+      }
+      hub.handler = (_, response) => response.writeHead(403).end() !== undefined;
+      assert.equal((await hubErrorOf(get(cacheDir))).code, 'forbidden');
+    }));
+
+  it('what an asynchronous listener rejects with ends the download, and never the process', () =>
+    withFolder(async (cacheDir) => {
+      const reason = new Error('listener');
+      let calls = 0;
+      const onProgress = async () => {
+        if (++calls === 2) throw reason;
+      };
+      await assert.rejects(get(cacheDir, { onProgress }), (error) => error === reason);
+      await get(cacheDir);
+    }));
+
+  it('cacheDir may begin with ~ or a variable', () =>
+    withFolder(async (home) => {
+      const { directory } = await get('~/cache', { env: { HOME: home } });
+      assert.ok(directory.startsWith(join(home, 'cache', 'models--owner--name')));
+      assert.equal((await get('$HOME/cache', { env: { HOME: home } })).directory, directory);
+    }));
+
   it('an abort ends it at once with the given reason, and a later run completes', () =>
     withFolder(async (cacheDir) => {
       hub.pace = { bytes: 8192, ms: 5 };
