@@ -2,7 +2,7 @@
 import { fail } from '../options.js';
 import { argMax, logNormalizer, logSumExp, workingCopy } from './log-softmax.js';
 import { applyAll, type RowRules, rowRules } from './logits-processors.js';
-import type { CheckedOptions } from './options.js';
+import { type CheckedOptions, checkRows } from './options.js';
 import type { Finish, GeneratedSequence, LogitsProcessor, SearchScope } from './session.js';
 import { lengthLimit, stepSession } from './session.js';
 
@@ -183,6 +183,7 @@ export async function runBeams<Taker extends BeamStrategy>(
   start: (image: ImageStart, options: CheckedOptions<Taker>) => ImageSearch,
 ): Promise<GeneratedSequence[][]> {
   const { eosId } = scope.vocabulary;
+  checkRows(options, prompts.length);
   const searches = prompts.map((prompt, image) => {
     const limit = lengthLimit(prompt, image, options, scope.session);
     const rules = rowRules(options, scope.vocabulary, prompt.length);

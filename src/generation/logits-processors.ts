@@ -26,24 +26,52 @@ export function rowRules(
   };
 }
 
-/** Processors in Hugging Face's order: repetition, n-grams, bad words, lengths; for sampling temperature, top-k, top-p. */
+/** Processors in Hugging Face's order: biases, repetition, n-grams, bad words, lengths, the caller's own; for sampling temperature, top-k, top-p, min-p. */
 function processorsFor(options: CheckedOptions<Strategy>, eosId: number, promptLength: number): LogitsProcessor[] {
   const list: LogitsProcessor[] = [];
+  if (options.sequenceBias !== undefined && options.sequenceBias.length > 0)
+    list.push(sequenceBias(options.sequenceBias));
   if (options.repetitionPenalty !== 1) list.push(repetitionPenalty(options.repetitionPenalty));
   if (options.noRepeatNgramSize > 0) list.push(noRepeatNgram(options.noRepeatNgramSize));
   if (options.badWords !== undefined && options.badWords.length > 0) list.push(badWords(options.badWords, eosId));
   if (options.minLength > 0) list.push(minLength(options.minLength, eosId));
   if (options.minNewTokens > 0) list.push(minLength(promptLength + options.minNewTokens, eosId));
+  list.push(...(options.logitsProcessors ?? []));
   if (options.strategy !== 'sample') return list;
   if (options.temperature !== 1) list.push(temperature(options.temperature));
   if (options.topK > 0) list.push(topK(options.topK));
   if (options.topP < 1) list.push(topP(options.topP));
+  if (options.minP > 0) list.push(minP(options.minP));
   return list;
 }
 
 /** Runs `processors` in order. */
 export function applyAll(processors: readonly LogitsProcessor[], scores: Float32Array, ids: readonly number[]): void {
   for (const process of processors) process(scores, ids);
+}
+
+/**
+ * Adds each sequence's bias to its last token where the row ends with its other tokens. As in Hugging Face, all biases are summed before they are
+ * added (so in float32 their order does not matter), and a sequence longer than the row so far is not looked at.
+ */
+export function sequenceBias(biases: readonly (readonly [ids: readonly number[], bias: number])[]): LogitsProcessor {
+  return (scores, ids) => {
+    const sums = new Map<number, number>();
+    for (const [sequence, bias] of biases) {
+      const last = sequence.length - 1;
+      if (endsWith(ids, sequence)) sums.set(sequence[last]!, (sums.get(sequence[last]!) ?? 0) + bias);
+    }
+    for (const [id, bias] of sums) scores[id] = scores[id]! + bias;
+  };
+}
+
+/** Does the row end with all but the last token of `sequence`? Never, where the sequence is longer than the row. */
+function endsWith(ids: readonly number[], sequence: readonly number[]): boolean {
+  const last = sequence.length - 1;
+  if (last > 0 && sequence.length > ids.length) return false;
+  let matches = 0;
+  while (matches < last && sequence[matches] === ids[ids.length - last + matches]) matches++;
+  return matches === last;
 }
 
 /** Every token so far, prompt included, once: a score below 0 is multiplied by `penalty`, else divided (CTRL, Keskar 2019). */
@@ -73,11 +101,7 @@ export function badWords(sequences: readonly (readonly number[])[], eosId: numbe
   const list = sequences.filter((sequence) => sequence.length > 1 || sequence[0] !== eosId);
   return (scores, ids) => {
     for (const sequence of list) {
-      const last = sequence.length - 1;
-      if (last > 0 && sequence.length > ids.length) continue;
-      let matches = 0;
-      while (matches < last && sequence[matches] === ids[ids.length - last + matches]) matches++;
-      if (matches === last) scores[sequence[last]!] = FORBIDDEN;
+      if (endsWith(ids, sequence)) scores[sequence[sequence.length - 1]!] = FORBIDDEN;
     }
   };
 }
@@ -135,6 +159,21 @@ export function topP(p: number, minTokensToKeep = 1): LogitsProcessor {
       sinkMostLikely(heap, 0, size, scores);
     }
     for (let at = 0; at < size; at++) scores[heap[at]!] = FORBIDDEN;
+  };
+}
+
+/**
+ * Keeps the tokens whose probability is at least `p` times that of the likeliest (min-p sampling, arXiv 2407.01082), and `minTokensToKeep` at
+ * least: as many as tie with the last of them.
+ */
+export function minP(p: number, minTokensToKeep = 1): LogitsProcessor {
+  let heap = new Float32Array(0);
+  return (scores) => {
+    const { max } = softmaxTotal(scores);
+    const keep = Math.min(minTokensToKeep, scores.length);
+    if (heap.length !== keep) heap = new Float32Array(keep);
+    const edge = Math.min(max + Math.log(p), kthLargest(scores, heap)); // the ratio of two probabilities is that of their exponentials
+    for (let id = 0; id < scores.length; id++) if (scores[id]! < edge) scores[id] = FORBIDDEN;
   };
 }
 

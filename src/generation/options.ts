@@ -16,8 +16,10 @@ import {
   type OptionsFor,
   showValue,
   signal,
+  texts,
 } from '../options.js';
-import { checkIds, type TokenEvent, type VocabularyFacts } from './session.js';
+import { checkIds, type LogitsProcessor, type TokenEvent, type VocabularyFacts } from './session.js';
+import type { StoppingCriterion } from './stopping-criteria.js';
 
 /** Receives each token as it comes, and is awaited; returning `false` ends that row with finish `stopped`. */
 export type TokenListener = (event: TokenEvent) => unknown;
@@ -26,8 +28,10 @@ export type TokenListener = (event: TokenEvent) => unknown;
 export const STRATEGIES = ['original', 'beam', 'greedy', 'sample', 'original-autoregressive'] as const;
 export type Strategy = (typeof STRATEGIES)[number];
 
-/** Rows that one image may grow into. */
+/** Rows that one image may grow into, and the rows of all images together. */
 const MAX_ROWS = 1024;
+/** `numBeams` x `perNode`: candidates of one image in one step. */
+const MAX_CANDIDATES = 4096;
 
 /** The same default for every strategy. */
 const every = <const Value>(value: Value) => ({
@@ -91,7 +95,7 @@ export const generationOptions = {
     most: MAX_ROWS,
     defaults: { original: 2, 'original-autoregressive': 2 },
     flag: '--per-node',
-    help: 'How many continuations the original’s searches consider for each beam.',
+    help: "How many continuations the original's searches consider for each beam.",
   }),
   /** beam: score = sum of log-probabilities / new tokens ^ lengthPenalty; original: sum / ((5 + tokens) / 6) ^ lengthPenalty. */
   lengthPenalty: number({
@@ -144,6 +148,15 @@ export const generationOptions = {
     huggingFace: 'top_p',
     help: 'Sampling draws from the likeliest tokens that together reach this probability.',
   }),
+  /** Only tokens at least this many times as likely as the likeliest; 0: all. */
+  minP: number({
+    least: 0,
+    most: 1,
+    defaults: { sample: 0 },
+    flag: '--min-p',
+    huggingFace: 'min_p',
+    help: 'Sampling draws only words at least this many times as likely as the likeliest; 0: from all.',
+  }),
   /** The same seed, image and options give the same tokens, alone or in any batch. */
   seed: integer({
     least: 0,
@@ -175,6 +188,44 @@ export const generationOptions = {
     flag: '--stop-words',
     huggingFace: 'bad_words_ids',
     help: 'Words and phrases that must not appear.',
+  }),
+  /** Added to the score of a sequence's last token where the row ends with its other tokens; below 0 less likely. */
+  sequenceBias: listOf<readonly (readonly [ids: readonly number[], bias: number])[]>()({
+    expected: 'a list of pairs of token ids and a number',
+    defaults: every(undefined),
+    huggingFace: 'sequence_bias',
+    help: 'Makes sequences of tokens likelier (above 0) or less likely (below 0).',
+    check: (pairs, name) => {
+      const odd = pairs.findIndex((pair) => !Array.isArray(pair) || pair.length !== 2 || !isBias(pair[1]));
+      if (odd >= 0) fail(`${name}[${odd}]`, 'wrong-type', 'expected a pair of token ids and a number below Infinity');
+    },
+  }),
+  /** A row ends with the token that completes one of these texts; the text stays. Needs `textOf` of the vocabulary. */
+  stopStrings: texts({
+    defaults: every(undefined),
+    flag: '--stop-strings',
+    huggingFace: 'stop_strings',
+    help: 'A text ends as soon as it contains one of these; it is not cut off.',
+    check: (strings, name) => {
+      const empty = strings.indexOf('');
+      if (empty >= 0) fail(`${name}[${empty}]`, 'empty', 'an empty text would end every text at once');
+    },
+  }),
+  /** The caller's own rules on scores, after all others but those of sampling. */
+  logitsProcessors: listOf<readonly LogitsProcessor[]>()({
+    expected: 'a list of functions',
+    defaults: every(undefined),
+    huggingFace: 'logits_processor',
+    help: 'Functions that change the scores of the next token in place.',
+    check: checkFunctions,
+  }),
+  /** The caller's own reasons to end a row. */
+  stoppingCriteria: listOf<readonly StoppingCriterion[]>()({
+    expected: 'a list of functions',
+    defaults: every(undefined),
+    huggingFace: 'stopping_criteria',
+    help: 'Functions of the tokens so far; a text ends where one of them returns true.',
+    check: checkFunctions,
   }),
   /** Receives each token as it comes; returning `false` ends that row. */
   onToken: functionOf<TokenListener>()({
@@ -237,7 +288,32 @@ export function checkGenerateOptions(options: unknown, vocabulary: VocabularyFac
   };
   checkTogether({ ...checked, ...lengths, strategy });
   for (const [at, ids] of (checked.badWords ?? []).entries()) checkIds(ids, `badWords[${at}]`, vocabulary);
+  for (const [at, [ids]] of (checked.sequenceBias ?? []).entries()) checkIds(ids, `sequenceBias[${at}]`, vocabulary);
+  if (checked.stopStrings !== undefined && vocabulary.textOf === undefined) {
+    fail('stopStrings', 'no-text', 'the vocabulary needs textOf, which gives the text of a token');
+  }
   return { ...checked, ...lengths, strategy } as CheckedOptions<Strategy>;
+}
+
+const isBias = (value: unknown): boolean =>
+  typeof value === 'number' && !Number.isNaN(value) && value !== Number.POSITIVE_INFINITY;
+
+function checkFunctions(list: readonly unknown[], name: string): void {
+  const odd = list.findIndex((item) => typeof item !== 'function');
+  if (odd >= 0) fail(`${name}[${odd}]`, 'wrong-type', `expected a function, found ${showValue(list[odd])}`);
+}
+
+/**
+ * The rows that these options make of `images` images.
+ *
+ * @throws OptionError `too-many-rows` where they are more than one session may hold.
+ */
+export function checkRows(options: CheckedOptions<Strategy>, images: number): void {
+  const each =
+    'numBeams' in options ? options.numBeams : 'numReturnSequences' in options ? options.numReturnSequences : 1;
+  if (images === 1 || images * each <= MAX_ROWS) return;
+  const detail = `${images} prompts at once x ${each} rows each are more than ${MAX_ROWS}; give fewer at once`;
+  fail('numBeams' in options ? 'numBeams' : 'numReturnSequences', 'too-many-rows', detail);
 }
 
 /** What no single declaration says. */
@@ -261,6 +337,10 @@ function checkTogether(options: {
   }
   if (perNode === 1 && (strategy === 'original' || numBeams > 1)) {
     fail('perNode', 'out-of-range', 'expected at least 2: with 1 an end token would leave a beam without continuation');
+  }
+  if (perNode !== undefined && numBeams * perNode > MAX_CANDIDATES) {
+    const detail = `numBeams ${numBeams} x perNode ${perNode} is more than ${MAX_CANDIDATES} candidates a step`;
+    fail('perNode', 'too-many-candidates', detail);
   }
   if (strategy === 'beam' && (options.numReturnSequences ?? 1) > numBeams) {
     const detail = `${options.numReturnSequences} sequences are more than the ${numBeams} of numBeams`;

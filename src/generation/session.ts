@@ -35,7 +35,7 @@ export interface LengthLimits {
   readonly maxNewTokens: number;
 }
 
-/** Changes scores (logits, or log-probabilities in beam search) in place. `ids`: the row so far, prompt included. */
+/** Changes scores (logits, or log-probabilities in beam search) in place; -Infinity forbids a token. `ids`: the row so far, prompt included. */
 export type LogitsProcessor = (scores: Float32Array, ids: readonly number[]) => void;
 
 /** What generation has to know of a vocabulary: its size and the ids with a meaning of their own. */
@@ -45,6 +45,8 @@ export interface VocabularyFacts {
   readonly bosId: number;
   /** Ends a row ([SEP], 102). */
   readonly eosId: number;
+  /** What a token adds to a text, as it stands behind others: ` sign`, `ed`. `stopStrings` needs it. */
+  readonly textOf?: (id: number) => string;
 }
 
 /** Why a row ended: its end token, the length limit, or a consumer that said stop. */

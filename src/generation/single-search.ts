@@ -1,7 +1,7 @@
 import { BackendError, OptionError } from '../errors.js';
 import { argMax, logNormalizer, workingCopy } from './log-softmax.js';
 import { applyAll, type RowRules, rowRules } from './logits-processors.js';
-import type { CheckedOptions } from './options.js';
+import { type CheckedOptions, checkRows } from './options.js';
 import { type Random, seededRandom } from './random.js';
 import type { Finish, GeneratedSequence, SearchScope, TokenEvent } from './session.js';
 import { lengthLimit, stepSession } from './session.js';
@@ -33,6 +33,7 @@ export async function* singleSearch(
   prompts: readonly (readonly number[])[],
   options: CheckedOptions<'greedy' | 'sample'>,
 ): AsyncGenerator<TokenEvent, GeneratedSequence[][], unknown> {
+  checkRows(options, prompts.length);
   const samples = options.strategy === 'sample' ? options.numReturnSequences : 1;
   const rows = prompts.flatMap((prompt, image) =>
     Array.from({ length: samples }, (_, sample) => startRow(scope, prompt, image, sample, options)),

@@ -3,13 +3,16 @@ import fc from 'fast-check';
 import {
   badWords,
   minLength,
+  minP,
   noRepeatNgram,
   repetitionPenalty,
+  sequenceBias,
   temperature,
   topK,
   topP,
 } from '../../src/generation/logits-processors.js';
 import type { LogitsProcessor } from '../../src/generation/session.js';
+import { stopStrings } from '../../src/generation/stopping-criteria.js';
 import { expectClose } from '../support/close.js';
 import { REFERENCE, readJson } from '../support/fixtures.js';
 import { peekSafetensors } from '../support/peek-safetensors.js';
@@ -149,6 +152,80 @@ describe('processors: definitions', () => {
         }
       }),
       { seed: 4, numRuns: 500 },
+    );
+  });
+
+  it('min-p keeps what is at least p times as likely as the likeliest', () => {
+    fc.assert(
+      fc.property(
+        scores,
+        fc.double({ min: 0.001, max: 1, noNaN: true }),
+        fc.integer({ min: 1, max: 4 }),
+        (values, p, keep) => {
+          const got = Float32Array.from(values);
+          minP(p, keep)(got, []);
+          const probabilities = logSoftmax(values).map(Math.exp);
+          const best = Math.max(...probabilities);
+          const edge = [...values].sort((a, b) => b - a)[Math.min(keep, values.length) - 1]!;
+          values.forEach((value, id) => {
+            if (Math.abs(probabilities[id]! - p * best) < 1e-9) return; // on the edge rounding decides
+            const stays = probabilities[id]! >= p * best || value >= edge;
+            assert.equal(got[id], stays ? value : Number.NEGATIVE_INFINITY);
+          });
+        },
+      ),
+      { seed: 5, numRuns: 500 },
+    );
+  });
+
+  it('sequence bias: as the oracle that looks at every sequence and token', () => {
+    const biases = fc.array(
+      fc.tuple(fc.array(fc.nat(2), { minLength: 1, maxLength: 4 }), fc.integer({ min: -9, max: 9 })),
+      {
+        maxLength: 5,
+      },
+    );
+    fc.assert(
+      fc.property(scores, ids, biases, (values, row, pairs) => {
+        const got = Float32Array.from(values);
+        sequenceBias(pairs)(got, row);
+        values.forEach((value, id) => {
+          const applying = pairs.filter(
+            ([sequence]) =>
+              (sequence.length === 1 || sequence.length <= row.length) &&
+              [...row, id].slice(-sequence.length).join() === sequence.join(),
+          );
+          assert.equal(
+            got[id],
+            applying.reduce((sum, [, bias]) => sum + bias, value),
+          );
+        });
+      }),
+      { seed: 6, numRuns: 500 },
+    );
+  });
+
+  it('stop strings: only where one ends within the last token, as Hugging Face documents it', () => {
+    const pieces = ['st', 'op', 'stop', 'opped', 'opper', 'sto', 's', 't', 'o', 'p', 'un', ' '];
+    const stops = stopStrings(['stop'], (id) => pieces[id]!);
+    const row = (...texts: string[]) => texts.map((text) => pieces.indexOf(text));
+    for (const yes of [['st', 'op'], ['stop'], ['st', 'opper'], ['sto', 'p'], ['s', 't', 'op'], ['un', 'stop']]) {
+      assert.equal(stops(row(...yes), 0), true, yes.join('+'));
+    }
+    for (const no of [['st', 'op', 's'], ['stop', 'un'], ['st', ' ', 'op'], ['s', 't', 'o'], ['un']]) {
+      assert.equal(stops(row(...no), 0), false, no.join('+'));
+    }
+    fc.assert(
+      fc.property(fc.array(fc.nat(pieces.length - 1), { minLength: 1, maxLength: 8 }), (row) => {
+        const text = row.map((id) => pieces[id]).join('');
+        const before = text.length - pieces[row.at(-1)!]!.length;
+        const ends = [...text.matchAll(/(?=stop)/g)].map((match) => match.index + 4);
+        assert.equal(
+          stops(row, 0),
+          ends.some((end) => end > before),
+        );
+      }),
+      { seed: 7, numRuns: 1000 },
     );
   });
 
