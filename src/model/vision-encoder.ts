@@ -73,7 +73,7 @@ function selfAttention(p: SelfAttention, x: Tensor3D, heads: number, name: strin
     const key = splitHeads(linear(p.k_proj, x), heads);
     const value = splitHeads(linear(p.v_proj, x), heads);
     const listen = trace?.attentions === true ? (weights: Tensor4D) => trace(name, weights) : undefined;
-    return linear(p.out_proj, attend(q, { text: { key, value } }, listen)); // [B, I, D]
+    return linear(p.out_proj, attend(q, { image: { key, value } }, listen)); // [B, I, D]
   });
 }
 

@@ -1,4 +1,4 @@
-/** A helper thread of the backend as a file of the application's own. */
-import { serveKernels } from 'tfjs-backend-simd/helper';
+/** A thread of the backend as a file of the application's own. */
+import { serveKernels } from 'tfjs-backend-simd/worker';
 
 serveKernels();

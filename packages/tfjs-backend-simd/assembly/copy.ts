@@ -1,11 +1,7 @@
 // One kernel moves data for transpose, slice, strided slice, pad, tile, reverse, concat, pack and their like.
 
-import { param, paramInt } from './memory-map';
-
-/** Where the dimensions (elements) and the strides (bytes) of source and target begin in the parameters. */
-const DIMS: i32 = 16;
-const SOURCE: i32 = 32;
-const TARGET: i32 = 48;
+import { CopyParam } from './abi';
+import { param, paramInt } from './thread';
 
 @inline function copyRun<T>(source: usize, target: usize, n: i32, sourceStep: usize, targetStep: usize): void {
   for (let i = 0; i < n; i++, source += sourceStep, target += targetStep) store<T>(target, load<T>(source));
@@ -40,9 +36,9 @@ function transposePlane(s: usize, t: usize, rows: i32, columns: i32, sColumn: us
 
 /** The last two dimensions; `d` is the last one. */
 function copyPlane(s: usize, t: usize, d: i32, size: i32): void {
-  const n = paramInt(DIMS + d), sStep = param(SOURCE + d), tStep = param(TARGET + d);
-  const rows = d > 0 ? paramInt(DIMS + d - 1) : 1;
-  const sRow = d > 0 ? param(SOURCE + d - 1) : 0, tRow = d > 0 ? param(TARGET + d - 1) : 0;
+  const n = paramInt(CopyParam.dims + d), sStep = param(CopyParam.sourceStrides + d), tStep = param(CopyParam.targetStrides + d);
+  const rows = d > 0 ? paramInt(CopyParam.dims + d - 1) : 1;
+  const sRow = d > 0 ? param(CopyParam.sourceStrides + d - 1) : 0, tRow = d > 0 ? param(CopyParam.targetStrides + d - 1) : 0;
   if (size == 4 && sRow == 4 && tStep == 4 && sStep != 4) return transposePlane(s, t, rows, n, sStep, tRow);
   for (let i = 0; i < rows; i++, s += sRow, t += tRow) {
     if (sStep == <usize>size && tStep == <usize>size) memory.copy(t, s, <usize>(n * size));
@@ -51,22 +47,18 @@ function copyPlane(s: usize, t: usize, d: i32, size: i32): void {
   }
 }
 
-/**
- * Job: parameters source, target, bytes of an element (1 or 4), rank; then from 16, 32 and 48 on the dimensions, the strides of
- * the source and those of the target in bytes (negative or zero strides are fine). A chunk is one index of dimension 0 where the
- * rank is above 2, and all there is otherwise.
- */
+/** Job with `CopyParam`; strides may be negative or zero. */
 export function copyJob(chunk: i32): void {
-  const rank = paramInt(3), size = paramInt(2), last = rank - 1;
-  let s = param(0), t = param(1);
+  const rank = paramInt(CopyParam.rank), size = paramInt(CopyParam.elementBytes), last = rank - 1;
+  let s = param(CopyParam.source), t = param(CopyParam.target);
   if (rank <= 2) return copyPlane(s, t, last, size);
-  s += <usize>chunk * param(SOURCE);
-  t += <usize>chunk * param(TARGET);
+  s += <usize>chunk * param(CopyParam.sourceStrides);
+  t += <usize>chunk * param(CopyParam.targetStrides);
   copyInner(s, t, 1, last, size);
 }
 
 function copyInner(s: usize, t: usize, d: i32, last: i32, size: i32): void {
   if (d + 1 == last) return copyPlane(s, t, last, size);
-  const n = paramInt(DIMS + d), sStep = param(SOURCE + d), tStep = param(TARGET + d);
+  const n = paramInt(CopyParam.dims + d), sStep = param(CopyParam.sourceStrides + d), tStep = param(CopyParam.targetStrides + d);
   for (let i = 0; i < n; i++, s += sStep, t += tStep) copyInner(s, t, d + 1, last, size);
 }

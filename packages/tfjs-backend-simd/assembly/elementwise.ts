@@ -5,10 +5,8 @@
 // a row.
 
 import { erf, exp, gelu, one, quickGelu, sigmoid, storeLanes, tanh } from './math';
-import { param, paramInt, paramLanes } from './memory-map';
-
-/** Elements in one chunk of a unary job; also in ../memory-map.ts. */
-const CHUNK: i32 = 16384;
+import { Binary, MAP_CHUNK, MapParam, Unary, ZipParam } from './abi';
+import { param, paramInt, paramLanes } from './thread';
 
 @unmanaged class Abs { @inline apply(x: v128): v128 { return f32x4.abs(x); } }
 @unmanaged class Neg { @inline apply(x: v128): v128 { return f32x4.neg(x); } }
@@ -25,10 +23,8 @@ const CHUNK: i32 = 16384;
 @unmanaged class Reciprocal { @inline apply(x: v128): v128 { return f32x4.div(one(), x); } }
 @unmanaged class Floor { @inline apply(x: v128): v128 { return f32x4.floor(x); } }
 @unmanaged class Ceil { @inline apply(x: v128): v128 { return f32x4.ceil(x); } }
-/** Parameters 4 and 5 of the job are the limits. */
-@unmanaged class Clip { @inline apply(x: v128): v128 { return f32x4.max(f32x4.min(x, paramLanes(5)), paramLanes(4)); } }
-/** Parameters 4 and 5 of the job are the slope and the offset. */
-@unmanaged class Affine { @inline apply(x: v128): v128 { return f32x4.add(f32x4.mul(x, paramLanes(4)), paramLanes(5)); } }
+@unmanaged class Clip { @inline apply(x: v128): v128 { return f32x4.max(f32x4.min(x, paramLanes(MapParam.second)), paramLanes(MapParam.first)); } }
+@unmanaged class Affine { @inline apply(x: v128): v128 { return f32x4.add(f32x4.mul(x, paramLanes(MapParam.first)), paramLanes(MapParam.second)); } }
 
 /** y[i] = op(x[i]) for n elements. */
 @inline function mapLoop<Op>(x: usize, y: usize, n: i32): void {
@@ -47,33 +43,33 @@ const CHUNK: i32 = 16384;
   if (n & 3) storeLanes(y, op.apply(v128.load(x)), n & 3);
 }
 
-/** Unary operation number `op` (a number of `UNARY` in ../memory-map.ts) on n float32. */
+/** Operation `op` (a `Unary`) on n float32. */
 export function map(op: i32, x: usize, y: usize, n: i32): void {
   switch (op) {
-    case 0: mapLoop<Abs>(x, y, n); break;
-    case 1: mapLoop<Neg>(x, y, n); break;
-    case 2: mapLoop<Sqrt>(x, y, n); break;
-    case 3: mapLoop<Rsqrt>(x, y, n); break;
-    case 4: mapLoop<Square>(x, y, n); break;
-    case 5: mapLoop<Exp>(x, y, n); break;
-    case 6: mapLoop<Sigmoid>(x, y, n); break;
-    case 7: mapLoop<Tanh>(x, y, n); break;
-    case 8: mapLoop<Erf>(x, y, n); break;
-    case 9: mapLoop<Relu>(x, y, n); break;
-    case 10: mapLoop<Gelu>(x, y, n); break;
-    case 11: mapLoop<QuickGelu>(x, y, n); break;
-    case 12: mapLoop<Reciprocal>(x, y, n); break;
-    case 13: mapLoop<Floor>(x, y, n); break;
-    case 14: mapLoop<Ceil>(x, y, n); break;
-    case 15: mapLoop<Clip>(x, y, n); break;
-    case 16: mapLoop<Affine>(x, y, n); break;
+    case Unary.Abs: mapLoop<Abs>(x, y, n); break;
+    case Unary.Neg: mapLoop<Neg>(x, y, n); break;
+    case Unary.Sqrt: mapLoop<Sqrt>(x, y, n); break;
+    case Unary.Rsqrt: mapLoop<Rsqrt>(x, y, n); break;
+    case Unary.Square: mapLoop<Square>(x, y, n); break;
+    case Unary.Exp: mapLoop<Exp>(x, y, n); break;
+    case Unary.Sigmoid: mapLoop<Sigmoid>(x, y, n); break;
+    case Unary.Tanh: mapLoop<Tanh>(x, y, n); break;
+    case Unary.Erf: mapLoop<Erf>(x, y, n); break;
+    case Unary.Relu: mapLoop<Relu>(x, y, n); break;
+    case Unary.Gelu: mapLoop<Gelu>(x, y, n); break;
+    case Unary.QuickGelu: mapLoop<QuickGelu>(x, y, n); break;
+    case Unary.Reciprocal: mapLoop<Reciprocal>(x, y, n); break;
+    case Unary.Floor: mapLoop<Floor>(x, y, n); break;
+    case Unary.Ceil: mapLoop<Ceil>(x, y, n); break;
+    case Unary.ClipByValue: mapLoop<Clip>(x, y, n); break;
+    case Unary.Affine: mapLoop<Affine>(x, y, n); break;
   }
 }
 
-/** Job: parameters op, x, y, n (and two limits); a chunk is CHUNK elements. */
+/** Job with `MapParam`. */
 export function mapJob(chunk: i32): void {
-  const from = chunk * CHUNK, offset = <usize>from << 2;
-  map(paramInt(0), param(1) + offset, param(2) + offset, min(CHUNK, paramInt(3) - from));
+  const from = chunk * MAP_CHUNK, offset = <usize>from << 2;
+  map(paramInt(MapParam.operation), param(MapParam.x) + offset, param(MapParam.y) + offset, min(MAP_CHUNK, paramInt(MapParam.size) - from));
 }
 
 @unmanaged class AddF { @inline apply(a: v128, b: v128): v128 { return f32x4.add(a, b); } }
@@ -107,28 +103,25 @@ export function mapJob(chunk: i32): void {
 }
 
 @inline function zipRows<Op>(from: i32, to: i32): void {
-  const n = paramInt(4), aRow = param(5), bRow = param(6), aStep = paramInt(7), bStep = paramInt(8);
-  let a = param(1) + from * aRow, b = param(2) + from * bRow, y = param(3) + (<usize>(from * n) << 2);
+  const n = paramInt(ZipParam.columns), aRow = param(ZipParam.aStride), bRow = param(ZipParam.bStride), aStep = paramInt(ZipParam.aElementStep), bStep = paramInt(ZipParam.bElementStep);
+  let a = param(ZipParam.a) + from * aRow, b = param(ZipParam.b) + from * bRow, y = param(ZipParam.y) + (<usize>(from * n) << 2);
   for (let r = from; r < to; r++, a += aRow, b += bRow, y += <usize>n << 2) zipRow<Op>(a, b, y, n, aStep, bStep);
 }
 
-/**
- * Job: parameters op, a, b, y, n, bytes from row to row of a and of b, steps of a and of b (0 or 1), rows, rows in a chunk.
- * Operations by the numbers of `BINARY` in ../memory-map.ts.
- */
+/** Job with `ZipParam`. */
 export function zipJob(chunk: i32): void {
-  const from = chunk * paramInt(10), to = min(from + paramInt(10), paramInt(9));
-  switch (paramInt(0)) {
-    case 0: zipRows<AddF>(from, to); break;
-    case 1: zipRows<SubF>(from, to); break;
-    case 2: zipRows<MulF>(from, to); break;
-    case 3: zipRows<DivF>(from, to); break;
-    case 4: zipRows<MaxF>(from, to); break;
-    case 5: zipRows<MinF>(from, to); break;
-    case 6: zipRows<SquaredDifferenceF>(from, to); break;
-    case 7: zipRows<AddI>(from, to); break;
-    case 8: zipRows<SubI>(from, to); break;
-    case 9: zipRows<MaxI>(from, to); break;
-    case 10: zipRows<MinI>(from, to); break;
+  const from = chunk * paramInt(ZipParam.chunkRows), to = min(from + paramInt(ZipParam.chunkRows), paramInt(ZipParam.rows));
+  switch (paramInt(ZipParam.operation)) {
+    case Binary.Add: zipRows<AddF>(from, to); break;
+    case Binary.Sub: zipRows<SubF>(from, to); break;
+    case Binary.Multiply: zipRows<MulF>(from, to); break;
+    case Binary.RealDiv: zipRows<DivF>(from, to); break;
+    case Binary.Maximum: zipRows<MaxF>(from, to); break;
+    case Binary.Minimum: zipRows<MinF>(from, to); break;
+    case Binary.SquaredDifference: zipRows<SquaredDifferenceF>(from, to); break;
+    case Binary.AddInt: zipRows<AddI>(from, to); break;
+    case Binary.SubInt: zipRows<SubI>(from, to); break;
+    case Binary.MaximumInt: zipRows<MaxI>(from, to); break;
+    case Binary.MinimumInt: zipRows<MinI>(from, to); break;
   }
 }

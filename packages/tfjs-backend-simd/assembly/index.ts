@@ -5,10 +5,8 @@ import { TILE_ROWS } from './pack';
 
 export { attentionScratch } from './attention';
 export { largest } from './int8';
-export { packPanels, packPanelsTransposed, unpackWeight } from './pack';
-export { packStrip, widenStored } from './pack-strip';
+export { packPanels, packPanelsTransposed, packStrip, unpackWeight, widenStored } from './pack';
 export { busy, join, runAlone, serve, setLimit, share } from './pool';
-export { peak, peakDots, readAll } from './probe';
 
 /** Rows of A that one tile takes. */
 export function tileRows(): i32 {

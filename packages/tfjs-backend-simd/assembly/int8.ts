@@ -1,18 +1,17 @@
 // Products against int8 weights: the rows are rounded to 16 bits, and a block of k is summed exactly in integers. A 16-bit dot
 // product does two multiply-adds where float32 does one, and its additions have a port of the processor more: 1.4 times as fast.
 
-import { beat } from './helper';
-import { param, paramInt } from './memory-map';
+import { INT8_K_BLOCK, LinearParam, RoundTilesParam } from './abi';
+import { biasOf, copyColumns, panelAt, touch } from './multiply';
 import { packRows } from './pack';
-import { biasOf, copyColumns, panelAt, touch } from './target';
+import { heartbeat, param, paramInt } from './thread';
 import { streamInt8, tileInt16, tileInt8 } from './tiles';
 
 /** Rows of a full tile: 15 registers hold 10 sums, two vectors of weights, a pair of a row, and a product. */
 export const INT8_TILE_ROWS: i32 = 5;
 
-/** The largest word of a rounded row, and the steps of k whose sum 32 bits have room for: LIMIT * 128 * K_BLOCK < 2^31. */
-const LIMIT: f32 = 32767;
-const K_BLOCK: i32 = 512;
+/** The largest word of a rounded row: MAX_WORD * 128 * INT8_K_BLOCK < 2^31. */
+const MAX_WORD: f32 = 32767;
 
 /** Room for the sums of a tile. */
 const TILE_BYTES: usize = 256;
@@ -51,7 +50,7 @@ export function largest(x: usize, n: i32): f32 {
 
 /** A row of k numbers as 16-bit words, an odd one filled up with 0; returns what 1 stands for: NaN where the row is not finite. */
 function roundRow(x: usize, words: usize, k: i32): f32 {
-  const top = largest(x, k), factor: f32 = top < SMALLEST ? 0 : LIMIT / top, factors = f32x4.splat(factor);
+  const top = largest(x, k), factor: f32 = top < SMALLEST ? 0 : MAX_WORD / top, factors = f32x4.splat(factor);
   const rounder = v128.load(TABLE, 16);
   let i = 0;
   for (; i + 8 <= k; i += 8, x += 32, words += 16) {
@@ -62,24 +61,23 @@ function roundRow(x: usize, words: usize, k: i32): f32 {
     store<i16>(words, <i16>(reinterpret<i32>(load<f32>(x) * factor + ROUNDER) - reinterpret<i32>(ROUNDER)));
   }
   if (k & 1) store<i16>(words, 0);
-  return top < SMALLEST ? 0 : top < Infinity ? top / LIMIT : NaN;
+  return top < SMALLEST ? 0 : top < Infinity ? top / MAX_WORD : NaN;
 }
 
 /**
- * Job: parameters a, m, k, target, scales of the rows, scratch, bytes of scratch per thread, rows in a chunk (a multiple of
- * INT8_TILE_ROWS). Rounds the rows of A [m, k] and packs them for `multiplyInt8`: tiles of [pairs of k][rows][2] words.
+ * Job with `RoundTilesParam`; `chunkRows` is a multiple of INT8_TILE_ROWS. Rounds the rows of A [m, k] and packs them for `multiplyInt8`: tiles of [pairs of k][rows][2] words.
  */
 export function roundTilesJob(chunk: i32, thread: i32): void {
-  const m = paramInt(1), k = paramInt(2), row = <usize>((k + 1) >> 1) << 2, words = param(5) + <usize>thread * param(6);
-  const to = min((chunk + 1) * paramInt(7), m);
-  for (let i = chunk * paramInt(7); i < to; i += INT8_TILE_ROWS) {
+  const m = paramInt(RoundTilesParam.rows), k = paramInt(RoundTilesParam.k), row = <usize>((k + 1) >> 1) << 2, words = param(RoundTilesParam.scratch) + <usize>thread * param(RoundTilesParam.threadBytes);
+  const to = min((chunk + 1) * paramInt(RoundTilesParam.chunkRows), m);
+  for (let i = chunk * paramInt(RoundTilesParam.chunkRows); i < to; i += INT8_TILE_ROWS) {
     const rows = min(INT8_TILE_ROWS, to - i);
     for (let r = 0; r < rows; r++) {
-      const scale = roundRow(param(0) + (<usize>(i + r) * <usize>k << 2), words + <usize>r * row, k);
-      store<f32>(param(4) + (<usize>(i + r) << 2), scale);
+      const scale = roundRow(param(RoundTilesParam.a) + (<usize>(i + r) * <usize>k << 2), words + <usize>r * row, k);
+      store<f32>(param(RoundTilesParam.rowScales) + (<usize>(i + r) << 2), scale);
     }
     // A pair of words moves like one float32.
-    packRows(words, row, param(3) + <usize>i * row, rows, rows, (k + 1) >> 1);
+    packRows(words, row, param(RoundTilesParam.tiles) + <usize>i * row, rows, rows, (k + 1) >> 1);
   }
 }
 
@@ -88,12 +86,12 @@ let target: usize = 0, targetStep: usize = 0;
 
 /**
  * A block's exact sums of `rows` rows from `row` on and panel p, scaled by row and column, into C: on top of the bias, or of the
- * blocks before k0. A last panel that C has no room for waits at `spare` for the last block. Parameters of `linearJob`.
+ * blocks before k0. A last panel that C has no room for waits at `spare` for the last block. Reads `LinearParam`.
  */
 function scaleTile(sums: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usize): void {
-  const columns = paramInt(6) - (p << 3), ldc = targetStep, at = target + <usize>row * ldc + (<usize>p << 5);
-  const step = columns < 8 ? 32 : ldc, scales = param(5) + (<usize>p << 5), base = k0 ? 0 : biasOf(param(9), p);
-  let rowScales = param(16) + (<usize>row << 2), c = columns < 8 ? spare : at;
+  const columns = paramInt(LinearParam.columns) - (p << 3), ldc = targetStep, at = target + <usize>row * ldc + (<usize>p << 5);
+  const step = columns < 8 ? 32 : ldc, scales = param(LinearParam.columnScales) + (<usize>p << 5), base = k0 ? 0 : biasOf(param(LinearParam.bias), p);
+  let rowScales = param(LinearParam.rowScales) + (<usize>row << 2), c = columns < 8 ? spare : at;
   for (let i = 0; i < rows; i++, c += step, sums += 32, rowScales += 4) {
     const scale = v128.load_splat<f32>(rowScales), before = base ? base : c;
     for (let j: usize = 0; j < 32; j += 16) {
@@ -101,7 +99,7 @@ function scaleTile(sums: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usi
       v128.store(c + j, f32x4.add(v128.load(before + j), value));
     }
   }
-  if (columns < 8 && k0 + K_BLOCK >= paramInt(2)) copyColumns(spare, at, ldc, rows, columns);
+  if (columns < 8 && k0 + INT8_K_BLOCK >= paramInt(LinearParam.k)) copyColumns(spare, at, ldc, rows, columns);
 }
 
 /** One block of an int8 panel as 16-bit words at `wide`. */
@@ -114,26 +112,26 @@ function widenWords(b: usize, wide: usize, pairs: i32): void {
 
 /** `m` rows from row0 on against panel p, in the block of k from k0 on; parameters as `multiplyInt8`. */
 function multiplyBlock(row0: i32, m: i32, few: bool, p: i32, k0: i32, spare: usize): void {
-  const all = (paramInt(2) + 1) >> 1, j0 = k0 >> 1, pairs = min(K_BLOCK >> 1, all - j0);
-  const panel = param(3) + (<usize>(p * all + j0) << 4), sums = spare + (<usize>m << 5), wide = sums + TILE_BYTES;
+  const all = (paramInt(LinearParam.k) + 1) >> 1, j0 = k0 >> 1, pairs = min(INT8_K_BLOCK >> 1, all - j0);
+  const panel = param(LinearParam.weights) + (<usize>(p * all + j0) << 4), sums = spare + (<usize>m << 5), wide = sums + TILE_BYTES;
   if (!few) widenWords(panel, wide, pairs);
   for (let i = 0; i < m; i += INT8_TILE_ROWS) {
-    const rows = min(INT8_TILE_ROWS, m - i), a = param(0) + (<usize>((row0 + i) * all + j0 * rows) << 2);
+    const rows = min(INT8_TILE_ROWS, m - i), a = param(LinearParam.tiles) + (<usize>((row0 + i) * all + j0 * rows) << 2);
     if (few) tileInt8(rows, a, panel, sums, pairs);
     else tileInt16(rows, a, wide, sums, pairs);
     scaleTile(sums, row0 + i, rows, p, k0, spare + (<usize>i << 5));
   }
 }
 
-/** A single row against panels p0 to p1, four at a time as in stream.ts. */
+/** A single row against panels p0 to p1, four at a time as `streamRow` of multiply.ts does. */
 function streamRow(p0: i32, p1: i32, spare: usize): void {
-  const all = (paramInt(2) + 1) >> 1, panel = <usize>all << 4, sums = spare + 32;
+  const all = (paramInt(LinearParam.k) + 1) >> 1, panel = <usize>all << 4, sums = spare + 32;
   for (let p = p0; p < p1; p += 4) {
-    const count = min(4, p1 - p), first = param(3) + <usize>p * panel;
+    const count = min(4, p1 - p), first = param(LinearParam.weights) + <usize>p * panel;
     const second = panelAt(1, count) * panel, third = panelAt(2, count) * panel, fourth = panelAt(3, count) * panel;
-    for (let j = 0; j < all; j += K_BLOCK >> 1) {
-      const b = first + (<usize>j << 4), pairs = min(K_BLOCK >> 1, all - j);
-      streamInt8(param(0) + (<usize>j << 2), b, b + second, b + third, b + fourth, sums, pairs);
+    for (let j = 0; j < all; j += INT8_K_BLOCK >> 1) {
+      const b = first + (<usize>j << 4), pairs = min(INT8_K_BLOCK >> 1, all - j);
+      streamInt8(param(LinearParam.tiles) + (<usize>j << 2), b, b + second, b + third, b + fourth, sums, pairs);
       for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), 0, 1, p + i, j << 1, spare);
     }
   }
@@ -141,28 +139,28 @@ function streamRow(p0: i32, p1: i32, spare: usize): void {
 
 /** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiplyInt8`. */
 @inline function multiplyFour(row0: i32, m: i32, few: bool, p: i32, p1: i32, k0: i32, spare: usize): void {
-  beat();
-  const all = (paramInt(2) + 1) >> 1, panel = <usize>all << 4, count = min(4, p1 - p), pairs = min(K_BLOCK >> 1, all - (k0 >> 1));
-  touch(param(3) + <usize>p * panel + (<usize>k0 << 3), panel, count, <usize>pairs << 4, spare + (<usize>m << 5));
+  heartbeat();
+  const all = (paramInt(LinearParam.k) + 1) >> 1, panel = <usize>all << 4, count = min(4, p1 - p), pairs = min(INT8_K_BLOCK >> 1, all - (k0 >> 1));
+  touch(param(LinearParam.weights) + <usize>p * panel + (<usize>k0 << 3), panel, count, <usize>pairs << 4, spare + (<usize>m << 5));
   for (let i = 0; i < count; i++) multiplyBlock(row0, m, few, p + i, k0, spare);
 }
 
 /**
- * `m` rows from row0 on against panels p0 to p1, all in the parameters of `linearJob`, into c, where row0 stands. `spare` holds m * 32 bytes for a last panel
+ * `m` rows from row0 on against panels p0 to p1, all in `LinearParam`, into c, where row0 stands. `spare` holds m * 32 bytes for a last panel
  * that C has no room for, a tile of sums, and a widened block. `few` rows read each panel from front to back, as it comes from
  * memory, and widen it in registers; many take all panels for one block of k, so that this block of A stays in the cache.
  */
 export function multiplyInt8(row0: i32, m: i32, few: bool, p0: i32, p1: i32, c: usize, ldc: usize, spare: usize): void {
-  const k = paramInt(2);
+  const k = paramInt(LinearParam.k);
   target = c - <usize>row0 * ldc;
   targetStep = ldc;
   if (m == 1 && few) return streamRow(p0, p1, spare);
   if (few) {
     for (let p = p0; p < p1; p += 4) {
-      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyFour(row0, m, few, p, p1, k0, spare);
+      for (let k0 = 0; k0 < k; k0 += INT8_K_BLOCK) multiplyFour(row0, m, few, p, p1, k0, spare);
     }
   } else {
-    for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
+    for (let k0 = 0; k0 < k; k0 += INT8_K_BLOCK) {
       for (let p = p0; p < p1; p += 4) multiplyFour(row0, m, few, p, p1, k0, spare);
     }
   }

@@ -87,15 +87,20 @@ const TABLE: usize = memory.data<f32>([
 }
 
 /** exp(x) for x <= 0; below -87.3 it stays at 1.2e-38. NaN stays NaN: `pmax` keeps it on its left, and is one instruction where `max` is six. */
-@inline export function expNegative(x: v128): v128 {
+@inline function expNegative(x: v128): v128 {
   return expInRange(f32x4.pmax(x, constant(1)));
 }
 
-/** exp of two vectors of numbers <= 0 to y and y + 16; returns their sum. Each constant is loaded once for both. */
-@inline export function expNegativePair(a: v128, b: v128, y: usize): v128 {
-  let c = constant(1);
-  const u = f32x4.pmax(a, c), v = f32x4.pmax(b, c);
-  c = constant(3);
+/** exp(x) for x <= 0, zero below -87.3: what has no share in a softmax must not be there at all. NaN stays NaN. */
+@inline export function expOrZero(x: v128): v128 {
+  return v128.andnot(expNegative(x), f32x4.lt(x, constant(1)));
+}
+
+/** exp of two vectors of numbers <= 0, zero below -87.3, to y and y + 16. Each constant is loaded once for both. */
+@inline export function expOrZeroPair(a: v128, b: v128, y: usize): void {
+  const low = constant(1);
+  const u = f32x4.pmax(a, low), v = f32x4.pmax(b, low);
+  let c = constant(3);
   const rounder = constant(2), shiftedU = fma(u, c, rounder), shiftedV = fma(v, c, rounder);
   const nu = f32x4.sub(shiftedU, rounder), nv = f32x4.sub(shiftedV, rounder);
   c = constant(4);
@@ -121,9 +126,8 @@ const TABLE: usize = memory.data<f32>([
   pu = fma(pu, f32x4.mul(ru, ru), f32x4.add(ru, d));
   pv = fma(pv, f32x4.mul(rv, rv), f32x4.add(rv, d));
   const eu = i32x4.add(pu, i32x4.shl(shiftedU, 23)), ev = i32x4.add(pv, i32x4.shl(shiftedV, 23));
-  v128.store(y, eu);
-  v128.store(y, ev, 16);
-  return f32x4.add(eu, ev);
+  v128.store(y, v128.andnot(eu, f32x4.lt(a, low)));
+  v128.store(y, v128.andnot(ev, f32x4.lt(b, low)), 16);
 }
 
 /** exp(x): infinite above 88.7, zero below -87.3 (no subnormal results), NaN for NaN. */

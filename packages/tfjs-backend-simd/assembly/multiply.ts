@@ -1,24 +1,67 @@
-// The matrix product of float32 rows, packed in tiles, and weights in panels of any format but int8.
+// The matrix product of float32 rows and weights in panels of any format but int8. Each number of the result is a chain of multiply-adds
+// over K_BLOCK steps of k, the first of them from the bias on, each other from zero and then added: in this order whatever the number of
+// rows, so that a row gives the same bits alone and among others.
 
-import { beat } from './helper';
-import { BF16, F32, widenPanel16 } from './pack';
-import { biasOf, copyColumns, touch, ZEROS } from './target';
-import { tileBf16, tileF16, tileF32 } from './tiles';
+import { Format, K_BLOCK } from './abi';
+import { storeLanes } from './math';
+import { widenPanel16 } from './pack';
+import { heartbeat } from './thread';
+import { streamBf16, streamF16, streamF32, tileBf16, tileF16, tileF32 } from './tiles';
 
-/** Steps of k that are summed in registers before they are added to C: panel and tile stay in the first-level cache. */
-const K_BLOCK: i32 = 256;
+/** 32 bytes of zeros: the bias where there is none, and what a sum starts from. */
+export const ZEROS: usize = memory.data<f32>([0, 0, 0, 0, 0, 0, 0, 0], 16);
+
+/** The eight numbers that panel p adds. */
+@inline export function biasOf(bias: usize, p: i32): usize {
+  return bias ? bias + (<usize>p << 5) : ZEROS;
+}
+
+/** c[8] = a + b, from memory and into memory, see tiles.mjs. */
+@inline export function addTwo(a: usize, b: usize, c: usize): void {
+  v128.store(c, f32x4.add(v128.load(a), v128.load(b)));
+  v128.store(c, f32x4.add(v128.load(a, 16), v128.load(b, 16)), 16);
+}
+
+/** Panel i of `count` that are read together, or the last one. */
+@inline export function panelAt(i: i32, count: i32): usize {
+  return <usize>min(i, count - 1);
+}
+
+/** The first `columns` (1 to 7) of [m, 8] into C. */
+export function copyColumns(s: usize, c: usize, ldc: usize, m: i32, columns: i32): void {
+  for (let i = 0; i < m; i++, s += 32, c += ldc) {
+    if (columns >= 4) v128.store(c, v128.load(s));
+    if (columns & 3) storeLanes(c + (<usize>(columns & 4) << 2), v128.load(s + (<usize>(columns & 4) << 2)), columns & 3);
+  }
+}
+
+/**
+ * Brings `bytes` of each of `count` (1 to 4) panels, `panel` bytes apart, from `at` on into the cache, and leaves something at
+ * `sink`. A processor has as many cache lines on their way from memory as there are loads among its next few hundred
+ * instructions: here one to a line, inside a product of several rows one to dozens.
+ */
+export function touch(at: usize, panel: usize, count: i32, bytes: usize, sink: usize): void {
+  const second = panelAt(1, count) * panel, third = panelAt(2, count) * panel, fourth = panelAt(3, count) * panel;
+  let all: i32 = 0;
+  for (const end = at + bytes; at < end; at += 64) {
+    all |= load<i32>(at) | load<i32>(at + second) | load<i32>(at + third) | load<i32>(at + fourth);
+  }
+  store<i32>(sink, all);
+}
+
+// ---- many rows
 
 /** One tile against a panel in its format, see tiles.mjs. */
 @inline export function tile(
   format: i32, rows: i32, a: usize, b: usize, c: usize, ldc: usize, k: i32, base: usize, step: usize,
 ): void {
-  if (format == F32) tileF32(rows, a, b, c, ldc, k, base, step);
-  else if (format == BF16) tileBf16(rows, a, b, c, ldc, k, base, step);
+  if (format == Format.f32) tileF32(rows, a, b, c, ldc, k, base, step);
+  else if (format == Format.bf16) tileBf16(rows, a, b, c, ldc, k, base, step);
   else tileF16(rows, a, b, c, ldc, k, base, step);
 }
 
 /** A tile's sum over one block of k, before it is added to C. */
-@inline function addTile(sums: usize, c: usize, ldc: usize, rows: i32): void {
+@inline export function addTile(sums: usize, c: usize, ldc: usize, rows: i32): void {
   for (let i = 0; i < rows; i++, sums += 32, c += ldc) {
     v128.store(c, f32x4.add(v128.load(c), v128.load(sums)));
     v128.store(c, f32x4.add(v128.load(c, 16), v128.load(sums, 16)), 16);
@@ -49,10 +92,10 @@ function multiplyBlock(
   bias: usize, spare: usize,
 ): void {
   const kb = min(K_BLOCK, k - k0), columns = min(8, n - (p << 3)), wide = spare + (<usize>m << 5), sums = wide + K_BLOCK * 32;
-  const step: usize = format == F32 ? 32 : 16, panel = w + <usize>(p * k + k0) * step;
-  const at = c + (<usize>p << 5), bp = biasOf(bias, p), widening = format != F32 && !few;
+  const step: usize = format == Format.f32 ? 32 : 16, panel = w + <usize>(p * k + k0) * step;
+  const at = c + (<usize>p << 5), bp = biasOf(bias, p), widening = format != Format.f32 && !few;
   if (widening) widenPanel16(format, panel, wide, kb);
-  const b = widening ? wide : panel, kind = widening ? F32 : format;
+  const b = widening ? wide : panel, kind = widening ? Format.f32 : format;
   if (columns == 8) return multiplyPanel(kind, tiles, m, height, k, k0, kb, b, at, ldc, bp, sums);
   multiplyPanel(kind, tiles, m, height, k, k0, kb, b, spare, 32, bp, sums);
   if (k0 + kb == k) copyColumns(spare, at, ldc, m, columns);
@@ -63,8 +106,8 @@ function multiplyBlock(
   tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p: i32, p1: i32, k0: i32, c: usize,
   ldc: usize, bias: usize, spare: usize,
 ): void {
-  beat();
-  const step: usize = format == F32 ? 32 : 16, panel = <usize>k * step, count = min(4, p1 - p);
+  heartbeat();
+  const step: usize = format == Format.f32 ? 32 : 16, panel = <usize>k * step, count = min(4, p1 - p);
   touch(w + <usize>p * panel + <usize>k0 * step, panel, count, <usize>min(K_BLOCK, k - k0) * step, spare + (<usize>m << 5));
   for (let i = 0; i < count; i++) multiplyBlock(tiles, m, height, k, w, format, few, n, p + i, k0, c, ldc, bias, spare);
 }
@@ -88,4 +131,47 @@ export function multiply(
       for (let p = p0; p < p1; p += 4) multiplyFour(tiles, m, height, k, w, format, few, n, p, p1, k0, c, ldc, bias, spare);
     }
   }
+}
+
+// ---- a single row
+
+/**
+ * C[1, n] = a · B + bias for panels p0 to p1, which come from memory: every byte is read once, so what counts is how many are on their way.
+ * Four panels are read at once, which is faster than one, and share what is read of a. The sums are those of `multiply`.
+ */
+export function streamRow(
+  a: usize, k: i32, w: usize, format: i32, n: i32, p0: i32, p1: i32, c: usize, bias: usize, spare: usize,
+): void {
+  const step: usize = format == Format.f32 ? 32 : 16, panel = <usize>k * step, totals = spare + 32, sums = totals + 128;
+  for (let p = p0; p < p1; p += 4) {
+    const count = min(4, p1 - p), b = w + <usize>p * panel;
+    for (let i = 0; i < 4; i++) addTwo(biasOf(bias, p + <i32>panelAt(i, count)), ZEROS, totals + (<usize>i << 5));
+    for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
+      const kb = min(K_BLOCK, k - k0), block = k0 ? sums : totals;
+      if (k0) memory.fill(sums, 0, 128);
+      streamFour(format, a + (<usize>k0 << 2), b + <usize>k0 * step, panel, count, block, kb);
+      if (k0) for (let i: usize = 0; i < 128; i += 32) addTwo(totals + i, sums + i, totals + i);
+    }
+    for (let i = 0; i < count; i++) storePanel(totals + (<usize>i << 5), c + (<usize>(p + i) << 5), n - (p + i << 3));
+  }
+}
+
+/** `k` steps of `count` panels, `panel` bytes apart, on top of `sums`; where there are fewer than four, the last one is read again. */
+@inline function streamFour(format: i32, a: usize, b: usize, panel: usize, count: i32, sums: usize, k: i32): void {
+  const c = b + panelAt(1, count) * panel, d = b + panelAt(2, count) * panel, e = b + panelAt(3, count) * panel, even = k & ~1;
+  if (format == Format.f32) streamF32(a, b, c, d, e, sums, even);
+  else if (format == Format.bf16) streamBf16(a, b, c, d, e, sums, even);
+  else streamF16(a, b, c, d, e, sums, even);
+  if (even == k) return;
+  const step: usize = format == Format.f32 ? 32 : 16, last = a + (<usize>even << 2), offset = <usize>even * step;
+  for (let i = 0; i < count; i++) {
+    const sum = sums + (<usize>i << 5);
+    tile(format, 1, last, b + <usize>i * panel + offset, sum, 32, 1, sum, 0);
+  }
+}
+
+/** A finished panel into C, of which the last has room for `columns` only. */
+@inline function storePanel(sums: usize, c: usize, columns: i32): void {
+  if (columns < 8) copyColumns(sums, c, 0, 1, columns);
+  else memory.copy(c, sums, 32);
 }

@@ -8,30 +8,26 @@
 //   int8  [k / 2][8][2]             pairs of k, as the 16-bit dot product takes them; an odd k is filled up with zero
 // Left-hand side: tiles of up to TILE_ROWS rows, all of one height (the last may be lower), each [k][rows] float32.
 
+import { Format } from './abi';
+
 /** Rows of a full tile: 15 registers hold 12 + 3 with a fused multiply-add, 10 + 4 where a product needs one of its own. */
 export const TILE_ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
 
-export const F32: i32 = 0;
-export const BF16: i32 = 1;
-export const F16: i32 = 2;
-export const INT8: i32 = 3;
-
-/** Four rows of a, from column 0 to k, as columns 0 to 3 of a [k][width] block at `d`. */
-function packFour(a: usize, lda: usize, d: usize, width: usize, k: i32): void {
+/** Four rows of a, from column 0 to k, as columns 0 to 3 of a block at `d`: `gap` bytes from k to k + 1, `step` from k to k + 4. */
+function packFour(a: usize, lda: usize, d: usize, gap: usize, step: usize, k: i32): void {
   const b = a + lda, c = b + lda, e = c + lda;
   let i: usize = 0;
   const end = <usize>(k & ~3) << 2;
-  for (; i < end; i += 16) {
+  for (; i < end; i += 16, d += step) {
     const r0 = v128.load(a + i), r1 = v128.load(b + i), r2 = v128.load(c + i), r3 = v128.load(e + i);
     const p = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5), q = v128.shuffle<f32>(r2, r3, 0, 4, 1, 5);
     const s = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7), t = v128.shuffle<f32>(r2, r3, 2, 6, 3, 7);
     v128.store(d, v128.shuffle<f32>(p, q, 0, 1, 4, 5));
-    v128.store(d + width, v128.shuffle<f32>(p, q, 2, 3, 6, 7));
-    v128.store(d + 2 * width, v128.shuffle<f32>(s, t, 0, 1, 4, 5));
-    v128.store(d + 3 * width, v128.shuffle<f32>(s, t, 2, 3, 6, 7));
-    d += 4 * width;
+    v128.store(d + gap, v128.shuffle<f32>(p, q, 2, 3, 6, 7));
+    v128.store(d + 2 * gap, v128.shuffle<f32>(s, t, 0, 1, 4, 5));
+    v128.store(d + 3 * gap, v128.shuffle<f32>(s, t, 2, 3, 6, 7));
   }
-  for (; i < <usize>k << 2; i += 4, d += width) {
+  for (; i < <usize>k << 2; i += 4, d += gap) {
     store<f32>(d, load<f32>(a + i));
     store<f32>(d, load<f32>(b + i), 4);
     store<f32>(d, load<f32>(c + i), 8);
@@ -40,44 +36,49 @@ function packFour(a: usize, lda: usize, d: usize, width: usize, k: i32): void {
 }
 
 /** Two rows, likewise. */
-function packTwo(a: usize, lda: usize, d: usize, width: usize, k: i32): void {
+function packTwo(a: usize, lda: usize, d: usize, gap: usize, step: usize, k: i32): void {
   const b = a + lda;
   let i: usize = 0;
   const end = <usize>(k & ~3) << 2;
-  for (; i < end; i += 16) {
+  for (; i < end; i += 16, d += step) {
     const r0 = v128.load(a + i), r1 = v128.load(b + i);
     const p = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5), s = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7);
     v128.store_lane<i64>(d, p, 0);
-    v128.store_lane<i64>(d + width, p, 1);
-    v128.store_lane<i64>(d + 2 * width, s, 0);
-    v128.store_lane<i64>(d + 3 * width, s, 1);
-    d += 4 * width;
+    v128.store_lane<i64>(d + gap, p, 1);
+    v128.store_lane<i64>(d + 2 * gap, s, 0);
+    v128.store_lane<i64>(d + 3 * gap, s, 1);
   }
-  for (; i < <usize>k << 2; i += 4, d += width) {
+  for (; i < <usize>k << 2; i += 4, d += gap) {
     store<f32>(d, load<f32>(a + i));
     store<f32>(d, load<f32>(b + i), 4);
   }
 }
 
 /** One row, likewise; a null row packs zeros. */
-function packOne(a: usize, d: usize, width: usize, k: i32): void {
-  for (let i = 0; i < k; i++, d += width) store<f32>(d, a ? load<f32>(a + (<usize>i << 2)) : 0);
+function packOne(a: usize, d: usize, gap: usize, step: usize, k: i32): void {
+  for (let i = 0; i < k; i += 4, d += step) {
+    const four = min(4, k - i);
+    for (let j = 0; j < four; j++) store<f32>(d + <usize>j * gap, a ? load<f32>(a + (<usize>(i + j) << 2)) : 0);
+  }
 }
 
-/** `rows` rows of a [*, k] as the columns of a [k][columns] block, columns without a row zero. */
-export function packRows(a: usize, lda: usize, d: usize, rows: i32, columns: i32, k: i32): void {
-  const width = <usize>columns << 2;
+/**
+ * `rows` rows of a [*, k] as the columns of a [k][columns] block, columns without a row zero. With `lanes` each fourth k follows the other:
+ * 0, 4, 8, …, 1, 5, 9, … and so on, all four of one length; k that are missing at the ends are left as they are.
+ */
+export function packRows(a: usize, lda: usize, d: usize, rows: i32, columns: i32, k: i32, lanes: bool = false): void {
+  const width = <usize>columns << 2, gap = lanes ? <usize>((k + 3) >> 2) * width : width, step = lanes ? width : 4 * width;
   let r = 0;
-  for (; r + 4 <= rows; r += 4) packFour(a + <usize>r * lda, lda, d + (<usize>r << 2), width, k);
+  for (; r + 4 <= rows; r += 4) packFour(a + <usize>r * lda, lda, d + (<usize>r << 2), gap, step, k);
   if (r + 2 <= rows) {
-    packTwo(a + <usize>r * lda, lda, d + (<usize>r << 2), width, k);
+    packTwo(a + <usize>r * lda, lda, d + (<usize>r << 2), gap, step, k);
     r += 2;
   }
   if (r < rows) {
-    packOne(a + <usize>r * lda, d + (<usize>r << 2), width, k);
+    packOne(a + <usize>r * lda, d + (<usize>r << 2), gap, step, k);
     r++;
   }
-  for (; r < columns; r++) packOne(0, d + (<usize>r << 2), width, k);
+  for (; r < columns; r++) packOne(0, d + (<usize>r << 2), gap, step, k);
 }
 
 /** Rows `from` to `to` (from a multiple of `height`) of A [m, k] as tiles of `height` rows; the tiles begin at `d` for row 0. */
@@ -123,8 +124,8 @@ export function packPanelsTransposed(b: usize, ldb: usize, d: usize, k: i32, n: 
 /** Where element (row, column) of a packed matrix of `k` rows stands, in elements. */
 @inline function placeOf(format: i32, row: i32, column: i32, k: i32): usize {
   const panel = <usize>(column >> 3), lane = column & 7;
-  if (format == F32) return (panel * <usize>k + <usize>row) * 8 + <usize>lane;
-  if (format == INT8) return (panel * <usize>((k + 1) >> 1) + <usize>(row >> 1)) * 16 + <usize>((lane << 1) | (row & 1));
+  if (format == Format.f32) return (panel * <usize>k + <usize>row) * 8 + <usize>lane;
+  if (format == Format.int8) return (panel * <usize>((k + 1) >> 1) + <usize>(row >> 1)) * 16 + <usize>((lane << 1) | (row & 1));
   return (panel * <usize>k + <usize>row) * 8 + <usize>(((lane & 3) << 1) | (lane >> 2));
 }
 
@@ -139,10 +140,10 @@ const F16_FACTOR: f32 = 5.070602400912918e30;
 /** The packed element (row, column) as float32. */
 @inline function elementOf(format: i32, w: usize, scales: usize, row: i32, column: i32, k: i32): f32 {
   const at = placeOf(format, row, column, k);
-  if (format == F32) return load<f32>(w + (at << 2));
-  if (format == INT8) return <f32>load<i8>(w + at) * load<f32>(scales + (<usize>column << 2));
+  if (format == Format.f32) return load<f32>(w + (at << 2));
+  if (format == Format.int8) return <f32>load<i8>(w + at) * load<f32>(scales + (<usize>column << 2));
   const word = <u32>load<u16>(w + (at << 1));
-  return format == BF16 ? reinterpret<f32>(word << 16) : fromHalf(word);
+  return format == Format.bf16 ? reinterpret<f32>(word << 16) : fromHalf(word);
 }
 
 /** Packed weights back into float32 [k, n]. */
@@ -157,12 +158,124 @@ export function widenPanel16(format: i32, w: usize, d: usize, rows: i32): void {
   const half = i32x4.splat(<i32>0x8fffe000), upper = i32x4.splat(<i32>0xffff0000), factor = f32x4.splat(F16_FACTOR);
   for (const end = d + (<usize>rows << 5); d < end; d += 32, w += 16) {
     const t = v128.load(w);
-    if (format == BF16) {
+    if (format == Format.bf16) {
       v128.store(d, i32x4.shl(t, 16));
       v128.store(d, v128.and(t, upper), 16);
     } else {
       v128.store(d, f32x4.mul(factor, v128.and(i32x4.shr_s(i32x4.shl(t, 16), 3), half)));
       v128.store(d, f32x4.mul(factor, v128.and(i32x4.shr_s(t, 3), half)), 16);
     }
+  }
+}
+
+// ---- weights on their way from a file: whole panels at once, from float32 numbers to any format
+
+/** 2^112 moves the exponent of an IEEE half to its place in float32; 102 are the steps that a panel's f16 keeps its own apart. */
+const HALF_TO_SINGLE: f32 = 5.192296858534828e33;
+const EXPONENT_GAP: i32 = 102 << 10;
+
+/** Four IEEE halves, one in the lower half of each lane, as float32. */
+@inline function singles(x: v128): v128 {
+  const size = f32x4.mul(i32x4.shl(v128.and(x, i32x4.splat(0x7fff)), 13), f32x4.splat(HALF_TO_SINGLE));
+  const infinite = i32x4.gt_s(v128.and(x, i32x4.splat(0x7fff)), i32x4.splat(0x7bff)); // or NaN, whose digits are there
+  const sign = i32x4.shl(v128.and(x, i32x4.splat(0x8000)), 16);
+  return v128.or(sign, v128.or(size, v128.and(infinite, i32x4.splat(0x7f800000))));
+}
+
+/** `n` numbers as they are stored at s, as float32 at d, where up to 7 more are written; int8 as whole numbers. */
+export function widenStored(format: i32, s: usize, d: usize, n: i32): void {
+  for (const end = d + (<usize>n << 2); d < end; d += 32, s += format == Format.int8 ? 8 : 16) {
+    const x = format == Format.int8 ? v128.load_ext<i8>(s) : v128.load(s);
+    if (format == Format.int8) {
+      v128.store(d, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(x)));
+      v128.store(d, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(x)), 16);
+    } else {
+      const low = i32x4.extend_low_i16x8_u(x), high = i32x4.extend_high_i16x8_u(x);
+      v128.store(d, format == Format.bf16 ? i32x4.shl(low, 16) : singles(low));
+      v128.store(d, format == Format.bf16 ? i32x4.shl(high, 16) : singles(high), 16);
+    }
+  }
+}
+
+/** The nearest bf16, ties to even, in the upper half of each lane. */
+@inline function roundBf16(x: v128): v128 {
+  return i32x4.add(x, i32x4.add(i32x4.splat(0x7fff), v128.and(i32x4.shr_u(x, 16), i32x4.splat(1))));
+}
+
+/** The nearest f16 below 128 in a panel's own encoding, ties to even, in the lower half of each lane. */
+@inline function roundF16(x: v128): v128 {
+  const size = v128.and(x, i32x4.splat(0x7fffffff)), half = f32x4.splat(0.5);
+  const odd = v128.and(i32x4.shr_u(size, 13), i32x4.splat(1));
+  const normal = i32x4.add(size, i32x4.add(odd, i32x4.splat(0xfff)));
+  const small = f32x4.sub(f32x4.add(size, half), half); // 2^-24, the last place of an f16 below 2^-14, is that of numbers from 0.5 on
+  const rounded = v128.bitselect(normal, small, i32x4.gt_s(size, i32x4.splat(0x387fffff)));
+  const word = v128.and(i32x4.sub(i32x4.shr_u(rounded, 13), i32x4.splat(EXPONENT_GAP)), i32x4.ne(rounded, i32x4.splat(0)));
+  return v128.or(word, v128.and(i32x4.shr_u(x, 16), i32x4.splat(0x8000)));
+}
+
+/** A float32 panel of k rows at s as bf16 or f16 at d. */
+function narrowPanel16(format: i32, s: usize, d: usize, k: i32): void {
+  for (const end = d + (<usize>k << 4); d < end; d += 16, s += 32) {
+    const low = v128.load(s), high = v128.load(s, 16);
+    if (format == Format.f16) v128.store(d, v128.or(roundF16(low), i32x4.shl(roundF16(high), 16)));
+    else {
+      const upper = v128.and(roundBf16(high), i32x4.splat(<i32>0xffff0000));
+      v128.store(d, v128.or(i32x4.shr_u(roundBf16(low), 16), upper));
+    }
+  }
+}
+
+/** Four of the panel's scales: what 1 of int8 is worth where the largest of a column becomes 127. Columns below 2^-100 count as 0. */
+@inline function scalesOf(top: v128): v128 {
+  return v128.and(f32x4.div(top, f32x4.splat(127)), f32x4.gt(top, f32x4.splat(7.888609052210118e-31)));
+}
+
+/** What to multiply with; 0 for a column of zeros. */
+@inline function factorsOf(scales: v128): v128 {
+  return v128.and(f32x4.div(f32x4.splat(1), scales), f32x4.gt(scales, f32x4.splat(0)));
+}
+
+/** A row of the panel in steps of its columns' scales: eight 16-bit words. */
+@inline function stepsOf(row: usize, low: v128, high: v128): v128 {
+  const a = f32x4.nearest(f32x4.mul(v128.load(row), low)), b = f32x4.nearest(f32x4.mul(v128.load(row, 16), high));
+  return i16x8.narrow_i32x4_s(i32x4.trunc_sat_f32x4_s(a), i32x4.trunc_sat_f32x4_s(b));
+}
+
+/** A float32 panel of k rows at s as int8 at d; `given`: its numbers are whole already, and have their scales. */
+function narrowPanel8(s: usize, scales: usize, given: bool, d: usize, k: i32): void {
+  let low = f32x4.splat(1), high = low;
+  if (!given) {
+    let top0 = f32x4.splat(0), top1 = top0;
+    for (let row = s, end = s + (<usize>k << 5); row < end; row += 32) {
+      top0 = f32x4.max(top0, f32x4.abs(v128.load(row)));
+      top1 = f32x4.max(top1, f32x4.abs(v128.load(row, 16)));
+    }
+    const scale0 = scalesOf(top0), scale1 = scalesOf(top1);
+    v128.store(scales, scale0);
+    v128.store(scales, scale1, 16);
+    low = factorsOf(scale0);
+    high = factorsOf(scale1);
+  }
+  const lower = i16x8.splat(0xff);
+  for (let i = 0; i < k; i += 2, s += 64, d += 16) {
+    const odd = i + 1 < k ? i16x8.shl(stepsOf(s + 32, low, high), 8) : i16x8.splat(0);
+    v128.store(d, v128.or(v128.and(stepsOf(s, low, high), lower), odd));
+  }
+}
+
+/**
+ * Columns of a weight of k rows, `n` of them from a multiple of 8 on, into their panels at d. They are float32 at s, [k, n] with rows `ld`
+ * bytes apart, or as a file has them, [n, k] (`transposed`). `scales` are those of int8, `given` or found here; `spare` has room for a panel.
+ */
+export function packStrip(
+  format: i32, s: usize, ld: usize, transposed: bool, d: usize, scales: usize, given: bool, k: i32, n: i32, spare: usize,
+): void {
+  const bytes: usize = format == Format.f32 ? <usize>k << 5 : format == Format.int8 ? <usize>((k + 1) & ~1) << 3 : <usize>k << 4;
+  for (let p = 0; p < n; p += 8, d += bytes, scales += 32) {
+    const columns = min(8, n - p), panel = format == Format.f32 ? d : spare;
+    if (transposed) packRows(s + <usize>p * ld, ld, panel, columns, 8, k);
+    else packPanels(s + (<usize>p << 2), ld, panel, k, columns, k);
+    if (format == Format.int8) narrowPanel8(panel, scales, given, d, k);
+    else if (format != Format.f32) narrowPanel16(format, panel, d, k);
   }
 }

@@ -1,40 +1,67 @@
-// Chunks of a job, shared between the calling thread and its helpers.
+// Chunks of a job, shared between the calling thread and its workers.
 //
-// The caller publishes a job (`OPEN`), wakes the helpers by a new `EPOCH`, takes chunks like everyone else, closes the job and
-// settles with each helper. A helper that starts late finds the job closed. One that holds a chunk is waited for while it gives
-// signs of life; one that the system has put aside loses its chunk to the caller (helper.ts) and finds out when it comes back. What
+// The caller publishes a job (`OPEN`), wakes the workers by a new `EPOCH`, takes chunks like everyone else, closes the job and
+// settles with each worker. A worker that starts late finds the job closed. One that holds a chunk is waited for while its heartbeat
+// goes on; one that the system does not run loses its chunk to the caller (thread.ts) and finds out when it runs again. What
 // a chunk computes does not depend on who computes it, so results do not depend on the number of threads.
 
-import { becomeHelper, commit, IDLE, JOINING, parametersOf, pulseOf, stateOf, TAKEN, workApart, WORKING } from './helper';
-import { execute, takesApart } from './jobs';
-import { CONTROL, PARAMETER_BYTES, PARAMETERS, readParametersAt } from './memory-map';
+import { CONTROL, Job, PARAMETER_BYTES, PARAMETERS } from './abi';
+import { attentionJob } from './attention';
+import { copyJob } from './copy';
+import { mapJob, zipJob } from './elementwise';
+import { roundTilesJob } from './int8';
+import { linearJob, packTilesJob } from './linear';
+import { layerNormJob, reduceJob, softmaxJob } from './rows';
+import {
+  becomeWorker, heartbeatOf, IDLE, JOINING, keepResults, parametersOf, publish, readParametersAt, RECLAIMED, stateOf, WORKING,
+} from './thread';
 
 // One cache line each.
-const EPOCH: usize = CONTROL;
-const OPEN: usize = CONTROL + 64;
-/** The next chunk in its lower half, the epoch in its upper one: a helper that comes back late cannot take from a later job. */
-const NEXT: usize = CONTROL + 128;
-const SLEEPING: usize = CONTROL + 192;
-/** The largest number of a helper that may help; the others sleep on it. Negative: no helper is wanted any more. */
-const LIMIT: usize = CONTROL + 256;
+const EPOCH: usize = <usize>CONTROL;
+const OPEN: usize = <usize>CONTROL + 64;
+/** The next chunk in its lower half, the epoch in its upper one: a worker that comes back late cannot take from a later job. */
+const NEXT: usize = <usize>CONTROL + 128;
+const SLEEPING: usize = <usize>CONTROL + 192;
+/** The largest number of a worker that may help; the others sleep on it. Negative: no worker is wanted any more. */
+const LIMIT: usize = <usize>CONTROL + 256;
 /** Job and chunks. */
-const JOB: usize = CONTROL + 320;
-/** Set while the caller sleeps until a helper has put its chunk in place. */
-const CALLER_SLEEPS: usize = CONTROL + 384;
+const CURRENT: usize = <usize>CONTROL + 320;
+/** Set while the caller sleeps until a worker has put its chunk in place. */
+const CALLER_SLEEPS: usize = <usize>CONTROL + 384;
 
-/** Nanoseconds of one sleep of the caller, and how many before a helper counts as dead: ten seconds. */
-const NAP: i64 = 1_000_000;
-const NAPS: i32 = 10_000;
+/** Nanoseconds of one sleep of the caller, and how many before a worker counts as dead: ten seconds. */
+const WAIT_NANOSECONDS: i64 = 1_000_000;
+const MAX_WAITS: i32 = 10_000;
+
+/** Jobs with chunks so long that a worker does not write into the result before the end (thread.ts). */
+function keepsResultsOf(job: i32): bool {
+  return job == Job.linear || job == Job.attention;
+}
+
+function execute(job: i32, chunk: i32, thread: i32): void {
+  switch (job) {
+    case Job.map: mapJob(chunk); break;
+    case Job.zip: zipJob(chunk); break;
+    case Job.reduce: reduceJob(chunk); break;
+    case Job.softmax: softmaxJob(chunk); break;
+    case Job.layerNorm: layerNormJob(chunk, thread); break;
+    case Job.copy: copyJob(chunk); break;
+    case Job.packTiles: packTilesJob(chunk); break;
+    case Job.linear: linearJob(chunk, thread); break;
+    case Job.roundTiles: roundTilesJob(chunk, thread); break;
+    case Job.attention: attentionJob(chunk, thread); break;
+  }
+}
 
 /** Runs all chunks of a job in this thread. */
 export function runAlone(job: i32, chunks: i32): void {
   for (let chunk = 0; chunk < chunks; chunk++) execute(job, chunk, 0);
 }
 
-/** Offers a job to the helpers, and helps until no chunk is left; `join` must follow. Returns the chunks done here. */
+/** Offers a job to the workers, and helps until no chunk is left; `join` must follow. Returns the chunks done here. */
 export function share(job: i32, chunks: i32): i32 {
-  store<i32>(JOB, job);
-  store<i32>(JOB, chunks, 4);
+  store<i32>(CURRENT, job);
+  store<i32>(CURRENT, chunks, 4);
   const epoch = atomic.load<i32>(EPOCH) + 1;
   atomic.store<i64>(NEXT, <i64>epoch << 32);
   atomic.store<i32>(OPEN, 1);
@@ -51,61 +78,61 @@ export function share(job: i32, chunks: i32): i32 {
 }
 
 /**
- * Finishes a shared job: on return all of it is done. A helper that gives no sign of life for `patience` looks loses its chunk.
- * `mayNap` is false where a thread must not sleep (a page's own). Returns how many helpers are still at work in vain: until
+ * Finishes a shared job: on return all of it is done. A worker that gives no sign of life for `patience` looks loses its chunk.
+ * `mayWait` is false where a thread must not sleep (a page's own). Returns how many workers are still at work in vain: until
  * `busy` says that there is none, the memory they use must not be used for anything else.
  */
-export function join(patience: i32, mayNap: i32): i32 {
+export function join(patience: i32, mayWait: i32): i32 {
   const limit = load<i32>(LIMIT);
   let late = 0;
-  for (let thread = 1; thread <= limit; thread++) late += settle(thread, patience, mayNap);
+  for (let thread = 1; thread <= limit; thread++) late += settle(thread, patience, mayWait);
   return late;
 }
 
-/** How many of the first `helpers` helpers have lost their chunk and have not noticed yet. */
-export function busy(helpers: i32): i32 {
+/** How many of the first `workers` workers have lost their chunk and have not noticed yet. */
+export function busy(workers: i32): i32 {
   let late = 0;
-  for (let thread = 1; thread <= helpers; thread++) late += i32(atomic.load<i32>(stateOf(thread)) == TAKEN);
+  for (let thread = 1; thread <= workers; thread++) late += i32(atomic.load<i32>(stateOf(thread)) == RECLAIMED);
   return late;
 }
 
-function settle(thread: i32, patience: i32, mayNap: i32): i32 {
-  const state = stateOf(thread), pulse = pulseOf(thread);
-  let left = patience, last = atomic.load<i32>(pulse), naps = 0;
+function settle(thread: i32, patience: i32, mayWait: i32): i32 {
+  const state = stateOf(thread), heart = heartbeatOf(thread);
+  let left = patience, last = atomic.load<i32>(heart), waits = 0;
   while (true) {
-    const now = atomic.load<i32>(state), beat = atomic.load<i32>(pulse);
+    const now = atomic.load<i32>(state), beat = atomic.load<i32>(heart);
     if (now == IDLE) return 0;
-    if (now == TAKEN) return 1;
+    if (now == RECLAIMED) return 1;
     if (beat != last) {
       last = beat;
       left = patience;
     }
     if (--left > 0) continue;
-    if (now < 0 && mayNap && naps++ < NAPS) nap(state, now);
-    else if ((now > 0 || naps > NAPS) && takeBack(state, now)) return 1;
+    if (now < 0 && mayWait && waits++ < MAX_WAITS) wait(state, now);
+    else if ((now > 0 || waits > MAX_WAITS) && reclaim(state, now)) return 1;
   }
 }
 
-/** Leaves the core to others, perhaps to the helper that is putting its chunk in place. */
-function nap(state: usize, now: i32): void {
+/** Leaves the core to others, perhaps to the worker that is putting its chunk in place. */
+function wait(state: usize, now: i32): void {
   atomic.store<i32>(CALLER_SLEEPS, 1);
-  atomic.wait<i32>(state, now, NAP);
+  atomic.wait<i32>(state, now, WAIT_NANOSECONDS);
   atomic.store<i32>(CALLER_SLEEPS, 0);
 }
 
-function takeBack(state: usize, now: i32): bool {
-  if (atomic.cmpxchg<i32>(state, now, TAKEN) != now) return false;
+function reclaim(state: usize, now: i32): bool {
+  if (atomic.cmpxchg<i32>(state, now, RECLAIMED) != now) return false;
   const chunk = abs(now) - WORKING;
   if (chunk < 0) return true; // it was about to join
-  workApart(true);
-  execute(load<i32>(JOB), chunk, 0);
-  workApart(false);
+  keepResults(true);
+  execute(load<i32>(CURRENT), chunk, 0);
+  keepResults(false);
   return true;
 }
 
-/** A helper's life: look for a new job `spins` times, then sleep until one is there, until it is dismissed. `thread` is 1 for the first helper. */
+/** A worker's life: look for a new job `spins` times, then sleep until one is there, until it is dismissed. `thread` is 1 for the first worker. */
 export function serve(thread: i32, spins: i32): void {
-  becomeHelper(thread);
+  becomeWorker(thread);
   readParametersAt(parametersOf(thread));
   atomic.store<i32>(stateOf(thread), IDLE);
   let seen = atomic.load<i32>(EPOCH) - 1;
@@ -122,11 +149,11 @@ export function serve(thread: i32, spins: i32): void {
     const limit = atomic.load<i32>(LIMIT);
     if (limit < 0) return;
     if (thread > limit) atomic.wait<i32>(LIMIT, limit, -1);
-    else help(thread);
+    else work(thread);
   }
 }
 
-/** Helpers from `limit` + 1 on rest until the limit is raised; below zero all of them go, and those that begin later at once. */
+/** Workers from `limit` + 1 on rest until the limit is raised; below zero all of them go, and those that begin later at once. */
 export function setLimit(limit: i32): void {
   atomic.store<i32>(LIMIT, limit);
   atomic.notify(LIMIT, -1);
@@ -134,26 +161,26 @@ export function setLimit(limit: i32): void {
   atomic.notify(EPOCH, -1);
 }
 
-function help(thread: i32): void {
+function work(thread: i32): void {
   const state = stateOf(thread);
   atomic.store<i32>(state, JOINING);
   if (atomic.load<i32>(OPEN)) {
-    memory.copy(parametersOf(thread), PARAMETERS, PARAMETER_BYTES);
-    work(thread, state, load<i32>(JOB), load<i32>(JOB, 4));
+    memory.copy(parametersOf(thread), <usize>PARAMETERS, PARAMETER_BYTES);
+    takeChunks(thread, state, load<i32>(CURRENT), load<i32>(CURRENT, 4));
   }
   atomic.store<i32>(state, IDLE);
   if (atomic.load<i32>(CALLER_SLEEPS)) atomic.notify(state, 1);
 }
 
 /** Takes chunks until there are none, or until the caller has taken one back. Each is announced before it is claimed. */
-function work(thread: i32, state: usize, job: i32, chunks: i32): void {
+function takeChunks(thread: i32, state: usize, job: i32, chunks: i32): void {
   let held = JOINING;
   while (true) {
     const next = atomic.load<i64>(NEXT), chunk = <i32>next;
     if (chunk >= chunks || atomic.cmpxchg<i32>(state, held, WORKING + chunk) != held) return;
     held = WORKING + chunk;
     if (atomic.cmpxchg<i64>(NEXT, next, next + 1) != next) continue;
-    if (!takesApart(job) && !commit()) return;
+    if (!keepsResultsOf(job) && !publish()) return;
     execute(job, chunk, thread);
     held = -held;
     if (atomic.load<i32>(state) != held) return;

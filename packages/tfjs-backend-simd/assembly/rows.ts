@@ -1,7 +1,8 @@
 // Kernels along the last axis: softmax, layer norm, sums and extremes.
 
-import { expNegative, expNegativePair, fma, keepLanes, maxLanes, storeLanes, sumLanes } from './math';
-import { param, paramFloat, paramInt } from './memory-map';
+import { expOrZero, expOrZeroPair, fma, maxLanes, storeLanes } from './math';
+import { LayerNormParam, ReduceParam, Reduction, SoftmaxParam } from './abi';
+import { param, paramFloat, paramInt } from './thread';
 
 /** Largest of n >= 1 numbers; what NaN does to it is left open. Four chains, because one waits four cycles for each maximum. */
 function largestOf(x: usize, n: i32): f32 {
@@ -19,33 +20,58 @@ function largestOf(x: usize, n: i32): f32 {
   return most;
 }
 
-/** y = exp(x - most) on n numbers, of which none is above `most`; y may be x. Returns the sum. */
+/** 1.5 * 2^14: added to a float64 of up to 2^13 and taken away again, leaves the nearest multiple of 2^-38. */
+const ROUNDER: f64 = 24576.0;
+
+@inline function rounded(x: v128): v128 {
+  const rounder = f64x2.splat(ROUNDER);
+  return f64x2.sub(f64x2.add(f64x2.promote_low_f32x4(x), rounder), rounder);
+}
+
+@inline function upper(x: v128): v128 {
+  return v128.shuffle<i32>(x, x, 2, 3, 2, 3);
+}
+
+/**
+ * Sum of n numbers from 0 to 1, each rounded to a multiple of 2^-38 first. Such sums are exact up to 2^15, so that they depend neither on
+ * the order of the numbers nor on zeros among them: a row of attention has the same sum whatever columns are hidden from it.
+ */
+function sumOfShares(x: usize, n: i32): f64 {
+  let a = f64x2.splat(0), b = a, c = a, d = a, i = 0;
+  for (; i + 8 <= n; i += 8, x += 32) {
+    const u = v128.load(x), v = v128.load(x, 16);
+    a = f64x2.add(a, rounded(u));
+    b = f64x2.add(b, rounded(upper(u)));
+    c = f64x2.add(c, rounded(v));
+    d = f64x2.add(d, rounded(upper(v)));
+  }
+  a = f64x2.add(f64x2.add(a, b), f64x2.add(c, d));
+  let total = f64x2.extract_lane(a, 0) + f64x2.extract_lane(a, 1);
+  for (; i < n; i++, x += 4) total += <f64>load<f32>(x) + ROUNDER - ROUNDER;
+  return total;
+}
+
+/** y = exp(x - most) on n numbers, of which none is above `most`; y may be x. Returns 1 / the sum. */
 function exponentialsOf(x: usize, y: usize, n: i32, most: f32): f32 {
-  const tail = n & 3, end = y + (<usize>(n & ~3) << 2), m = f32x4.splat(most);
-  let s = f32x4.splat(0), t = s;
-  for (; y + 16 < end; x += 32, y += 32) s = f32x4.add(s, expNegativePair(f32x4.sub(v128.load(x), m), f32x4.sub(v128.load(x, 16), m), y));
+  const tail = n & 3, first = y, end = y + (<usize>(n & ~3) << 2), m = f32x4.splat(most);
+  for (; y + 16 < end; x += 32, y += 32) expOrZeroPair(f32x4.sub(v128.load(x), m), f32x4.sub(v128.load(x, 16), m), y);
   if (y < end) {
-    t = expNegative(f32x4.sub(v128.load(x), m));
-    v128.store(y, t);
+    v128.store(y, expOrZero(f32x4.sub(v128.load(x), m)));
     x += 16;
     y += 16;
   }
-  if (tail) {
-    const v = expNegative(f32x4.sub(v128.load(x), m));
-    storeLanes(y, v, tail);
-    t = f32x4.add(t, keepLanes(v, tail));
-  }
-  return sumLanes(f32x4.add(s, t));
+  if (tail) storeLanes(y, expOrZero(f32x4.sub(v128.load(x), m)), tail);
+  return <f32>(1 / sumOfShares(first, n));
 }
 
 /**
  * exp(x - max(x)) in place on one row of n numbers, zero from there to `padded` (a multiple of 4 that fits in the row's memory).
- * Returns the sum.
+ * Returns 1 / the sum.
  */
 export function exponentials(x: usize, n: i32, padded: i32): f32 {
-  const sum = exponentialsOf(x, x, n, largestOf(x, n));
+  const factor = exponentialsOf(x, x, n, largestOf(x, n));
   for (let j = n; j < padded; j++) store<f32>(x + (<usize>j << 2), 0);
-  return sum;
+  return factor;
 }
 
 /** Multiplies n numbers (rounded up to 4; the row's memory must allow it) by `factor` in place. */
@@ -54,13 +80,13 @@ export function scale(x: usize, n: i32, factor: f32): void {
   for (; x < end; x += 16) v128.store(x, f32x4.mul(v128.load(x), f));
 }
 
-/** Job: parameters x, y, rows, n, rows in a chunk. */
+/** Job with `SoftmaxParam`. */
 export function softmaxJob(chunk: i32): void {
-  const n = paramInt(3), bytes = <usize>n << 2, tail = n & 3;
-  const from = chunk * paramInt(4), to = min(from + paramInt(4), paramInt(2));
-  let x = param(0) + <usize>from * bytes, y = param(1) + <usize>from * bytes;
+  const n = paramInt(SoftmaxParam.columns), bytes = <usize>n << 2, tail = n & 3;
+  const from = chunk * paramInt(SoftmaxParam.chunkRows), to = min(from + paramInt(SoftmaxParam.chunkRows), paramInt(SoftmaxParam.rows));
+  let x = param(SoftmaxParam.x) + <usize>from * bytes, y = param(SoftmaxParam.y) + <usize>from * bytes;
   for (let r = from; r < to; r++, x += bytes, y += bytes) {
-    const factor: f32 = <f32>1 / exponentialsOf(x, y, n, largestOf(x, n));
+    const factor = exponentialsOf(x, y, n, largestOf(x, n));
     scale(y, n & ~3, factor);
     const rest = y + (<usize>(n - tail) << 2);
     if (tail) storeLanes(rest, f32x4.mul(v128.load(rest), f32x4.splat(factor)), tail);
@@ -105,7 +131,7 @@ function sumSquares(x: usize, n: i32, mean: f32): f64 {
  * y = (x - mean) / sqrt(variance + epsilon) * gamma + beta on one row. The sums are in double precision: an error of theirs would
  * be one of the whole row, in the same direction.
  */
-function normaliseRow(x: usize, y: usize, gamma: usize, beta: usize, n: i32, epsilon: f32): void {
+function normalizeRow(x: usize, y: usize, gamma: usize, beta: usize, n: i32, epsilon: f32): void {
   const tail = n & 3, end = x + (<usize>(n & ~3) << 2);
   const middle = <f32>(sumRow(x, n) / <f64>n), variance = sumSquares(x, n, middle) / <f64>n;
   const mean = f32x4.splat(middle), factor = f32x4.splat(<f32>(1 / sqrt<f64>(variance + <f64>epsilon)));
@@ -118,23 +144,21 @@ function normaliseRow(x: usize, y: usize, gamma: usize, beta: usize, n: i32, eps
   }
 }
 
-/**
- * Job: parameters x, residual (or 0), gamma, beta, y, rows, n, epsilon, rows in a chunk, scratch, bytes of scratch per thread.
- */
+/** Job with `LayerNormParam`. */
 export function layerNormJob(chunk: i32, thread: i32): void {
-  const residual = param(1), n = paramInt(6), bytes = <usize>n << 2;
-  const scratch = param(9) + <usize>thread * param(10);
-  const from = chunk * paramInt(8), to = min(from + paramInt(8), paramInt(5));
+  const residual = param(LayerNormParam.residual), n = paramInt(LayerNormParam.columns), bytes = <usize>n << 2;
+  const scratch = param(LayerNormParam.scratch) + <usize>thread * param(LayerNormParam.threadBytes);
+  const from = chunk * paramInt(LayerNormParam.chunkRows), to = min(from + paramInt(LayerNormParam.chunkRows), paramInt(LayerNormParam.rows));
   for (let r = from; r < to; r++) {
     const offset = <usize>r * bytes;
-    let x = param(0) + offset;
+    let x = param(LayerNormParam.x) + offset;
     if (residual) {
       for (let j: usize = 0; j < bytes; j += 16) {
         v128.store(scratch + j, f32x4.add(v128.load(x + j), v128.load(residual + offset + j)));
       }
       x = scratch;
     }
-    normaliseRow(x, param(4) + offset, param(2), param(3), n, paramFloat(7));
+    normalizeRow(x, param(LayerNormParam.y) + offset, param(LayerNormParam.gamma), param(LayerNormParam.beta), n, paramFloat(LayerNormParam.epsilon));
   }
 }
 
@@ -169,13 +193,13 @@ export function layerNormJob(chunk: i32, thread: i32): void {
   return v128.any_true(nan) ? NaN : best;
 }
 
-/** Job: parameters kind (0 sum, 1 mean, 2 max, 3 min), x, y, rows, n, rows in a chunk. */
+/** Job with `ReduceParam`. */
 export function reduceJob(chunk: i32): void {
-  const kind = paramInt(0), n = paramInt(4), bytes = <usize>n << 2;
-  const from = chunk * paramInt(5), to = min(from + paramInt(5), paramInt(3));
+  const kind = paramInt(ReduceParam.reduction), n = paramInt(ReduceParam.columns), bytes = <usize>n << 2;
+  const from = chunk * paramInt(ReduceParam.chunkRows), to = min(from + paramInt(ReduceParam.chunkRows), paramInt(ReduceParam.rows));
   for (let r = from; r < to; r++) {
-    const x = param(1) + <usize>r * bytes, y = param(2) + (<usize>r << 2);
-    if (kind < 2) store<f32>(y, <f32>(kind == 0 ? sumRow(x, n) : sumRow(x, n) / <f64>n));
-    else store<f32>(y, kind == 3 ? extremeRow(x, n, true) : extremeRow(x, n, false));
+    const x = param(ReduceParam.x) + <usize>r * bytes, y = param(ReduceParam.y) + (<usize>r << 2);
+    if (kind <= Reduction.Mean) store<f32>(y, <f32>(kind == Reduction.Sum ? sumRow(x, n) : sumRow(x, n) / <f64>n));
+    else store<f32>(y, kind == Reduction.Min ? extremeRow(x, n, true) : extremeRow(x, n, false));
   }
 }

@@ -1,5 +1,5 @@
-// Compiles the kernels of assembly/ to WebAssembly and writes them as ES modules to src/generated, one for each
-// of {plain, relaxed SIMD} x {unshared, shared memory}. Does nothing where they are up to date; `--force` builds anyway.
+// Compiles the kernels of assembly/ to WebAssembly and writes them as ES modules to src/generated, one for each of {plain, relaxed SIMD}
+// x {unshared, shared memory}. Does nothing where they are up to date; `--force` builds anyway.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -11,15 +11,21 @@ const assembly = join(root, 'assembly');
 const generated = join(root, 'src/generated');
 const { tilesSource } = await import(pathToFileURL(join(assembly, 'tiles.mjs')).href);
 
+const RELAXED = ['--enable', 'relaxed-simd'];
+
 const VARIANTS = ['plain', 'relaxed'].flatMap((simd) =>
   ['unshared', 'shared'].map((memory) => ({
     name: `${simd}-${memory}`,
-    flags: [
-      ...(simd === 'relaxed' ? ['--enable', 'relaxed-simd'] : []),
-      ...(memory === 'shared' ? ['--sharedMemory'] : []),
-    ],
+    flags: [...(simd === 'relaxed' ? RELAXED : []), ...(memory === 'shared' ? ['--sharedMemory'] : [])],
   })),
 );
+
+/** The text of a module of assembly/, of which one is written by a script and one is shared with TypeScript. */
+function sourceOf(name) {
+  if (name === 'tiles.ts') return tilesSource();
+  const path = name === 'abi.ts' ? join(root, 'src/abi.ts') : join(assembly, name);
+  return existsSync(path) ? readFileSync(path, 'utf8') : null;
+}
 
 /** Hash of everything that the binaries depend on. */
 export function sourceHash() {
@@ -27,37 +33,21 @@ export function sourceHash() {
   const compiler = readFileSync(createRequire(import.meta.url).resolve('assemblyscript/package.json'), 'utf8');
   hash.update(JSON.parse(compiler).version);
   hash.update(readFileSync(fileURLToPath(import.meta.url)));
+  hash.update(sourceOf('abi.ts'));
   for (const file of readdirSync(assembly).sort()) hash.update(file).update(readFileSync(join(assembly, file)));
   return hash.digest('hex');
 }
 
-/** Compiles one variant; returns the bytes of the module. */
-export async function compile(flags) {
+/** Compiles `entry` of assembly/; returns the bytes of the module. */
+export async function compile(flags, entry = 'index.ts') {
   const asc = await import('assemblyscript/asc');
+  const memory = ['--importMemory', '--initialMemory', '4', '--maximumMemory', '65536', '--memoryBase', '1024'];
+  const features = ['--enable', 'simd', '--enable', 'threads', '--disableWarning', '201'];
   let binary;
   const { error, stderr } = await asc.main(
-    [
-      ...['index.ts', '--outFile', 'out.wasm', '--runtime', 'stub', '--noAssert', '-O3', '--importMemory'],
-      ...[
-        '--initialMemory',
-        '4',
-        '--maximumMemory',
-        '65536',
-        '--memoryBase',
-        '1024',
-        '--enable',
-        'simd',
-        '--enable',
-        'threads',
-      ],
-      ...['--disableWarning', '201', ...flags],
-    ],
+    [entry, '--outFile', 'out.wasm', '--runtime', 'stub', '--noAssert', '-O3', ...memory, ...features, ...flags],
     {
-      readFile(name) {
-        if (name === 'tiles.ts') return tilesSource();
-        const path = join(assembly, name);
-        return existsSync(path) ? readFileSync(path, 'utf8') : null;
-      },
+      readFile: sourceOf,
       writeFile(_name, contents) {
         binary = contents;
       },
@@ -67,6 +57,9 @@ export async function compile(flags) {
   if (error || !binary) throw new Error(`the kernels do not compile: ${error?.message}\n${stderr.toString()}`);
   return binary;
 }
+
+/** What this machine can do at best (assembly/probe.ts), for tests and benches: not part of what is shipped. */
+export const compileProbe = (relaxed) => compile(relaxed ? RELAXED : [], 'probe.ts');
 
 /** The ES module that holds a binary, formatted as the linter wants it. */
 const moduleOf = (binary, hash) =>

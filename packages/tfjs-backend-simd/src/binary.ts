@@ -4,18 +4,18 @@ import { BackendError } from './errors.js';
 export interface KernelExports {
   /** Runs all chunks of a job in the calling thread. */
   runAlone(job: number, chunks: number): void;
-  /** Shares a job with the helpers; returns the chunks that the calling thread took. `join` must follow. */
+  /** Shares a job with the workers; returns the chunks that the calling thread took. `join` must follow. */
   share(job: number, chunks: number): number;
   /**
-   * Finishes a shared job. Helpers that give no sign of life for `patience` looks lose their chunk to the caller; returns how many
+   * Finishes a shared job. Workers that give no sign of life for `patience` looks lose their chunk to the caller; returns how many
    * of them have not noticed yet. The caller sleeps only where it may.
    */
-  join(patience: number, mayNap: number): number;
-  /** How many of the first `helpers` helpers have lost their chunk and not noticed yet. */
-  busy(helpers: number): number;
-  /** Helpers with a larger number rest; below zero all of them return from `serve`. */
+  join(patience: number, mayWait: number): number;
+  /** How many of the first `workers` workers have lost their chunk and not noticed yet. */
+  busy(workers: number): number;
+  /** Workers with a larger number rest; below zero all of them return from `serve`. */
   setLimit(limit: number): void;
-  /** A helper's life; returns when it is dismissed. */
+  /** A worker's life; returns when it is dismissed. */
   serve(thread: number, spins: number): void;
   tileRows(): number;
   int8TileRows(): number;
@@ -28,7 +28,7 @@ export interface KernelExports {
       format: number,
       s: number,
       ld: number,
-      turned: boolean,
+      transposed: boolean,
       d: number,
       scales: number,
       given: boolean,
@@ -39,9 +39,6 @@ export interface KernelExports {
   ): void;
   widenStored(format: number, s: number, d: number, n: number): void;
   unpackWeight(format: number, w: number, scales: number, d: number, n: number, k: number): void;
-  peak(turns: number): void;
-  peakDots(turns: number): void;
-  readAll(at: number, bytes: number): number;
 }
 
 /** Which of the four binaries to take. */
@@ -53,7 +50,7 @@ export interface Variant {
 }
 
 /** A module with one instruction of the proposal in question: `i8x16.splat` or `f32x4.relaxed_madd` on constants. */
-const probe = (body: readonly number[]) =>
+const tinyModule = (body: readonly number[]) =>
   Uint8Array.from([
     ...[0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, body.length + 4, 1, body.length + 2, 0],
     ...[...body, 11],
@@ -62,10 +59,11 @@ const probe = (body: readonly number[]) =>
 const SPLAT = [65, 0, 253, 15];
 
 /** Can this platform run WebAssembly SIMD? */
-export const hasSimd = (): boolean => typeof WebAssembly === 'object' && WebAssembly.validate(probe(SPLAT));
+export const hasSimd = (): boolean => typeof WebAssembly === 'object' && WebAssembly.validate(tinyModule(SPLAT));
 
 /** Can it run relaxed SIMD? (On Node 20 only behind a flag of V8, see platform.ts.) */
-export const hasRelaxedSimd = (): boolean => WebAssembly.validate(probe([...SPLAT, ...SPLAT, ...SPLAT, 253, 133, 2]));
+export const hasRelaxedSimd = (): boolean =>
+  WebAssembly.validate(tinyModule([...SPLAT, ...SPLAT, ...SPLAT, 253, 133, 2]));
 
 /** Does it let us share WebAssembly memory? (In a page: only when it is cross-origin isolated.) */
 export function hasSharedMemory(): boolean {

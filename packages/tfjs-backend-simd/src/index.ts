@@ -1,17 +1,31 @@
 import { engine, registerBackend, registerKernel, removeBackend } from '@tensorflow/tfjs-core';
 import { compileKernels, createMemory, hasRelaxedSimd, hasSharedMemory, hasSimd, instantiate } from './binary.js';
 import { BackendError } from './errors.js';
-import { createHeap } from './heap.js';
+import { Heap } from './heap.js';
+import { KernelContext } from './kernel-context.js';
 import { allKernels } from './kernels/index.js';
 import { allowRelaxedSimd, coreCount, isPage } from './platform.js';
-import { SimdBackend } from './simd-backend.js';
-import { createThreadPool } from './thread-pool.js';
+import type { WeightFormat } from './tensor-memory.js';
+import { ThreadPool } from './thread-pool.js';
+import { type ParamSink, startParam } from './weights.js';
 
-export type { LinearActivation } from './kernels/git-linear.js';
-export type { WeightFormat } from './memory-map.js';
-export type { ParamSink, StoredNumbers } from './param-sink.js';
-export { SimdBackend } from './simd-backend.js';
-export { uploadWeight, type WeightUpload } from './upload-weight.js';
+export { BackendError } from './errors.js';
+export type { LinearActivation } from './kernels/transformer.js';
+export type { WeightFormat } from './tensor-memory.js';
+export type { ParamSink, StoredNumbers } from './weights.js';
+export { uploadWeight, type WeightUpload } from './weights.js';
+
+/** The tfjs backend. */
+export class SimdBackend extends KernelContext {
+  /**
+   * Begins a parameter that a program has piece by piece, as a file stores it: `linear` is a weight [out, in], kept in `format` and read as
+   * [in, out]; `as-is` is float32. Undefined for other layouts.
+   * @throws BackendError (`memory-limit`).
+   */
+  startParam(shape: readonly number[], layout: string, format: WeightFormat): ParamSink | undefined {
+    return startParam(this, shape, layout, format);
+  }
+}
 
 /** How the backend starts. Everything left out is chosen by what the platform can do. */
 export interface SimdBackendOptions {
@@ -23,7 +37,7 @@ export interface SimdBackendOptions {
   readonly shared?: boolean;
   /**
    * In a page whose Content-Security-Policy forbids workers from `blob:`: makes a web worker of a script of its own that calls
-   * `serveKernels` of `tfjs-backend-simd/helper`. Node does not use it.
+   * `serveKernels` of `tfjs-backend-simd/worker`. Node does not use it.
    */
   readonly worker?: () => Worker;
   /** Name to register under. Default: `simd`. */
@@ -33,8 +47,8 @@ export interface SimdBackendOptions {
 const cannotStart = (detail: string) => new BackendError({ path: 'simd', code: 'cannot-start', detail });
 
 /** More threads than this have not been seen to pay at a transformer's sizes. */
-const MOST_THREADS = 8;
-const defaultThreads = () => Math.min(coreCount(), MOST_THREADS);
+const MAX_DEFAULT_THREADS = 8;
+const defaultThreads = () => Math.min(coreCount(), MAX_DEFAULT_THREADS);
 
 async function start({
   threads = defaultThreads(),
@@ -49,17 +63,17 @@ async function start({
   const module = await compileKernels({ relaxed: fused, shared });
   const memory = createMemory(shared);
   const kernels = await instantiate(module, memory);
-  const heap = createHeap(memory);
-  const pool = createThreadPool(kernels, heap, module, memory, shared && !isPage(), worker);
+  const heap = new Heap(memory);
+  const pool = new ThreadPool({ kernels, heap, module, memory, shared: shared && !isPage(), makeWorker: worker });
   pool.setThreads(threads);
   await pool.started(); // in a worker of a page they come up only while we let go: a first image could be done before that
   return new SimdBackend(kernels, heap, pool);
 }
 
 /**
- * Registers this backend with tfjs under the name `simd`, with all its kernels; `await setBackend('simd')` then starts it. tfjs
- * prefers it to its own cpu and wasm backends when a program does not choose. Calling it again changes nothing unless the options
- * differ: then the backend of that name is replaced, and its tensors are lost.
+ * Registers this backend with tfjs under the name `simd`, with all its kernels; `await setBackend('simd')` then starts it. Where a
+ * program does not choose, tfjs prefers every other backend that it registered, except cpu (see `PRIORITY`). Calling it again changes
+ * nothing unless the options differ: then the backend of that name is replaced, and its tensors are lost.
  *
  * Runs in Node 20 or later and in browsers. In a page the model should run in a worker, and threads need that and cross-origin
  * isolation: while a job runs, the calling thread waits for the others without letting go, which a page's main thread must not do.
@@ -80,8 +94,15 @@ export function registerSimdBackend(options: SimdBackendOptions = {}): void {
     void disposeIfDropped(name, starting);
     return starting;
   };
-  registerBackend(name, factory, 3);
+  registerBackend(name, factory, PRIORITY);
 }
+
+/**
+ * `tf.ready()`, and the first operation of a program that has set no backend, start the registered backend with the highest priority:
+ * cpu has 1, webgl and wasm 2, webgpu and tfjs-node's 3. Those an application registers because it wants them; registering this one, maybe in
+ * some library, must not take their place.
+ */
+const PRIORITY = 1.5;
 
 /** tfjs forgets a backend that is still starting when it is removed or another one is set. Its workers would live on. */
 async function disposeIfDropped(name: string, starting: Promise<SimdBackend>): Promise<void> {

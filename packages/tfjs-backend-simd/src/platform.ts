@@ -1,10 +1,10 @@
 /**
- * What differs between Node and browsers. Node's modules are reached through `process.getBuiltinModule`, so that no bundler and no
- * browser ever sees a `node:` import.
+ * What differs between Node, browsers and Electron. Node's modules are reached through `process.getBuiltinModule`, so that no bundler and
+ * no browser ever sees a `node:` import.
  */
 
 /** A worker that serves from its first message on until it is dismissed. */
-export interface Helper {
+export interface KernelWorker {
   /**
    * Whether it has come up. Web workers are started by the event loop of whoever asks for them: not before the caller lets go. They may
    * also be refused then, by a Content-Security-Policy for one.
@@ -13,8 +13,18 @@ export interface Helper {
   stop(): void;
 }
 
+/** What a worker is given: `thread` is 1 for the first one, `spins` is how often it looks for work before it sleeps. */
+export interface WorkerData {
+  readonly module: WebAssembly.Module;
+  readonly memory: WebAssembly.Memory;
+  readonly thread: number;
+  readonly spins: number;
+}
+
 interface NodeProcess {
   readonly versions?: { readonly node?: string };
+  /** Only in Electron: `browser` in its main process, `renderer` in a page, `worker` in a web worker with Node integration. */
+  readonly type?: string;
   getBuiltinModule?(name: string): unknown;
 }
 
@@ -51,44 +61,48 @@ export function coreCount(): number {
 /** Is this the main thread of a page, which must not wait for others? */
 export const isPage = (): boolean => typeof (globalThis as { document?: unknown }).document === 'object';
 
-/** What a worker does with the `{ module, memory, thread, spins }` it is given. */
+/** What a worker does with its `WorkerData`; worker.ts has the same lines. */
 const SERVE = `({ module, memory, thread, spins }) => {
   new WebAssembly.Instance(module, { env: { memory } }).exports.serve(thread, spins);
 }`;
 
-/** Makes a web worker whose script calls `serveKernels` (helper.ts). */
+/** Makes a web worker whose script calls `serveKernels` (worker.ts). */
 export type MakeWorker = () => Worker;
 
 /**
  * Starts a worker on `data`; undefined where the platform has none or refuses. Its failure is not the caller's: it merely does not help.
- * `ended` is called when it is gone, where the platform tells. `makeWorker` is for browsers that must not run workers from `blob:`.
+ * `ended` is called when it is gone, where the platform reports it. `makeWorker` is for browsers that must not run workers from `blob:`.
  */
-export function startHelper(
-  data: object,
+export function startWorker(
+  data: WorkerData,
   ended: () => void,
   makeWorker: MakeWorker = workerFromBlob,
-): Helper | undefined {
-  const threads = builtin<WorkerThreads>('node:worker_threads');
+): KernelWorker | undefined {
   try {
-    return threads === undefined ? startWebWorker(data, makeWorker) : startNodeWorker(threads, data, ended);
+    return startNodeWorker(data, ended) ?? startWebWorker(data, makeWorker);
   } catch {
     return undefined;
   }
 }
 
-function startNodeWorker({ Worker }: WorkerThreads, workerData: object, ended: () => void): Helper {
+/** Electron's pages and web workers may see all of Node, whose `worker_threads` do not run there: Chromium's own workers do. */
+const inChromium = (type: string | undefined): boolean => type === 'renderer' || type === 'worker';
+
+function startNodeWorker(workerData: WorkerData, ended: () => void): KernelWorker | undefined {
+  const threads = builtin<WorkerThreads>('node:worker_threads');
+  if (threads === undefined || inChromium(nodeProcess()?.type)) return undefined;
   const code = `(${SERVE})(require('node:worker_threads').workerData)`;
-  const worker = new Worker(code, { eval: true, workerData, execArgv: [] });
+  const worker = new threads.Worker(code, { eval: true, workerData, execArgv: [] });
   worker.on('error', () => {});
   worker.on('exit', ended);
   worker.unref();
   return { started: Promise.resolve(true), stop: () => void worker.terminate() };
 }
 
-/** Nobody waits longer than this, in milliseconds, for a web worker to come up. It may still do so later. */
-const PATIENCE = 2000;
+/** Nobody waits longer than this for a web worker to come up. It may still do so later. */
+const START_TIMEOUT_MS = 2000;
 
-function startWebWorker(data: object, makeWorker: MakeWorker): Helper | undefined {
+function startWebWorker(data: WorkerData, makeWorker: MakeWorker): KernelWorker | undefined {
   if (typeof Worker !== 'function') return undefined;
   const worker = makeWorker();
   const started = new Promise<boolean>((resolve) => {
@@ -97,17 +111,17 @@ function startWebWorker(data: object, makeWorker: MakeWorker): Helper | undefine
       event.preventDefault(); // else it becomes an error of the whole page
       resolve(false);
     };
-    setTimeout(() => resolve(true), PATIENCE);
+    setTimeout(() => resolve(true), START_TIMEOUT_MS);
   });
   worker.postMessage(data);
   return { started, stop: () => worker.terminate() };
 }
 
-/** A worker without a file: bundlers need not know of it. helper.ts has the same lines. */
+/** A worker without a file: bundlers need not know of it. */
 function workerFromBlob(): Worker {
   const code = `onmessage = (e) => { postMessage(0); (${SERVE})(e.data); close(); }`;
   const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
   const worker = new Worker(url);
-  setTimeout(() => URL.revokeObjectURL(url), PATIENCE); // not at once: there were browsers that had not read it by then
+  setTimeout(() => URL.revokeObjectURL(url), START_TIMEOUT_MS); // not at once: there were browsers that had not read it by then
   return worker;
 }

@@ -1,7 +1,19 @@
-import { FORMAT, JOB, MAP_CHUNK, UNARY, type WeightFormat } from './memory-map.js';
-import type { SimdBackend } from './simd-backend.js';
-import { packedBytes } from './stored.js';
-import { floatBits } from './thread-pool.js';
+import {
+  Format,
+  INT8_K_BLOCK,
+  Job,
+  K_BLOCK,
+  LinearParam,
+  MAP_CHUNK,
+  MapParam,
+  PackTilesParam,
+  RoundTilesParam,
+  STREAM_ROWS,
+  Unary,
+} from './abi.js';
+import type { KernelContext } from './kernel-context.js';
+import { packedBytes, type WeightFormat } from './tensor-memory.js';
+import { floatBits, parametersOf } from './thread-pool.js';
 
 /** The right-hand side of a product, in panels. */
 export interface Panels {
@@ -26,15 +38,13 @@ export interface Product {
   readonly ldc: number;
   /** [n], or 0. */
   readonly bias?: number;
-  readonly activation?: keyof typeof UNARY;
+  readonly activation?: keyof typeof Unary;
 }
 
-/** Rows up to which weights are decoded in registers; as in assembly/linear.ts. */
-const STREAM_ROWS = 8;
 /** Rows of one block of A: with 768 columns it stays in the second-level cache. */
 const BLOCK_ROWS = 204;
-/** What a block of a widened panel needs: 256 steps of k as float32 (assembly/multiply.ts), 512 as 16-bit words (int8.ts). */
-const WIDENED_BYTES = 8192;
+/** What a block of a widened panel of 8 columns needs: float32 (assembly/multiply.ts), or 16-bit words (int8.ts). */
+const WIDENED_BYTES = Math.max(K_BLOCK * 4, INT8_K_BLOCK * 2) * 8;
 /** Panels of a chunk above STREAM_ROWS rows: enough of them to use a block of A more than once. */
 const CHUNK_PANELS = 4;
 /** Bytes of weights in a chunk up to STREAM_ROWS rows: some 10 microseconds, so that an int8 matrix of 768 x 768 has enough of them to share. */
@@ -51,41 +61,35 @@ function panelsPerChunk({ m, k, n, b }: Product): number {
 }
 
 /** A in tiles of rows (assembly/pack.ts). A single row is its own tile. */
-function packLeft(backend: SimdBackend, { m, k, a, lda, transposed = false }: Product, tileRows: number): number {
+function packLeft(backend: KernelContext, { m, k, a, lda, transposed = false }: Product, tileRows: number): number {
   if (m === 1 && !transposed) return a;
   const tiles = backend.scratch(m * k * 4);
   const perChunk = tileRows * 8;
-  backend.pool.run(JOB.packTiles, Math.ceil(m / perChunk), [
-    a,
-    lda,
-    tiles,
-    m,
-    k,
-    transposed ? 1 : 0,
-    perChunk,
-    tileRows,
-  ]);
+  const sizes = { rows: m, k, transposed: transposed ? 1 : 0, chunkRows: perChunk, tileRows };
+  const parameters = parametersOf(PackTilesParam, { a, aStride: lda, tiles, ...sizes });
+  backend.pool.run(Job.packTiles, Math.ceil(m / perChunk), parameters);
   return tiles;
 }
 
 /** `x`, `size` numbers, times 2^102. */
-function raised(backend: SimdBackend, x: number, size: number): number {
+function raised(backend: KernelContext, x: number, size: number): number {
   const y = backend.scratch(size * 4);
-  const parameters = [UNARY.Affine, x, y, size, floatBits(F16_FACTOR), floatBits(0)];
-  backend.pool.run(JOB.map, Math.ceil(size / MAP_CHUNK), parameters);
+  const factor = { first: floatBits(F16_FACTOR), second: floatBits(0) };
+  const parameters = parametersOf(MapParam, { operation: Unary.Affine, x, y, size, ...factor });
+  backend.pool.run(Job.map, Math.ceil(size / MAP_CHUNK), parameters);
   return y;
 }
 
 /** f16 panels as f32 panels, for the rare rows that would overflow. */
-function widened(backend: SimdBackend, { k, n, b }: Product): Panels {
+function widened(backend: KernelContext, { k, n, b }: Product): Panels {
   const [plain, panels] = [backend.scratch(k * n * 4), backend.scratch(packedBytes('f32', k, n))];
-  backend.kernels.unpackWeight(FORMAT[b.format], b.address, b.scales, plain, n, k);
+  backend.kernels.unpackWeight(Format[b.format], b.address, b.scales, plain, n, k);
   backend.kernels.packPanels(plain, n * 4, panels, k, n, k);
   return { format: 'f32', address: panels, scales: 0 };
 }
 
 /** One product on any number of rows; nothing is done where C is empty, and A · B is 0 where k is. */
-export function multiply(backend: SimdBackend, product: Product): void {
+export function multiply(backend: KernelContext, product: Product): void {
   const { m, k, n, b } = product;
   if (m === 0 || n === 0) return;
   // A convolution, or a batch, has many products: each gives its scratch memory back.
@@ -95,17 +99,18 @@ export function multiply(backend: SimdBackend, product: Product): void {
 }
 
 /** What is left of a product over nothing. */
-function fillWithBias(backend: SimdBackend, { m, n, c, ldc, bias = 0, activation }: Product): void {
+function fillWithBias(backend: KernelContext, { m, n, c, ldc, bias = 0, activation }: Product): void {
   for (let row = c; row < c + m * ldc; row += ldc) {
     const target = backend.view(row, n, 'float32');
     if (bias > 0) target.set(backend.view(bias, n, 'float32'));
     else target.fill(0);
     if (activation === undefined) continue;
-    backend.pool.run(JOB.map, Math.ceil(n / MAP_CHUNK), [UNARY[activation], row, row, n]);
+    const parameters = { operation: Unary[activation], x: row, y: row, size: n, first: 0, second: 0 };
+    backend.pool.run(Job.map, Math.ceil(n / MAP_CHUNK), parametersOf(MapParam, parameters));
   }
 }
 
-function multiplyFloats(backend: SimdBackend, product: Product): void {
+function multiplyFloats(backend: KernelContext, product: Product): void {
   const { m, k, b } = product;
   const highest = backend.kernels.tileRows();
   // Tiles of one height: 8 rows are two tiles of 4, not one of 6 and one of 2, whose sums would wait for each other.
@@ -121,21 +126,22 @@ function multiplyFloats(backend: SimdBackend, product: Product): void {
 }
 
 /** int8 weights: the rows are rounded to 16 bits, one scale each, and the sums are exact integers. */
-function multiplyInt8(backend: SimdBackend, product: Product): void {
+function multiplyInt8(backend: KernelContext, product: Product): void {
   const { m, k, a, b } = product;
   const tileRows = backend.kernels.int8TileRows();
   const rowBytes = Math.ceil(k / 2) * 4;
   const [tiles, scales, perChunk] = [backend.scratch(m * rowBytes), backend.scratch(m * 4), tileRows * 4];
   const perThread = tileRows * rowBytes;
   const scratch = backend.scratch(perThread * backend.pool.threads);
-  const parameters = [a, m, k, tiles, scales, scratch, perThread, perChunk];
-  backend.pool.run(JOB.roundTiles, Math.ceil(m / perChunk), parameters);
+  const room = { tiles, rowScales: scales, scratch, threadBytes: perThread };
+  const parameters = parametersOf(RoundTilesParam, { a, rows: m, k, ...room, chunkRows: perChunk });
+  backend.pool.run(Job.roundTiles, Math.ceil(m / perChunk), parameters);
   runLinear(backend, product, tiles, b, tileRows, scales);
 }
 
 /** The product itself. Blocks of rows, all of one size, are whole tiles of at most BLOCK_ROWS rows. */
 function runLinear(
-  backend: SimdBackend,
+  backend: KernelContext,
   product: Product,
   tiles: number,
   panels: Panels,
@@ -150,10 +156,11 @@ function runLinear(
   // What the kernels want, and at the end a block for the results of a chunk.
   const perThread = blockRows * 32 * (1 + perChunk) + WIDENED_BYTES + 512;
   const scratch = backend.scratch(perThread * backend.pool.threads);
-  const parameters = [
-    ...[tiles, m, k, panels.address, FORMAT[panels.format], panels.scales, n, c, ldc, bias],
-    ...[activation === undefined ? -1 : UNARY[activation], scratch, perThread, perChunk, blockRows, chunksPerBlock],
-    ...[rowScales, tileRows],
-  ];
-  backend.pool.run(JOB.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
+  const parameters = parametersOf(LinearParam, {
+    ...{ tiles, rows: m, k, weights: panels.address, format: Format[panels.format], columnScales: panels.scales },
+    ...{ columns: n, c, cStride: ldc, bias, activation: activation === undefined ? -1 : Unary[activation] },
+    ...{ scratch, threadBytes: perThread, chunkPanels: perChunk, blockRows, blockChunks: chunksPerBlock },
+    ...{ rowScales, tileRows },
+  });
+  backend.pool.run(Job.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
+import { Job } from '../src/abi.js';
 import { registerSimdBackend, type SimdBackend, setThreads, uploadWeight } from '../src/index.js';
 import { useVariant, wave } from './support.js';
 
@@ -57,7 +58,7 @@ describe('simd: threads', () => {
     tf.dispose(weights);
   });
 
-  it('helpers take chunks', async () => {
+  it('workers take chunks', async () => {
     setThreads(2, 'simd-threads');
     await settle();
     const { kernels, heap } = tf.backend() as SimdBackend;
@@ -65,7 +66,7 @@ describe('simd: threads', () => {
     const y = tf.exp(x); // leaves its parameters behind, which the same job now reads again
     let own = 200;
     for (let round = 0; round < 200 && own === 200; round++) {
-      own = kernels.share(0, 200);
+      own = kernels.share(Job.map, 200);
       kernels.join(1e6, 1);
     }
     assert.ok(own < 200 && heap.stats().used > 0, 'the worker never took a chunk');

@@ -1,22 +1,144 @@
-import type { FusedConv2DAttrs, TensorInfo } from '@tensorflow/tfjs-core';
-import { multiply } from '../product.js';
-import type { SimdBackend } from '../simd-backend.js';
-import { packedBytes } from '../stored.js';
 import {
-  channelsLast,
-  deep,
-  flat,
-  forEachPart,
-  type InfoOf,
-  isFirst,
-  mostRows,
-  sizesOf,
-} from './convolution-shapes.js';
-import { activate, addBias, fusedActivation } from './fused.js';
-import { alongChannels, fromChannelsLast, toChannelsLast } from './layout.js';
-import { patches } from './patches.js';
-import { input, type Kernel, type KernelTable, requireFloats, sizeOf } from './table.js';
-import type { WindowInfo } from './windows.js';
+  backend_util,
+  type Conv2DAttrs,
+  type Conv2DBackpropFilterAttrs,
+  type Conv2DBackpropInputAttrs,
+  type Conv3DAttrs,
+  type FusedConv2DAttrs,
+  type TensorInfo,
+  util,
+} from '@tensorflow/tfjs-core';
+import type { KernelContext } from '../kernel-context.js';
+import { multiply } from '../product.js';
+import { packedBytes } from '../tensor-memory.js';
+import { type Attributes, fault, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
+import { activate, addBias, fusedActivation } from './mat-mul.js';
+import { copyStrided, transpose } from './movement.js';
+import { forEachTap, inside, partsOf, type WindowInfo, type Windows, windowsOf } from './windows.js';
+
+/** Where the channels of images are: in the last dimension, or (`NCHW`) behind the batch. */
+export const isChannelsFirst = (dataFormat: string | undefined): boolean => dataFormat?.startsWith('NC') === true;
+
+/** Images with their channels last, as all kernels here want them: a tensor of its own, to be released. */
+export function toChannelsLast(backend: KernelContext, x: TensorInfo, channelsFirst: boolean): TensorInfo {
+  if (!channelsFirst) return backend.alias(x, x.shape);
+  return transpose(backend, x, [0, ...x.shape.slice(2).map((_, d) => d + 2), 1]);
+}
+
+/** The way back; takes `x` over. */
+export function fromChannelsLast(backend: KernelContext, x: TensorInfo, channelsFirst: boolean): TensorInfo {
+  if (!channelsFirst) return x;
+  const y = transpose(backend, x, [0, x.shape.length - 1, ...x.shape.slice(2).map((_, d) => d + 1)]);
+  backend.release(x);
+  return y;
+}
+
+/** One number a channel, so that it broadcasts where these are first: [C] as [C, 1, 1]. The same data, for this kernel only. */
+export function alongChannels(vector: TensorInfo, channelsFirst: boolean): TensorInfo {
+  const turned = channelsFirst && vector.shape.length === 1 && vector.shape[0] !== 1;
+  return turned ? { ...vector, shape: [vector.shape[0]!, 1, 1] } : vector;
+}
+
+/**
+ * The windows of one image at `from`, as rows [places, taps * channels] at `to`. For each tap, the pixels it meets are one
+ * strided copy; what lies outside the image is zero.
+ */
+export function patches(backend: KernelContext, from: number, to: number, windows: Windows, channels: number): void {
+  const { axes, places, taps } = windows;
+  const width = taps * channels;
+  backend.view(to, places * width, 'float32').fill(0);
+  const [, rows, columns] = axes;
+  const fromStrides = [rows.size * columns.size * channels, columns.size * channels, channels];
+  const toStrides = [rows.places * columns.places * width, columns.places * width, width];
+  for (let tap = 0; tap < taps; tap++) {
+    const z = Math.floor(tap / (rows.taps * columns.taps));
+    const taken = [z, Math.floor(tap / columns.taps) % rows.taps, tap % columns.taps];
+    const offsets = axes.map(({ dilation, before }, d) => taken[d]! * dilation - before);
+    const met = axes.map((axis, d) => inside(offsets[d]!, axis));
+    const pixel = met.reduce((at, { first }, d) => at + (offsets[d]! + first * axes[d]!.stride) * fromStrides[d]!, 0);
+    const place = met.reduce((at, { first }, d) => at + first * toStrides[d]!, tap * channels);
+    copyStrided(backend, {
+      ...{ from: from + pixel * 4, to: to + place * 4, elementBytes: 4 },
+      dims: [...met.map(({ count }) => count), channels],
+      fromStrides: [...fromStrides.map((step, d) => step * axes[d]!.stride), 1],
+      toStrides: [...toStrides, 1],
+    });
+  }
+}
+
+/** The way back: adds rows [places, taps * channels] at `from` to the pixels of one image at `to`. */
+export function addPatches(backend: KernelContext, from: number, to: number, windows: Windows, channels: number): void {
+  const { places, pixels, taps } = windows;
+  const rows = backend.view(from, places * taps * channels, 'float32');
+  const target = backend.view(to, pixels * channels, 'float32');
+  forEachTap({ ...windows, batch: 1 }, (place, tap, pixel) => {
+    let [at, source] = [pixel * channels, (place * taps + tap) * channels];
+    for (let c = 0; c < channels; c++) target[at++]! += rows[source++]!;
+  });
+}
+
+type Four = [number, number, number, number];
+type Five = [number, number, number, number, number];
+
+/** How a convolution reads its attributes: for the shapes of its images and its filter. */
+export type InfoOf = (x: readonly number[], filter: readonly number[], attributes: Attributes) => WindowInfo;
+
+export const flat: InfoOf = (x, filter, attributes) => {
+  const { strides, pad, dataFormat, dilations, dimRoundingMode } = attributes as unknown as Conv2DAttrs;
+  const format = backend_util.convertConv2DDataFormat(dataFormat);
+  return backend_util.computeConv2DInfo(
+    ...([x as Four, filter as Four, strides, dilations ?? 1, pad, dimRoundingMode, false, format] as const),
+  );
+};
+
+export const deep: InfoOf = (x, filter, attributes) => {
+  const { strides, pad, dilations, dataFormat } = attributes as unknown as Conv3DAttrs;
+  if (isChannelsFirst(dataFormat)) throw fault('Conv3D', 'unsupported-layout', `only NDHWC, not ${dataFormat}`);
+  return backend_util.computeConv3DInfo(x as Five, filter as Five, strides, dilations ?? 1, pad);
+};
+
+export const isFirst = (attributes: Attributes) => isChannelsFirst(attributes['dataFormat'] as string | undefined);
+
+/** A convolution as products of the rows of patches, [m, k], and the filter, [k, n]. */
+export interface Sizes {
+  readonly windows: Windows;
+  readonly channels: number;
+  /** Rows of one image. */
+  readonly m: number;
+  readonly k: number;
+  readonly n: number;
+}
+
+export function sizesOf(info: WindowInfo): Sizes {
+  const windows = windowsOf(info);
+  const { inChannels: channels, outChannels: n } = info;
+  return { windows, channels, m: windows.places, k: windows.taps * channels, n };
+}
+
+/** Bytes of patches at once: a large image would not fit in memory many times over, and a small part stays in the cache. */
+const PATCH_BYTES = 8 * 2 ** 20;
+
+const partsOfImage = ({ windows, k }: Sizes) => partsOf(windows, PATCH_BYTES / Math.max(4, k * 4));
+
+/** Each part of each image: bytes to its image, numbers of rows to its first one, and the rows it has. */
+export function forEachPart(
+  sizes: Sizes,
+  visit: (part: Windows, pixels: number, rows: number, count: number) => void,
+): void {
+  const { windows, channels, m } = sizes;
+  const parts = partsOfImage(sizes);
+  for (let image = 0; image < windows.batch; image++) {
+    const pixels = image * windows.pixels * channels * 4;
+    for (const { part, first } of parts) visit(part, pixels, image * m + first, part.places);
+  }
+}
+
+/** Rows of the largest part. */
+export const mostRows = (sizes: Sizes) => Math.max(0, ...partsOfImage(sizes).map(({ part }) => part.places));
+
+/** Shape of the result, or of the images, with the channels last. */
+export const channelsLast = (shape: readonly number[], first: boolean) =>
+  first ? [shape[0]!, ...shape.slice(2), shape[1]!] : [...shape];
 
 /** y = x * filter (+ bias, activation). A bias of one number a channel is added by the product, any other shape afterwards. */
 const convolution =
@@ -40,7 +162,7 @@ const convolution =
 
 /** The products of a convolution, image by image. */
 function products(
-  backend: SimdBackend,
+  backend: KernelContext,
   x: TensorInfo,
   filter: TensorInfo,
   info: WindowInfo,
@@ -69,8 +191,73 @@ function products(
   return fromChannelsLast(backend, output, first);
 }
 
+/** @throws BackendError where dy has not the shape of the convolution's result. */
+function requireSlopes(kernel: string, dy: TensorInfo, { outShape }: WindowInfo): void {
+  if (util.arraysEqual(dy.shape, outShape)) return;
+  throw fault(kernel, 'shape', `dy is [${dy.shape}], the convolution makes [${outShape}]`);
+}
+
+/** The slopes of x: rows dy · filterᵀ, each added to the pixels that its window saw. */
+const inputGradient =
+  (infoOf: InfoOf): Kernel =>
+  (backend, inputs, attributes) => {
+    const [dy, filter] = [input(inputs, 'dy'), input(inputs, 'filter')];
+    const { inputShape } = attributes as unknown as Conv2DBackpropInputAttrs;
+    requireFloats('Conv2DBackpropInput', dy, filter);
+    const first = isFirst(attributes);
+    const sizes = sizesOf(infoOf(inputShape, filter.shape, attributes));
+    const { channels, k, n } = sizes;
+    const output = backend.output(channelsLast(inputShape, first), 'float32');
+    backend.valuesOf(output).fill(0);
+    requireSlopes('Conv2DBackpropInput', dy, infoOf(inputShape, filter.shape, attributes));
+    const slopes = toChannelsLast(backend, dy, first);
+    const [panels, patched] = [backend.scratch(packedBytes('f32', n, k)), backend.scratch(mostRows(sizes) * k * 4)];
+    backend.kernels.packPanelsTransposed(backend.addressOf(filter), n * 4, panels, n, k);
+    forEachPart(sizes, (part, pixels, row, m) => {
+      const a = backend.addressOf(slopes) + row * n * 4;
+      const b = { format: 'f32', address: panels, scales: 0 } as const;
+      multiply(backend, { m, k: n, n: k, a, lda: n * 4, b, c: patched, ldc: k * 4 });
+      addPatches(backend, patched, output.address + pixels, part, channels);
+    });
+    backend.release(slopes);
+    return fromChannelsLast(backend, output, first);
+  };
+
+/** The slopes of the filter: patchesᵀ · dy, summed over the images. */
+const filterGradient =
+  (infoOf: InfoOf): Kernel =>
+  (backend, inputs, attributes) => {
+    const [x, dy] = [input(inputs, 'x'), input(inputs, 'dy')];
+    const { filterShape } = attributes as unknown as Conv2DBackpropFilterAttrs;
+    requireFloats('Conv2DBackpropFilter', x, dy);
+    const first = isFirst(attributes);
+    const sizes = sizesOf(infoOf(x.shape, filterShape, attributes));
+    const { channels, k, n } = sizes;
+    requireSlopes('Conv2DBackpropFilter', dy, infoOf(x.shape, filterShape, attributes));
+    const output = backend.output(filterShape, 'float32');
+    backend.valuesOf(output).fill(0);
+    const [images, slopes] = [toChannelsLast(backend, x, first), toChannelsLast(backend, dy, first)];
+    const most = mostRows(sizes);
+    const [panels, patched] = [backend.scratch(packedBytes('f32', most, n)), backend.scratch(most * k * 4)];
+    const share = backend.scratch(k * n * 4);
+    forEachPart(sizes, (part, pixels, row, m) => {
+      patches(backend, backend.addressOf(images) + pixels, patched, part, channels);
+      backend.kernels.packPanels(backend.addressOf(slopes) + row * n * 4, n * 4, panels, m, n, m);
+      const b = { format: 'f32', address: panels, scales: 0 } as const;
+      multiply(backend, { m: k, k: m, n, a: patched, lda: k * 4, transposed: true, b, c: share, ldc: n * 4 });
+      const [sums, values] = [backend.valuesOf(output), backend.view(share, k * n, 'float32')];
+      for (let i = 0; i < sums.length; i++) sums[i]! += values[i]!;
+    });
+    for (const tensor of [images, slopes]) backend.release(tensor);
+    return output;
+  };
+
 export const convolutionKernels: KernelTable = {
   Conv2D: convolution(flat),
   FusedConv2D: convolution(flat),
   Conv3D: convolution(deep),
+  Conv2DBackpropInput: inputGradient(flat),
+  Conv2DBackpropFilter: filterGradient(flat),
+  Conv3DBackpropInputV2: inputGradient(deep),
+  Conv3DBackpropFilterV2: filterGradient(deep),
 };

@@ -3,15 +3,17 @@ import {
   type DataType,
   type FillAttrs,
   type LinSpaceAttrs,
+  type MultinomialAttrs,
   type OneHotAttrs,
   type RangeAttrs,
   type TensorInfo,
   util,
 } from '@tensorflow/tfjs-core';
-import type { SimdBackend } from '../simd-backend.js';
-import { input, type KernelTable, sizeOf } from './table.js';
+import type { KernelContext } from '../kernel-context.js';
+import { input, type Kernel, type KernelTable, sizeOf } from './kernel.js';
+import { reduceKernels } from './reduce.js';
 
-function filled(backend: SimdBackend, shape: readonly number[], dtype: DataType, value: number | string): TensorInfo {
+function filled(backend: KernelContext, shape: readonly number[], dtype: DataType, value: number | string): TensorInfo {
   if (dtype === 'string') {
     return backend.stringOutput(shape, new Array(sizeOf(shape)).fill(util.encodeString(String(value))));
   }
@@ -21,7 +23,7 @@ function filled(backend: SimdBackend, shape: readonly number[], dtype: DataType,
 }
 
 /** start, start + step, …; a step of 1 turns round where stop lies below, and steps in the wrong direction give nothing. */
-function range(backend: SimdBackend, { start, stop, step, dtype }: RangeAttrs): TensorInfo {
+function range(backend: KernelContext, { start, stop, step, dtype }: RangeAttrs): TensorInfo {
   const nothing = start === stop || (start < stop && step < 0) || (stop < start && step > 1);
   const length = nothing ? 0 : Math.abs(Math.ceil((stop - start) / step));
   const by = stop < start && step === 1 ? -1 : step;
@@ -32,7 +34,7 @@ function range(backend: SimdBackend, { start, stop, step, dtype }: RangeAttrs): 
   return output;
 }
 
-function linSpace(backend: SimdBackend, { start, stop, num }: LinSpaceAttrs): TensorInfo {
+function linSpace(backend: KernelContext, { start, stop, num }: LinSpaceAttrs): TensorInfo {
   const output = backend.output([num], 'float32');
   const target = backend.valuesOf(output);
   const step = (stop - start) / (num - 1);
@@ -41,7 +43,7 @@ function linSpace(backend: SimdBackend, { start, stop, num }: LinSpaceAttrs): Te
   return output;
 }
 
-function oneHot(backend: SimdBackend, indices: TensorInfo, attributes: OneHotAttrs): TensorInfo {
+function oneHot(backend: KernelContext, indices: TensorInfo, attributes: OneHotAttrs): TensorInfo {
   const { depth, onValue, offValue, dtype } = attributes;
   const output = backend.output([...indices.shape, depth], dtype);
   const [places, target] = backend.viewsOf(indices, output);
@@ -53,7 +55,7 @@ function oneHot(backend: SimdBackend, indices: TensorInfo, attributes: OneHotAtt
 }
 
 /** x on the diagonal of a tensor of twice its rank. */
-function diagonal(backend: SimdBackend, x: TensorInfo): TensorInfo {
+function diagonal(backend: KernelContext, x: TensorInfo): TensorInfo {
   const output = backend.output([...x.shape, ...x.shape], x.dtype);
   const [values, target] = backend.viewsOf(x, output);
   target.fill(0);
@@ -62,14 +64,49 @@ function diagonal(backend: SimdBackend, x: TensorInfo): TensorInfo {
 }
 
 /** The shape to which two shapes broadcast, as tensors all three. */
-function broadcastShape(backend: SimdBackend, a: TensorInfo, b: TensorInfo): TensorInfo {
+function broadcastShape(backend: KernelContext, a: TensorInfo, b: TensorInfo): TensorInfo {
   const shape = backend_util.assertAndGetBroadcastShape([...backend.valuesOf(a)], [...backend.valuesOf(b)]);
   const output = backend.output([shape.length], 'int32');
   backend.valuesOf(output).set(shape);
   return output;
 }
 
-/** Kernels that make tensors out of little: their attributes, a shape, a diagonal. */
+/** Evenly spread numbers in [0, 1), the same for the same seed: a counter, mixed as in MurmurHash3. */
+function randomNumbers(seed: number): () => number {
+  let state = Math.imul(Math.floor(seed * 2 ** 32) ^ Math.floor(seed), 0x9e3779b1) | 0;
+  const next = () => {
+    state = (state + 0x9e3779b9) | 0;
+    let x = Math.imul(state ^ (state >>> 16), 0x85ebca6b);
+    x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+    return (x ^ (x >>> 16)) >>> 0;
+  };
+  return () => (next() * 2 ** 21 + (next() >>> 11)) / 2 ** 53;
+}
+
+/** Draws from each row's probabilities: exp(logits), or `logits` themselves where they are normalized. Rows share the seed. */
+const multinomial: Kernel = (backend, inputs, attributes) => {
+  const logits = input(inputs, 'logits');
+  const { numSamples, seed, normalized } = attributes as unknown as MultinomialAttrs;
+  const [rows = 0, events = 0] = logits.shape;
+  const odds = normalized ? logits : (reduceKernels['Softmax']!(backend, { logits }, { dim: -1 }) as TensorInfo);
+  const output = backend.output([rows, numSamples], 'int32');
+  const [shares, target] = backend.viewsOf(odds, output);
+  for (let row = 0; row < rows; row++) {
+    const random = randomNumbers(seed);
+    for (let i = 0; i < numSamples; i++) {
+      let [left, event] = [random(), 0];
+      while (event < events - 1) {
+        left -= shares[row * events + event]!;
+        if (left < 0) break;
+        event++;
+      }
+      target[row * numSamples + i] = event;
+    }
+  }
+  if (odds !== logits) backend.release(odds);
+  return output;
+};
+
 export const creationKernels: KernelTable = {
   Fill(backend, _, attributes) {
     const { shape, value, dtype } = attributes as unknown as FillAttrs;
@@ -86,4 +123,5 @@ export const creationKernels: KernelTable = {
     oneHot(backend, input(inputs, 'indices'), attributes as unknown as OneHotAttrs),
   Diag: (backend, inputs) => diagonal(backend, input(inputs, 'x')),
   BroadcastArgs: (backend, inputs) => broadcastShape(backend, input(inputs, 's0'), input(inputs, 's1')),
+  Multinomial: multinomial,
 };

@@ -4,11 +4,12 @@ import {
   type DepthwiseConv2dNativeBackpropFilterAttrs,
   type DepthwiseConv2dNativeBackpropInputAttrs,
 } from '@tensorflow/tfjs-core';
-import { BINARY, JOB } from '../memory-map.js';
-import type { SimdBackend } from '../simd-backend.js';
-import { activate, addBias } from './fused.js';
-import { isChannelsFirst } from './layout.js';
-import { type Attributes, fault, input, type Kernel, type KernelTable } from './table.js';
+import { Binary, Job, ZipParam } from '../abi.js';
+import type { KernelContext } from '../kernel-context.js';
+import { parametersOf } from '../thread-pool.js';
+import { isChannelsFirst } from './convolution.js';
+import { type Attributes, fault, input, type Kernel, type KernelTable } from './kernel.js';
+import { activate, addBias } from './mat-mul.js';
 import { forEachTap, inside, type Windows, windowsOf } from './windows.js';
 
 type Four = [number, number, number, number];
@@ -28,7 +29,7 @@ function read(kernel: string, x: readonly number[], filter: readonly number[], a
  * y += x * weights where every channel gives one: for each tap and each row of places, the pixels it meets, all at once. Addresses.
  */
 function addTaps(
-  backend: SimdBackend,
+  backend: KernelContext,
   x: number,
   weights: number,
   y: number,
@@ -38,8 +39,11 @@ function addTaps(
   const [, rows, columns] = windows.axes;
   const [pixel, taps] = [channels * 4, rows.taps * columns.taps];
   const products = backend.scratch(columns.places * pixel);
-  const zip = (op: number, a: number, b: number, to: number, count: number, aRow: number, bRow: number) =>
-    backend.pool.run(JOB.zip, 1, [op, a, b, to, channels, aRow, bRow, 1, 1, count, count]);
+  const zip = (operation: Binary, a: number, b: number, y: number, rows: number, aStride: number, bStride: number) => {
+    const steps = { aStride, bStride, aElementStep: 1, bElementStep: 1 };
+    const sizes = { columns: channels, rows, chunkRows: rows };
+    backend.pool.run(Job.zip, 1, parametersOf(ZipParam, { operation, a, b, y, ...steps, ...sizes }));
+  };
   for (let line = 0; line < windows.batch * rows.places; line++) {
     const [image, place] = [Math.floor(line / rows.places), line % rows.places];
     for (let tap = 0; tap < taps; tap++) {
@@ -49,8 +53,8 @@ function addTaps(
       const { first, count } = inside(offset, columns);
       const from = x + ((image * rows.size + row) * columns.size + offset + first * columns.stride) * pixel;
       const to = y + (line * columns.places + first) * pixel;
-      zip(BINARY.float32.Multiply, from, weights + tap * pixel, products, count, columns.stride * pixel, 0);
-      zip(BINARY.float32.Add, products, to, to, count, pixel, pixel);
+      zip(Binary.Multiply, from, weights + tap * pixel, products, count, columns.stride * pixel, 0);
+      zip(Binary.Add, products, to, to, count, pixel, pixel);
     }
   }
 }

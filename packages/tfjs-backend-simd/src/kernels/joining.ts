@@ -7,15 +7,13 @@ import {
   type UnpackAttrs,
   util,
 } from '@tensorflow/tfjs-core';
-import type { SimdBackend } from '../simd-backend.js';
-import { bytesOf } from '../stored.js';
-import { copyStrided, movingStrings } from './copy.js';
-import { slice } from './movement.js';
-import { cast } from './shape.js';
-import { type Inputs, input, type KernelTable, listOf, stridesOf } from './table.js';
+import type { KernelContext } from '../kernel-context.js';
+import { bytesOf } from '../tensor-memory.js';
+import { type Inputs, input, type KernelTable, listOf, stridesOf } from './kernel.js';
+import { cast, copyStrided, movingStrings, slice } from './movement.js';
 
 /** `parts`, alike but for `axis`, behind each other along it. */
-function concat(backend: SimdBackend, parts: readonly TensorInfo[], axis: number): TensorInfo {
+function concat(backend: KernelContext, parts: readonly TensorInfo[], axis: number): TensorInfo {
   const shape = backend_util.computeOutShape(
     parts.map((part) => part.shape),
     axis,
@@ -36,7 +34,7 @@ function concat(backend: SimdBackend, parts: readonly TensorInfo[], axis: number
   return output;
 }
 
-function split(backend: SimdBackend, x: TensorInfo, sizes: readonly number[], axis: number): TensorInfo[] {
+function split(backend: KernelContext, x: TensorInfo, sizes: readonly number[], axis: number): TensorInfo[] {
   const begin = new Array<number>(x.shape.length).fill(0);
   return sizes.map((length) => {
     const size = x.shape.map((n, d) => (d === axis ? length : n));

@@ -1,4 +1,7 @@
 import {
+  type CastAttrs,
+  type ExpandDimsAttrs,
+  type ReshapeAttrs,
   type ReverseAttrs,
   type SliceAttrs,
   type StridedSliceAttrs,
@@ -8,14 +11,114 @@ import {
   type TransposeAttrs,
   util,
 } from '@tensorflow/tfjs-core';
-import type { SimdBackend } from '../simd-backend.js';
-import { bytesOf } from '../stored.js';
-import { copyStrided, movingStrings } from './copy.js';
-import { input, type KernelTable, sizeOf, stridesOf } from './table.js';
+import { COPY_RANK, CopyParam, Job } from '../abi.js';
+import { BackendError } from '../errors.js';
+import type { KernelContext } from '../kernel-context.js';
+import { bytesOf } from '../tensor-memory.js';
+import { parametersOf } from '../thread-pool.js';
+import { input, type Kernel, type KernelTable, sizeOf, stridesOf } from './kernel.js';
+
+/** Elements of any shape, moved from one stride pattern to another; addresses in bytes, strides in elements. */
+export interface Copy {
+  readonly from: number;
+  readonly to: number;
+  readonly elementBytes: number;
+  readonly dims: readonly number[];
+  readonly fromStrides: readonly number[];
+  readonly toStrides: readonly number[];
+}
+
+interface Dimension {
+  readonly size: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Drops dimensions of one element and joins neighbours that run through both sides without a gap. */
+function collapse({ dims, fromStrides, toStrides }: Copy): Dimension[] {
+  const result: Dimension[] = [];
+  dims.forEach((size, d) => {
+    if (size === 1) return;
+    const [from, to] = [fromStrides[d]!, toStrides[d]!];
+    const outer = result.at(-1);
+    if (outer !== undefined && outer.from === from * size && outer.to === to * size) {
+      result[result.length - 1] = { size: outer.size * size, from, to };
+    } else result.push({ size, from, to });
+  });
+  return result.length > 0 ? result : [{ size: 1, from: 1, to: 1 }];
+}
+
+/** Copies tensors of any shape. */
+export function copyStrided(backend: KernelContext, copy: Copy): void {
+  if (sizeOf(copy.dims) > 0) run(backend, copy.from, copy.to, copy.elementBytes, collapse(copy));
+}
+
+/** One copy job, or one for each index of an outer dimension that its parameters have no room for. */
+function run(backend: KernelContext, from: number, to: number, bytes: number, dims: readonly Dimension[]): void {
+  if (dims.length > COPY_RANK) {
+    const [outer, ...inner] = dims as [Dimension, ...Dimension[]];
+    for (let i = 0; i < outer.size; i++) {
+      run(backend, from + i * outer.from * bytes, to + i * outer.to * bytes, bytes, inner);
+    }
+    return;
+  }
+  const head = { source: from, target: to, elementBytes: bytes, rank: dims.length };
+  const parameters = parametersOf(CopyParam, { ...head, dims: 0, sourceStrides: 0, targetStrides: 0 });
+  dims.forEach((dim, d) => {
+    parameters[CopyParam.dims + d] = dim.size;
+    parameters[CopyParam.sourceStrides + d] = dim.from * bytes;
+    parameters[CopyParam.targetStrides + d] = dim.to * bytes;
+  });
+  backend.pool.run(Job.copy, dims.length > 2 ? dims[0]!.size : 1, parameters);
+}
+
+/**
+ * Lets a kernel that only moves elements work on strings too: it moves their numbers in the list of all strings, and these then
+ * say which string goes where.
+ */
+export function movingStrings(kernel: Kernel): Kernel {
+  return (backend, inputs, attributes) => {
+    const all: Uint8Array[] = [];
+    const indices: TensorInfo[] = [];
+    const replaced = Object.entries(inputs).map(([name, tensor]): [string, TensorInfo] => {
+      const strings = backend.stringsOf(tensor);
+      if (strings === undefined) return [name, tensor];
+      const first = all.length;
+      all.push(...strings);
+      const numbers = backend.output(tensor.shape, 'int32');
+      backend.valuesOf(numbers).set(strings.map((_, i) => first + i));
+      indices.push(numbers);
+      return [name, numbers];
+    });
+    if (indices.length === 0) return kernel(backend, inputs, attributes);
+    const moved = kernel(backend, Object.fromEntries(replaced), attributes);
+    const named = [moved].flat().map((tensor) => {
+      const strings = Array.from(backend.valuesOf(tensor), (i) => all[i]!);
+      backend.release(tensor);
+      return backend.stringOutput(tensor.shape, strings);
+    });
+    for (const tensor of indices) backend.release(tensor);
+    return Array.isArray(moved) ? named : named[0]!;
+  };
+}
+
+/** The numbers of `x` as another type; NaN becomes 0 and fractions are cut where the type is int32, as in JavaScript. */
+export function cast(backend: KernelContext, x: TensorInfo, dtype: CastAttrs['dtype']): TensorInfo {
+  if (dtype === x.dtype) return backend.alias(x, x.shape);
+  if (x.dtype === 'string') {
+    const detail = `a string tensor cannot become ${dtype}`;
+    throw new BackendError({ path: 'simd: Cast', code: 'unsupported-dtype', detail, unsupported: true });
+  }
+  const output = backend.output(x.shape, dtype);
+  const [values, target] = backend.viewsOf(x, output);
+  if (dtype === 'bool') for (let i = 0; i < values.length; i++) target[i] = values[i] !== 0 ? 1 : 0;
+  else target.set(values);
+  return output;
+}
 
 /** A new tensor of shape `dims`, read from x at `offset` with `strides` (elements). */
 function gathered(
-  backend: SimdBackend,
+  backend: KernelContext,
   x: TensorInfo,
   dims: readonly number[],
   strides: readonly number[],
@@ -36,7 +139,7 @@ const dot = (a: readonly number[], b: readonly number[]) => a.reduce((sum, x, i)
 
 /** Part of x from `begin` on. */
 export function slice(
-  backend: SimdBackend,
+  backend: KernelContext,
   x: TensorInfo,
   begin: readonly number[],
   size: readonly number[],
@@ -46,7 +149,7 @@ export function slice(
 }
 
 /** x with its dimensions in another order. */
-export function transpose(backend: SimdBackend, x: TensorInfo, order: readonly number[]): TensorInfo {
+export function transpose(backend: KernelContext, x: TensorInfo, order: readonly number[]): TensorInfo {
   const strides = stridesOf(x.shape);
   return gathered(
     backend,
@@ -56,7 +159,7 @@ export function transpose(backend: SimdBackend, x: TensorInfo, order: readonly n
   );
 }
 
-function stridedSlice(backend: SimdBackend, x: TensorInfo, attributes: StridedSliceAttrs): TensorInfo {
+function stridedSlice(backend: KernelContext, x: TensorInfo, attributes: StridedSliceAttrs): TensorInfo {
   const { beginMask, endMask, ellipsisMask, newAxisMask, shrinkAxisMask } = attributes;
   const info = slice_util.sliceInfo(
     x.shape,
@@ -74,7 +177,7 @@ function stridedSlice(backend: SimdBackend, x: TensorInfo, attributes: StridedSl
 }
 
 /** Each axis `reps` times: a pair of dimensions, of which the outer one stands still in x. */
-function tile(backend: SimdBackend, x: TensorInfo, { reps }: TileAttrs): TensorInfo {
+function tile(backend: KernelContext, x: TensorInfo, { reps }: TileAttrs): TensorInfo {
   const strides = stridesOf(x.shape);
   const dims = x.shape.flatMap((n, d) => [reps[d]!, n]);
   const fromStrides = strides.flatMap((stride) => [0, stride]);
@@ -84,7 +187,7 @@ function tile(backend: SimdBackend, x: TensorInfo, { reps }: TileAttrs): TensorI
   );
 }
 
-function reverse(backend: SimdBackend, x: TensorInfo, { dims }: ReverseAttrs): TensorInfo {
+function reverse(backend: KernelContext, x: TensorInfo, { dims }: ReverseAttrs): TensorInfo {
   const turned = util.parseAxisParam(dims, x.shape);
   const strides = stridesOf(x.shape);
   if (sizeOf(x.shape) === 0) return backend.alias(x, x.shape);
@@ -93,8 +196,30 @@ function reverse(backend: SimdBackend, x: TensorInfo, { dims }: ReverseAttrs): T
   return gathered(backend, x, x.shape, signed, offset);
 }
 
-/** Kernels that read x with other strides; strings included. */
 export const movementKernels: KernelTable = {
+  Identity: (backend, inputs) => backend.alias(input(inputs, 'x'), input(inputs, 'x').shape),
+
+  Reshape(backend, inputs, attributes) {
+    const x = input(inputs, 'x');
+    const size = sizeOf(x.shape);
+    const shape = util.inferFromImplicitShape((attributes as unknown as ReshapeAttrs).shape, size);
+    util.assert(
+      sizeOf(shape) === size,
+      () => `Reshape: [${x.shape}] has ${size} elements, [${shape}] has ${sizeOf(shape)}`,
+    );
+    return backend.alias(x, shape);
+  },
+
+  ExpandDims(backend, inputs, attributes) {
+    const x = input(inputs, 'input');
+    const { dim } = attributes as unknown as ExpandDimsAttrs;
+    const rank = x.shape.length;
+    util.assert(dim >= -rank - 1 && dim <= rank, () => `ExpandDims: axis ${dim} is not in [${-rank - 1}, ${rank}]`);
+    const at = dim < 0 ? rank + dim + 1 : dim;
+    return backend.alias(x, [...x.shape.slice(0, at), 1, ...x.shape.slice(at)]);
+  },
+
+  Cast: (backend, inputs, attributes) => cast(backend, input(inputs, 'x'), (attributes as unknown as CastAttrs).dtype),
   Transpose: movingStrings((backend, inputs, attributes) =>
     transpose(backend, input(inputs, 'x'), (attributes as unknown as TransposeAttrs).perm),
   ),

@@ -1,10 +1,18 @@
-import { backend_util, type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import { JOB } from '../memory-map.js';
-import type { SimdBackend } from '../simd-backend.js';
-import type { Numbers } from '../stored.js';
-import { copyStrided } from './copy.js';
-import { cast } from './shape.js';
-import { type Attributes, input, type Kernel, type KernelTable, sizeOf, stridesOf } from './table.js';
+import {
+  backend_util,
+  type DataType,
+  type SearchSortedAttrs,
+  type TensorInfo,
+  type UniqueAttrs,
+  util,
+} from '@tensorflow/tfjs-core';
+import { Job, ReduceParam, Reduction, SoftmaxParam } from '../abi.js';
+import type { KernelContext } from '../kernel-context.js';
+import type { Numbers } from '../tensor-memory.js';
+import { parametersOf } from '../thread-pool.js';
+import { indexingKernels } from './indexing.js';
+import { type Attributes, input, type Kernel, type KernelTable, sizeOf, stridesOf } from './kernel.js';
+import { cast, copyStrided } from './movement.js';
 
 /** x with the given axes moved to the end, as [rows, n]. */
 interface Rows {
@@ -16,7 +24,7 @@ interface Rows {
 }
 
 /** Where the rows of x over `axes` lie: in place, or moved together in scratch memory. */
-function rowsOver(backend: SimdBackend, x: TensorInfo, axes: readonly number[]): Rows {
+function rowsOver(backend: KernelContext, x: TensorInfo, axes: readonly number[]): Rows {
   const [shape, reduced] = backend_util.computeOutAndReduceShapes(x.shape, [...axes]);
   const [rows, n] = [sizeOf(shape), sizeOf(reduced)];
   const order = backend_util.getAxesPermutation([...axes], x.shape.length);
@@ -40,11 +48,17 @@ function axesOf(x: TensorInfo, { axis, reductionIndices, keepDims }: Attributes)
 
 /** Elements that a thread takes at once. */
 const CHUNK = 16384;
-const KINDS = { Sum: 0, Mean: 1, Max: 2, Min: 3 } as const;
 
-function reduceFloats(backend: SimdBackend, kind: keyof typeof KINDS, { address, rows, n }: Rows, to: number): void {
+function reduceFloats(
+  backend: KernelContext,
+  reduction: keyof typeof Reduction,
+  { address, rows, n }: Rows,
+  to: number,
+): void {
   const perChunk = Math.ceil(CHUNK / n);
-  backend.pool.run(JOB.reduce, Math.ceil(rows / perChunk), [KINDS[kind], address, to, rows, n, perChunk]);
+  const sizes = { rows, columns: n, chunkRows: perChunk };
+  const parameters = parametersOf(ReduceParam, { reduction: Reduction[reduction], x: address, y: to, ...sizes });
+  backend.pool.run(Job.reduce, Math.ceil(rows / perChunk), parameters);
 }
 
 type Fold = (values: Numbers, from: number, to: number) => number;
@@ -76,7 +90,13 @@ const FOLDS: Readonly<Record<string, Fold>> = {
   Any: fromFirst((a, b) => a || b),
 };
 
-function foldRows(backend: SimdBackend, fold: Fold, { address, rows, n }: Rows, dtype: DataType, to: TensorInfo): void {
+function foldRows(
+  backend: KernelContext,
+  fold: Fold,
+  { address, rows, n }: Rows,
+  dtype: DataType,
+  to: TensorInfo,
+): void {
   const values = backend.view(address, rows * n, dtype);
   const target = backend.valuesOf(to);
   for (let r = 0; r < rows; r++) target[r] = fold(values, r * n, (r + 1) * n);
@@ -89,8 +109,8 @@ function reduction(name: keyof typeof FOLDS): Kernel {
     const rows = rowsOver(backend, x, axes);
     const summing = name === 'Sum' || name === 'Prod';
     const output = backend.output(keep(rows.shape), summing ? backend_util.upcastType(x.dtype, 'int32') : x.dtype);
-    const fast = x.dtype === 'float32' && name in KINDS && rows.n > 0;
-    if (fast) reduceFloats(backend, name as keyof typeof KINDS, rows, output.address);
+    const fast = x.dtype === 'float32' && name in Reduction && rows.n > 0;
+    if (fast) reduceFloats(backend, name as keyof typeof Reduction, rows, output.address);
     else foldRows(backend, FOLDS[name]!, rows, x.dtype, output);
     return output;
   };
@@ -160,11 +180,58 @@ const softmax: Kernel = (backend, inputs, attributes) => {
   const rows = sizeOf(x.shape) / Math.max(n, 1);
   if (rows * n > 0) {
     const perChunk = Math.ceil(4096 / n);
-    const parameters = [backend.addressOf(x), output.address, rows, n, perChunk];
-    backend.pool.run(JOB.softmax, Math.ceil(rows / perChunk), parameters);
+    const sizes = { rows, columns: n, chunkRows: perChunk };
+    const parameters = parametersOf(SoftmaxParam, { x: backend.addressOf(x), y: output.address, ...sizes });
+    backend.pool.run(Job.softmax, Math.ceil(rows / perChunk), parameters);
   }
   backend.release(x);
   return output;
+};
+
+/** Where each value would stand in its sorted row: before equal ones (`left`) or behind them. */
+const searchSorted: Kernel = (backend, inputs, attributes) => {
+  const [sorted, values] = [input(inputs, 'sortedSequence'), input(inputs, 'values')];
+  const { side } = attributes as unknown as SearchSortedAttrs;
+  const output = backend.output(values.shape, 'int32');
+  const [rows, wanted, target] = backend.viewsOf(sorted, values, output);
+  const [length, perRow] = [sorted.shape[1]!, values.shape[1]!];
+  for (let i = 0; i < target.length; i++) {
+    const first = Math.floor(i / perRow) * length;
+    let [low, high] = [0, length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const there = rows[first + middle]!;
+      if (there < wanted[i]! || (side === 'right' && there === wanted[i]!)) low = middle + 1;
+      else high = middle;
+    }
+    target[i] = low;
+  }
+  return output;
+};
+
+/** The slices of x along an axis that differ, in the order in which they come, and for each slice its number among them. */
+const unique: Kernel = (backend, inputs, attributes) => {
+  const x = input(inputs, 'x');
+  const axis = util.parseAxisParam((attributes as unknown as UniqueAttrs).axis, x.shape)[0]!;
+  const [outer, n, run] = [sizeOf(x.shape.slice(0, axis)), x.shape[axis] ?? 1, sizeOf(x.shape.slice(axis + 1))];
+  const strings = backend.stringsOf(x);
+  const values = strings === undefined ? backend.valuesOf(x) : undefined;
+  const element = (at: number) => (strings === undefined ? values![at]! : strings[at]!.join(' '));
+  const [firsts, known] = [[] as number[], new Map<string, number>()];
+  const numbers = Array.from({ length: n }, (_, i) => {
+    const key: (number | string)[] = [];
+    for (let o = 0; o < outer; o++) for (let r = 0; r < run; r++) key.push(element((o * n + i) * run + r));
+    const text = key.join();
+    if (!known.has(text)) known.set(text, firsts.push(i) - 1);
+    return known.get(text)!;
+  });
+  const indices = backend.output([n], 'int32');
+  backend.valuesOf(indices).set(numbers);
+  const kept = backend.output([firsts.length], 'int32');
+  backend.valuesOf(kept).set(firsts);
+  const slices = indexingKernels['GatherV2']!(backend, { x, indices: kept }, { axis, batchDims: 0 }) as TensorInfo;
+  backend.release(kept);
+  return [slices, indices];
 };
 
 export const reduceKernels: KernelTable = {
@@ -175,4 +242,6 @@ export const reduceKernels: KernelTable = {
   Cumsum: cumulative(0, (a, b) => a + b),
   Cumprod: cumulative(1, (a, b) => a * b),
   Softmax: softmax,
+  SearchSorted: searchSorted,
+  Unique: unique,
 };

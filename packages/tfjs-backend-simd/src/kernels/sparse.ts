@@ -1,7 +1,7 @@
 import { backend_util, type TensorInfo } from '@tensorflow/tfjs-core';
 import { BackendError } from '../errors.js';
-import type { Numbers } from '../stored.js';
-import { input, type Kernel, type KernelTable, sizeOf, stridesOf } from './table.js';
+import type { Numbers } from '../tensor-memory.js';
+import { input, type Kernel, type KernelTable, sizeOf, stridesOf } from './kernel.js';
 
 /** The faults of sparse tensors, in tfjs's own words and nothing else, because its programs look for them. */
 const fault = (kernel: string, detail: string): BackendError => {

@@ -4,12 +4,12 @@ import {
   type StringToHashBucketFastAttrs,
   util,
 } from '@tensorflow/tfjs-core';
-import type { SimdBackend } from '../simd-backend.js';
-import type { Numbers } from '../stored.js';
-import { fault, type Inputs, input, type Kernel, type KernelTable } from './table.js';
+import type { KernelContext } from '../kernel-context.js';
+import type { Numbers } from '../tensor-memory.js';
+import { fault, type Inputs, input, type Kernel, type KernelTable } from './kernel.js';
 
 /** The strings of an input. @throws BackendError where it holds numbers. */
-function stringsOf(backend: SimdBackend, kernel: string, inputs: Inputs, name: string): Uint8Array[] {
+function stringsOf(backend: KernelContext, kernel: string, inputs: Inputs, name: string): Uint8Array[] {
   const strings = backend.stringsOf(input(inputs, name));
   if (strings === undefined) throw fault(kernel, 'unsupported-dtype', `${name} must be strings`);
   return strings;

@@ -2,22 +2,22 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
+import { WORKER_BYTES, WORKERS } from '../src/abi.js';
 import { type SimdBackend, setThreads } from '../src/index.js';
-import { HELPER_BYTES, HELPERS } from '../src/memory-map.js';
 import { useVariant } from './support.js';
 
-/** A backend of their own: elsewhere there may be a third helper. */
-const NAME = 'simd-lost-helpers';
+/** A backend of their own: elsewhere there may be a third worker. */
+const NAME = 'simd-lost-workers';
 
-/** Number of the helper that the tests play themselves, behind the two real ones. */
+/** Number of the worker that the tests play themselves, behind the two real ones. */
 const IMPOSTOR = 3;
-const STATE = (HELPERS + (IMPOSTOR - 1) * HELPER_BYTES) >> 2;
+const STATE = (WORKERS + (IMPOSTOR - 1) * WORKER_BYTES) >> 2;
 /** Products after which the impostor must have found its chunk, on however busy a machine. */
 const TURNS = 2000;
-const [IDLE, TAKEN] = [0, 2];
+const [IDLE, RECLAIMED] = [0, 2];
 
 /**
- * A helper that claims one chunk of the next job, as assembly/pool.ts says, and then does nothing at all with it; `state` is what
+ * A worker that claims one chunk of the next job, as assembly/pool.ts says, and then does nothing at all with it; `state` is what
  * it says of itself: computing (its number), or putting its result in place (the same negative). It ends after `life` ms.
  */
 const IMPOSTURE = `
@@ -63,7 +63,7 @@ const take = async (tensor: tf.Tensor): Promise<Uint8Array> => {
   return bytes;
 };
 
-describe('simd: helpers that are lost', () => {
+describe('simd: workers that are lost', () => {
   let expected: Uint8Array;
 
   before(async () => {
@@ -74,13 +74,13 @@ describe('simd: helpers that are lost', () => {
   });
   after(() => (tf.backend() as SimdBackend).kernels.setLimit(2));
 
-  it('a chunk in the hands of a helper that does not run is done by the caller', async () => {
+  it('a chunk in the hands of a worker that does not run is done by the caller', async () => {
     const { heap } = tf.backend() as SimdBackend;
     const worker = await impostor(1, 1e9);
-    for (let i = 0; i < TURNS && Atomics.load(heap.i32, STATE) !== TAKEN; i++) {
+    for (let i = 0; i < TURNS && Atomics.load(heap.i32, STATE) !== RECLAIMED; i++) {
       assert.deepEqual(await take(product()), expected);
     }
-    assert.equal(Atomics.load(heap.i32, STATE), TAKEN, 'its chunk was taken');
+    assert.equal(Atomics.load(heap.i32, STATE), RECLAIMED, 'its chunk was taken');
     // While it may still write to its scratch, nobody else gets memory that is given back.
     const block = heap.alloc(100_000);
     heap.free(block, 100_000);

@@ -1,6 +1,6 @@
 import type { FusedBatchNormAttrs, LRNAttrs } from '@tensorflow/tfjs-core';
-import type { Numbers } from '../stored.js';
-import { input, type Kernel, type KernelTable } from './table.js';
+import type { Numbers } from '../tensor-memory.js';
+import { input, type Kernel, type KernelTable } from './kernel.js';
 
 /** The number for element `i` of x: there is one a channel, or one for each element. */
 const numberAt = (values: Numbers, i: number) => values[i % values.length]!;
@@ -64,7 +64,7 @@ const localResponseGradient: Kernel = (backend, inputs, attributes) => {
   return output;
 };
 
-export const normalisationKernels: KernelTable = {
+export const normalizationKernels: KernelTable = {
   FusedBatchNorm: batchNorm,
   LRN: localResponse,
   LRNGrad: localResponseGradient,

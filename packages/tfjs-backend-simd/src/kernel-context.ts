@@ -1,9 +1,15 @@
 import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { BackendError } from './errors.js';
-import type { WeightFormat } from './memory-map.js';
-import { type ParamSink, startParam } from './param-sink.js';
-import { freeStored, type Numbers, newNumbers, type Packed, packFloats, unpackTo, unsupportedType } from './stored.js';
-import { TensorMemory } from './tensor-memory.js';
+import {
+  freeStored,
+  type Numbers,
+  newNumbers,
+  type Packed,
+  packFloats,
+  TensorMemory,
+  unpackTo,
+  unsupportedType,
+} from './tensor-memory.js';
 
 /** An output under construction: what tfjs wants to know, and where it lies. */
 export interface Output extends TensorInfo {
@@ -13,8 +19,8 @@ export interface Output extends TensorInfo {
 const impossibleShape = (kernel: string, shape: readonly number[]) =>
   new BackendError({ path: `simd: ${kernel}`, code: 'shape', detail: `there is no tensor [${shape}]` });
 
-/** The tfjs backend, as its kernels (kernels/) see it: outputs, scratch memory, and where the numbers of a tensor lie. */
-export class SimdBackend extends TensorMemory {
+/** What kernels (kernels/) work with: outputs, scratch memory, and where the numbers of a tensor are. */
+export class KernelContext extends TensorMemory {
   /** Blocks to be given back when the kernel that is running ends; `of` is the dataId of weights that were unpacked there. */
   private readonly borrowed: { address: number; bytes: number; of: object | undefined }[] = [];
   /** Where packed weights were unpacked for the kernel that is running. */
@@ -141,11 +147,6 @@ export class SimdBackend extends TensorMemory {
     this.storage.delete(tensor.dataId); // or it would be counted twice
     this.storage.set(tensor.dataId, { dtype: stored.dtype, size: stored.size, refCount: stored.refCount, packed });
     return packed;
-  }
-
-  /** Begins a parameter that comes from a file piece by piece (param-sink.ts): what `loadImage2Text` asks every backend for. */
-  startParam(shape: readonly number[], layout: string, format: WeightFormat): ParamSink | undefined {
-    return startParam(this, shape, layout, format);
   }
 
   /** Takes packed weights into the storage. The block belongs to the backend from here on. */

@@ -1,13 +1,13 @@
 import type { TensorInfo } from '@tensorflow/tfjs-core';
 import { BackendError } from '../errors.js';
-import type { SimdBackend } from '../simd-backend.js';
+import type { KernelContext } from '../kernel-context.js';
 
 /** Inputs by name; a list of tensors has the names 0, 1, … */
 export type Inputs = Readonly<Record<string, TensorInfo>>;
 export type Attributes = Readonly<Record<string, unknown>>;
 
 /** A kernel: reads its inputs, returns new tensors. Numbers and shapes were checked by tfjs's op. */
-export type Kernel = (backend: SimdBackend, inputs: Inputs, attributes: Attributes) => TensorInfo | TensorInfo[];
+export type Kernel = (backend: KernelContext, inputs: Inputs, attributes: Attributes) => TensorInfo | TensorInfo[];
 
 /** Kernels by the names that tfjs-core calls them. */
 export type KernelTable = Readonly<Record<string, Kernel>>;

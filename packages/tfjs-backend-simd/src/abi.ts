@@ -1,0 +1,252 @@
+// What TypeScript and the compiled kernels agree on: this file is compiled by both (AssemblyScript reads it as `./abi`), so every
+// number stands here once. It must stay within what both languages have in common: constants and enums.
+//
+// Memory:
+//     0 ..  1023   never used, so that a null pointer is a bug one can see
+//  1024 ..         constant tables of the kernels (--memoryBase 1024)
+// 32768 ..         control block of the thread pool, one cache line per word
+// 33792 ..         parameters of the current job
+// 34816 ..         a block for each worker: its state, its heartbeat, its copy of the parameters
+// 65536 ..         heap
+
+export const CONTROL = 32768;
+export const PARAMETERS = 33792;
+/** Room for 128 words of 32 bits. */
+export const PARAMETER_BYTES = 512;
+/** A block for each worker; its first word is its state, 0 while it waits for a job. */
+export const WORKERS = 34816;
+export const WORKER_BYTES = 640;
+export const MAX_WORKERS = 48;
+export const HEAP_START = 65536;
+
+/** Elements in one chunk of `Job.map`. */
+export const MAP_CHUNK = 16384;
+/** Rows up to which weights are read once and decoded in registers; above, they are widened to float32 first. */
+export const STREAM_ROWS = 8;
+/** Steps of k whose products are summed from zero before they are added to the sums of the steps before: a short sum is more exact. */
+export const K_BLOCK = 256;
+/** The same for int8, whose sums are exact: 32 bits have room for so many products of 16 and 8 bits. */
+export const INT8_K_BLOCK = 512;
+/** Dimensions that one `Job.copy` has room for. */
+export const COPY_RANK = 16;
+
+export enum Job {
+  map,
+  zip,
+  reduce,
+  softmax,
+  layerNorm,
+  copy,
+  packTiles,
+  linear,
+  roundTiles,
+  attention,
+}
+
+/** How weights stand in memory. */
+export enum Format {
+  f32,
+  bf16,
+  f16,
+  int8,
+}
+
+/** Operations on one float32, by the names of tfjs's kernels where there is one. */
+export enum Unary {
+  Abs,
+  Neg,
+  Sqrt,
+  Rsqrt,
+  Square,
+  Exp,
+  Sigmoid,
+  Tanh,
+  Erf,
+  Relu,
+  Gelu,
+  QuickGelu,
+  Reciprocal,
+  Floor,
+  Ceil,
+  ClipByValue,
+  Affine,
+}
+
+/** Operations on two float32, by the names of tfjs's kernels; those on two int32 follow. */
+export enum Binary {
+  Add,
+  Sub,
+  Multiply,
+  RealDiv,
+  Maximum,
+  Minimum,
+  SquaredDifference,
+  AddInt,
+  SubInt,
+  MaximumInt,
+  MinimumInt,
+}
+
+export enum Reduction {
+  Sum,
+  Mean,
+  Max,
+  Min,
+}
+
+// The parameters of each job, by name. Addresses and strides (`…Step`, `…Stride`, `…Bytes`) are in bytes, 0 is "none"; those marked
+// float are the 32 bits of a float32 (`floatBits`), all others integers.
+
+/** y[i] = operation(x[i]). A chunk is MAP_CHUNK elements. */
+export enum MapParam {
+  operation,
+  x,
+  y,
+  size,
+  /** Float: the lower limit of ClipByValue, the factor of Affine. */
+  first,
+  /** Float: the upper limit of ClipByValue, what Affine adds. */
+  second,
+}
+
+/** Rows of y = operation(a, b). A step is 1, or 0 where that side repeats a single element. */
+export enum ZipParam {
+  operation,
+  a,
+  b,
+  y,
+  columns,
+  aStride,
+  bStride,
+  aElementStep,
+  bElementStep,
+  rows,
+  chunkRows,
+}
+
+/** One number for each row of x. */
+export enum ReduceParam {
+  reduction,
+  x,
+  y,
+  rows,
+  columns,
+  chunkRows,
+}
+
+export enum SoftmaxParam {
+  x,
+  y,
+  rows,
+  columns,
+  chunkRows,
+}
+
+export enum LayerNormParam {
+  x,
+  residual,
+  gamma,
+  beta,
+  y,
+  rows,
+  columns,
+  /** Float. */
+  epsilon,
+  chunkRows,
+  scratch,
+  /** Of scratch, per thread. */
+  threadBytes,
+}
+
+/**
+ * Elements of 1 or 4 bytes from one pattern of strides to another. From `dims`, `sourceStrides` and `targetStrides` on there are `rank`
+ * words each. A chunk is one index of dimension 0 where the rank is above 2, and all there is otherwise.
+ */
+export enum CopyParam {
+  source,
+  target,
+  elementBytes,
+  rank,
+  dims = 16,
+  sourceStrides = 32,
+  targetStrides = 48,
+}
+
+/** A [rows, k] float32, or its transpose [k, rows], into tiles of `tileRows` rows. */
+export enum PackTilesParam {
+  a,
+  aStride,
+  tiles,
+  rows,
+  k,
+  transposed,
+  chunkRows,
+  tileRows,
+}
+
+/** Rows rounded to 16 bits, with a scale each, into tiles for int8 weights. */
+export enum RoundTilesParam {
+  a,
+  rows,
+  k,
+  tiles,
+  rowScales,
+  scratch,
+  /** Of scratch, per thread. */
+  threadBytes,
+  chunkRows,
+}
+
+/** C [rows, columns] = activation(A · weights + bias). */
+export enum LinearParam {
+  tiles,
+  rows,
+  k,
+  weights,
+  /** A `Format`. */
+  format,
+  /** Of the columns, for int8. */
+  columnScales,
+  columns,
+  c,
+  cStride,
+  bias,
+  /** A `Unary`, or -1. */
+  activation,
+  scratch,
+  /** Of scratch, per thread. */
+  threadBytes,
+  chunkPanels,
+  /** Rows of one block of A, whole tiles. */
+  blockRows,
+  blockChunks,
+  /** Of the rows, for int8. */
+  rowScales,
+  tileRows,
+}
+
+/** softmax(q · keyᵀ · scale + mask) · value over an image's columns and a text's. A chunk is one row and head. */
+export enum AttentionParam {
+  q,
+  key,
+  value,
+  imageKey,
+  imageValue,
+  mask,
+  out,
+  rows,
+  heads,
+  tokens,
+  textColumns,
+  /** Of one head. */
+  width,
+  images,
+  imageColumns,
+  /** From the mask of one row to that of the next; 0 where all share one. */
+  maskStride,
+  scratch,
+  /** Of scratch, per thread. */
+  threadBytes,
+  /** Float: 1 / sqrt(width). */
+  scale,
+}

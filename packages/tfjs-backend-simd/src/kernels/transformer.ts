@@ -1,0 +1,149 @@
+import { type TensorInfo, util } from '@tensorflow/tfjs-core';
+import { AttentionParam, Job, LayerNormParam, type Unary } from '../abi.js';
+import { BackendError } from '../errors.js';
+import { multiply } from '../product.js';
+import { floatBits, parametersOf } from '../thread-pool.js';
+import { type Inputs, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
+
+/** What `GitLinear` may apply to its result. */
+export type LinearActivation = 'none' | 'gelu' | 'quick_gelu';
+
+const ACTIVATIONS: Readonly<Record<LinearActivation, keyof typeof Unary | undefined>> = {
+  none: undefined,
+  gelu: 'Gelu',
+  quick_gelu: 'QuickGelu',
+};
+
+/**
+ * x float32 [..., in] · weight [in, out] + bias [out], with an activation -> float32 [..., out]. A weight that is not packed yet is
+ * packed here, once: from then on its tensor has only the packed copy (and still reads as before).
+ * @throws BackendError (`unsupported-activation`) for an activation it does not know.
+ */
+const linear: Kernel = (backend, inputs, attributes) => {
+  const [x, weight, bias] = [input(inputs, 'x'), input(inputs, 'weight'), inputs['bias']];
+  const activation = attributes['activation'] as LinearActivation;
+  if (!(activation in ACTIVATIONS)) {
+    const detail = `activation ${String(activation)} is not one of ${Object.keys(ACTIVATIONS).join(', ')}`;
+    throw new BackendError({ path: 'simd: GitLinear', code: 'unsupported-activation', detail });
+  }
+  requireFloats('GitLinear', x, weight, bias);
+  const [outer, k] = [x.shape.slice(0, -1), x.shape.at(-1)!];
+  const [m, [rows, n = 0]] = [sizeOf(outer), weight.shape];
+  const fits = x.shape.length > 1 && weight.shape.length === 2 && rows === k && (bias?.shape[0] ?? n) === n;
+  util.assert(fits, () => `GitLinear: [${x.shape}] · [${weight.shape}] + [${bias?.shape}] do not fit`);
+  const packed = backend.pack(weight, k, n);
+  const output = backend.output([...outer, n], 'float32');
+  const fused = ACTIVATIONS[activation];
+  multiply(backend, {
+    ...{ m, k, n, a: backend.addressOf(x), lda: k * 4, b: packed, c: output.address, ldc: n * 4 },
+    ...{ bias: bias === undefined ? 0 : backend.addressOf(bias) },
+    ...(fused === undefined ? {} : { activation: fused }),
+  });
+  return output;
+};
+
+/** w float32 [in, out] -> the same tensor, its storage now packed for `GitLinear`. */
+const packWeight: Kernel = (backend, inputs) => {
+  const w = input(inputs, 'w');
+  util.assert(
+    w.shape.length === 2 && w.dtype === 'float32',
+    () => `GitPackWeight: float32 [in, out], not [${w.shape}]`,
+  );
+  backend.pack(w, w.shape[0]!, w.shape[1]!);
+  return backend.alias(w, w.shape);
+};
+
+/** Numbers that a thread takes at once. */
+const CHUNK = 16384;
+
+/** Layer norm of x (+ residual), float32 [M, D], over its last axis: biased variance, epsilon inside the root; gamma, beta [D]. */
+const layerNorm: Kernel = (backend, inputs, attributes) => {
+  const [x, residual] = [input(inputs, 'x'), inputs['residual']];
+  const [gamma, beta] = [input(inputs, 'gamma'), input(inputs, 'beta')];
+  requireFloats('GitLayerNorm', x, residual, gamma, beta);
+  const n = x.shape.at(-1) ?? 1;
+  const rows = sizeOf(x.shape) / Math.max(n, 1);
+  const alike = residual === undefined || util.arraysEqual(residual.shape, x.shape);
+  util.assert(
+    alike && gamma.shape[0] === n && beta.shape[0] === n,
+    () => `GitLayerNorm: [${x.shape}], [${residual?.shape}], [${gamma.shape}] and [${beta.shape}] do not fit`,
+  );
+  const output = backend.output(x.shape, 'float32');
+  if (rows * n === 0) return output;
+  const perThread = n * 4 + 64;
+  const scratch = backend.scratch(perThread * backend.pool.threads);
+  const perChunk = Math.ceil(CHUNK / n);
+  const parameters = parametersOf(LayerNormParam, {
+    ...{ x: backend.addressOf(x), residual: residual === undefined ? 0 : backend.addressOf(residual) },
+    ...{ gamma: backend.addressOf(gamma), beta: backend.addressOf(beta), y: output.address, rows, columns: n },
+    ...{ epsilon: floatBits(attributes['epsilon'] as number), chunkRows: perChunk, scratch, threadBytes: perThread },
+  });
+  backend.pool.run(Job.layerNorm, Math.ceil(rows / perChunk), parameters);
+  return output;
+};
+
+/** Columns of a [*, heads, columns, K] pair; 0 where there is none. */
+function columnsOf(
+  rows: (n: number) => boolean,
+  q: TensorInfo,
+  key: TensorInfo | undefined,
+  value: TensorInfo | undefined,
+): number {
+  if (key === undefined) return 0;
+  const fits =
+    value !== undefined &&
+    util.arraysEqual(key.shape, value.shape) &&
+    key.shape.length === 4 &&
+    key.shape[1] === q.shape[1] &&
+    key.shape[3] === q.shape[3] &&
+    rows(key.shape[0]!);
+  util.assert(fits, () => `GitAttention: key [${key.shape}] and value [${value?.shape}] do not fit q [${q.shape}]`);
+  return key.shape[2]!;
+}
+
+/** Bytes from the mask of one row to that of the next: 0 where all share one. */
+function maskStep(inputs: Inputs, R: number, T: number, S: number): number {
+  const { mask } = inputs;
+  if (mask === undefined || S === 0) return 0;
+  const shape = mask.shape.length === 3 ? mask.shape.slice(1) : mask.shape;
+  const fits = util.arraysEqual(shape, [T, S]) && (mask.shape.length === 2 || mask.shape[0] === R);
+  util.assert(fits, () => `GitAttention: mask [${mask.shape}] is neither [${T}, ${S}] nor [${R}, ${T}, ${S}]`);
+  return mask.shape.length === 3 ? T * S * 4 : 0;
+}
+
+/**
+ * Attention of q float32 [R, H, T, K] to the columns of an image, imageKey and imageValue [N, H, I, K], followed by those of
+ * the row's own text, key and value [R, H, S, K]: softmax(q · kT / sqrt(K)) · v over both -> float32 [R, T, H * K]. The mask,
+ * [T, S] or [R, T, S], is added to the scores of the text. Row r belongs to image floor(r * N / R).
+ */
+const attention: Kernel = (backend, inputs) => {
+  const { key, value, imageKey, imageValue, mask } = inputs;
+  const q = input(inputs, 'q');
+  requireFloats('GitAttention', q, key, value, imageKey, imageValue, mask);
+  const [R = 0, H = 0, T = 0, K = 0] = q.shape;
+  const N = imageKey?.shape[0] ?? R;
+  const S = columnsOf((n) => n === R, q, key, value);
+  const I = columnsOf((n) => n > 0 && R % n === 0, q, imageKey, imageValue);
+  const step = maskStep(inputs, R, T, S);
+  const output = backend.output([R, T, H * K], 'float32');
+  if (sizeOf(output.shape) === 0) return output;
+  util.assert(I + S > 0, () => 'GitAttention: no key at all');
+  const at = (tensor: TensorInfo | undefined) => (tensor === undefined ? 0 : backend.addressOf(tensor));
+  const perThread = backend.kernels.attentionScratch(T, K, S, I) + 64;
+  const parameters = parametersOf(AttentionParam, {
+    ...{ q: at(q), key: at(key), value: at(value), imageKey: at(imageKey), imageValue: at(imageValue) },
+    ...{ mask: at(S > 0 ? mask : undefined), maskStride: step, out: output.address },
+    ...{ rows: R, heads: H, tokens: T, textColumns: S, width: K, images: N, imageColumns: I },
+    ...{ scratch: backend.scratch(perThread * backend.pool.threads), threadBytes: perThread },
+    scale: floatBits(1 / Math.sqrt(K)),
+  });
+  backend.pool.run(Job.attention, R * H, parameters);
+  return output;
+};
+
+export const transformerKernels: KernelTable = {
+  GitLinear: linear,
+  GitPackWeight: packWeight,
+  GitLayerNorm: layerNorm,
+  GitAttention: attention,
+};
