@@ -6,9 +6,10 @@ import { readGif } from './gif/gif-file.js';
 import { formatOf, type ImageFormat } from './identify.js';
 import { decodeJpeg, readJpegHeader } from './jpeg/decode-jpeg.js';
 import { readPngChunks, readPngHeader } from './png/chunks.js';
-import { decodePng } from './png/decode-png.js';
+import { decodePng, decodePngFrames } from './png/decode-png.js';
 import type { RawImage } from './raw-image.js';
 import { decodeWebp, readWebp, type WasmSource } from './webp.js';
+import { runInSlices } from './work.js';
 
 export interface DecodeOptions {
   /** What to call the image in errors. Default `image`. */
@@ -19,6 +20,13 @@ export interface DecodeOptions {
   readonly exifOrientation?: boolean;
   /** WebAssembly of the WebP decoder (`@jsquash/webp/codec/dec/webp_dec.wasm`); needed in Node, where it cannot be fetched. */
   readonly webpWasm?: WasmSource;
+  /** Ends the work between two slices of about 25 ms. */
+  readonly signal?: AbortSignal;
+}
+
+/** A decoded image, and what of its file was damaged and mended as libjpeg or libpng do: one sentence each. */
+export interface DecodedImage extends RawImage {
+  readonly warnings: readonly string[];
 }
 
 export const DEFAULT_MAX_PIXELS = 100_000_000;
@@ -33,37 +41,51 @@ function checkOptions({ maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions): number
  * bytes decide the format. Beside the file, memory stays below 8 bytes per pixel (WebP, whose codec keeps copies: 16) and some megabytes.
  * @throws ImageError for anything that is no whole image, and (field `unsupported`) for legal images of kinds that are not read.
  */
-export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage> {
+export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<DecodedImage> {
   const maxPixels = checkOptions(options);
   return withFile(options.file ?? 'image', async () => {
-    const { image, orientation } = await decodeStored(bytes, formatOf(bytes), maxPixels, options);
-    return options.exifOrientation === false ? image : applyOrientation(image, orientation);
+    const { image, orientation, warnings } = await decodeStored(bytes, formatOf(bytes), maxPixels, options);
+    const upright = options.exifOrientation === false ? image : applyOrientation(image, orientation);
+    return { ...upright, warnings: [...warnings] };
   });
 }
 
-/** The image as stored, and how it wants to be turned. */
+/** The image as stored, how it is to be turned to look right, and what was mended on the way. */
+interface Stored {
+  readonly image: RawImage;
+  readonly orientation: Orientation;
+  readonly warnings: ReadonlySet<string>;
+}
+
+/** Decodes by format. */
 async function decodeStored(
   bytes: Uint8Array,
   format: ImageFormat,
   maxPixels: number,
   options: DecodeOptions,
-): Promise<{ image: RawImage; orientation: Orientation }> {
+): Promise<Stored> {
+  const { signal } = options;
   if (format === 'png') {
     const png = readPngChunks(bytes, maxPixels);
-    return { image: decodePng(png), orientation: orientationOf(png.exif, png.xmp) };
+    const warnings = new Set<string>();
+    const image = await runInSlices(decodePng(png, warnings), signal);
+    return { image, orientation: orientationOf(png.exif, png.xmp), warnings };
   }
   if (format === 'jpeg') {
     const header = readJpegHeader(bytes, maxPixels);
-    return { image: decodeJpeg(bytes, header), orientation: orientationOf(header.state.exif, header.state.xmp) };
+    const { exif, xmp, warnings } = header.state;
+    const image = await runInSlices(decodeJpeg(bytes, header), signal);
+    return { image, orientation: orientationOf(exif, xmp), warnings };
   }
   if (format === 'webp') {
     const webp = readWebp(bytes, maxPixels);
     return {
       image: await decodeWebp(bytes, webp, options.webpWasm),
       orientation: orientationOf(webp.exif, webp.xmp),
+      warnings: new Set(),
     };
   }
-  return { image: gifImages(bytes, maxPixels, 1)[0]!, orientation: 1 };
+  return { image: gifImages(bytes, maxPixels, 1)[0]!, orientation: 1, warnings: new Set() };
 }
 
 function gifImages(bytes: Uint8Array, maxPixels: number, wanted: number): RawImage[] {
@@ -79,7 +101,12 @@ function gifImages(bytes: Uint8Array, maxPixels: number, wanted: number): RawIma
 export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> {
   const maxPixels = checkOptions(options);
   return withFile(options.file ?? 'image', async () => {
-    if (formatOf(bytes) === 'gif') return gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY);
+    const format = formatOf(bytes);
+    if (format === 'gif') return gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY);
+    if (format === 'png') {
+      const png = readPngChunks(bytes, maxPixels);
+      if (png.frames.length > 0) return runInSlices(decodePngFrames(png, maxPixels, new Set()), options.signal);
+    }
     return [await decodeImage(bytes, options)];
   });
 }
@@ -111,14 +138,14 @@ const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) 
     const { width, height, bitDepth, colorType, interlaced } = readPngHeader(bytes, maxPixels);
     const names = ['gray', '', 'RGB', 'palette', 'gray and alpha', '', 'RGB and alpha'];
     const kind = `${bitDepth}-bit ${names[colorType]}${interlaced ? ', interlaced' : ''}`;
-    const { exif, xmp } = readPngChunks(bytes, maxPixels);
-    return { format: 'png', width, height, kind, frames: 1, orientation: orientationOf(exif, xmp) };
+    const { exif, xmp, frames } = readPngChunks(bytes, maxPixels);
+    return { format: 'png', width, height, kind, frames: 1 + frames.length, orientation: orientationOf(exif, xmp) };
   },
   jpeg(bytes, maxPixels) {
     const { state, frame, colors } = readJpegHeader(bytes, maxPixels);
     const names = { gray: 'gray', rgb: 'RGB', ycc: 'YCbCr', cmyk: 'CMYK', ycck: 'YCCK' };
     const sampling = frame.components.map(({ h, v }) => `${h}x${v}`).join(' ');
-    const kind = `${frame.progressive ? 'progressive' : 'baseline'}, ${names[colors]} ${sampling}`;
+    const kind = `${frame.arithmetic ? `${frame.process}, arithmetic coding` : frame.process}, ${names[colors]} ${sampling}`;
     const { width, height } = frame;
     return { format: 'jpeg', width, height, kind, frames: 1, orientation: orientationOf(state.exif, state.xmp) };
   },

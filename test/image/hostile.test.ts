@@ -17,25 +17,21 @@ const REFERENCE = readJson<{ results: Record<string, { rgb_sha256?: string }> }>
 /** Where the manifest leaves a choice, ours; everything that Pillow decodes and that is not on this list must load. */
 const REFUSED = new Set([
   'edge_bad_adler.png',
-  'trunc_idat_no_crc.png',
   'bmp.png',
-  'rare_lossless.jpg',
-  'rare_arithmetic.jpg',
-  'rare_arithmetic_progressive.jpg',
   'rare_dnl.jpg',
   'rare_hierarchical.jpg',
   'edge_lost_last_bytes.jpg',
   'bomb_progressive_scans.jpg',
-  'no_dht.jpg',
-  'seg_length_1.jpg',
-  'seg_length_0.jpg',
   'sof_same_component_ids.jpg',
   'sof_two_components.jpg',
-  'scan_garbage.jpg',
   'scan_marker_inside.jpg',
-  'rst_out_of_order.jpg',
-  'rst_missing.jpg',
 ]);
+
+/**
+ * Whole pixels with a wrong checksum of their chunk: this manifest says error, but people have such files, libpng's readers warn, and
+ * `real/pictures/zero-idat-crc.png`, which is damaged in the same way, must decode. The zlib checksum proves the pixels.
+ */
+const MENDED = new Set(['crc_idat.png']);
 
 function checkError(error: unknown, type: typeof ImageError | typeof ConfigError, entry: HostileCase): void {
   assert.ok(error instanceof type, `untyped ${error}`);
@@ -64,7 +60,8 @@ describe('hostile images', () => {
         checkError(error, ImageError, entry);
       }
       assert.ok(performance.now() - start < 1000 * (entry.max_seconds ?? 2));
-      const wanted = entry.expect !== 'error' && entry.expect !== 'unsupported' && !REFUSED.has(name);
+      const wanted =
+        MENDED.has(name) || (entry.expect !== 'error' && entry.expect !== 'unsupported' && !REFUSED.has(name));
       const isImage = entry.kind !== 'other-image' || entry.expect !== 'error';
       assert.equal(loaded, wanted && isImage, loaded ? 'was accepted' : 'was refused');
     });

@@ -5,8 +5,10 @@ import { seeded } from './support.js';
 
 function inflate(pieces: Uint8Array[], limit: number): { bytes: Buffer; end: string } {
   const parts: Uint8Array[] = [];
-  const end = inflateZlib(pieces, limit, (bytes) => parts.push(bytes.slice()));
-  return { bytes: Buffer.concat(parts), end };
+  const work = inflateZlib(pieces, { limit, blocks: 1e6 }, (bytes) => parts.push(bytes.slice()));
+  let step = work.next();
+  while (!step.done) step = work.next();
+  return { bytes: Buffer.concat(parts), end: step.value };
 }
 
 /** Bytes with repetitions near and far, so that all block kinds, lengths and distances occur. */

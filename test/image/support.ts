@@ -44,7 +44,7 @@ export interface ReferenceSize {
 }
 
 export const referenceImages = (): ReferenceImage[] =>
-  readJson<{ images: ReferenceImage[] }>(`${PROCESSOR}pictures.json`).images;
+  readJson<{ pictures: ReferenceImage[] }>(`${PROCESSOR}pictures.json`).pictures;
 
 export const decodeReference = (file: string): Promise<RawImage> => decode(readBin(`${PROCESSOR}${file}`));
 

@@ -24,12 +24,6 @@ const COLUMN_ROUND = 1 << (COLUMN_SHIFT - 1);
 const ROW_ROUND = (1 << (ROW_SHIFT - 1)) + (128 << ROW_SHIFT);
 
 /**
- * Bits that the magnitude of a dequantised coefficient can have: 8-bit samples give at most 1024, quantising at most doubles it, and
- * one bit is to spare. Beyond, data are damaged, and decoders that compute in 16 bits no longer agree.
- */
-export const COEFFICIENT_BITS = 12;
-
-/**
  * Eight outputs of one pass: in `x` at `at`, every `step`; written to `out` in the same places, rounded by `round` and shifted.
  */
 function transform(x: Int32Array, out: Int32Array, at: number, step: number, round: number, shift: number): void {
@@ -65,8 +59,8 @@ function transform(x: Int32Array, out: Int32Array, at: number, step: number, rou
 
 const clamp = (value: number): number => (value < 0 ? 0 : Math.min(value, 255));
 
-/** One block: dequantised coefficients (natural order, destroyed) to 8 by 8 samples in `plane` at `at`, lines `stride` apart. */
-export function inverseTransform(block: Int32Array, plane: Uint8Array, at: number, stride: number): void {
+/** One block: dequantized coefficients (natural order, destroyed) to 8 by 8 samples in `plane` at `at`, lines `stride` apart. */
+function inverse(block: Int32Array, plane: Uint8Array, at: number, stride: number): void {
   for (let c = 0; c < 8; c++) {
     const ac =
       block[c + 8]! |
@@ -89,7 +83,95 @@ export function inverseTransform(block: Int32Array, plane: Uint8Array, at: numbe
 }
 
 /** The same for a block whose only coefficient is the first. */
-export function inverseTransformFlat(dc: number, plane: Uint8Array, at: number, stride: number): void {
+function inverseFlat(dc: number, plane: Uint8Array, at: number, stride: number): void {
   const value = clamp(((dc + 4) >> 3) + 128);
   for (let r = 0, to = at; r < 8; r++, to += stride) plane.fill(value, to, to + 8);
+}
+
+/**
+ * Bits that the magnitude of a dequantized coefficient can have: 8-bit samples give at most 1024, quantizing at most doubles it, and
+ * one bit is to spare. Only damaged data have more.
+ */
+const COEFFICIENT_BITS = 12;
+
+const int16 = (value: number): number => (value << 16) >> 16;
+const saturate16 = (value: number): number => Math.max(-32768, Math.min(32767, value));
+
+/**
+ * Eight outputs of one pass as libjpeg-turbo's SIMD code has them for coefficients of any size: four sums wrap at 16 bits, results
+ * saturate at 16 bits, everything else wraps at 32.
+ */
+function transformWide(x: Int32Array, at: number, step: number, round: number, shift: number): void {
+  const [c0, c1, c2, c3] = [x[at]!, x[at + step]!, x[at + 2 * step]!, x[at + 3 * step]!];
+  const [c4, c5, c6, c7] = [x[at + 4 * step]!, x[at + 5 * step]!, x[at + 6 * step]!, x[at + 7 * step]!];
+  const half2 = (Math.imul(c2, F0_541) + Math.imul(c6, F0_541 - F1_847)) | 0;
+  const half3 = (Math.imul(c2, F0_541 + F0_765) + Math.imul(c6, F0_541)) | 0;
+  const sum = int16(c0 + c4) << 13;
+  const difference = int16(c0 - c4) << 13;
+  const z3 = int16(c7 + c3);
+  const z4 = int16(c5 + c1);
+  const w3 = (Math.imul(z3, F1_175 - F1_961) + Math.imul(z4, F1_175)) | 0;
+  const w4 = (Math.imul(z3, F1_175) + Math.imul(z4, F1_175 - F0_390)) | 0;
+  const o0 = (Math.imul(c7, F0_298 - F0_899) + Math.imul(c1, -F0_899) + w3) | 0;
+  const o1 = (Math.imul(c5, F2_053 - F2_562) + Math.imul(c3, -F2_562) + w4) | 0;
+  const o2 = (Math.imul(c3, F3_072 - F2_562) + Math.imul(c5, -F2_562) + w3) | 0;
+  const o3 = (Math.imul(c1, F1_501 - F0_899) + Math.imul(c7, -F0_899) + w4) | 0;
+  const evens = [sum + half3, difference + half2, difference - half2, sum - half3];
+  for (const [i, odd] of [o3, o2, o1, o0].entries()) {
+    const even = evens[i]! | 0;
+    x[at + i * step] = saturate16(((even + odd + round) | 0) >> shift);
+    x[at + (7 - i) * step] = saturate16(((even - odd + round) | 0) >> shift);
+  }
+}
+
+function inverseWide(block: Int32Array, onlyDc: boolean, plane: Uint8Array, at: number, stride: number): void {
+  if (onlyDc) for (let i = 63; i >= 0; i--) block[i] = int16(block[i & 7]! << 2);
+  else for (let c = 0; c < 8; c++) transformWide(block, c, 8, COLUMN_ROUND, COLUMN_SHIFT);
+  for (let r = 0, to = at; r < 64; r += 8, to += stride) {
+    transformWide(block, r, 1, 1 << (ROW_SHIFT - 1), ROW_SHIFT);
+    for (let i = 0; i < 8; i++) plane[to + i] = clamp(block[r + i]! + 128);
+  }
+}
+
+const block = /* @__PURE__ */ new Int32Array(64);
+
+/** Dequantizes a block of coefficients (natural order, at `from`) and transforms it to 8 by 8 samples in `plane` at `to`. */
+export function transformBlock(
+  coefficients: Int16Array,
+  from: number,
+  quant: Int32Array,
+  plane: Uint8Array,
+  to: number,
+  stride: number,
+): void {
+  let ac = 0;
+  let magnitudes = 0;
+  for (let i = 0; i < 64; i++) {
+    const coefficient = coefficients[from + i]!;
+    const value = Math.imul(coefficient, quant[i]!);
+    if (i > 0) ac |= coefficient;
+    magnitudes |= value ^ (value >> 31);
+    block[i] = value;
+  }
+  if (magnitudes >> COEFFICIENT_BITS !== 0) {
+    let rows = 0;
+    for (let i = 8; i < 64; i++) rows |= coefficients[from + i]!;
+    for (let i = 0; i < 64; i++) block[i] = int16(block[i]!);
+    inverseWide(block, rows === 0, plane, to, stride);
+  } else if (ac === 0) inverseFlat(block[0]!, plane, to, stride);
+  else inverse(block, plane, to, stride);
+}
+
+/** The same for a block whose only coefficient is the first. */
+export function transformFlat(
+  coefficient: number,
+  quant: number,
+  plane: Uint8Array,
+  to: number,
+  stride: number,
+): boolean {
+  const value = Math.imul(coefficient, quant);
+  if ((value ^ (value >> 31)) >> COEFFICIENT_BITS !== 0) return false;
+  inverseFlat(value, plane, to, stride);
+  return true;
 }

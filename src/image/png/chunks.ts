@@ -1,6 +1,8 @@
 import { crc32 } from '../../crc32.js';
-import { latin1, u32be } from '../bytes.js';
+import { ImageError } from '../../errors.js';
+import { join, latin1, u32be } from '../bytes.js';
 import { checkPixels, fault } from '../fault.js';
+import { inflateZlib } from './inflate.js';
 
 /** What IHDR says. */
 export interface PngHeader {
@@ -10,6 +12,20 @@ export interface PngHeader {
   /** 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGB and alpha. */
   readonly colorType: number;
   readonly interlaced: boolean;
+}
+
+/** One frame of an APNG file: what fcTL says, and its compressed pixels. */
+export interface PngFrame {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+  /** What happens to the frame's rectangle before the next: 0 nothing, 1 cleared, 2 as it was before. */
+  readonly disposal: number;
+  /** Whether the frame's alpha blends it over what is there; it replaces it else. */
+  readonly blends: boolean;
+  readonly data: readonly Uint8Array[];
+  readonly offset: number;
 }
 
 /** The parts of a checked PNG file that make the image. */
@@ -23,11 +39,17 @@ export interface PngFile {
   readonly dataOffset: number;
   /** A TIFF structure. */
   readonly exif: Uint8Array | undefined;
-  /** XML text, where it is stored uncompressed. */
+  /** XML text. */
   readonly xmp: Uint8Array | undefined;
+  readonly trns: Uint8Array | undefined;
+  /** What is broken from the first IDAT on: no matter where all rows are there, else the reason why they are not. */
+  readonly damage: ImageError | undefined;
+  /** Frames after the default image; the default image itself is the first where `animated` says where it goes. */
+  readonly frames: readonly PngFrame[];
+  readonly animated: Omit<PngFrame, 'data' | 'offset'> | undefined;
 }
 
-/** Samples per pixel and the legal bit depths of each colour type (PNG specification, table 11.1). */
+/** Samples per pixel and the legal bit depths of each color type (PNG specification, table 11.1). */
 const COLOR_TYPES: Readonly<Record<number, { channels: number; depths: readonly number[] }>> = {
   0: { channels: 1, depths: [1, 2, 4, 8, 16] },
   2: { channels: 3, depths: [8, 16] },
@@ -77,9 +99,9 @@ export function readPngHeader(bytes: Uint8Array, maxPixels: number): PngHeader {
   const [width, height] = [u32be(bytes, 16), u32be(bytes, 20)];
   const [bitDepth, colorType, compression, filter, interlace] = bytes.subarray(24, 29) as unknown as number[];
   const kind = COLOR_TYPES[colorType!];
-  if (!kind) throw fault('png-ihdr', `colour type ${colorType} does not exist`, 25);
+  if (!kind) throw fault('png-ihdr', `color type ${colorType} does not exist`, 25);
   if (!kind.depths.includes(bitDepth!)) {
-    throw fault('png-ihdr', `bit depth ${bitDepth} is not possible with colour type ${colorType}`, 24);
+    throw fault('png-ihdr', `bit depth ${bitDepth} is not possible with color type ${colorType}`, 24);
   }
   if (compression !== 0) throw fault('png-ihdr', `compression method ${compression} does not exist`, 26);
   if (filter !== 0) throw fault('png-ihdr', `filter method ${filter} does not exist`, 27);
@@ -97,47 +119,164 @@ function readPalette(bytes: Uint8Array, chunk: Chunk): Uint8Array {
   return bytes.subarray(chunk.start, chunk.end);
 }
 
-/** The text of an iTXt chunk that holds an uncompressed XMP packet. */
-function xmpText(bytes: Uint8Array, { start, end }: Chunk): Uint8Array | undefined {
-  const name = 'XML:com.adobe.xmp\0\0';
-  return latin1(bytes, start, name.length) === name ? bytes.subarray(start + name.length, end) : undefined;
+/** Metadata is inflated to no more than this; Pillow refuses what is larger. */
+const MAX_TEXT = 1 << 20;
+/** Chunks that any file may have, and for each pixel: files of real encoders have one for some kilobytes of data. */
+const FREE_CHUNKS = 1 << 16;
+
+/** The text of a chunk with a given keyword, still compressed where it is. */
+interface Text {
+  readonly data: Uint8Array;
+  readonly compressed: boolean;
+}
+
+/** Splits tEXt, zTXt and iTXt (PNG specification, 11.3.3). */
+function textOf(bytes: Uint8Array, { type, start, end }: Chunk): { keyword: string; text: Text } | undefined {
+  const keyEnd = bytes.subarray(start, Math.min(end, start + 80)).indexOf(0);
+  if (keyEnd < 0) return undefined;
+  const keyword = latin1(bytes, start, keyEnd);
+  let at = start + keyEnd + 1;
+  if (type === 'tEXt') return { keyword, text: { data: bytes.subarray(at, end), compressed: false } };
+  if (type === 'zTXt') return { keyword, text: { data: bytes.subarray(at + 1, end), compressed: true } };
+  const compressed = bytes[at] !== 0;
+  at += 2;
+  for (let zeros = 0; zeros < 2; zeros++) {
+    const zero = bytes.indexOf(0, at);
+    if (zero < 0 || zero >= end) return undefined;
+    at = zero + 1;
+  }
+  return { keyword, text: { data: bytes.subarray(at, end), compressed } };
+}
+
+/** The bytes of a text; none where it is broken or longer than metadata are. */
+function readText({ data, compressed }: Text): Uint8Array | undefined {
+  if (!compressed) return data;
+  const pieces: Uint8Array[] = [];
+  try {
+    const work = inflateZlib([data], { limit: MAX_TEXT, blocks: 4096 }, (piece) => pieces.push(piece.slice()));
+    let step = work.next();
+    while (!step.done) step = work.next();
+    return step.value === 'longer' ? undefined : join(pieces);
+  } catch (error) {
+    if (error instanceof ImageError) return undefined;
+    throw error;
+  }
+}
+
+/** ImageMagick's "Raw profile type exif": a name, a length, then lines of hexadecimal digits. */
+function rawProfile(text: Text | undefined): Uint8Array | undefined {
+  const bytes = text && readText(text);
+  if (!bytes) return undefined;
+  const digits = latin1(bytes, 0, bytes.length).split('\n').slice(3).join('').replace(/\s/g, '');
+  if (digits.length % 2 !== 0 || !/^[0-9a-fA-F]*$/.test(digits)) return undefined;
+  return Uint8Array.from({ length: digits.length / 2 }, (_, i) => Number.parseInt(digits.slice(2 * i, 2 * i + 2), 16));
+}
+
+/** What the walk over the chunks collects. */
+interface Walk {
+  palette: Uint8Array | undefined;
+  trns: Uint8Array | undefined;
+  exif: Uint8Array | undefined;
+  readonly texts: Map<string, Text>;
+  readonly idat: Uint8Array[];
+  dataOffset: number;
+  damage: ImageError | undefined;
+  readonly frames: (PngFrame & { data: Uint8Array[] })[];
+  /** acTL was there. */
+  isAnimated: boolean;
+  animated: PngFile['animated'];
+  last: string;
+}
+
+function frameControl(bytes: Uint8Array, { start, end, offset }: Chunk, { width, height }: PngHeader) {
+  const [left, top] = [u32be(bytes, start + 12), u32be(bytes, start + 16)];
+  const frame = {
+    ...{ left, top, width: u32be(bytes, start + 4), height: u32be(bytes, start + 8) },
+    ...{ disposal: bytes[start + 24]!, blends: bytes[start + 25] === 1 },
+  };
+  const inside = frame.width > 0 && frame.height > 0 && left + frame.width <= width && top + frame.height <= height;
+  if (end - start !== 26 || !inside) throw fault('png-frame', 'a frame that is not inside the image', offset);
+  return frame;
+}
+
+function readChunk(bytes: Uint8Array, chunk: Chunk, header: PngHeader, walk: Walk): void {
+  const { type, offset, start, end } = chunk;
+  const critical = type.charCodeAt(0) < 97; // capital first letter
+  const { idat, last } = walk;
+  if (critical && !crcHolds(bytes, chunk)) {
+    const wrong = fault('png-crc', `the checksum of chunk ${type} is wrong`, offset);
+    if (type !== 'IDAT' && idat.length === 0) throw wrong;
+    walk.damage ??= wrong; // the pixels have a checksum of their own
+  }
+  if (type === 'IDAT') {
+    if (idat.length > 0 && last !== 'IDAT') throw fault('png-order', 'IDAT chunks are not consecutive', offset);
+    if (idat.length === 0) walk.dataOffset = offset;
+    if (end > start || idat.length === 0) idat.push(bytes.subarray(start, end));
+  } else if (type === 'PLTE') {
+    if (walk.palette || idat.length > 0) throw fault('png-order', 'PLTE after IDAT, or a second PLTE', offset);
+    walk.palette = readPalette(bytes, chunk);
+  } else if (type === 'tRNS') walk.trns ??= bytes.subarray(start, end);
+  else if (type === 'eXIf') {
+    if (crcHolds(bytes, chunk)) walk.exif ??= bytes.subarray(start, end);
+  } else if (type === 'tEXt' || type === 'zTXt' || type === 'iTXt') {
+    const found = textOf(bytes, chunk);
+    if (found) walk.texts.set(found.keyword, found.text);
+  } else if (type === 'acTL') walk.isAnimated = idat.length === 0;
+  else if (type === 'fcTL' && walk.isAnimated) {
+    const frame = frameControl(bytes, chunk, header);
+    if (idat.length === 0) walk.animated = frame;
+    else walk.frames.push({ ...frame, data: [], offset });
+  } else if (type === 'fdAT' && walk.isAnimated) {
+    if (end - start > 4) walk.frames.at(-1)?.data.push(bytes.subarray(start + 4, end));
+  } else if (critical && type !== 'IEND') {
+    throw fault('png-order', type === 'IHDR' ? 'a second IHDR' : `unknown critical chunk ${type}`, offset);
+  }
+}
+
+/** Chunk IDAT whose data are there, though its checksum is not. */
+function dataWithoutEnd(bytes: Uint8Array, offset: number): Uint8Array | undefined {
+  const end = offset + 8 + u32be(bytes, offset);
+  return latin1(bytes, offset + 4, 4) === 'IDAT' && end <= bytes.length ? bytes.subarray(offset + 8, end) : undefined;
 }
 
 /**
- * Walks the chunks of a PNG file: order, lengths, names, checksums (PNG specification, section 5). Ancillary chunks are stepped over
- * and never inflated; a broken one cannot stop the image. A missing IEND is accepted when the file ends after a whole chunk.
+ * Walks the chunks of a PNG file: order, lengths, names, checksums (PNG specification, section 5). Ancillary chunks are stepped over;
+ * a broken one cannot stop the image. Damage from the first IDAT on is kept for whoever finds that rows are missing.
  */
 export function readPngChunks(bytes: Uint8Array, maxPixels: number): PngFile {
   const header = readPngHeader(bytes, maxPixels);
-  let palette: Uint8Array | undefined;
-  let exif: Uint8Array | undefined;
-  let xmp: Uint8Array | undefined;
-  const idat: Uint8Array[] = [];
-  let dataOffset = 0;
-  let last = 'IHDR';
-  for (let offset = 33; offset < bytes.length && last !== 'IEND'; ) {
-    const chunk = chunkAt(bytes, offset);
-    const { type } = chunk;
-    const critical = type.charCodeAt(0) < 97; // capital first letter
-    if (critical) checkCrc(bytes, chunk);
-    if (type === 'IDAT') {
-      if (idat.length > 0 && last !== 'IDAT') throw fault('png-order', 'IDAT chunks are not consecutive', offset);
-      if (idat.length === 0) dataOffset = offset;
-      idat.push(bytes.subarray(chunk.start, chunk.end));
-    } else if (type === 'PLTE') {
-      if (palette || idat.length > 0) throw fault('png-order', 'PLTE after IDAT, or a second PLTE', offset);
-      palette = readPalette(bytes, chunk);
-    } else if (type === 'eXIf') {
-      if (crcHolds(bytes, chunk)) exif ??= bytes.subarray(chunk.start, chunk.end);
-    } else if (type === 'iTXt') {
-      xmp ??= xmpText(bytes, chunk);
-    } else if (critical && type !== 'IEND') {
-      throw fault('png-order', type === 'IHDR' ? 'a second IHDR' : `unknown critical chunk ${type}`, offset);
+  const walk: Walk = {
+    ...{ palette: undefined, trns: undefined, exif: undefined, texts: new Map(), idat: [], dataOffset: 0 },
+    ...{ damage: undefined, frames: [], isAnimated: false, animated: undefined, last: 'IHDR' },
+  };
+  const { idat } = walk;
+  const mostChunks = FREE_CHUNKS + header.width * header.height;
+  for (let offset = 33, chunks = 0; offset < bytes.length && walk.last !== 'IEND'; chunks++) {
+    try {
+      const chunk = chunkAt(bytes, offset);
+      if (chunks > mostChunks) throw fault('png-chunks', `more than ${mostChunks} chunks for this image`, offset);
+      readChunk(bytes, chunk, header, walk);
+      walk.last = chunk.type;
+      offset = chunk.end + 4;
+    } catch (error) {
+      if (!(error instanceof ImageError) || error.code === 'png-chunks') throw error;
+      const rest = error.code === 'png-truncated' ? dataWithoutEnd(bytes, offset) : undefined;
+      if (rest && idat.length === 0) walk.dataOffset = offset;
+      if (rest) idat.push(rest);
+      if (idat.length === 0) throw error;
+      walk.damage ??= error;
+      break;
     }
-    last = type;
-    offset = chunk.end + 4;
   }
   if (idat.length === 0) throw fault('png-order', 'no IDAT: the file has no pixels', bytes.length);
-  if (header.colorType === 3 && !palette) throw fault('png-palette', 'a palette image without PLTE', dataOffset);
-  return { header, palette: palette ?? new Uint8Array(0), idat, dataOffset, exif, xmp };
+  if (header.colorType === 3 && !walk.palette)
+    throw fault('png-palette', 'a palette image without PLTE', walk.dataOffset);
+  if (walk.last !== 'IEND') walk.damage ??= fault('png-truncated', 'the end chunk is missing', bytes.length);
+  const xmp = walk.texts.get('XML:com.adobe.xmp');
+  return {
+    ...{ header, palette: walk.palette ?? new Uint8Array(0), trns: walk.trns, idat, dataOffset: walk.dataOffset },
+    ...{ damage: walk.damage, frames: walk.frames, animated: walk.animated },
+    exif: walk.exif ?? walk.texts.get('exif')?.data ?? rawProfile(walk.texts.get('Raw profile type exif')),
+    xmp: xmp && readText(xmp),
+  };
 }

@@ -1,9 +1,8 @@
 import { addFacts, allocate, fault } from '../fault.js';
 import type { RawImage } from '../raw-image.js';
-import { type PngFile, type PngHeader, pngChannels } from './chunks.js';
+import { type PngFile, type PngFrame, type PngHeader, pngChannels } from './chunks.js';
 import { inflateZlib } from './inflate.js';
-import { type RowToRgb, rowToRgb } from './to-rgb.js';
-import { unfilter } from './unfilter.js';
+import { type RowToAlpha, type RowToRgb, rowToAlpha, rowToRgb, unfilter } from './rows.js';
 
 /** An image of a part of the pixels: everything, or one of Adam7's seven. */
 interface Pass {
@@ -41,37 +40,137 @@ const MAX_ROW_BYTES = 1 << 25;
 /** Deflate cannot shrink data more than this: a claim beyond it is refused before the pixels are allocated. */
 const MOST_DEFLATE_GAINS = 1032;
 
+/** Blocks of the compressed data that any image may have, and for each row: encoders that flush write two a row. */
+const FREE_BLOCKS = 64;
+const BLOCKS_A_ROW = 4;
+/** An encoder that never flushes writes a block for some ten thousand bytes. */
+const BYTES_A_BLOCK = 256;
+/** Compressed bytes that are fed beyond the size of the pixels: stored blocks and flushes cost a little. */
+const FREE_BYTES = 1 << 16;
+
+/** The pixels of an image or a frame. */
+interface Pixels extends RawImage {
+  /** uint8 [height, width], where it was asked for. */
+  readonly alpha: Uint8Array | undefined;
+}
+
 /**
  * Decodes a checked PNG, as Pillow's `Image.open(f).convert("RGB")`. Rows are inflated, undone and converted as they come: beside the
- * RGB bytes the memory is that of two rows and a window of 288 KiB.
+ * RGB bytes the memory is that of two rows and a window of 288 KiB. Yields after each piece of work. Damage behind the last row is
+ * added to `warnings`.
  * @throws ImageError for broken compressed data, too few pixels, or an unknown filter.
  */
-export function decodePng(file: PngFile): RawImage {
-  const { header, idat, dataOffset } = file;
+export function* decodePng(file: PngFile, warnings: Set<string>): Generator<undefined, RawImage> {
+  const { data, width, height } = yield* decodePixels(file, file.header, file.idat, file.dataOffset, false, warnings);
+  if (file.damage) warnings.add(`damage behind the last row: ${file.damage.detail}`);
+  return { data, width, height };
+}
+
+function* decodePixels(
+  file: PngFile,
+  header: PngHeader,
+  idat: readonly Uint8Array[],
+  offset: number,
+  withAlpha: boolean,
+  warnings: Set<string>,
+): Generator<undefined, Pixels> {
   const bitsPerPixel = pngChannels(header) * header.bitDepth;
   const rowBytes = (width: number) => Math.ceil((width * bitsPerPixel) / 8);
   if (rowBytes(header.width) > MAX_ROW_BYTES) {
     throw fault('image-too-large', `a row of ${rowBytes(header.width)} bytes; at most ${MAX_ROW_BYTES} are read`, 16);
   }
   const all = passes(header);
+  const rowCount = all.reduce((sum, pass) => sum + pass.height, 0);
   const expected = all.reduce((sum, pass) => sum + pass.height * (1 + rowBytes(pass.width)), 0);
   const given = idat.reduce((sum, piece) => sum + piece.length, 0);
   if (expected > (given + 16) * MOST_DEFLATE_GAINS) {
-    throw fault('png-truncated', `${given} compressed bytes cannot hold the ${expected} bytes of pixels`, dataOffset);
+    throw fault('png-truncated', `${given} compressed bytes cannot hold the ${expected} bytes of pixels`, offset);
   }
+  const mostBytes = FREE_BYTES + 2 * expected + 16 * rowCount;
+  const { width, height } = header;
   const image = {
-    data: allocate(Uint8Array, header.width * header.height * 3),
-    width: header.width,
-    height: header.height,
+    ...{ data: allocate(Uint8Array, width * height * 3), width, height },
+    alpha: withAlpha ? allocate(Uint8Array, width * height) : undefined,
   };
-  const rows = rowReader(all, rowBytes, Math.max(1, bitsPerPixel >> 3), image, rowToRgb(header, file.palette));
+  const toAlpha = withAlpha ? rowToAlpha(header, file.trns) : undefined;
+  const rows = rowReader(all, rowBytes, Math.max(1, bitsPerPixel >> 3), image, rowToRgb(header, file.palette), toAlpha);
+  const blocks = FREE_BLOCKS + BLOCKS_A_ROW * rowCount + Math.ceil(expected / BYTES_A_BLOCK);
   try {
-    inflateZlib(idat, expected, rows.write);
+    const end = yield* inflateZlib(firstBytes(idat, mostBytes), { limit: expected, blocks }, rows.write);
+    if (end === 'unproved') warnings.add('damage behind the last row: the checksum of the pixels is missing');
+    if (end === 'longer') warnings.add('more pixels than the header says');
   } catch (error) {
-    throw addFacts(error, { offset: dataOffset });
+    throw file.damage ?? addFacts(error, { offset });
   }
-  if (!rows.complete()) throw fault('png-truncated', 'fewer pixels than the header says', dataOffset);
+  if (!rows.complete()) throw file.damage ?? fault('png-truncated', 'fewer pixels than the header says', offset);
   return image;
+}
+
+/** The first `most` bytes of some pieces. */
+function firstBytes(pieces: readonly Uint8Array[], most: number): Uint8Array[] {
+  const kept: Uint8Array[] = [];
+  for (let i = 0, left = most; i < pieces.length && left > 0; i++) {
+    kept.push(pieces[i]!.subarray(0, left));
+    left -= pieces[i]!.length;
+  }
+  return kept;
+}
+
+/**
+ * All frames of an APNG, as Pillow shows them (`seek(i)`, `convert("RGB")`): the default image is the first also where it is not part
+ * of the animation. `maxPixels` counts the pixels of all frames.
+ */
+export function* decodePngFrames(
+  file: PngFile,
+  maxPixels: number,
+  warnings: Set<string>,
+): Generator<undefined, RawImage[]> {
+  const { width, height } = file.header;
+  const frames = file.frames.filter(({ data }) => data.length > 0);
+  if (frames.length === 0) return [yield* decodePng(file, warnings)];
+  if (width * height * (frames.length + 1) > maxPixels) {
+    const detail = `${frames.length + 1} frames of ${width} by ${height} pixels; the limit (maxPixels) is ${maxPixels}`;
+    throw fault('image-too-large', detail);
+  }
+  const first = yield* decodePng(file, warnings);
+  const whole = { left: 0, top: 0, width, height, disposal: 0, blends: false };
+  const images = [first];
+  let canvas = { ...first, data: first.data.slice() };
+  let before = file.animated ?? whole;
+  let saved: Uint8Array | undefined;
+  for (const frame of frames) {
+    // without anything before it, a frame that is to be undone leaves nothing
+    const cleared = before.disposal === 1 || (before.disposal === 2 && !saved);
+    if (cleared) placeRectangle(canvas, before);
+    else if (before.disposal === 2) canvas = { ...canvas, data: saved!.slice() };
+    saved = canvas.data.slice();
+    const header = { ...file.header, width: frame.width, height: frame.height };
+    const pixels = yield* decodePixels(file, header, frame.data, frame.offset, frame.blends, warnings);
+    placeRectangle(canvas, frame, pixels);
+    images.push({ ...canvas, data: canvas.data.slice() });
+    before = frame;
+  }
+  return images;
+}
+
+/** Puts a frame's pixels on the image, blended by their alpha as Pillow rounds it, or black without pixels. */
+function placeRectangle(
+  canvas: RawImage,
+  { left, top, width, height }: Omit<PngFrame, 'data' | 'offset'>,
+  pixels?: Pixels,
+): void {
+  for (let y = 0; y < height; y++) {
+    const at = ((top + y) * canvas.width + left) * 3;
+    if (!pixels) canvas.data.fill(0, at, at + width * 3);
+    else if (!pixels.alpha) canvas.data.set(pixels.data.subarray(y * width * 3, (y + 1) * width * 3), at);
+    else {
+      for (let i = 0; i < width * 3; i++) {
+        const alpha = pixels.alpha[y * width + Math.floor(i / 3)]!;
+        const sum = pixels.data[y * width * 3 + i]! * alpha + canvas.data[at + i]! * (255 - alpha) + 128;
+        canvas.data[at + i] = (sum + (sum >> 8)) >> 8;
+      }
+    }
+  }
 }
 
 /** Takes the inflated bytes in any pieces, cuts them into rows, and puts each finished row into the image. */
@@ -79,8 +178,9 @@ function rowReader(
   all: readonly Pass[],
   rowBytes: (width: number) => number,
   step: number,
-  image: RawImage,
+  image: Pixels,
   toRgb: RowToRgb,
+  toAlpha: RowToAlpha | undefined,
 ): { write: (bytes: Uint8Array) => void; complete: () => boolean } {
   let [index, y, filled, filter] = [0, 0, 0, -1];
   let row = new Uint8Array(rowBytes(all[0]!.width));
@@ -89,6 +189,7 @@ function rowReader(
     const pass = all[index]!;
     unfilter(filter, row, above, step);
     placeRow(row, pass, y, image, toRgb);
+    if (toAlpha) placeAlpha(row, pass, y, image, toAlpha);
     [row, above, filled, filter] = [above, row, 0, -1];
     if (++y < pass.height) return;
     y = 0;
@@ -124,4 +225,11 @@ function placeRow(row: Uint8Array, pass: Pass, y: number, image: RawImage, toRgb
     image.data[to + 1] = rgb[from + 1]!;
     image.data[to + 2] = rgb[from + 2]!;
   }
+}
+
+function placeAlpha(row: Uint8Array, pass: Pass, y: number, { alpha, width }: Pixels, toAlpha: RowToAlpha): void {
+  const line = new Uint8Array(pass.width);
+  toAlpha(row, pass.width, line, 0);
+  const start = (pass.y + y * pass.stepY) * width + pass.x;
+  for (let x = 0; x < line.length; x++) alpha![start + x * pass.stepX] = line[x]!;
 }

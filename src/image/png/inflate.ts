@@ -1,11 +1,117 @@
+import { ImageError } from '../../errors.js';
 import { join } from '../bytes.js';
 import { fault } from '../fault.js';
-import { adler32 } from './adler32.js';
-import { FAST_BITS, fixedCodes, type HuffmanCode, huffmanCode, slowLookup } from './huffman.js';
+
+/** Bits looked up at once. Longer codes (rare by construction) take the slow path. */
+const FAST_BITS = 10;
+const FAST_MASK = (1 << FAST_BITS) - 1;
+
+/** A deflate Huffman code: a table over the next FAST_BITS bits, and counts and sorted symbols for the longer codes. */
+interface HuffmanCode {
+  /** symbol << 4 | length, at every index whose low bits are the (bit-reversed) code; 0 where the code is longer or absent. */
+  readonly fast: Uint16Array;
+  /** Number of codes of each length, [16]. */
+  readonly counts: Uint16Array;
+  /** Symbols in order of their codes. */
+  readonly symbols: Uint16Array;
+}
+
+function reverseBits(code: number, length: number): number {
+  let reversed = 0;
+  for (let i = 0; i < length; i++) reversed |= ((code >>> i) & 1) << (length - 1 - i);
+  return reversed;
+}
+
+/**
+ * Builds the canonical code of RFC 1951, section 3.2.2, from code lengths (0..15). As zlib: too many codes is an error, too few
+ * as well, except for a single code of one bit or none at all.
+ */
+function huffmanCode(lengths: Uint8Array): HuffmanCode {
+  const counts = new Uint16Array(16);
+  for (const length of lengths) counts[length]!++;
+  const used = lengths.length - counts[0]!;
+  counts[0] = 0;
+  const next = new Uint16Array(16); // next code of each length
+  const place = new Uint16Array(16); // next place in symbols
+  let left = 1;
+  for (let length = 1; length < 16; length++) {
+    left = left * 2 - counts[length]!;
+    if (left < 0) throw fault('zlib-huffman', 'Huffman code lengths are oversubscribed');
+    next[length] = (next[length - 1]! + counts[length - 1]!) << 1;
+    place[length] = place[length - 1]! + counts[length - 1]!;
+  }
+  if (left > 0 && used > 0 && !(used === 1 && counts[1] === 1)) {
+    throw fault('zlib-huffman', 'Huffman code lengths are incomplete');
+  }
+  const fast = new Uint16Array(1 << FAST_BITS);
+  const symbols = new Uint16Array(used);
+  for (let symbol = 0; symbol < lengths.length; symbol++) {
+    const length = lengths[symbol]!;
+    if (length === 0) continue;
+    symbols[place[length]!++] = symbol;
+    const code = next[length]!++;
+    if (length > FAST_BITS) continue;
+    const entry = (symbol << 4) | length;
+    for (let i = reverseBits(code, length); i < fast.length; i += 1 << length) fast[i] = entry;
+  }
+  return { fast, counts, symbols };
+}
+
+/** Finds a code longer than FAST_BITS in the next 15 bits: symbol << 4 | length, or 0 when there is none. */
+function slowLookup(code: HuffmanCode, bits: number): number {
+  let value = 0;
+  let first = 0;
+  let index = 0;
+  for (let length = 1; length < 16; length++) {
+    value |= (bits >>> (length - 1)) & 1;
+    const count = code.counts[length]!;
+    if (value - first < count) return (code.symbols[index + value - first]! << 4) | length;
+    index += count;
+    first = (first + count) << 1;
+    value <<= 1;
+  }
+  return 0;
+}
+
+interface Codes {
+  readonly literals: HuffmanCode;
+  readonly distances: HuffmanCode;
+}
+
+let fixed: Codes | undefined;
+
+/** The fixed code of RFC 1951, section 3.2.6. */
+function fixedCodes(): Codes {
+  fixed ??= makeFixedCodes();
+  return fixed;
+}
+
+function makeFixedCodes(): Codes {
+  const lengths = new Uint8Array(288).fill(8, 0, 144).fill(9, 144, 256).fill(7, 256, 280).fill(8, 280);
+  return { literals: huffmanCode(lengths), distances: huffmanCode(new Uint8Array(32).fill(5)) };
+}
+
+const BASE = 65521;
+/** So many steps keep the second sum below 2^31, where integer arithmetic is fast. */
+const STEPS = 3850;
+
+/** Adler-32 (RFC 1950, section 8) of `bytes`, continued from `sum`; begin with 1. */
+function adler32(sum: number, bytes: Uint8Array): number {
+  let a = sum & 0xffff;
+  let b = sum >>> 16;
+  for (let i = 0; i < bytes.length; ) {
+    for (const stop = Math.min(bytes.length, i + STEPS); i < stop; i++) {
+      a += bytes[i]!;
+      b += a;
+    }
+    a %= BASE;
+    b %= BASE;
+  }
+  return b * 65536 + a;
+}
 
 const WINDOW = 32768;
 const PIECE = 1 << 18;
-const FAST_MASK = (1 << FAST_BITS) - 1;
 /** Zeros after the input, so that the bit buffer can be filled without looking for the end each time. */
 const PADDING = 8;
 
@@ -98,7 +204,7 @@ function storedBlock(s: Stream): void {
   s.position = stop;
 }
 
-function dynamicCodes(s: Stream): { literals: HuffmanCode; distances: HuffmanCode } {
+function dynamicCodes(s: Stream): Codes {
   const literalCount = take(s, 5) + 257;
   const distanceCount = take(s, 5) + 1;
   const lengthCount = take(s, 4) + 4;
@@ -128,13 +234,14 @@ function dynamicCodes(s: Stream): { literals: HuffmanCode; distances: HuffmanCod
 }
 
 /**
- * One block of literals and back references. All state lives in locals, nothing is called but on rare paths: this loop is nearly
+ * Literals and back references to the end of the block (true) or until the output is to be handed on. All state lives in locals, nothing is called but on rare paths: this loop is nearly
  * all of the decoder's time.
  */
-function codedBlock(s: Stream, literals: HuffmanCode, distances: HuffmanCode): void {
+function codedBlock(s: Stream, literals: HuffmanCode, distances: HuffmanCode): boolean {
   const { input, output } = s;
   const last = s.end + PADDING;
   let { hold, bits, position, filled } = s;
+  let ended = true;
   for (;;) {
     while (bits < 24) {
       if (position >= last) throw truncated();
@@ -168,6 +275,12 @@ function codedBlock(s: Stream, literals: HuffmanCode, distances: HuffmanCode): v
       const code = entry >>> 4;
       if (code > 29) throw invalid('a distance symbol that does not exist');
       extra = code < 4 ? 0 : (code >> 1) - 1;
+      // a code of 15 bits and 13 extra bits are more than were made sure of
+      while (bits < extra) {
+        if (position >= last) throw truncated();
+        hold |= input[position++]! << bits;
+        bits += 8;
+      }
       const distance = DISTANCE_BASE[code]! + (hold & ((1 << extra) - 1));
       hold >>>= extra;
       bits -= extra;
@@ -175,26 +288,34 @@ function codedBlock(s: Stream, literals: HuffmanCode, distances: HuffmanCode): v
       for (const stop = filled + length; filled < stop; filled++) output[filled] = output[filled - distance]!;
     }
     if (filled >= WINDOW + PIECE) {
-      s.filled = filled;
-      if (full(s)) return;
-      flush(s);
-      filled = s.filled;
+      ended = false;
+      break;
     }
   }
   Object.assign(s, { hold, bits, position, filled });
+  return ended;
+}
+
+/** Stops on work that is out of proportion: empty blocks cost time and give nothing. */
+export interface InflateBounds {
+  /** Most bytes of output; a byte more ends the work. */
+  readonly limit: number;
+  /** Most blocks. */
+  readonly blocks: number;
 }
 
 /**
- * Inflates a zlib stream (RFC 1950, 1951) given in pieces, handing the output on in pieces of about 256 KiB (valid during the call only).
- * Stops once more than `limit` bytes came out, so that a bomb costs no more than the image it pretends to be; otherwise the
- * Adler-32 checksum must hold. Bytes after the stream are ignored.
- * @throws ImageError for any broken, truncated or preset-dictionary stream.
+ * Inflates a zlib stream (RFC 1950, 1951) given in pieces, handing the output on in pieces of about 256 KiB (valid during the call only),
+ * and yields after each piece and each block. Stops once more than `limit` bytes came out, so that a bomb costs no more than the image
+ * it pretends to be; otherwise the Adler-32 checksum must hold. Bytes after the stream are ignored.
+ * @returns `unproved` where all bytes of a stream came out, but it ends before its checksum.
+ * @throws ImageError for any broken, truncated or preset-dictionary stream, and for one of more blocks than `bounds` says.
  */
-export function inflateZlib(
+export function* inflateZlib(
   pieces: readonly Uint8Array[],
-  limit: number,
+  bounds: InflateBounds,
   write: (bytes: Uint8Array) => void,
-): 'whole' | 'longer' {
+): Generator<undefined, 'whole' | 'longer' | 'unproved'> {
   const input = join(pieces, PADDING);
   const end = input.length - PADDING;
   if (end < 2) throw truncated();
@@ -208,22 +329,34 @@ export function inflateZlib(
     write(bytes);
   };
   const state = { position: 2, hold: 0, bits: 0, filled: 0, pending: 0, before: 0 };
-  const s: Stream = { input, end, output, limit, write: handOn, ...state };
-  for (let final = 0; final === 0 && !full(s); ) {
-    final = take(s, 1);
-    const type = take(s, 2);
-    if (type === 0) storedBlock(s);
-    else if (type === 3) throw invalid('a block of reserved type');
-    else {
-      const { literals, distances } = type === 1 ? fixedCodes() : dynamicCodes(s);
-      codedBlock(s, literals, distances);
+  const s: Stream = { input, end, output, limit: bounds.limit, write: handOn, ...state };
+  const allThere = () => s.before + s.filled >= bounds.limit;
+  try {
+    let blocks = 0;
+    for (let final = 0; final === 0 && !full(s); yield) {
+      final = take(s, 1);
+      const type = take(s, 2);
+      if (++blocks > bounds.blocks) throw fault('zlib-blocks', `more than ${bounds.blocks} blocks for this image`);
+      if (type === 0) storedBlock(s);
+      else if (type === 3) throw invalid('a block of reserved type');
+      else {
+        const { literals, distances } = type === 1 ? fixedCodes() : dynamicCodes(s);
+        while (!codedBlock(s, literals, distances) && !full(s)) {
+          flush(s);
+          yield;
+        }
+      }
     }
+    flush(s);
+    if (full(s)) return 'longer';
+    take(s, s.bits & 7);
+    const expected = take(s, 8) * 0x1000000 + (take(s, 8) << 16) + (take(s, 8) << 8) + take(s, 8);
+    if (s.position - (s.bits >> 3) > end) throw truncated();
+    if (sum !== expected) throw invalid('the zlib checksum is wrong');
+    return 'whole';
+  } catch (error) {
+    if (!(error instanceof ImageError) || error.code !== 'zlib-truncated' || !allThere()) throw error;
+    flush(s);
+    return 'unproved';
   }
-  flush(s);
-  if (full(s)) return 'longer';
-  take(s, s.bits & 7);
-  const expected = take(s, 8) * 0x1000000 + (take(s, 8) << 16) + (take(s, 8) << 8) + take(s, 8);
-  if (s.position - (s.bits >> 3) > end) throw truncated();
-  if (sum !== expected) throw invalid('the zlib checksum is wrong');
-  return 'whole';
 }
