@@ -1,94 +1,9 @@
 import { TorchFileError } from '../../errors.js';
+import { isKind, kindOf, type LoadStorage, type PickleFail, type PickleValue } from './pickle-values.js';
 import { findGlobal, reduceGlobal } from './tensors.js';
-
-/**
- * What our pickle reader can build: plain data, names from a fixed list, and the two things that a checkpoint is made of.
- * Nothing here is callable, and nothing here is a JavaScript object that the file could give properties to.
- */
-export type PickleValue =
-  | null
-  | boolean
-  | number // an integer that a double holds exactly
-  | bigint // a larger one
-  | string
-  | PickleFloat
-  | PickleList
-  | PickleTuple
-  | PickleDict
-  | PickleGlobal
-  | PickleStorage
-  | PickleTensor
-  | PickleInert;
-
-/** A Python float; kept apart, because 2.0 is not a size. */
-export interface PickleFloat {
-  readonly kind: 'float';
-  readonly value: number;
-}
-export interface PickleList {
-  readonly kind: 'list';
-  readonly items: PickleValue[];
-}
-export interface PickleTuple {
-  readonly kind: 'tuple';
-  readonly items: readonly PickleValue[];
-}
-export interface PickleDict {
-  readonly kind: 'dict';
-  /** An OrderedDict may be given attributes (`_metadata`), a plain dict not. */
-  readonly ordered: boolean;
-  readonly entries: Map<string | number | bigint | boolean, PickleValue>;
-}
-/** A name from the list of allowed ones. */
-export interface PickleGlobal {
-  readonly kind: 'global';
-  readonly name: string;
-}
-/** A block of numbers that lies elsewhere in the file. */
-export interface PickleStorage {
-  readonly kind: 'storage';
-  readonly dtype: string;
-  readonly itemBytes: number;
-  readonly key: string;
-  /** Elements. */
-  readonly count: number;
-}
-/** A strided view of a storage; offset and strides count elements. Checked to lie inside. */
-export interface PickleTensor {
-  readonly kind: 'tensor';
-  readonly storage: PickleStorage;
-  readonly offset: number;
-  readonly shape: readonly number[];
-  readonly strides: readonly number[];
-}
-/** Something harmless that loading has no use for: a device, a dtype. */
-export interface PickleInert {
-  readonly kind: 'inert';
-  readonly name: string;
-}
-
-type Kinds = Exclude<PickleValue, null | boolean | number | bigint | string>;
-
-/** Is the value of this kind? */
-export function isKind<K extends Kinds['kind']>(
-  value: PickleValue | undefined,
-  kind: K,
-): value is Extract<Kinds, { kind: K }> {
-  return typeof value === 'object' && value !== null && value.kind === kind;
-}
-
-/** What a value is, for messages; never its content. */
-export function kindOf(value: PickleValue | undefined): string {
-  if (value === undefined) return 'nothing';
-  if (value === null) return 'None';
-  if (typeof value === 'object') return value.kind === 'global' ? value.name : `a ${value.kind}`;
-  return typeof value === 'number' || typeof value === 'bigint' ? 'an integer' : `a ${typeof value}`;
-}
 
 /** Bytes, operands and errors of a pickle. Every read is checked against the end before anything is made of it. */
 
-/** Makes the error at the offset of the opcode that is being run. */
-export type PickleFail = (code: string, detail: string, unsupported?: boolean) => Error;
 /** Makes the error at an offset of the bytes. */
 export type PickleFault = (code: string, detail: string, offset: number, unsupported: boolean) => Error;
 
@@ -98,8 +13,10 @@ export interface PickleReader {
   readonly fail: PickleFail;
   /** The next opcode. */
   opcode(): number;
-  /** A little-endian number of 1, 2 or 4 bytes, without sign. */
-  unsigned(size: 1 | 2 | 4): number;
+  /** A little-endian number of 1, 2, 4 or 8 bytes, without sign; of 8 bytes the nearest double. */
+  unsigned(size: 1 | 2 | 4 | 8): number;
+  /** Throws unless so many bytes follow. */
+  expect(length: number): void;
   bytes(length: number): Uint8Array<ArrayBuffer>;
   /** UTF-8, checked. */
   text(length: number): string;
@@ -133,15 +50,19 @@ export function pickleReader(bytes: Uint8Array<ArrayBuffer>, start: number, faul
     }
   }
 
-  function unsigned(size: 1 | 2 | 4): number {
+  function unsigned(size: 1 | 2 | 4 | 8): number {
     const from = take(size);
     if (size === 1) return view.getUint8(from);
+    if (size === 8) return Number(view.getBigUint64(from, true));
     return size === 2 ? view.getUint16(from, true) : view.getUint32(from, true);
   }
 
   return {
     fail,
     unsigned,
+    expect: (length) => {
+      at = take(length); // where it was
+    },
     opcode: () => {
       opcodeAt = at;
       return unsigned(1);
@@ -179,14 +100,18 @@ export interface PickleStack {
   /** The top `count` values, lowest first. */
   popMany(count: number): PickleValue[];
   mark(): void;
-  /** What lies above the last mark, which goes too. */
+  /** What is above the last mark, which goes too. */
   popMark(): PickleValue[];
   put(index: number): void;
+  /** Puts what is on top under the next free index. */
+  memoize(): void;
   get(index: number): void;
   /** Appends to the list on top. */
   append(values: readonly PickleValue[]): void;
   /** Sets pairs (key, value, key, value, …) in the dict on top. */
   setItems(pairs: readonly PickleValue[]): void;
+  /** Drops values that are added to the set on top, which is not kept. */
+  addItems(values: readonly PickleValue[]): void;
   /** The one value that must be left at the end. */
   result(): PickleValue;
 }
@@ -219,6 +144,11 @@ export function pickleStack(fail: PickleFail): PickleStack {
     push(value);
   }
 
+  function put(index: number): void {
+    if (memo.size >= MAX_MEMO) throw fail('pickle-size', `more than ${MAX_MEMO} memo entries`);
+    memo.set(index, top());
+  }
+
   function append(values: readonly PickleValue[]): void {
     const list = top();
     if (!isKind(list, 'list')) throw fail('pickle-target', `appends to ${kindOf(list)}`);
@@ -231,11 +161,17 @@ export function pickleStack(fail: PickleFail): PickleStack {
     if (pairs.length % 2 !== 0) throw fail('pickle-stack', 'a key without a value');
     for (let i = 0; i < pairs.length; i += 2) {
       const key = pairs[i]!;
-      if (key === null || typeof key === 'object') throw fail('pickle-key', `${kindOf(key)} as a key`);
+      if (isKind(key, 'list') || isKind(key, 'dict')) throw fail('pickle-key', `${kindOf(key)} as a key`);
+      if (key === null || typeof key === 'object') continue; // legal in Python, and no tensor's name
       if (dict.entries.has(key))
         throw fail('duplicate-key', `the key ${JSON.stringify(String(key).slice(0, 60))} is set twice`);
       dict.entries.set(key, pairs[i + 1]!);
     }
+  }
+
+  function addItems(): void {
+    const set = top();
+    if (!isKind(set, 'inert')) throw fail('pickle-target', `adds to ${kindOf(set)}`);
   }
 
   return {
@@ -258,10 +194,8 @@ export function pickleStack(fail: PickleFail): PickleStack {
       stack = below;
       return above;
     },
-    put: (index) => {
-      if (memo.size >= MAX_MEMO) throw fail('pickle-size', `more than ${MAX_MEMO} memo entries`);
-      memo.set(index, top());
-    },
+    put,
+    memoize: () => put(memo.size),
     get: (index) => {
       const value = memo.get(index);
       if (value === undefined) throw fail('pickle-memo', `memo entry ${index} was never put`);
@@ -269,6 +203,7 @@ export function pickleStack(fail: PickleFail): PickleStack {
     },
     append,
     setItems,
+    addItems,
     result: () => {
       const value = pop();
       if (stack.length > 0 || marks.length > 0) throw fail('pickle-stack', 'values are left on the stack at the end');
@@ -276,9 +211,6 @@ export function pickleStack(fail: PickleFail): PickleStack {
     },
   };
 }
-
-/** What a persistent id stands for: torch's way to name a storage. */
-export type LoadStorage = (id: PickleTuple, fail: PickleFail) => PickleStorage;
 
 export interface UnpickleOptions {
   readonly file: string;
@@ -293,7 +225,8 @@ export interface UnpickleOptions {
 export const MAX_PICKLE_BYTES = 16 * 2 ** 20;
 const MAX_OPCODES = 10_000_000;
 const PROTO = 0x80;
-const PROTOCOL = 2;
+/** torch.save writes 2 unless it is told otherwise (`pickle_protocol`); 5 is Python's last. */
+const PROTOCOLS = [2, 3, 4, 5];
 const STOP = 0x2e;
 
 interface Machine {
@@ -304,9 +237,9 @@ interface Machine {
 }
 
 /**
- * Runs one pickle as far as a checkpoint needs it: the opcodes that `torch.save` writes (protocol 2), the names of `torch-globals`, and
+ * Runs one pickle as far as a checkpoint needs it: the opcodes that `torch.save` writes in protocols 2 to 5, the names of `tensors.ts`, and
  * nothing else. No recursion; nothing is imported, called or evaluated. Returns the value and the index behind STOP.
- * Throws TorchFileError with the byte offset of the opcode; rule `pickle-truncated` when the bytes end first.
+ * Throws TorchFileError with the byte offset of the opcode; code `pickle-truncated` when the bytes end first.
  */
 export function unpickle(
   bytes: Uint8Array<ArrayBuffer>,
@@ -324,7 +257,7 @@ export function unpickle(
   const machine: Machine = { reader, stack: pickleStack(fail), fail, loadStorage };
   if (reader.opcode() !== PROTO) throw fail('not-pickle', 'does not begin with a protocol number');
   const protocol = reader.unsigned(1);
-  if (protocol !== PROTOCOL) throw fail('pickle-protocol', `protocol ${protocol}; torch.save writes ${PROTOCOL}`);
+  if (!PROTOCOLS.includes(protocol)) throw fail('pickle-protocol', `protocol ${protocol}; known are 2 to 5`);
   for (let count = 0; count < MAX_OPCODES; count++) {
     const code = reader.opcode();
     if (code === STOP) return { value: machine.stack.result(), end: reader.position() };
@@ -348,6 +281,17 @@ const OPCODES: ReadonlyMap<number, (machine: Machine) => void> = new Map<number,
   [0x8a, ({ stack, reader }) => stack.push(longInteger(reader.bytes(reader.unsigned(1))))], // LONG1
   [0x47, ({ stack, reader }) => stack.push({ kind: 'float', value: bigEndianDouble(reader.bytes(8)) })], // BINFLOAT
   [0x58, ({ stack, reader }) => stack.push(reader.text(reader.unsigned(4)))], // BINUNICODE
+  [0x8c, ({ stack, reader }) => stack.push(reader.text(reader.unsigned(1)))], // SHORT_BINUNICODE
+  [0x8d, ({ stack, reader }) => stack.push(reader.text(reader.unsigned(8)))], // BINUNICODE8
+  [0x54, ({ stack, reader }) => stack.push(reader.text(reader.unsigned(4)))], // BINSTRING, of Python 2
+  [0x55, ({ stack, reader }) => stack.push(reader.text(reader.unsigned(1)))], // SHORT_BINSTRING, of Python 2
+  [0x43, (machine) => skipBytes(machine, 1)], // SHORT_BINBYTES
+  [0x42, (machine) => skipBytes(machine, 4)], // BINBYTES
+  [0x8e, (machine) => skipBytes(machine, 8)], // BINBYTES8
+  [0x96, (machine) => skipBytes(machine, 8)], // BYTEARRAY8
+  [0x8f, ({ stack }) => stack.make(SET)], // EMPTY_SET
+  [0x90, ({ stack }) => stack.addItems(stack.popMark())], // ADDITEMS
+  [0x91, frozenSet], // FROZENSET
   [0x5d, ({ stack }) => stack.make({ kind: 'list', items: [] })], // EMPTY_LIST
   [0x7d, ({ stack }) => stack.make({ kind: 'dict', ordered: false, entries: new Map() })], // EMPTY_DICT
   [0x29, ({ stack }) => stack.make({ kind: 'tuple', items: [] })], // EMPTY_TUPLE
@@ -363,8 +307,12 @@ const OPCODES: ReadonlyMap<number, (machine: Machine) => void> = new Map<number,
   [0x72, ({ stack, reader }) => stack.put(reader.unsigned(4))], // LONG_BINPUT
   [0x68, ({ stack, reader }) => stack.get(reader.unsigned(1))], // BINGET
   [0x6a, ({ stack, reader }) => stack.get(reader.unsigned(4))], // LONG_BINGET
+  [0x94, ({ stack }) => stack.memoize()], // MEMOIZE
+  [0x95, ({ reader }) => reader.expect(reader.unsigned(8))], // FRAME: how much may be read at once
   [0x63, global], // GLOBAL
+  [0x93, stackGlobal], // STACK_GLOBAL
   [0x52, reduce], // REDUCE
+  [0x81, reduce], // NEWOBJ: the same for what can be made here
   [0x62, build], // BUILD
   [0x51, persistentId], // BINPERSID
 ]);
@@ -372,6 +320,26 @@ const OPCODES: ReadonlyMap<number, (machine: Machine) => void> = new Map<number,
 function global({ stack, reader, fail }: Machine): void {
   const module = reader.line();
   stack.push(findGlobal(module, reader.line(), fail));
+}
+
+function stackGlobal({ stack, fail }: Machine): void {
+  const name = stack.pop();
+  const module = stack.pop();
+  if (typeof module !== 'string' || typeof name !== 'string') throw fail('pickle-call', 'a name that is not a string');
+  stack.push(findGlobal(module, name, fail));
+}
+
+const SET: PickleValue = { kind: 'inert', name: 'a set' };
+const BYTES: PickleValue = { kind: 'inert', name: 'bytes' };
+
+function skipBytes({ stack, reader }: Machine, size: 1 | 4 | 8): void {
+  reader.bytes(reader.unsigned(size));
+  stack.push(BYTES);
+}
+
+function frozenSet({ stack }: Machine): void {
+  stack.popMark();
+  stack.make(SET);
 }
 
 function reduce({ stack, fail }: Machine): void {
@@ -382,12 +350,13 @@ function reduce({ stack, fail }: Machine): void {
   stack.make(reduceGlobal(callee, args.items, fail));
 }
 
-/** A state dict has attributes (`_metadata`, the versions of its modules), which loading has no use for: checked, then dropped. */
+/** A state dict has attributes (`_metadata`, the versions of its modules), which loading has no use for: dropped. */
 function build({ stack, fail }: Machine): void {
   const state = stack.pop();
   const target = stack.pop();
-  if (!isKind(target, 'dict') || !target.ordered) throw fail('pickle-target', `sets attributes of ${kindOf(target)}`);
-  if (!isKind(state, 'dict')) throw fail('pickle-target', `${kindOf(state)} as attributes`);
+  const hasAttributes = isKind(target, 'inert') || (isKind(target, 'dict') && target.ordered);
+  if (!hasAttributes) throw fail('pickle-target', `sets attributes of ${kindOf(target)}`);
+  if (!isKind(state, 'dict') && !isKind(state, 'tuple')) throw fail('pickle-target', `${kindOf(state)} as attributes`);
   stack.push(target);
 }
 

@@ -11,15 +11,22 @@ import {
   type PickleStorage,
   type PickleTensor,
   type PickleValue,
-} from './pickle.js';
+} from './pickle-values.js';
 
 /**
  * Every name that a checkpoint may mention, compared exactly; all others are refused where they stand. Nothing is ever looked up in
- * a module, imported or evaluated: a name is either in these tables or an error.
+ * a module, imported or evaluated: a name is either in these tables or an error. The tables follow what
+ * `torch.load(weights_only=True)` allows (torch/_weights_only_unpickler.py); whatever is no tensor becomes an inert placeholder.
  */
 
-/** Element type and size of each storage class of torch. */
-export const STORAGES: ReadonlyMap<string, { readonly dtype: string; readonly itemBytes: number }> = new Map([
+interface ElementType {
+  /** As safetensors writes it, or a name of our own for what safetensors does not have. */
+  readonly dtype: string;
+  readonly itemBytes: number;
+}
+
+/** Element type of each storage class of torch. An untyped one counts bytes. */
+const STORAGES: ReadonlyMap<string, ElementType> = new Map([
   ['torch.FloatStorage', { dtype: 'F32', itemBytes: 4 }],
   ['torch.HalfStorage', { dtype: 'F16', itemBytes: 2 }],
   ['torch.BFloat16Storage', { dtype: 'BF16', itemBytes: 2 }],
@@ -31,41 +38,84 @@ export const STORAGES: ReadonlyMap<string, { readonly dtype: string; readonly it
   ['torch.ByteStorage', { dtype: 'U8', itemBytes: 1 }],
   ['torch.BoolStorage', { dtype: 'BOOL', itemBytes: 1 }],
   ['torch.ComplexFloatStorage', { dtype: 'C64', itemBytes: 8 }],
+  ['torch.ComplexDoubleStorage', { dtype: 'C128', itemBytes: 16 }],
+  ['torch.QInt8Storage', { dtype: 'QI8', itemBytes: 1 }],
+  ['torch.QUInt8Storage', { dtype: 'QU8', itemBytes: 1 }],
+  ['torch.QInt32Storage', { dtype: 'QI32', itemBytes: 4 }],
+  ['torch.QUInt4x2Storage', { dtype: 'QU4X2', itemBytes: 1 }],
+  ['torch.QUInt2x4Storage', { dtype: 'QU2X4', itemBytes: 1 }],
+  ['torch.storage.UntypedStorage', { dtype: 'U8', itemBytes: 1 }],
+]);
+
+/** Element types that have no storage class: `_rebuild_tensor_v3` says them beside an untyped storage. */
+const NEWER_TYPES: ReadonlyMap<string, ElementType> = new Map([
+  ['torch.uint16', { dtype: 'U16', itemBytes: 2 }],
+  ['torch.uint32', { dtype: 'U32', itemBytes: 4 }],
+  ['torch.uint64', { dtype: 'U64', itemBytes: 8 }],
+  ['torch.float8_e4m3fn', { dtype: 'F8_E4M3', itemBytes: 1 }],
+  ['torch.float8_e5m2', { dtype: 'F8_E5M2', itemBytes: 1 }],
+  ['torch.float8_e4m3fnuz', { dtype: 'F8_E4M3FNUZ', itemBytes: 1 }],
+  ['torch.float8_e5m2fnuz', { dtype: 'F8_E5M2FNUZ', itemBytes: 1 }],
+  ['torch.float8_e8m0fnu', { dtype: 'F8_E8M0', itemBytes: 1 }],
+  ['torch.float4_e2m1fn_x2', { dtype: 'F4_X2', itemBytes: 1 }],
+  ['torch.bits8', { dtype: 'BITS8', itemBytes: 1 }],
+  ['torch.bits16', { dtype: 'BITS16', itemBytes: 2 }],
+  ['torch.complex32', { dtype: 'C32', itemBytes: 4 }],
 ]);
 
 type Build = (args: readonly PickleValue[], fail: PickleFail) => PickleValue;
 
-/** What REDUCE may make. */
+const placeholder =
+  (name: string): Build =>
+  () => ({ kind: 'inert', name });
+
+/** What REDUCE and NEWOBJ may make. */
 const BUILDERS: ReadonlyMap<string, Build> = new Map<string, Build>([
   ['collections.OrderedDict', orderedDict],
   ['torch._utils._rebuild_tensor', (args, fail) => rebuildTensor(args, [4], fail)],
   ['torch._utils._rebuild_tensor_v2', (args, fail) => rebuildTensor(args, [6, 7], fail)],
-  ['torch._utils._rebuild_parameter', parameter],
+  ['torch._utils._rebuild_tensor_v3', rebuildNewerTensor],
+  ['torch._utils._rebuild_parameter', (args, fail) => parameter(args, 3, fail)],
+  ['torch._utils._rebuild_parameter_with_state', (args, fail) => parameter(args, 4, fail)],
+  ['torch._tensor._rebuild_from_type_v2', withAttributes],
   ['torch.Size', size],
-  ['torch.device', (): PickleInert => ({ kind: 'inert', name: 'torch.device' })],
+  ['torch.device', placeholder('a device')],
+  ['torch.serialization._get_layout', placeholder('a layout')],
+  ['torch._utils._rebuild_sparse_tensor', placeholder('a sparse tensor')],
+  ['torch._utils._rebuild_nested_tensor', placeholder('a nested tensor')],
+  ['torch._utils._rebuild_qtensor', placeholder('a quantized tensor')],
+  ['torch._utils._rebuild_meta_tensor_no_storage', placeholder('a tensor without data')],
+  ['torch._utils._rebuild_wrapper_subclass', placeholder('a tensor subclass')],
+  ['collections.Counter', placeholder('a Counter')],
+  ['_codecs.encode', placeholder('bytes')],
+  // Protocol 2 writes the module's name of Python 2, protocols from 3 on that of Python 3.
+  ...['__builtin__', 'builtins'].flatMap((module): [string, Build][] => [
+    [`${module}.set`, placeholder('a set')],
+    [`${module}.bytearray`, placeholder('bytes')],
+    [`${module}.complex`, placeholder('a complex number')],
+  ]),
 ]);
 
-/** Values that training code leaves beside the weights. */
-const INERT: ReadonlySet<string> = new Set(
-  'float32 float float64 double float16 half bfloat16 int64 long int32 int16 int8 uint8 bool'
-    .split(' ')
-    .map((name) => `torch.${name}`),
+/** Builders whose tensors `_rebuild_from_type_v2` may wrap, and the classes that are no subclass. */
+const TENSOR_BUILDERS: readonly string[] = ['_rebuild_tensor', '_rebuild_tensor_v2', '_rebuild_tensor_v3'].map(
+  (name) => `torch._utils.${name}`,
 );
+const TENSOR_CLASSES: readonly string[] = ['torch.Tensor', 'torch.nn.parameter.Parameter'];
 
-/** Legal in files of torch, and nothing that we can make a weight of. */
+const torchNames = (names: string): string[] => names.split(' ').map((name) => `torch.${name}`);
+
+/** Values that training code leaves beside the weights: dtypes and quantization schemes. */
+const INERT: ReadonlySet<string> = new Set([
+  ...torchNames('float32 float float64 double float16 half bfloat16 int64 long int32 int int16 short int8 uint8 bool'),
+  ...torchNames('complex64 cfloat complex128 cdouble chalf qint8 quint8 qint32 quint4x2 quint2x4'),
+  ...torchNames('int1 int2 int3 int4 int5 int6 int7 uint1 uint2 uint3 uint4 uint5 uint6 uint7 bits1x8 bits2x4 bits4x2'),
+  ...torchNames('per_tensor_affine per_tensor_symmetric per_channel_affine per_channel_symmetric'),
+  ...torchNames('per_channel_affine_float_qparams'),
+  ...NEWER_TYPES.keys(),
+]);
+
+/** What people store all the same, though `weights_only=True` refuses it too. */
 const UNSUPPORTED: ReadonlyMap<string, string> = new Map([
-  ['torch._utils._rebuild_sparse_tensor', 'a sparse tensor'],
-  ['torch._utils._rebuild_sparse_csr_tensor', 'a sparse tensor'],
-  ['torch._utils._rebuild_qtensor', 'a quantised tensor'],
-  ['torch._utils._rebuild_tensor_v3', 'a tensor of a newer dtype'],
-  ['torch._utils._rebuild_meta_tensor_no_storage', 'a tensor without data'],
-  ['torch._utils._rebuild_parameter_with_state', 'a parameter with attributes'],
-  ['torch._tensor._rebuild_from_type_v2', 'a tensor subclass'],
-  ['torch.storage.UntypedStorage', 'an untyped storage'],
-  ['torch.ComplexDoubleStorage', 'complex numbers'],
-  ['torch.QInt8Storage', 'quantised numbers'],
-  ['torch.QUInt8Storage', 'quantised numbers'],
-  ['torch.QInt32Storage', 'quantised numbers'],
   ['numpy.core.multiarray._reconstruct', 'a numpy array'],
   ['numpy._core.multiarray._reconstruct', 'a numpy array'],
   ['numpy.core.multiarray.scalar', 'a numpy number'],
@@ -78,7 +128,9 @@ const UNSUPPORTED: ReadonlyMap<string, string> = new Map([
 export function findGlobal(module: string, name: string, fail: PickleFail): PickleGlobal | PickleInert {
   const full = `${module}.${name}`;
   const known = name.includes('.') ? '' : full;
-  if (BUILDERS.has(known) || STORAGES.has(known)) return { kind: 'global', name: known };
+  if (BUILDERS.has(known) || STORAGES.has(known) || TENSOR_CLASSES.includes(known)) {
+    return { kind: 'global', name: known };
+  }
   if (INERT.has(known)) return { kind: 'inert', name: known };
   const unsupported = UNSUPPORTED.get(known);
   if (unsupported !== undefined) throw fail('unsupported-global', `${known}: ${unsupported} is not supported`);
@@ -98,10 +150,24 @@ function orderedDict(args: readonly PickleValue[], fail: PickleFail): PickleValu
   return { kind: 'dict', ordered: true, entries: new Map() };
 }
 
-function parameter(args: readonly PickleValue[], fail: PickleFail): PickleValue {
+/** A parameter is its tensor; Python attributes that somebody gave it concern training. */
+function parameter(args: readonly PickleValue[], count: number, fail: PickleFail): PickleValue {
   const [data] = args;
-  if (args.length !== 3 || !isKind(data, 'tensor')) throw fail('pickle-call', 'a parameter without a tensor');
+  if (args.length !== count || !isKind(data, 'tensor')) throw fail('pickle-call', 'a parameter without a tensor');
   return data;
+}
+
+/** `_rebuild_from_type_v2(builder, class, arguments, attributes)`: a plain tensor with Python attributes, which are dropped. */
+function withAttributes(args: readonly PickleValue[], fail: PickleFail): PickleValue {
+  const [builder, type, inner] = args;
+  if (args.length !== 4 || !isKind(builder, 'global') || !TENSOR_BUILDERS.includes(builder.name)) {
+    throw fail('pickle-call', 'a tensor with attributes, but not of a tensor');
+  }
+  if (!isKind(type, 'global') || !TENSOR_CLASSES.includes(type.name)) {
+    throw fail('pickle-call', `${kindOf(type)} as a class of tensors`);
+  }
+  if (!isKind(inner, 'tuple')) throw fail('pickle-call', `${kindOf(inner)} as arguments`);
+  return reduceGlobal(builder, inner.items, fail);
 }
 
 function size(args: readonly PickleValue[], fail: PickleFail): PickleValue {
@@ -110,16 +176,13 @@ function size(args: readonly PickleValue[], fail: PickleFail): PickleValue {
   return sizes;
 }
 
-/** An expanded view names more elements than its storage has; so many may be written out. */
-const MAX_EXPANDED = 2 ** 24;
-
 /**
- * The arguments of torch's `_rebuild_tensor` and `_rebuild_tensor_v2`: storage, offset, sizes, strides, and what concerns training.
- * The view must lie inside its storage: memory safety in torch, wrong weights here.
+ * The arguments of torch's `_rebuild_tensor` and `_rebuild_tensor_v2`: storage, offset, sizes, strides, two that concern training, and
+ * the bits. The view must be inside its storage: memory safety in torch, wrong weights here.
  */
-export function rebuildTensor(args: readonly PickleValue[], counts: readonly number[], fail: PickleFail): PickleTensor {
+function rebuildTensor(args: readonly PickleValue[], counts: readonly number[], fail: PickleFail): PickleTensor {
   if (!counts.includes(args.length)) throw fail('tensor-arguments', `a tensor of ${args.length} arguments`);
-  const [storage, offset, sizes, steps] = args;
+  const [storage, offset, sizes, steps, , , bits] = args;
   if (!isKind(storage, 'storage')) throw fail('tensor-arguments', 'a tensor without a storage');
   const shape = naturals(sizes, 'size', fail);
   const strides = naturals(steps, 'stride', fail);
@@ -127,15 +190,25 @@ export function rebuildTensor(args: readonly PickleValue[], counts: readonly num
   if (shape.length !== strides.length) throw fail('tensor-view', `${shape.length} sizes and ${strides.length} strides`);
   if (shape.length > MAX_RANK) throw fail('rank', `${shape.length} dimensions; the limit is ${MAX_RANK}`, true);
 
-  const count = shape.reduce((product, size) => product * BigInt(size), 1n);
+  const isEmpty = shape.includes(0);
   const reach = shape.reduce((sum, size, axis) => sum + BigInt(size - 1) * BigInt(strides[axis]!), BigInt(start));
-  const inside = count === 0n ? start <= storage.count : reach < BigInt(storage.count);
+  const inside = isEmpty ? start <= storage.count : reach < BigInt(storage.count);
   if (!inside)
     throw fail('tensor-view', `[${shape}] from ${start} by [${strides}] leaves its storage of ${storage.count}`);
-  if (count > BigInt(Math.max(storage.count, MAX_EXPANDED))) {
-    throw fail('expanded-view', `[${shape}] over a storage of ${storage.count} elements`);
+  const isSet = (bit: string) => isKind(bits, 'dict') && bits.entries.get(bit) === true;
+  return { kind: 'tensor', storage, offset: start, shape, strides, negative: isSet('neg'), conjugate: isSet('conj') };
+}
+
+/** `_rebuild_tensor_v3`: as v2 over an untyped storage, with the element type before the bits. */
+function rebuildNewerTensor(args: readonly PickleValue[], fail: PickleFail): PickleTensor {
+  const [storage, offset, sizes, strides, gradient, hooks, type, bits] = args;
+  const known = isKind(type, 'inert') ? NEWER_TYPES.get(type.name) : undefined;
+  if (args.length < 7 || args.length > 8 || known === undefined) {
+    throw fail('tensor-arguments', `a tensor of ${args.length} arguments, its type ${kindOf(type)}`);
   }
-  return { kind: 'tensor', storage, offset: start, shape, strides };
+  if (!isKind(storage, 'storage') || storage.itemBytes !== 1) throw fail('tensor-arguments', 'not an untyped storage');
+  const typed: PickleStorage = { ...storage, ...known, count: Math.floor(storage.count / known.itemBytes) };
+  return rebuildTensor([typed, offset!, sizes!, strides!, gradient!, hooks!, bits ?? null], [7], fail);
 }
 
 function naturals(value: PickleValue | undefined, what: string, fail: PickleFail): number[] {
@@ -152,7 +225,7 @@ function natural(value: PickleValue | undefined, what: string, fail: PickleFail)
 }
 
 /** Where a container keeps one storage: its bytes [begin, end). */
-export type ReadStorage = (begin: number, end: number) => Promise<Uint8Array<ArrayBuffer>>;
+type ReadStorage = (begin: number, end: number) => Promise<Uint8Array<ArrayBuffer>>;
 
 /**
  * Reads persistent ids ('storage', class, key, location, count); the location is only a label. The same key must always mean
@@ -182,22 +255,66 @@ export function storageLoader(): { readonly load: LoadStorage; readonly storages
   return { load, storages };
 }
 
-/** A strided view of a storage as a stored tensor: row-major bytes, whatever its strides. */
-export function torchTensor(name: string, view: PickleTensor, readStorage: ReadStorage, file: string): StoredTensor {
+/** A view of a storage as a stored tensor: row-major little-endian bytes, whatever its strides, byte order and bits. */
+export function torchTensor(
+  name: string,
+  view: PickleTensor,
+  readStorage: ReadStorage,
+  { file, bigEndian }: { readonly file: string; readonly bigEndian: boolean },
+): StoredTensor {
   const { dtype, itemBytes } = view.storage;
   const byteLength = elementCount(view.shape) * itemBytes;
   const first = view.offset * itemBytes;
   const read = async (begin = 0, end = byteLength) => {
     if (begin % itemBytes !== 0 || end % itemBytes !== 0) throw halfElement(name, file);
     if (begin === end) return new Uint8Array();
-    if (isContiguous(view)) return readStorage(first + begin, first + end);
-    return gather(view, begin / itemBytes, end / itemBytes, readStorage);
+    const bytes = isContiguous(view)
+      ? await readStorage(first + begin, first + end)
+      : await gather(view, begin / itemBytes, end / itemBytes, readStorage);
+    return applyBits(bigEndian ? reverseBytes(bytes, partBytes(view.storage)) : bytes, view);
   };
   return { name, dtype, shape: view.shape, byteLength, file, read };
 }
 
 const halfElement = (name: string, file: string) =>
   new TorchFileError({ file, path: nameOf(name), code: 'read-range', detail: 'asked for a part of an element' });
+
+const isComplex = ({ dtype }: ElementType): boolean => /^C\d+$/.test(dtype);
+/** A complex number is two numbers. */
+const partBytes = (type: ElementType): number => (isComplex(type) ? type.itemBytes / 2 : type.itemBytes);
+
+/** Every number of `width` bytes with its bytes the other way round; a copy. */
+function reverseBytes(bytes: Uint8Array<ArrayBuffer>, width: number): Uint8Array<ArrayBuffer> {
+  const result = bytes.slice();
+  if (width > 1) for (let at = 0; at < result.length; at += width) result.subarray(at, at + width).reverse();
+  return result;
+}
+
+/** The negative bit changes every sign, the conjugate bit that of imaginary parts; a copy where any changes. */
+function applyBits(bytes: Uint8Array<ArrayBuffer>, view: PickleTensor): Uint8Array<ArrayBuffer> {
+  const { storage, negative, conjugate } = view;
+  if (!negative && !(conjugate && isComplex(storage))) return bytes;
+  const result = bytes.slice();
+  const width = partBytes(storage);
+  const isInteger = /^[IU]\d+$/.test(storage.dtype);
+  for (let at = 0, part = 0; at < result.length; at += width, part++) {
+    const isImaginary = isComplex(storage) && part % 2 === 1;
+    if (negative === (conjugate && isImaginary)) continue;
+    if (isInteger) negateInteger(result.subarray(at, at + width));
+    else result[at + width - 1]! ^= 0x80;
+  }
+  return result;
+}
+
+/** Two's complement, lowest byte first. */
+function negateInteger(bytes: Uint8Array): void {
+  let carry = 1;
+  for (let i = 0; i < bytes.length; i++) {
+    const sum = (bytes[i]! ^ 0xff) + carry;
+    bytes[i] = sum;
+    carry = sum >> 8;
+  }
+}
 
 function isContiguous({ shape, strides }: PickleTensor): boolean {
   let step = 1;
@@ -210,11 +327,11 @@ function isContiguous({ shape, strides }: PickleTensor): boolean {
 
 /**
  * Elements [begin, end) of a view in row-major order; reads the span of the storage that the view covers. Bits are copied, not
- * numbers: as floats, a NaN could change. Eight bytes go as two words, an innermost axis more.
+ * numbers: as floats, a NaN could change. Wide elements go as words of four bytes, an innermost axis more.
  */
 async function gather(view: PickleTensor, begin: number, end: number, readStorage: ReadStorage) {
   const { itemBytes } = view.storage;
-  const words = itemBytes === 8 ? 2 : 1;
+  const words = Math.max(1, itemBytes / 4);
   const shape = [...view.shape, words];
   const strides = [...view.strides.map((stride) => stride * words), 1];
   const span = view.shape.reduce((sum, size, axis) => sum + (size - 1) * view.strides[axis]!, 1);
@@ -252,25 +369,54 @@ function unravel(index: number, shape: readonly number[]): number[] {
 }
 
 /** Under these names training code keeps the weights, beside other things. */
-const INNER = ['model', 'state_dict', 'module'];
+const INNER = ['model', 'state_dict', 'module', 'model_state_dict'];
+/** How deep these may be inside one another; an object that holds itself is no trouble. */
+const MAX_INNER = 3;
 
 /**
- * The map of tensors that a checkpoint's object is, or holds under one of the usual names (one level deep, so that an object that
- * holds itself is no trouble). What is not a tensor beside them (a step counter, a note) is left alone.
- * Throws TorchFileError (`no-tensors`).
+ * Views may repeat elements (stride 0) and share storages (tied weights); all of them together may name so many elements more than
+ * four times what the file stores. A few bytes must not become gigabytes.
+ */
+const MAX_EXPANDED = 2n ** 24n;
+
+/**
+ * The map of tensors that a checkpoint's object is, or holds under one of the usual names: the one with most tensors, since training
+ * code may keep a random state or a counter beside it. What is not a tensor (a step counter, a note) is left alone.
+ * Throws TorchFileError (`no-tensors`, `expanded-view`).
  */
 export function findTensors(root: PickleValue, file: string): ReadonlyMap<string, PickleTensor> {
-  const fail = (detail: string) => new TorchFileError({ file, code: 'no-tensors', detail });
-  if (!isKind(root, 'dict')) throw fail(`holds ${kindOf(root)}, not a map of tensors`);
-  const own = tensorsOf(root, file);
-  if (own.size > 0) return own;
-  for (const name of INNER) {
-    const inner = root.entries.get(name);
-    const tensors = isKind(inner, 'dict') ? tensorsOf(inner, file) : new Map<string, PickleTensor>();
-    if (tensors.size > 0) return tensors;
+  const fail = (code: string, detail: string) => new TorchFileError({ file, code, detail });
+  if (!isKind(root, 'dict')) throw fail('no-tensors', `holds ${kindOf(root)}, not a map of tensors`);
+  const candidates = candidatesIn(root, MAX_INNER);
+  const best = candidates.reduce((most, dict) => (tensorCount(dict) > tensorCount(most) ? dict : most));
+  const tensors = tensorsOf(best, file);
+  if (tensors.size === 0) {
+    const found = [...root.entries].slice(0, 5).map(([key, value]) => `${quote(String(key))} (${kindOf(value)})`);
+    throw fail('no-tensors', found.length === 0 ? 'an empty map' : `no tensors in a map of ${found.join(', ')}`);
   }
-  const names = [...root.entries.keys()].slice(0, 5).map((key) => quote(String(key)));
-  throw fail(names.length === 0 ? 'an empty map' : `no tensors in a map of ${names.join(', ')}`);
+  checkExpansion([...tensors.values()], fail);
+  return tensors;
+}
+
+function candidatesIn(dict: PickleDict, depth: number): PickleDict[] {
+  if (depth === 0) return [dict];
+  const inner = INNER.map((name) => dict.entries.get(name)).filter((value) => isKind(value, 'dict'));
+  return [dict, ...inner.flatMap((found) => candidatesIn(found, depth - 1))];
+}
+
+const tensorCount = ({ entries }: PickleDict): number =>
+  [...entries.values()].reduce<number>((count, value) => count + (isKind(value, 'tensor') ? 1 : 0), 0);
+
+function checkExpansion(tensors: readonly PickleTensor[], fail: (code: string, detail: string) => Error): void {
+  const storages = new Map(tensors.map(({ storage }) => [storage.key, storage]));
+  const stored = [...storages.values()].reduce((sum, { count }) => sum + BigInt(count), 0n);
+  const named = tensors.reduce(
+    (sum, { shape }) => sum + shape.reduce((product, size) => product * BigInt(size), 1n),
+    0n,
+  );
+  if (named > 4n * stored + MAX_EXPANDED) {
+    throw fail('expanded-view', `the tensors name ${named} elements, of which the file stores ${stored}`);
+  }
 }
 
 function tensorsOf(dict: PickleDict, file: string): Map<string, PickleTensor> {

@@ -2,15 +2,8 @@ import { quote, TorchFileError } from '../../errors.js';
 import { recognizeBytes } from '../../file-signature.js';
 import { type ByteSource, readBytes } from '../byte-source.js';
 import type { TensorMap } from '../stored-tensor.js';
-import {
-  isKind,
-  kindOf,
-  type LoadStorage,
-  MAX_PICKLE_BYTES,
-  type PickleStorage,
-  type PickleValue,
-  unpickle,
-} from './pickle.js';
+import { MAX_PICKLE_BYTES, unpickle } from './pickle.js';
+import { isKind, kindOf, type LoadStorage, type PickleStorage, type PickleValue } from './pickle-values.js';
 import { findTensors, storageLoader, torchTensor } from './tensors.js';
 import { openZip, type ZipArchive, type ZipMember } from './zip.js';
 
@@ -40,7 +33,7 @@ export async function readPytorch(source: ByteSource, file: string): Promise<{ r
 export async function readTorchZip(source: ByteSource, file: string): Promise<TensorMap> {
   const archive = await openZip(source, file);
   const root = archiveRoot(archive, file);
-  await checkByteOrder(archive.find(`${root}/byteorder`), file);
+  const bigEndian = await isBigEndian(archive.find(`${root}/byteorder`), file);
   const pickle = archive.find(`${root}/data.pkl`);
   if (!pickle) throw new TorchFileError({ file, code: 'torch-archive', detail: `no data.pkl under ${quote(root)}` });
   if (pickle.size > MAX_PICKLE_BYTES) {
@@ -59,7 +52,10 @@ export async function readTorchZip(source: ByteSource, file: string): Promise<Te
     records.set(storage.key, checkedRecord(archive.find(`${root}/data/${storage.key}`), storage, file));
   }
   return new Map(
-    [...tensors].map(([name, view]) => [name, torchTensor(name, view, records.get(view.storage.key)!.read, file)]),
+    [...tensors].map(([name, view]) => {
+      const { read } = records.get(view.storage.key)!;
+      return [name, torchTensor(name, view, read, { file, bigEndian })];
+    }),
   );
 }
 
@@ -79,12 +75,11 @@ function archiveRoot({ names }: ZipArchive, file: string): string {
   return root;
 }
 
-async function checkByteOrder(member: ZipMember | undefined, file: string): Promise<void> {
-  if (!member) return; // files before torch 2.1 have none, and are little-endian
+async function isBigEndian(member: ZipMember | undefined, file: string): Promise<boolean> {
+  if (!member) return false; // files before torch 2.1 have none, and are little-endian
   const order = member.size > 16 ? '' : String.fromCharCode(...(await member.read()));
-  if (order === 'little') return;
-  const detail = order === 'big' ? 'big-endian storages' : 'unknown byte order';
-  throw new TorchFileError({ file, path: 'byteorder', code: 'byte-order', detail, unsupported: order === 'big' });
+  if (order === 'little' || order === 'big') return order === 'big';
+  throw new TorchFileError({ file, path: 'byteorder', code: 'byte-order', detail: 'neither little nor big' });
 }
 
 function checkedRecord(
@@ -141,7 +136,7 @@ export async function readTorchLegacy(source: ByteSource, file: string): Promise
     [...views].map(([name, view]) => {
       const start = starts.get(view.storage.key)!;
       const read = (begin: number, stop: number) => readBytes(source, start + begin, start + stop);
-      return [name, torchTensor(name, view, read, file)];
+      return [name, torchTensor(name, view, read, { file, bigEndian: false })];
     }),
   );
 }
@@ -166,13 +161,11 @@ function parseHeader(bytes: Uint8Array<ArrayBuffer>, file: string): Header {
     at = end;
     return value;
   };
-  const fail = (detail: string, unsupported = false) =>
-    new TorchFileError({ file, offset: at, code: 'legacy-header', detail, unsupported });
+  const fail = (detail: string) => new TorchFileError({ file, offset: at, code: 'legacy-header', detail });
   if (next() !== MAGIC) throw fail('a pickle, but not one of torch.save (its magic number is missing)');
   if (next() !== PROTOCOL_VERSION) throw fail(`the protocol is not ${PROTOCOL_VERSION}`);
-  const system = next();
-  const little = isKind(system, 'dict') ? system.entries.get('little_endian') : undefined;
-  if (little !== true) throw fail(little === false ? 'big-endian storages' : 'no byte order', little === false);
+  // Says what machine wrote the file; the storages are little-endian whatever it says (THPStorage_writeFileRaw of torch).
+  if (!isKind(next(), 'dict')) throw fail('no description of the system');
   const { load, storages } = storageLoader();
   const root = next(load);
   const list = next();

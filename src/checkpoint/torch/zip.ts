@@ -237,7 +237,7 @@ type Unpack = (entry: ZipEntry, start: number) => Promise<Uint8Array<ArrayBuffer
 function member(source: ByteSource, entry: ZipEntry, unpack: Unpack, fail: ZipFail): ZipMember {
   const at = memo(() => dataStart(source, entry, fail));
   const prove = memo(() => proveStored(source, entry, at, fail));
-  let proved = false;
+  let proved = entry.crc === 0;
 
   async function read(begin = 0, end = entry.size): Promise<Uint8Array<ArrayBuffer>> {
     if (entry.method === 8) return (await unpack(entry, await at())).slice(begin, end);
@@ -321,8 +321,10 @@ async function proveStored(
   checkCrc(crc, entry, fail);
 }
 
+/** 0 stands for no checksum: torch writes it where `set_crc32_options(False)` was called, and reads it so. */
 function checkCrc(crc: number, entry: ZipEntry, fail: ZipFail): void {
-  if (crc !== entry.crc) throw fail('zip-crc', `the checksum of ${quote(entry.name)} is wrong`, entry.offset);
+  if (crc !== entry.crc && entry.crc !== 0)
+    throw fail('zip-crc', `the checksum of ${quote(entry.name)} is wrong`, entry.offset);
 }
 
 /** Unpacks a member whose size was checked by whoever wants it; never holds more than that size. */
