@@ -17,27 +17,30 @@ export interface JsonLimits {
   readonly maxDepth: number;
   readonly maxObjects: number;
   readonly maxArrays: number;
+  /** Of all kinds, containers included. */
+  readonly maxValues: number;
+  /** Items of one array. */
+  readonly maxArrayLength: number;
 }
 
-/** Makes the error for a broken rule at an index of the text; the reader throws it. */
+/** Makes the error for a broken rule, by its code, at an index of the text; the reader throws it. */
 export type JsonFault = (code: string, detail: string, index: number) => Error;
 
 const MAX_NUMBER_LENGTH = 1000;
-const ESCAPES: ReadonlyMap<string, string> = new Map([
-  ['"', '"'],
-  ['\\', '\\'],
-  ['/', '/'],
-  ['b', '\b'],
-  ['f', '\f'],
-  ['n', '\n'],
-  ['r', '\r'],
-  ['t', '\t'],
-]);
 const LITERALS: readonly (readonly [string, Json])[] = [
   ['true', true],
   ['false', false],
   ['null', null],
 ];
+
+/** What a string literal with escapes means; undefined where one is not of JSON. */
+function unescape(literal: string): string | undefined {
+  try {
+    return JSON.parse(literal) as string;
+  } catch {
+    return undefined;
+  }
+}
 
 const isDigit = (code: number) => code >= 0x30 && code <= 0x39;
 
@@ -53,12 +56,13 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
   let at = 0;
   let objects = 0;
   let arrays = 0;
+  let values = 0;
 
-  const fail = (rule: string, detail: string, index = at): never => {
-    throw fault(rule, detail, index);
+  const fail = (code: string, detail: string, index = at): never => {
+    throw fault(code, detail, index);
   };
   const found = () => (at < text.length ? JSON.stringify(text[at]) : 'the end');
-  const code = () => text.charCodeAt(at); // NaN at the end: compares false with everything
+  const codeAt = () => text.charCodeAt(at); // NaN at the end: compares false with everything
 
   function space(): void {
     while (text[at] === ' ' || text[at] === '\n' || text[at] === '\r' || text[at] === '\t') at++;
@@ -107,45 +111,38 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
     if (++arrays > limits.maxArrays) fail('json-size', `more than ${limits.maxArrays} arrays`);
     const result: Json[] = [];
     list(']', depth, () => {
+      if (result.length >= limits.maxArrayLength) {
+        fail('json-size', `an array of more than ${limits.maxArrayLength} items`);
+      }
       result.push(value(depth));
     });
     return result;
   }
 
-  function escapeSequence(): string {
-    const letter = text[at + 1] ?? '';
-    const plain = ESCAPES.get(letter);
-    if (plain !== undefined) {
-      at += 2;
-      return plain;
-    }
-    const hex = text.slice(at + 2, at + 6);
-    if (letter !== 'u' || !/^[0-9a-fA-F]{4}$/.test(hex)) fail('json-syntax', 'unknown escape in a string');
-    at += 6;
-    return String.fromCharCode(Number.parseInt(hex, 16));
-  }
-
+  /** An escaped string is left to JSON.parse, which is linear: joined piece by piece, it would take a hundred times its size. */
   function string(): string {
     const start = at++;
     let escaped = false;
-    let result = '';
-    let from = at;
     while (text[at] !== '"') {
+      if (!(codeAt() >= 0x20)) {
+        fail('json-syntax', at < text.length ? 'control character in a string' : 'a string does not end');
+      }
       if (text[at] === '\\') {
-        result += text.slice(from, at) + escapeSequence();
-        from = at;
         escaped = true;
-      } else if (code() >= 0x20) at++;
-      else fail('json-syntax', at < text.length ? 'control character in a string' : 'a string does not end');
+        at++;
+      }
+      at++;
     }
-    result += text.slice(from, at++);
-    if (escaped && /\p{Surrogate}/u.test(result)) fail('json-surrogate', 'lone surrogate in a string', start);
+    at++;
+    if (!escaped) return text.slice(start + 1, at - 1);
+    const result = unescape(text.slice(start, at)) ?? fail('json-syntax', 'unknown escape in a string', start);
+    if (/\p{Surrogate}/u.test(result)) fail('json-surrogate', 'lone surrogate in a string', start);
     return result;
   }
 
   function digits(): void {
-    if (!isDigit(code())) fail('json-syntax', `expected a digit, found ${found()}`);
-    while (isDigit(code())) at++;
+    if (!isDigit(codeAt())) fail('json-syntax', `expected a digit, found ${found()}`);
+    while (isDigit(codeAt())) at++;
   }
 
   function number(): number | bigint {
@@ -173,12 +170,13 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
   }
 
   function value(depth: number): Json {
+    if (++values > limits.maxValues) fail('json-size', `more than ${limits.maxValues} values`);
     space();
     const first = text[at];
     if (first === '{') return object(depth + 1);
     if (first === '[') return array(depth + 1);
     if (first === '"') return string();
-    if (first === '-' || isDigit(code())) return number();
+    if (first === '-' || isDigit(codeAt())) return number();
     for (const [word, meaning] of LITERALS) {
       if (text.startsWith(word, at)) {
         at += word.length;
@@ -194,10 +192,19 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
   return { value: result, indexOf };
 }
 
-/** 64 MiB: ten times the largest tokenizer.json in use. */
-const MAX_FILE_BYTES = 64 * 2 ** 20;
-/** An empty object costs a hundred times its two letters: enough for a header of 100,000 tensors, too few to fill the memory. */
-const LIMITS = { maxDepth: 64, maxObjects: 110_000, maxArrays: 400_000 };
+/** 32 MiB: three times the largest tokenizer.json of a WordPiece vocabulary (LaBSE, half a million words). */
+const MAX_FILE_BYTES = 32 * 2 ** 20;
+/**
+ * An empty object costs a hundred times its two letters. Enough for a header or an index of 100,000 tensors and for the largest
+ * vocabularies in use, too little to fill the memory.
+ */
+const LIMITS: Omit<JsonLimits, 'exactIntegers'> = {
+  maxDepth: 64,
+  maxObjects: 110_000,
+  maxArrays: 400_000,
+  maxValues: 2_000_000,
+  maxArrayLength: 1_000_000,
+};
 const BYTE_ORDER_MARK = 0xfeff;
 
 /** The class of error that a reader throws. */
@@ -211,8 +218,10 @@ export interface JsonBytesOptions {
   readonly exactIntegers?: boolean;
   /** Added to the offsets in messages: where the JSON begins in its file. */
   readonly base?: number;
-  /** Default 64 MiB. */
+  /** Default 32 MiB. */
   readonly maxBytes?: number;
+  /** Items of one array. Default 1,000,000. */
+  readonly maxArrayLength?: number;
 }
 
 /** A JSON value and where the names of its outermost object stand, in bytes of the file. */
@@ -237,7 +246,11 @@ export function parseJson(bytes: Uint8Array, options: JsonBytesOptions): ParsedJ
   const toOffset = (index: number) => base + (ascii ? index : new TextEncoder().encode(text.slice(0, index)).length);
   const { value, indexOf } = parseJsonText(
     text,
-    { ...LIMITS, exactIntegers: options.exactIntegers ?? false },
+    {
+      ...LIMITS,
+      maxArrayLength: options.maxArrayLength ?? LIMITS.maxArrayLength,
+      exactIntegers: options.exactIntegers ?? false,
+    },
     (code, detail, index) => fail(code, detail, toOffset(index)),
   );
   const offsetOf = (name: string) => {

@@ -3,7 +3,7 @@ import { type ByteSource, type ModelFiles, readBytes } from './byte-source.js';
 import { type ErrorClass, isJsonObject, type Json, parseJsonFile } from './json.js';
 import { nameOf, type StoredTensor, type TensorMap } from './stored-tensor.js';
 
-const MAX_INDEX_BYTES = 64 * 2 ** 20;
+const MAX_INDEX_BYTES = 32 * 2 ** 20;
 const MAX_SHARDS = 1000;
 
 /** All tensors of a checkpoint that an index spreads over several files. */
@@ -23,7 +23,8 @@ export type OpenShard = (
 
 /**
  * Reads `model.safetensors.index.json` (or PyTorch's, by another `openShard`) and opens every shard that it names. All or nothing:
- * shard names must be plain file names of the same folder, and the shards must hold exactly the tensors that the map gives them.
+ * shard names must be plain file names of the same folder, and each tensor must be in the shard that the map gives it. A tensor that the
+ * map forgets is taken from where it is, as transformers does; one that two shards hold and the map forgets is an error.
  * Throws `ErrorClass`, or what `openShard` throws.
  */
 export async function readSharded(
@@ -40,6 +41,7 @@ export async function readSharded(
   if (shards.length > MAX_SHARDS) throw fail('shard-count', `${shards.length} shards; the limit is ${MAX_SHARDS}`);
 
   const tensors = new Map<string, StoredTensor>();
+  const forgotten: string[] = [];
   const headers: Readonly<Record<string, string>>[] = [];
   for (const shard of shards) {
     const source = await files.open(shard);
@@ -48,13 +50,12 @@ export async function readSharded(
     headers.push(opened.metadata ?? {});
     for (const [name, stored] of opened.tensors) {
       const home = weightMap.get(name);
-      if (home !== shard) {
-        throw fail(
-          'weight-map',
-          `${shard} holds it, the index puts it ${home ? `in ${home}` : 'nowhere'}`,
-          quote(name),
-        );
+      if (home !== undefined && home !== shard) {
+        throw fail('weight-map', `${shard} holds it, the index puts it in ${home}`, quote(name));
       }
+      const other = tensors.get(name);
+      if (other) throw fail('weight-map', `${other.file} and ${shard} hold it, the index does not say whose counts`);
+      if (home === undefined) forgotten.push(name);
       tensors.set(name, stored);
     }
   }
@@ -63,6 +64,9 @@ export async function readSharded(
   }
   const bytes = [...tensors.values()].reduce((sum, stored) => sum + stored.byteLength, 0);
   const warnings = sizeWarning(parsed, bytes, index.name);
+  if (forgotten.length > 0) {
+    warnings.push(`${index.name}: ${forgotten.length} stored tensors are not listed (${nameOf(forgotten[0]!)}, …); they are used`);
+  }
   return { tensors, files: [index.name, ...shards], metadata: common(headers), warnings };
 }
 
