@@ -34,7 +34,7 @@ const LITERALS: readonly (readonly [string, Json])[] = [
 ];
 
 /** What a string literal with escapes means; undefined where one is not of JSON. */
-function unescape(literal: string): string | undefined {
+function unescapeString(literal: string): string | undefined {
   try {
     return JSON.parse(literal) as string;
   } catch {
@@ -135,7 +135,7 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
     }
     at++;
     if (!escaped) return text.slice(start + 1, at - 1);
-    const result = unescape(text.slice(start, at)) ?? fail('json-syntax', 'unknown escape in a string', start);
+    const result = unescapeString(text.slice(start, at)) ?? fail('json-syntax', 'unknown escape in a string', start);
     if (/\p{Surrogate}/u.test(result)) fail('json-surrogate', 'lone surrogate in a string', start);
     return result;
   }

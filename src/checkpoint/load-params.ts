@@ -56,17 +56,34 @@ export interface CompareOptions {
   readonly hint?: ((faults: readonly WeightFault[]) => string | undefined) | undefined;
 }
 
+/** Says which tensors a checkpoint holds that a model does not need: in one warning, or none. */
+export function unusedTensors(
+  needed: readonly NeededParam[],
+  stored: TensorMap,
+  { label, ignore, hint }: CompareOptions,
+): string[] {
+  const unused = findFaults(needed, stored, ignore).filter(({ kind }) => kind === 'unexpected');
+  if (unused.length === 0) return [];
+  const cause = hint?.(unused);
+  const tensors = unused.length === 1 ? 'tensor is' : 'tensors are';
+  return [
+    `${label}: ${unused.length} ${tensors} not used ${some(unused.map(({ name }) => nameOf(name)))}${cause ? `; ${cause}` : ''}`,
+  ];
+}
+
 /**
- * Compares what a checkpoint holds with what a model needs, by the headers alone. Throws one WeightError for all that is missing,
- * misshapen, left over (`weights-do-not-fit`) or of a dtype that cannot become a weight (`unsupported-dtype`).
+ * Compares what a checkpoint holds with what a model needs, by the headers alone. Throws one WeightError for all that is missing or
+ * misshapen (`weights-do-not-fit`, and then also what is left over), or of a dtype that cannot become a weight (`unsupported-dtype`).
+ * Tensors that are only left over are no error: `unusedTensors` names them.
  */
 export function compareWeights(needed: readonly NeededParam[], stored: TensorMap, options: CompareOptions): void {
   const faults = findFaults(needed, stored, options.ignore);
   const unreadable = needed
     .map(({ name }) => stored.get(name))
     .filter((tensor) => tensor !== undefined && !isWeight(tensor)) as StoredTensor[];
-  if (faults.length === 0 && unreadable.length === 0) return;
+  if (faults.every(({ kind }) => kind === 'unexpected') && unreadable.length === 0) return;
 
+  const misfit = faults.some(({ kind }) => kind !== 'unexpected');
   const hint = options.hint?.(faults);
   const detail = [
     summary('missing', faults),
@@ -77,9 +94,9 @@ export function compareWeights(needed: readonly NeededParam[], stored: TensorMap
   ];
   throw new WeightError({
     file: options.label,
-    code: faults.length > 0 ? 'weights-do-not-fit' : 'unsupported-dtype',
+    code: misfit ? 'weights-do-not-fit' : 'unsupported-dtype',
     detail: detail.filter((part) => part !== '').join('; '),
-    unsupported: faults.length === 0,
+    unsupported: !misfit,
     faults,
     report: report(options.label, faults, unreadable, hint),
   });

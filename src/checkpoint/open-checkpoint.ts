@@ -4,7 +4,7 @@ import { attachScales } from './dtypes.js';
 import { fromOriginalLayout, isOriginalLayout } from './original-layout.js';
 import { readSafetensors } from './safetensors.js';
 import { readSharded } from './sharded.js';
-import type { TensorMap } from './stored-tensor.js';
+import { renameTensors, type TensorMap } from './stored-tensor.js';
 import { looksLikeTorch, readPytorch } from './torch/torch-file.js';
 
 /** A checkpoint whose headers were read and checked, and none of whose tensors was. */
@@ -79,9 +79,26 @@ async function openerOf(name: string, source: ByteSource): Promise<Opener> {
 }
 
 function byOurNames(opened: Opened): OpenCheckpoint {
-  if (!isOriginalLayout(opened.tensors)) {
-    const tensors = attachScales(opened.tensors, opened.metadata, opened.files[0]!);
+  const stored = withoutWrappers(opened.tensors);
+  if (!isOriginalLayout(stored)) {
+    const tensors = attachScales(stored, opened.metadata, opened.files[0]!);
     return { ...opened, layout: 'hugging-face', tensors };
   }
-  return { ...opened, layout: 'original', tensors: fromOriginalLayout(opened.tensors) };
+  return { ...opened, layout: 'original', tensors: fromOriginalLayout(stored) };
+}
+
+/** What torch.compile, data-parallel training and training code put before every name of the model that they wrap. */
+const WRAPPERS = ['_orig_mod.', 'module.', 'model.'];
+const MAX_WRAPPERS = 8;
+
+/** The same tensors without such prefixes, in any order and number, as far as all names begin with them. */
+function withoutWrappers(tensors: TensorMap): TensorMap {
+  let result = tensors;
+  for (let count = 0; count < MAX_WRAPPERS; count++) {
+    const names = [...result.keys()];
+    const prefix = WRAPPERS.find((wrapper) => names.every((name) => name.startsWith(wrapper)));
+    if (prefix === undefined || names.length === 0) break;
+    result = renameTensors(result, (name) => name.slice(prefix.length));
+  }
+  return result;
 }

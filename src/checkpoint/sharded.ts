@@ -65,7 +65,9 @@ export async function readSharded(
   const bytes = [...tensors.values()].reduce((sum, stored) => sum + stored.byteLength, 0);
   const warnings = sizeWarning(parsed, bytes, index.name);
   if (forgotten.length > 0) {
-    warnings.push(`${index.name}: ${forgotten.length} stored tensors are not listed (${nameOf(forgotten[0]!)}, …); they are used`);
+    warnings.push(
+      `${index.name}: ${forgotten.length} stored tensors are not listed (${nameOf(forgotten[0]!)}, …); they are used`,
+    );
   }
   return { tensors, files: [index.name, ...shards], metadata: common(headers), warnings };
 }

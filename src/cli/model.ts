@@ -27,6 +27,7 @@ export async function withModel<T>(
   await startBackend(flags.backend);
   const shown = showLoading(context, flags);
   const model = await loadImage2Text(flags.model, { ...options, onProgress: shown?.hear }).finally(() => shown?.end());
+  if (model.warnings.length > 0) context.tell(`image2text: warning: ${model.warnings.join('; ')}`);
   try {
     return await body(model);
   } finally {

@@ -50,6 +50,8 @@ export interface Image2Text {
   readonly config: GitConfig;
   readonly tokenizer: Tokenizer;
   readonly imageConfig: ImageConfig;
+  /** What is odd about the files that it was loaded from, but harmless: tensors that it has no use for, an index that is not exact. */
+  readonly warnings: readonly string[];
   /** Says what is in an image or happens in a video. Without options it decodes as the original project does: 4 beams, length penalty 0.6. */
   caption(input: VisualInput, options?: CaptionOptions): Promise<Caption>;
   caption(inputs: readonly VisualInput[], options?: CaptionOptions): Promise<Caption[]>;
@@ -87,6 +89,7 @@ export function createImage2Text(
   tokenizer: Tokenizer,
   imageConfig: ImageConfig,
   options: InputOptions = {},
+  warnings: readonly string[] = [],
 ): Image2Text {
   const encoded = new Set<EncodedImage>();
   const lifetime = startLifetime(() => {
@@ -135,6 +138,7 @@ export function createImage2Text(
     config: git.config,
     tokenizer,
     imageConfig,
+    warnings,
     caption: (async (inputs: VisualInput | readonly VisualInput[], options?: CaptionOptions) => {
       const given = checkOptions(options);
       const prompt = promptIds(tokenizer, given.prompt);

@@ -34,13 +34,13 @@ export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, InputOp
 export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {}): Promise<Image2Text> {
   checkSource(files, options);
   await prepareBackend(options);
-  const { config, tensors } = await openGit(files); // headers only: a bad small file is found before the weights are read
+  const { config, tensors, warnings } = await openGit(files); // headers only: a bad small file is found before the weights are read
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
   const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...input } = options;
   const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
   const params = await loadGitParams(config, tensors, files.label, loading);
-  const model = createImage2Text({ config, params }, tokenizer, imageConfig, input);
+  const model = createImage2Text({ config, params }, tokenizer, imageConfig, input, warnings);
   try {
     onProgress?.({ status: 'ready', task: 'image-to-text', model: files.label });
   } catch (error) {

@@ -30,7 +30,7 @@ export interface GitConfig {
   readonly intermediateSize: number;
   readonly hiddenAct: Activation;
   readonly layerNormEps: number;
-  /** Is the output matrix the word embedding, whatever the file holds? */
+  /** Is the output matrix the word embedding? A file that stores one of its own overrules it. */
   readonly tieWordEmbeddings: boolean;
   /** How many text tokens a sequence may have. */
   readonly maxPositionEmbeddings: number;
@@ -73,10 +73,18 @@ const schema = z.object({
   max_position_embeddings: z._default(size(65_536), 1024),
   position_embedding_type: z._default(z.literal('absolute'), 'absolute'),
   bos_token_id: z._default(z.int(), 101),
-  eos_token_id: z._default(z.int(), 102),
+  /** Some files list several, as generation configs do; the first is the model's own. */
+  eos_token_id: z.pipe(
+    z.transform((value) => (Array.isArray(value) && value.length > 0 ? (value[0] as unknown) : value)),
+    z._default(z.int(), 102),
+  ),
   pad_token_id: z._default(z.int(), 0),
   num_image_with_embedding: z._default(z.nullable(size(64)), null),
-  vision_config: z._default(visionSchema, z.parse(visionSchema, {})),
+  /** null is what transformers writes for a config that was made without one. */
+  vision_config: z.pipe(
+    z.transform((value) => value ?? undefined),
+    z._default(visionSchema, z.parse(visionSchema, {})),
+  ),
 });
 
 /**

@@ -3,7 +3,7 @@ import { readBytes } from '../checkpoint/byte-source.js';
 import type { Json } from '../checkpoint/json.js';
 import { readJson } from '../checkpoint/json.js';
 import type { LoadParamsOptions } from '../checkpoint/load-params.js';
-import { loadParams } from '../checkpoint/load-params.js';
+import { loadParams, unusedTensors } from '../checkpoint/load-params.js';
 import type { OpenCheckpoint } from '../checkpoint/open-checkpoint.js';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.js';
 import { checkInferred, inferConfig } from '../checkpoint/original-layout.js';
@@ -55,12 +55,21 @@ export async function openGit(files: ModelFiles): Promise<OpenedGit> {
   });
   if (opened.layout !== 'original') {
     if (stated === undefined) throw missingConfig(files);
-    return { ...opened, config: stated, json: given };
+    return describe(opened, stated, given, files.label);
   }
   const inferred = inferConfig(opened.tensors, files.label);
-  if (stated === undefined) return { ...opened, config: parseGitConfig(inferred, opened.files[0]), json: inferred };
+  if (stated === undefined) {
+    return describe(opened, parseGitConfig(inferred, opened.files[0]), inferred, files.label);
+  }
   checkInferred(inferred, given as Json);
-  return { ...opened, config: stated, json: given };
+  return describe(opened, stated, given, files.label);
+}
+
+/** Tensors that the model has no use for are a warning; those that it lacks are an error when they are loaded. */
+function describe(opened: OpenCheckpoint, config: GitConfig, json: unknown, label: string): OpenedGit {
+  const options = { label, ignore: IGNORED, hint: weightHint(config) };
+  const unused = unusedTensors(specEntries(gitSpec(config)), canonicalNames(opened.tensors), options);
+  return { ...opened, warnings: [...opened.warnings, ...unused], config, json };
 }
 
 const isNoWeights = (error: unknown): boolean => error instanceof WeightError && error.code === 'no-weights';
@@ -75,7 +84,7 @@ export function loadGitParams(
   label: string,
   options: LoadGitOptions = {},
 ): Promise<Git['params']> {
-  return loadParams(gitSpec(config), canonicalNames(tensors, config), {
+  return loadParams(gitSpec(config), canonicalNames(tensors), {
     ...options,
     label,
     ignore: IGNORED,
@@ -99,13 +108,12 @@ async function readConfig(files: ModelFiles): Promise<unknown> {
 
 /**
  * transformers 5 spells `img_temporal_embedding` what 4.x and the original spell `img_temperal_embedding`. `output.weight` is the word embedding
- * where the config ties the two, or the file leaves it out.
+ * where the file leaves it out. A stored one counts, whatever `tie_word_embeddings` says, as in transformers 5.18.
  */
-export function canonicalNames(tensors: TensorMap, config: Pick<GitConfig, 'tieWordEmbeddings'>): TensorMap {
-  const renamed = renameTensors(tensors, (name) => {
-    if (config.tieWordEmbeddings && name === 'output.weight') return undefined;
-    return name.replace(/^git\.img_temporal_embedding\./, 'git.img_temperal_embedding.');
-  });
+export function canonicalNames(tensors: TensorMap): TensorMap {
+  const renamed = renameTensors(tensors, (name) =>
+    name.replace(/^git\.img_temporal_embedding\./, 'git.img_temperal_embedding.'),
+  );
   return aliasTensors(renamed, { 'output.weight': 'git.embeddings.word_embeddings.weight' });
 }
 

@@ -78,7 +78,7 @@ export async function convertCheckpoint(
         options.onProgress?.({ loaded, total });
       },
     });
-    const beside = await writeSmallFiles(files, opened.json, options.dtype, staging);
+    const beside = await writeSmallFiles(files, configOf(opened), options.dtype, staging);
     options.signal?.throwIfAborted();
     return {
       directory: destination,
@@ -95,7 +95,7 @@ export async function convertCheckpoint(
 
 /** Every tensor that the model needs in the new format; all names and shapes are compared before anything is written. */
 function encodeAll({ config, tensors }: OpenedGit, label: string, dtype: ConvertDtype, losses: Losses): NewTensor[][] {
-  const stored = canonicalNames(tensors, config);
+  const stored = canonicalNames(tensors);
   const needed = specEntries(gitSpec(config));
   compareWeights(needed, stored, { label, ignore: IGNORED, hint: weightHint(config) });
   return needed.map(({ name, spec }) => {
@@ -107,6 +107,12 @@ function encodeAll({ config, tensors }: OpenedGit, label: string, dtype: Convert
 /** What int8 is for: the matrices that make up a checkpoint's size, word embeddings included. */
 const isMatrix = (name: string, { layout }: TensorSpec): boolean =>
   layout === 'linear' || name === 'git.embeddings.word_embeddings.weight';
+
+/** A head of its own is written beside the word embeddings; older versions of transformers would tie the two all the same. */
+function configOf({ json, tensors }: OpenedGit): unknown {
+  const isTied = (json as { readonly tie_word_embeddings?: unknown }).tie_word_embeddings === true;
+  return isTied && tensors.has('output.weight') ? { ...(json as object), tie_word_embeddings: false } : json;
+}
 
 const bytesOf = (tensors: TensorMap): number =>
   [...tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);

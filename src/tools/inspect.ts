@@ -171,7 +171,7 @@ async function inspectFolder(files: ModelFiles, check: boolean): Promise<Found> 
 
 /** Reads every weight that the config asks for, as loading would, but keeps none. */
 async function checkWeights(config: GitConfig, stored: TensorMap, label: string): Promise<void> {
-  const tensors = canonicalNames(stored, config);
+  const tensors = canonicalNames(stored);
   const needed = specEntries(gitSpec(config));
   compareWeights(needed, tensors, { label, ignore: IGNORED, hint: weightHint(config) });
   for (const { name, spec } of needed) await readWeights(tensors.get(name)!, spec);

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { getBackend, memory } from '@tensorflow/tfjs-core';
 import { type ByteSource, fromBytes, type ModelFiles } from '../../src/checkpoint/byte-source.js';
 import { type HostArray, readValues } from '../../src/checkpoint/dtypes.js';
 import { elementCount, type StoredTensor, type TensorMap } from '../../src/checkpoint/stored-tensor.js';
 import { Image2TextError } from '../../src/errors.js';
 import { useBackend } from '../support/backends.js';
-import type { HostileCase } from '../support/fixtures.js';
+import { type HostileCase, ROOT } from '../support/fixtures.js';
 
 /** A folder of the fixtures as model files. */
 export const folder = (path: string): ModelFiles => ({
@@ -44,6 +46,20 @@ export function storedF32(name: string, shape: readonly number[], values: Float3
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const read = async (begin = 0, end = bytes.length) => bytes.slice(begin, end) as Uint8Array<ArrayBuffer>;
   return { name, dtype: 'F32', shape, byteLength: bytes.length, file: 'memory', read };
+}
+
+/** What a program (an ES module that may import sources) prints, run by Node with so much heap. Rejects where it does not end well. */
+export async function runNode(program: string, { heapMegabytes }: { readonly heapMegabytes: number }): Promise<string> {
+  const options = [
+    `--max-old-space-size=${heapMegabytes}`,
+    '--import',
+    'tsx',
+    '--input-type=module',
+    '--eval',
+    program,
+  ];
+  const { stdout } = await promisify(execFile)(process.execPath, options, { cwd: ROOT });
+  return stdout;
 }
 
 /** The error that `body` must throw: typed, one line, bounded; no tensor left, no prototype touched. */
