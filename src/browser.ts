@@ -1,5 +1,5 @@
 /**
- * The page's door: the front door, and images and files as a page has them.
+ * The entry point for pages: the main one, and models, images and files as a page has them.
  *
  * @module
  */
@@ -7,4 +7,6 @@ export { type BrowserFilesOptions, fetchModelFiles } from './hub/browser-cache.j
 export type { HubFetch, HubLimits } from './hub/client.js';
 export { type FetchFolderOptions, fetchFolder, openRemote, type RemoteOptions } from './hub/remote-files.js';
 export * from './index.js';
-export { fromFiles } from './platform/browser-files.js';
+export type { BrowserLoadOptions } from './platform/browser.js';
+export { fromFiles, loadImage2Text, pipeline, startBackend } from './platform/browser.js';
+export type { BackendName } from './platform/start-backend.js';

@@ -1,4 +1,4 @@
-import { engine, setBackend } from '@tensorflow/tfjs-core';
+import { engine, getBackend, setBackend } from '@tensorflow/tfjs-core';
 import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
 import { readBytes } from '../checkpoint/byte-source.js';
 import { readJson } from '../checkpoint/json.js';
@@ -56,7 +56,7 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
  * @throws OptionError, BackendError.
  */
 export async function prepareBackend(options: Pick<LoadOptions, 'backend' | 'weights' | 'upload'>): Promise<void> {
-  if (options.backend !== undefined) await useBackend(options.backend);
+  if (options.backend !== undefined) await activateBackend(options.backend);
   checkBackend();
   checkWeights(options);
 }
@@ -79,17 +79,47 @@ function checkSource(files: unknown, options: unknown): void {
 function checkBackend(): void {
   if (Object.keys(engine().registryFactory).length > 0) return;
   const detail =
-    "no tfjs backend is registered: import '@tensorflow/tfjs-backend-wasm' (or another one) first, or call startBackend of generative-image2text/node";
+    'no tfjs backend is registered: load the model with loadImage2Text of generative-image2text/node or /browser, which start one, or import one first';
   throw new BackendError({ code: 'no-backend', detail });
 }
 
-async function useBackend(name: string): Promise<void> {
-  const started = await setBackend(name).catch((cause: unknown) => cause); // tfjs throws for a name that is not registered
-  if (started === true) return;
-  const detail = Object.hasOwn(engine().registryFactory, name)
-    ? 'it does not start; tfjs has said why on the console'
-    : 'it is not registered; import its package first (simd: call registerSimdBackend)';
-  throw new BackendError({ path: name, code: 'backend-failed', detail, cause: started });
+/**
+ * Makes a registered backend the current one; `shown` is its name for people.
+ *
+ * @returns the name tfjs knows it by.
+ * @throws BackendError with what the backend itself says, which tfjs only prints on the console.
+ */
+export async function activateBackend(name: string, shown: string = name): Promise<string> {
+  const entry = engine().registryFactory[name];
+  if (entry === undefined) {
+    const detail = 'it is not registered; import its package first (simd: call registerSimdBackend)';
+    throw new BackendError({ path: shown, code: 'backend-failed', detail });
+  }
+  const { factory } = entry;
+  const { backendName: current } = engine();
+  let cause: unknown;
+  const keep = (error: unknown): never => {
+    cause = error;
+    throw error;
+  };
+  entry.factory = () => {
+    try {
+      const made = factory();
+      return made instanceof Promise ? made.catch(keep) : made;
+    } catch (error) {
+      return keep(error);
+    }
+  };
+  try {
+    if (await setBackend(name)) return getBackend();
+  } catch (error) {
+    cause ??= error;
+  } finally {
+    entry.factory = factory;
+  }
+  if (current !== null && current !== undefined && current !== name) await setBackend(current); // tfjs has given it up
+  const detail = cause instanceof Error ? cause.message : 'it does not start on this machine';
+  throw new BackendError({ path: shown, code: 'backend-failed', detail, cause });
 }
 
 const MAX_FILE_BYTES = 64 * 2 ** 20;

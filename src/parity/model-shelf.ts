@@ -1,7 +1,7 @@
 import type { Git } from '../model/git.js';
 import { disposeGit } from '../model/git.js';
 import { loadGit } from '../model/load-git.js';
-import { fromDirectory } from '../platform/directory.js';
+import { fromDirectory } from '../platform/node-files.js';
 
 /** Keeps the model that was asked for last, since the cases of a folder share one. */
 export interface ModelShelf {

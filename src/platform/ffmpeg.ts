@@ -1,9 +1,9 @@
+import { spawn } from 'node:child_process';
+import type { Readable } from 'node:stream';
 import { ImageError, quote } from '../errors.js';
 import { DEFAULT_MAX_PIXELS } from '../image/decode.js';
 import type { RawImage } from '../image/raw-image.js';
 import { evenly } from '../image2text/input-loader.js';
-import { readPpmStream } from './ppm-frames.js';
-import { type Ended, ProgramStopped, readText, runProgram } from './run-program.js';
 
 /** Which programs read videos, and how much they may cost. */
 export interface FfmpegOptions {
@@ -140,4 +140,146 @@ function told(stderr: string, path: string): string {
       .split(/[\r\n]+/)
       .at(-1) ?? '';
   return line.replace(`file:${path}: `, '').replace(/^\[[^\]]*\] /, '') || 'ffmpeg does not say why';
+}
+
+/** `P6 WIDTH HEIGHT 255`, each followed by one space or line end: what ffmpeg writes before the samples of each frame. */
+const HEADER = /^P6\s(\d{1,9})\s(\d{1,9})\s255\s/;
+const LONGEST_HEADER = 32;
+
+interface Growing {
+  readonly image: RawImage;
+  filled: number;
+}
+
+/**
+ * Images out of a stream of binary PPM files (8 bits, RGB), one behind the other. Memory is that of the images: each is allocated
+ * once, when its header is read.
+ *
+ * `maxPixels`: most pixels of all images together.
+ *
+ * @throws ImageError `ppm-stream` for anything else, a stream that ends inside an image included; `too-many-pixels`.
+ */
+export async function readPpmStream(chunks: AsyncIterable<Uint8Array>, maxPixels: number): Promise<RawImage[]> {
+  const images: RawImage[] = [];
+  let head = ''; // header bytes that are here; only its first 32 are ever kept
+  let current: Growing | undefined;
+  let pixels = 0;
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length; ) {
+      if (current === undefined) {
+        head += String.fromCharCode(chunk[at++]!);
+        const size = HEADER.exec(head);
+        if (size === null && head.length < LONGEST_HEADER) continue;
+        if (size === null) throw new ImageError({ code: 'ppm-stream', detail: 'this is no PPM header' });
+        head = '';
+        pixels += Number(size[1]) * Number(size[2]);
+        current = { image: allocate(Number(size[1]), Number(size[2]), pixels, maxPixels), filled: 0 };
+        continue;
+      }
+      const { data } = current.image;
+      const part = chunk.subarray(at, at + data.length - current.filled);
+      data.set(part, current.filled);
+      current.filled += part.length;
+      at += part.length;
+      if (current.filled < data.length) continue;
+      images.push(current.image);
+      current = undefined;
+    }
+  }
+  if (current === undefined && head === '') return images;
+  throw new ImageError({ code: 'ppm-stream', detail: `it ended inside image ${images.length + 1}` });
+}
+
+function allocate(width: number, height: number, pixels: number, maxPixels: number): RawImage {
+  if (width === 0 || height === 0)
+    throw new ImageError({ code: 'ppm-stream', detail: `an image of ${width} by ${height} pixels` });
+  if (pixels > maxPixels) {
+    const detail = `its frames have ${pixels} pixels together, at most ${maxPixels}; scale the video down first`;
+    throw new ImageError({ code: 'too-many-pixels', detail });
+  }
+  return { data: new Uint8Array(width * height * 3), width, height };
+}
+
+/** How a program ended. */
+export interface Ended<T> {
+  /** What `read` made of its output. */
+  readonly output: T;
+  readonly code: number | null;
+  /** The end of what it wrote to stderr. */
+  readonly stderr: string;
+}
+
+/** Why a program did not end by itself. */
+export type Stopped = 'missing' | 'not-started' | 'too-slow';
+
+/** A program is not there, cannot be started, or took too long. */
+export class ProgramStopped extends Error {
+  constructor(
+    readonly why: Stopped,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+const STDERR_KEPT = 4096;
+
+/**
+ * Runs a program without a shell, without stdin, and waits until it is gone: whatever happens (abort, time limit, `read` throws), it is
+ * killed and reaped before this returns.
+ *
+ * @throws the signal's reason; ProgramStopped; what `read` throws.
+ */
+export async function runProgram<T>(
+  program: string,
+  args: readonly string[],
+  read: (stdout: Readable) => Promise<T>,
+  limits: { readonly timeLimitMs: number; readonly signal?: AbortSignal | undefined },
+): Promise<Ended<T>> {
+  const { signal, timeLimitMs } = limits;
+  signal?.throwIfAborted();
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], windowsHide: true });
+  let stopped: ProgramStopped | undefined;
+  let stderr = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr = (stderr + text).slice(-STDERR_KEPT);
+  });
+  const closed = new Promise<number | null>((resolve) => {
+    child.once('error', (cause: NodeJS.ErrnoException) => {
+      stopped ??= new ProgramStopped(cause.code === 'ENOENT' ? 'missing' : 'not-started', cause.message);
+      if (child.pid === undefined) resolve(null); // it never ran: there may be no `close`
+    });
+    child.once('close', resolve);
+  });
+  const kill = (): void => void child.kill('SIGKILL');
+  const timer = setTimeout(() => {
+    stopped ??= new ProgramStopped('too-slow', `it was not done after ${timeLimitMs / 1000} s`);
+    kill();
+  }, timeLimitMs);
+  signal?.addEventListener('abort', kill, { once: true });
+  try {
+    const [output, code] = await Promise.all([read(child.stdout), closed]);
+    signal?.throwIfAborted();
+    if (stopped !== undefined) throw stopped;
+    return { output, code, stderr };
+  } catch (error) {
+    kill();
+    await closed;
+    signal?.throwIfAborted();
+    throw stopped ?? error;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', kill);
+  }
+}
+
+/** Everything that a stream says, as text; at most `most` characters. */
+export async function readText(stream: AsyncIterable<Uint8Array>, most = 1 << 20): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = '';
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk, { stream: true });
+    if (text.length > most) throw new Error(`more than ${most} characters of output`);
+  }
+  return text + decoder.decode();
 }

@@ -1,10 +1,11 @@
+import { isUtf8 } from 'node:buffer';
 import { open, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, resolve } from 'node:path';
 import { ImageError } from '../errors.js';
 import { formatOf } from '../image/identify.js';
 import type { OpenVideo } from '../image2text/input-loader.js';
 import { type FfmpegOptions, readVideoFrames } from './ffmpeg.js';
+import { localPath } from './node-files.js';
 
 const IMAGE = /\.(png|jpe?g|webp|gif)$/i;
 const VIDEO = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ts|m2ts|wmv|flv|ogv|3gp|m3u8|mpd)$/i;
@@ -21,14 +22,17 @@ export const videoOpener =
     signal?.throwIfAborted();
     const text = String(address);
     if (/^(https?|data|blob):/i.test(text)) return refuseVideoAddress(text);
-    const path = /^file:/i.test(text) ? fileURLToPath(text) : text;
+    const path = localPath(address);
+    const file = String(path);
     const found = await stat(path).catch(() => undefined);
     if (found === undefined)
-      throw new ImageError({ file: path, code: 'no-such-file', detail: 'there is no such file or folder' });
+      throw new ImageError({ file, code: 'no-such-file', detail: 'there is no such file or folder' });
     if (found.isDirectory()) return imagesIn(path);
     if (!found.isFile())
-      throw new ImageError({ file: path, code: 'not-a-file', detail: 'this is neither a file nor a folder' });
-    return (await isImage(path)) ? undefined : readVideoFrames(path, count, options, signal);
+      throw new ImageError({ file, code: 'not-a-file', detail: 'this is neither a file nor a folder' });
+    if (await isImage(path)) return undefined;
+    if (typeof path === 'string') return readVideoFrames(path, count, options, signal);
+    throw new ImageError({ file, code: 'file-name', detail: 'the name of a video file must be UTF-8: rename it' });
   };
 
 /** `videoOpener` with ffmpeg and ffprobe of the PATH. */
@@ -42,18 +46,37 @@ function refuseVideoAddress(text: string): undefined {
   throw new ImageError({ file: `${url.origin}${url.pathname}`, code: 'video-address', detail, unsupported: true });
 }
 
-async function imagesIn(folder: string): Promise<string[]> {
-  const names = (await readdir(folder)).filter((name) => IMAGE.test(name) && !name.startsWith('.'));
-  if (names.length === 0)
-    throw new ImageError({ file: folder, code: 'no-frames', detail: 'no PNG, JPEG, WebP or GIF in this folder' });
-  return names.sort(asPeopleCount).map((name) => join(folder, name));
+/** Names that are no UTF-8 become URLs, which can hold any bytes. */
+async function imagesIn(folder: string | Buffer): Promise<string[]> {
+  const bytes = await readdir(folder, { encoding: 'buffer' });
+  const names = bytes
+    .map((name) => ({ name, text: name.toString() }))
+    .filter(({ text }) => IMAGE.test(text) && !text.startsWith('.'))
+    .sort((a, b) => asPeopleCount(a.text, b.text) || Buffer.compare(a.name, b.name));
+  if (names.length === 0) {
+    const detail = 'no PNG, JPEG, WebP or GIF in this folder';
+    throw new ImageError({ file: String(folder), code: 'no-frames', detail });
+  }
+  return names.map(({ name, text }) =>
+    typeof folder === 'string' && isUtf8(name) ? join(folder, text) : fileUrl(folder, name),
+  );
+}
+
+/** A `file:` URL with every byte of the path that is not plain written as `%xx`. */
+function fileUrl(folder: string | Buffer, name: Buffer): string {
+  const path = Buffer.concat([
+    Buffer.from(typeof folder === 'string' ? resolve(folder) : folder),
+    Buffer.from('/'),
+    name,
+  ]);
+  return `file://${path.toString('latin1').replace(/[^\w./-]/g, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`)}`;
 }
 
 const { compare } = new Intl.Collator('en', { numeric: true });
-const asPeopleCount = (a: string, b: string): number => compare(a, b) || (a < b ? -1 : 1);
+const asPeopleCount = (a: string, b: string): number => compare(a, b) || (a < b ? -1 : a > b ? 1 : 0);
 
 /** Whether the file begins as an image that this library decodes. */
-async function isImage(path: string): Promise<boolean> {
+async function isImage(path: string | Buffer): Promise<boolean> {
   const start = await readStart(path);
   try {
     formatOf(start);
@@ -63,7 +86,7 @@ async function isImage(path: string): Promise<boolean> {
   }
 }
 
-async function readStart(path: string): Promise<Uint8Array> {
+async function readStart(path: string | Buffer): Promise<Uint8Array> {
   try {
     const handle = await open(path, 'r');
     try {
@@ -73,6 +96,6 @@ async function readStart(path: string): Promise<Uint8Array> {
       await handle.close();
     }
   } catch (cause) {
-    throw new ImageError({ file: path, code: 'cannot-read', detail: (cause as Error).message, cause });
+    throw new ImageError({ file: String(path), code: 'cannot-read', detail: (cause as Error).message, cause });
   }
 }

@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { ConfigError, HubError, quote } from '../errors.js';
 import type { DownloadOptions } from '../hub/download.js';
@@ -6,7 +7,7 @@ import { endpointFrom } from '../hub/environment.js';
 import { closestName, parseHubAddress } from '../hub/names.js';
 import { downloadSnapshot } from '../hub/snapshot.js';
 import { listModels } from '../tools/models.js';
-import { fromDirectory } from './directory.js';
+import { fromDirectory } from './node-files.js';
 
 /** Where a named checkpoint may come from. */
 export type HubOptions = Pick<
@@ -17,13 +18,18 @@ export type HubOptions = Pick<
 /** `owner/name`, as the Hub names repositories. */
 const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;
 
+/** The small checkpoint that comes with the package, by name. A folder of that name is `./demo`. */
+const DEMO = 'demo';
+const DEMO_FOLDER = fileURLToPath(new URL('../../weights/demo', import.meta.url));
+
 /**
- * Opens a folder, or brings a repository of the Hub, given by name or by address, into the cache that Python's tools share and opens it
+ * Opens the demo, a folder, or brings a repository of the Hub, given by name or by address, into the cache that Python's tools share and opens it
  * there. A folder of that name goes first.
  *
  * @throws ConfigError for a path that is no folder; HubError when it cannot be had. Both name the published model that was probably meant.
  */
 export async function openModel(model: string, options: HubOptions = {}): Promise<ModelFiles> {
+  if (model === DEMO) return { ...(await fromDirectory(DEMO_FOLDER)), label: DEMO };
   const isFolder = (await stat(model).catch(() => undefined))?.isDirectory() === true;
   if (isFolder) return fromDirectory(model);
   const address = parseHubAddress(model, endpointFrom(options.env ?? process.env, options.endpoint));

@@ -1,103 +1,145 @@
-import { enableProdMode, getBackend, setBackend } from '@tensorflow/tfjs-core';
+import { enableProdMode, engine } from '@tensorflow/tfjs-core';
 import { BackendError } from '../errors.js';
+import { activateBackend } from '../image2text/load.js';
 
-/** Backends that Node's door can start by name. */
+/** Backends that can be started by name in Node. */
 export const NODE_BACKENDS = ['auto', 'simd', 'wasm', 'cpu', 'webgpu', 'node', 'node-gpu'] as const;
 export type NodeBackend = (typeof NODE_BACKENDS)[number];
 
-/** Imports what registers the backend; resolves to the name that tfjs knows it by. */
-const START: Readonly<Record<Exclude<NodeBackend, 'auto'>, () => Promise<string>>> = {
+/** Backends that can be started by name, in Node or in a page. */
+export type BackendName = NodeBackend | 'webgl';
+
+/** Imports an optional package by its name; a page has none, because its bundler must see what it imports. */
+type ImportPackage = ((name: string) => Promise<unknown>) | undefined;
+
+/** Registers a backend; resolves to the name that tfjs knows it by. */
+const START: Readonly<Record<Exclude<BackendName, 'auto'>, (load: ImportPackage) => Promise<string>>> = {
   async simd() {
     const { registerSimdBackend } = await import('tfjs-backend-simd');
     registerSimdBackend();
     return 'simd';
   },
-  async wasm() {
-    await import('@tensorflow/tfjs-backend-wasm');
-    return 'wasm';
+  wasm: (load) => importBackend('@tensorflow/tfjs-backend-wasm', 'wasm', load),
+  cpu: (load) => importBackend('@tensorflow/tfjs-backend-cpu', 'cpu', load),
+  webgl: (load) => importBackend('@tensorflow/tfjs-backend-webgl', 'webgl', load),
+  async webgpu(load) {
+    await provideWebGpu(load);
+    return importBackend('@tensorflow/tfjs-backend-webgpu', 'webgpu', load);
   },
-  async cpu() {
-    await import('@tensorflow/tfjs-backend-cpu');
-    return 'cpu';
+  node(load) {
+    restoreUtil();
+    return importBackend('@tensorflow/tfjs-node', 'tensorflow', load);
   },
-  async webgpu() {
-    await provideWebGpu();
-    await importOptional('@tensorflow/tfjs-backend-webgpu');
-    return 'webgpu';
-  },
-  async node() {
-    await importTensorflow('@tensorflow/tfjs-node');
-    return 'tensorflow';
-  },
-  async 'node-gpu'() {
-    await importTensorflow('@tensorflow/tfjs-node-gpu');
-    return 'tensorflow';
+  'node-gpu'(load) {
+    restoreUtil();
+    return importBackend('@tensorflow/tfjs-node-gpu', 'tensorflow', load);
   },
 };
 
-/** What `auto` tries, best first: all of these come with the package. */
+/** What `auto` tries, best first; the later ones where they are installed. */
 const AUTOMATIC = ['simd', 'wasm', 'cpu'] as const;
 
-/**
- * Makes a backend the current one, importing it if need be. `auto` takes the fastest that starts. Call it only where the application
- * has asked: the current backend belongs to the application.
- *
- * @returns the name tfjs knows it by.
- * @throws BackendError naming the package to install, or why it does not start.
- */
-export async function startBackend(name: NodeBackend): Promise<string> {
-  const failures: BackendError[] = [];
-  for (const candidate of name === 'auto' ? AUTOMATIC : [name]) {
-    try {
-      return await startOne(candidate);
-    } catch (error) {
-      if (!(error instanceof BackendError)) throw error;
-      failures.push(error);
-    }
-  }
-  throw failures[0]!;
+/** Starts backends. */
+export interface BackendStarter {
+  /**
+   * Makes a backend the current one, importing it if need be. `auto` takes the fastest that starts. Call it only where the application
+   * has asked: the current backend belongs to the application.
+   *
+   * @returns the name tfjs knows it by.
+   * @throws BackendError naming the package to install, or with why it does not start.
+   */
+  startBackend(name: BackendName): Promise<string>;
+  /**
+   * The backend for a model that is about to be loaded: the one that is asked for; without a wish the application's own, if it has registered
+   * any, which stays as it is; otherwise the best that starts.
+   *
+   * @throws as `startBackend`.
+   */
+  ensureBackend(wish: string | undefined): Promise<void>;
 }
 
-async function startOne(name: Exclude<NodeBackend, 'auto'>): Promise<string> {
-  if (!Object.hasOwn(START, name)) {
-    const detail = `there is no backend of this name; known are ${NODE_BACKENDS.join(', ')}`;
-    throw new BackendError({ path: String(name), code: 'unknown-backend', detail });
-  }
-  const registered = await START[name]();
-  try {
-    if (await setBackend(registered)) return getBackend();
-  } catch (cause) {
-    throw new BackendError({ path: name, code: 'backend-failed', detail: (cause as Error).message, cause });
-  }
-  throw new BackendError({ path: name, code: 'backend-failed', detail: 'it does not start on this machine' });
+export function createBackendStarter(load?: ImportPackage): BackendStarter {
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(start: () => Promise<T>): Promise<T> => {
+    const started = last.then(start); // tfjs can start one at a time
+    last = started.catch(() => undefined);
+    return started;
+  };
+  const startFirst = async (names: readonly Exclude<BackendName, 'auto'>[]): Promise<string> => {
+    const failures: BackendError[] = [];
+    for (const name of names) {
+      try {
+        return await startOne(name, load);
+      } catch (error) {
+        if (!(error instanceof BackendError)) throw error;
+        failures.push(error);
+      }
+    }
+    throw failures[0]!;
+  };
+  const startBackend = (name: BackendName): Promise<string> =>
+    inTurn(() => startFirst(name === 'auto' ? AUTOMATIC : [name]));
+  return {
+    startBackend,
+    async ensureBackend(wish) {
+      if (wish !== undefined && wish !== 'auto') await startBackend(wish as BackendName);
+      else await inTurn(async () => isAnyRegistered() || (await startFirst(AUTOMATIC)));
+    },
+  };
 }
+
+async function startOne(name: Exclude<BackendName, 'auto'>, load: ImportPackage): Promise<string> {
+  if (Object.hasOwn(START, name)) return activateBackend(await START[name](load), name);
+  if (Object.hasOwn(engine().registryFactory, name)) return activateBackend(name); // the application's own
+  const detail = `there is no backend of this name; known are ${[...NODE_BACKENDS, 'webgl'].join(', ')}`;
+  throw new BackendError({ path: String(name), code: 'unknown-backend', detail });
+}
+
+const isAnyRegistered = (): boolean => Object.keys(engine().registryFactory).length > 0;
+
+/** transformers.js's names of devices that are not names of backends. */
+const DEVICES: Readonly<Record<string, BackendName>> = { gpu: 'webgpu', cuda: 'node-gpu' };
+
+/** The backend of a device, by transformers.js's name of the device or our own of the backend. */
+export const backendOfDevice = (device: string): string => (Object.hasOwn(DEVICES, device) ? DEVICES[device]! : device);
 
 /** tfjs-node 4.22.0 calls two functions that Node 23 removed from `util`; they are put back before it is imported. */
-async function importTensorflow(name: string): Promise<void> {
-  const { createRequire } = await import('node:module');
-  const util = createRequire(import.meta.url)('node:util') as Record<string, unknown>;
+function restoreUtil(): void {
+  type Builtins = { process?: { getBuiltinModule?(name: string): Record<string, unknown> } };
+  const util = (globalThis as Builtins).process?.getBuiltinModule?.('node:util');
+  if (util === undefined) return;
   util['isNullOrUndefined'] ??= (value: unknown) => value === null || value === undefined;
   util['isArray'] ??= Array.isArray;
-  await importOptional(name);
 }
 
 /** WebGPU in Node is Dawn, from the npm package `webgpu`; in a page, Deno and newer Nodes it is there already. */
-async function provideWebGpu(): Promise<void> {
+async function provideWebGpu(load: ImportPackage): Promise<void> {
   const scope = globalThis as { navigator?: { gpu?: unknown } };
-  if (scope.navigator?.gpu !== undefined) return;
-  const dawn = (await importOptional('webgpu')) as { create(flags: string[]): unknown; globals: object };
+  if (scope.navigator?.gpu !== undefined || load === undefined) return;
+  const dawn = (await importOptional('webgpu', load)) as { create(flags: string[]): unknown; globals: object };
   Object.assign(globalThis, dawn.globals);
   if (scope.navigator === undefined) Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
   Object.defineProperty(scope.navigator!, 'gpu', { value: dawn.create([]), configurable: true });
 }
 
-async function importOptional(name: string): Promise<unknown> {
+/** Imports a package that registers `backend`, unless the application has done so. */
+async function importBackend(name: string, backend: string, load: ImportPackage): Promise<string> {
+  if (!Object.hasOwn(engine().registryFactory, backend)) await importOptional(name, load);
+  return backend;
+}
+
+async function importOptional(name: string, load: ImportPackage): Promise<unknown> {
+  const install = `npm install ${name}@${OPTIONAL_VERSIONS[name]}`;
+  if (load === undefined) {
+    const detail = `the page has not imported this backend: ${install}, and import '${name}' in your code`;
+    throw new BackendError({ path: name, code: 'backend-not-installed', detail });
+  }
   try {
-    return await import(name);
+    return await load(name);
   } catch (cause) {
     const missing = (cause as { code?: string }).code === 'ERR_MODULE_NOT_FOUND' && String(cause).includes(`'${name}'`);
     const detail = missing
-      ? `the optional package ${name} is not installed: npm install ${name}@${OPTIONAL_VERSIONS[name]}`
+      ? `the optional package ${name} is not installed: ${install}`
       : `${name} does not load: ${(cause as Error).message}`;
     throw new BackendError({ path: name, code: missing ? 'backend-not-installed' : 'backend-failed', detail, cause });
   }
@@ -105,9 +147,12 @@ async function importOptional(name: string): Promise<unknown> {
 
 const OPTIONAL_VERSIONS: Readonly<Record<string, string>> = {
   webgpu: '0.6.2',
-  '@tensorflow/tfjs-backend-webgpu': '4.22.0',
-  '@tensorflow/tfjs-node': '4.22.0',
-  '@tensorflow/tfjs-node-gpu': '4.22.0',
+  ...Object.fromEntries(
+    ['backend-cpu', 'backend-wasm', 'backend-webgl', 'backend-webgpu', 'node', 'node-gpu'].map((name) => [
+      `@tensorflow/tfjs-${name}`,
+      '4.22.0',
+    ]),
+  ),
 };
 
 /** Switches off the banners that tfjs prints when it starts; for programs that own their output. It is a setting of the whole process. */

@@ -20,8 +20,7 @@ import { specEntries } from '../layers/param-spec.js';
 import { gitSpec } from '../model/git.js';
 import { type GitConfig, parseGitConfig } from '../model/git-config.js';
 import { canonicalNames, countParameters, IGNORED, openGit, weightHint } from '../model/load-git.js';
-import { fromDirectory, fromFile } from '../platform/directory.js';
-import { webpWasm } from '../platform/node-images.js';
+import { fromDirectory, fromFile, webpWasm } from '../platform/node-files.js';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.js';
 import { parseTokenizerConfig } from '../tokenizer/tokenizer-config.js';
 

@@ -6,7 +6,8 @@ import { disposeGit, encodeImage, gitSpec } from '../model/git.js';
 import { parseGitConfig } from '../model/git-config.js';
 import { startSession } from '../model/git-session.js';
 import { disposeCache } from '../model/kv-cache.js';
-import { type NodeBackend, quietTensorflow, startBackend } from '../platform/start-backend.js';
+import { startBackend } from '../platform/node.js';
+import { type NodeBackend, quietTensorflow } from '../platform/start-backend.js';
 
 /** What a backend made of a small model, beside the cpu backend. */
 export interface SelfTest {

@@ -8,7 +8,7 @@ import { disposeGit, encodeImage, type Git } from '../../src/model/git.js';
 import { disposeCache } from '../../src/model/kv-cache.js';
 import { loadGit } from '../../src/model/load-git.js';
 import { collectTrace } from '../../src/model/trace.js';
-import { fromDirectory } from '../../src/platform/directory.js';
+import { fromDirectory } from '../../src/platform/node-files.js';
 import { BACKENDS, useBackend } from '../support/backends.js';
 import { expectClose, expectTensors } from '../support/close.js';
 import { REFERENCE } from '../support/fixtures.js';

@@ -65,12 +65,16 @@ describe('bundles', () => {
     assert.ok(bytes < 450 * 1024, kilobytes(bytes));
   });
 
-  it('browser.ts pulls in no node: module and no backend but ours', async () => {
-    const { inputs, bytes } = await bundle('src/browser.ts');
-    console.log(`      browser.ts: ${kilobytes(bytes)}`);
-    assert.ok(inputs.some((input) => input.endsWith('src/platform/browser-images.ts')));
+  it('the entry point of pages pulls in no node: module, and no backend but simd, which comes when it is started', async () => {
+    const { inputs, atOnce, bytes } = await bundle('src/browser.ts');
+    console.log(`      the entry point of pages: ${kilobytes(bytes)}`);
+    assert.ok(inputs.some((input) => input.endsWith('src/platform/browser.ts')));
     assert.deepEqual(
       inputs.filter((input) => /(^|[/])node:|tfjs-backend-(?!simd)|tfjs-node|src\/(cli|parity)\//.test(input)),
+      [],
+    );
+    assert.deepEqual(
+      atOnce.filter((input) => input.includes('tfjs-backend-simd')),
       [],
     );
   });

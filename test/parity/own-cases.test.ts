@@ -10,7 +10,7 @@ import { loadGit } from '../../src/model/load-git.js';
 import { plainForward } from '../../src/model/plain-forward.js';
 import type { ParityRow } from '../../src/parity/index.js';
 import { formatParityTable, summarizeParity } from '../../src/parity/index.js';
-import { fromDirectory } from '../../src/platform/directory.js';
+import { fromDirectory } from '../../src/platform/node-files.js';
 import { useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
 import type { TestTensor } from './support.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { memory } from '@tensorflow/tfjs-core';
 import { type Image2Text, type ImageToTextPipeline, type LoadEvent, loadImage2Text, pipeline } from '../../src/node.js';
 import { pipeline as frontPipeline, InterruptableStoppingCriteria } from '../../src/pipeline/index.js';
-import { fromDirectory } from '../../src/platform/directory.js';
+import { fromDirectory } from '../../src/platform/node-files.js';
 import { useBackend } from '../support/backends.js';
 import { DEMO } from '../support/fixtures.js';
 import { BOOK, loadDemo, MUG, refusal } from './support.js';

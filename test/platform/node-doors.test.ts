@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { decodeImage } from '../../src/image/decode.js';
 import { type Image2Text, openVideo } from '../../src/node.js';
-import { webpWasm } from '../../src/platform/node-images.js';
+import { webpWasm } from '../../src/platform/node-files.js';
 import { goldens } from '../image/support.js';
 import { BOOK, loadDemo, refusal, VIDEO } from '../pipeline/support.js';
 import { scratch } from './videos-made.js';

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { RawImage } from '../../src/image/raw-image.js';
 import { videoOpener } from '../../src/node.js';
-import { readPpmStream } from '../../src/platform/ppm-frames.js';
+import { readPpmStream } from '../../src/platform/ffmpeg.js';
 import { seeded } from '../image/support.js';
 import { refusal } from '../pipeline/support.js';
 import { scratch } from './videos-made.js';

@@ -1,0 +1,75 @@
+import type { ModelFiles } from '../checkpoint/byte-source.js';
+import { OptionError } from '../errors.js';
+import type { BrowserFilesOptions } from '../hub/browser-cache.js';
+import { fetchModelFiles } from '../hub/browser-cache.js';
+import { fetchFolder } from '../hub/remote-files.js';
+import { checkOptions } from '../image2text/arguments.js';
+import type { Image2Text } from '../image2text/image2text.js';
+import type { LoadOptions } from '../image2text/load.js';
+import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
+import { createPipeline } from '../pipeline/index.js';
+import { type BackendName, backendOfDevice, createBackendStarter } from './start-backend.js';
+
+/** `simd`, and backends that the page has imported. */
+export const { startBackend, ensureBackend } = createBackendStarter();
+
+/** Files that a user chose or dropped, as a checkpoint folder. Names are taken without folders. */
+export function fromFiles(files: Iterable<File>, label = 'chosen files'): ModelFiles {
+  const byName = new Map([...files].map((file) => [file.name, file]));
+  return { label, open: async (name) => byName.get(name) };
+}
+
+/** Options of a page's `loadImage2Text`. */
+export interface BrowserLoadOptions
+  extends Omit<LoadOptions, 'backend'>,
+    Pick<BrowserFilesOptions, 'revision' | 'endpoint' | 'token'> {
+  /**
+   * Start `simd`, or make another one that the page has imported the current one. Default `auto`: what the page has registered stays as it is;
+   * where it has registered none, `simd`.
+   */
+  readonly backend?: BackendName | (string & {}) | undefined;
+}
+
+const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;
+
+/**
+ * Loads a checkpoint by its name on the Hub (`microsoft/git-base-textcaps`; fetched once, into the browser's Cache API), by the address of a
+ * folder (`./model/`, `/weights/demo`, `https://…`, a `URL`), or from files opened otherwise. A backend is started where the page has registered none.
+ *
+ * @throws as `loadImage2Text` of the main entry point; BackendError with why a backend does not start; HubError when the checkpoint cannot be had.
+ */
+export async function loadImage2Text(
+  model: string | URL | ModelFiles,
+  options: BrowserLoadOptions = {},
+): Promise<Image2Text> {
+  const { revision, endpoint, token, backend, ...rest } = checkOptions(options);
+  const files = openModel(model, { revision, endpoint, token, signal: rest.signal, onProgress: rest.onProgress });
+  await ensureBackend(backend);
+  await prepareBackend(rest);
+  return loadFiles(files, rest);
+}
+
+function openModel(model: string | URL | ModelFiles, options: BrowserFilesOptions): ModelFiles {
+  const fail = (detail: string): never => {
+    throw new OptionError({ path: 'model', code: 'wrong-type', detail });
+  };
+  if (typeof (model as Partial<ModelFiles> | null | undefined)?.open === 'function') return model as ModelFiles;
+  if (model === 'demo')
+    fail("a page fetches the demo from an address: serve weights/demo of the package and give that folder's URL");
+  if (typeof model === 'string' && REPOSITORY.test(model)) return fetchModelFiles(model, options);
+  if (model instanceof URL || (typeof model === 'string' && /^(https?:|\.{0,2}\/)/.test(model))) {
+    const { signal, onProgress } = options;
+    return fetchFolder(String(model), { signal, onProgress });
+  }
+  return fail("name a checkpoint: 'microsoft/git-base-textcaps', or a folder's address: './model/'");
+}
+
+/**
+ * `pipeline('image-to-text', 'microsoft/git-base-coco')`: a function from images to texts, with transformers.js's inputs, options and results.
+ * The model is what `loadImage2Text` takes, or is loaded already; `device` names a backend (`simd`, `webgpu`, …).
+ *
+ * @throws OptionError for unknown tasks and options, and contradictory ones; what starting the backend and loading throw.
+ */
+export const pipeline = createPipeline<string | URL | ModelFiles>((model, { device, ...options }) =>
+  loadImage2Text(model, { ...options, ...(device === undefined ? {} : { backend: backendOfDevice(device) }) }),
+);

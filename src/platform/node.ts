@@ -1,0 +1,60 @@
+import type { ModelFiles } from '../checkpoint/byte-source.js';
+import { OptionError } from '../errors.js';
+import { checkOptions } from '../image2text/arguments.js';
+import type { Image2Text } from '../image2text/image2text.js';
+import type { LoadOptions } from '../image2text/load.js';
+import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
+import { createPipeline } from '../pipeline/index.js';
+import { openImage, webpWasm } from './node-files.js';
+import { openVideo } from './node-videos.js';
+import { type HubOptions, openModel } from './open-model.js';
+import { type BackendName, backendOfDevice, createBackendStarter } from './start-backend.js';
+
+/** Backends of this machine; packages that are not installed are named. */
+export const { startBackend, ensureBackend } = createBackendStarter((name) => import(name));
+
+/** Options of Node's `loadImage2Text`. */
+export interface NodeLoadOptions extends Omit<LoadOptions, 'backend'>, Omit<HubOptions, 'signal' | 'onProgress'> {
+  /**
+   * Start this backend, or make the application's own of this name the current one. Default `auto`: what the application has registered stays
+   * as it is; where it has registered none, the fastest that starts (`simd`).
+   */
+  readonly backend?: BackendName | (string & {}) | undefined;
+}
+
+/**
+ * Loads a checkpoint by its name on the Hub (`microsoft/git-base-textcaps`; fetched once, into the cache that Python's tools share), `demo`, a
+ * folder on this machine, or files opened otherwise. A backend is started where the application has registered none. Images and videos may
+ * be paths.
+ *
+ * @throws as `loadImage2Text` of the main entry point; BackendError with why a backend does not start; ConfigError when the folder does not
+ *   exist; HubError when the checkpoint cannot be had.
+ */
+export async function loadImage2Text(model: string | ModelFiles, options: NodeLoadOptions = {}): Promise<Image2Text> {
+  const { revision, cacheDir, token, endpoint, localFilesOnly, env, backend, ...rest } = checkOptions(options);
+  checkModel(model);
+  const { signal, onProgress } = rest;
+  const hub = { revision, cacheDir, token, endpoint, localFilesOnly, env, signal, onProgress };
+  await ensureBackend(backend);
+  await prepareBackend(rest); // before a download of hundreds of megabytes
+  const files = typeof model === 'string' ? await openModel(model, hub) : model;
+  return loadFiles(files, { openImage, openVideo, webpWasm, ...rest });
+}
+
+/** For callers without types. */
+function checkModel(model: unknown): void {
+  if (typeof model === 'string' && model !== '') return;
+  if (typeof (model as Partial<ModelFiles> | null | undefined)?.open === 'function') return;
+  const detail = "name a checkpoint: 'microsoft/git-base-textcaps', a folder, or 'demo'";
+  throw new OptionError({ path: 'model', code: 'wrong-type', detail });
+}
+
+/**
+ * `pipeline('image-to-text', 'microsoft/git-base-coco')`: a function from images to texts, with transformers.js's inputs, options and results.
+ * The model is what `loadImage2Text` takes, or is loaded already; `device` names a backend (`wasm`, `webgpu`, `cuda`, …).
+ *
+ * @throws OptionError for unknown tasks and options, and contradictory ones; what starting the backend and loading throw.
+ */
+export const pipeline = createPipeline<string | ModelFiles>((model, { device, ...options }) =>
+  loadImage2Text(model, { ...options, ...(device === undefined ? {} : { backend: backendOfDevice(device) }) }),
+);
