@@ -1,7 +1,7 @@
 import * as z from 'zod/mini'; // its export `z` would keep bundlers from leaving out what is not used: 400 kB
 import { ConfigError, quote } from '../errors.js';
-import type { Activation } from '../layers/activation.js';
-import { ACTIVATIONS } from '../layers/activation.js';
+import type { Activation } from '../layers/linear.js';
+import { ACTIVATIONS } from '../layers/linear.js';
 
 /** The CLIP vision tower's sizes; `grid` and `imageTokens` are derived. */
 export interface VisionConfig {

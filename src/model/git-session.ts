@@ -4,7 +4,7 @@ import { DisposedError, OptionError } from '../errors.js';
 import { nextTask } from '../event-loop.js';
 import type { DecoderSession } from '../generation/session.js';
 import { textMask } from '../layers/mask.js';
-import { tidyTree } from '../layers/tidy-tree.js';
+import { tidyTree } from '../layers/tidy.js';
 import type { Git } from './git.js';
 import { decodeText, vocabularyLogits } from './git.js';
 import type { ImageCache, TextCache } from './kv-cache.js';

@@ -4,13 +4,13 @@ import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
 import { linear, linearSpec } from '../layers/linear.js';
 import type { ParamsOf } from '../layers/param-spec.js';
 import { repeat, tensorSpec } from '../layers/param-spec.js';
-import { tidyTree } from '../layers/tidy-tree.js';
+import { runSteps, runStepsInTurns, type Steps, tidyTree } from '../layers/tidy.js';
 import type { GitConfig } from './git-config.js';
 import type { ImageCache, TextCache } from './kv-cache.js';
 import { appendKeyValue, textLength } from './kv-cache.js';
-import { attendedColumns, decodeTokens, textDecoderSpec, textEmbeddings, textEmbeddingsSpec } from './text-decoder.js';
+import { decodeTokens, imageCacheSteps, textDecoderSpec, textEmbeddings, textEmbeddingsSpec } from './text-decoder.js';
 import type { Trace } from './trace.js';
-import { encodeVision, frameOf, visionEncoderSpec } from './vision-encoder.js';
+import { frameOf, visionEncoderSpec, visionSteps } from './vision-encoder.js';
 
 // GIT (Wang et al., arXiv 2205.14100). The image's tokens attend to each other and never to the text, so the image is
 // encoded once, all decoder layers included, and text grows from that cache; see docs/architecture.md.
@@ -42,7 +42,7 @@ export interface Git {
  * pixels: float32 [B, height, width, 3] → [B, I, Dv].
  */
 export function imageFeatures(git: Git, pixels: Tensor4D, trace?: Trace): Tensor3D {
-  return encodeVision(git.params.git.image_encoder.vision_model, pixels, git.config.vision, trace);
+  return runSteps(visionSteps(git.params.git.image_encoder.vision_model, pixels, git.config.vision, trace));
 }
 
 /**
@@ -50,15 +50,20 @@ export function imageFeatures(git: Git, pixels: Tensor4D, trace?: Trace): Tensor
  * and frames follow each other along the token axis. pixels: float32 [B, F, height, width, 3] → [B, F·I, Dv].
  */
 export function videoFeatures(git: Git, pixels: Tensor5D, trace?: Trace): Tensor3D {
-  return tidy(() => {
-    const [batch, frames, height, width, channels] = pixels.shape;
-    const all = imageFeatures(git, reshape(pixels, [batch * frames, height, width, channels]), trace); // [B·F, I, Dv]
-    const temporal = git.params.git.img_temperal_embedding;
-    return concat(
-      Array.from({ length: frames }, (_, f) => add(frameOf(all, f, frames), temporal[f]!) as Tensor3D),
-      1,
-    );
-  });
+  return runSteps(featureSteps(git, pixels, trace));
+}
+
+function* featureSteps(git: Git, pixels: Tensor4D | Tensor5D, trace?: Trace): Steps<Tensor3D> {
+  const vision = git.params.git.image_encoder.vision_model;
+  if (pixels.rank === 4) return yield* visionSteps(vision, pixels as Tensor4D, git.config.vision, trace);
+  const [batch, frames, height, width, channels] = pixels.shape as Tensor5D['shape'];
+  const images: Tensor4D = reshape(pixels, [batch * frames, height, width, channels]);
+  const all = yield* visionSteps(vision, images, git.config.vision, trace); // [B·F, I, Dv]
+  const temporal = git.params.git.img_temperal_embedding;
+  return concat(
+    Array.from({ length: frames }, (_, f) => add(frameOf(all, f, frames), temporal[f]!) as Tensor3D),
+    1,
+  );
 }
 
 /** Linear, then layer norm with the vision tower's epsilon. features: [B, I, Dv] → [B, I, D]. Trace name: `visual_projection`. */
@@ -76,21 +81,35 @@ export function projectFeatures(git: Git, features: Tensor3D, trace?: Trace): Te
  * and values (with a trace, to its end). features: [N, I, Dv] → the image's part of the cache. Trace names: `visual_projection`, `image.decoder.layer.N`, `image.decoder.attention.N`.
  */
 export function prefillImage(git: Git, features: Tensor3D, trace?: Trace): ImageCache {
-  return tidyTree(() => {
-    const x = projectFeatures(git, features, trace);
-    const decoder = git.params.git.encoder;
-    const seen = attendedColumns(decoder, x, git.config, (_, image) => ({ image }), trace, 'image.decoder.');
-    return seen.map(({ image }) => image!);
-  });
+  return tidyTree(() =>
+    runSteps(imageCacheSteps(git.params.git.encoder, projectFeatures(git, features, trace), git.config, trace)),
+  );
 }
 
 /** Images to cache. pixels: float32 [N, height, width, 3], or [N, F, height, width, 3] for videos. */
 export function encodeImage(git: Git, pixels: Tensor4D | Tensor5D, trace?: Trace): ImageCache {
-  return tidyTree(() => {
-    const features =
-      pixels.rank === 5 ? videoFeatures(git, pixels as Tensor5D, trace) : imageFeatures(git, pixels as Tensor4D, trace);
-    return prefillImage(git, features, trace);
-  });
+  return runSteps(encodeSteps(git, pixels, trace));
+}
+
+/**
+ * `encodeImage` with a turn of the event loop between layers, and the same bits: other work and aborts wait for one layer at most.
+ * The caller owns `pixels` and must not free them before this ends.
+ *
+ * @throws the signal's reason; nothing is left behind then.
+ */
+export function encodeImageInTurns(
+  git: Git,
+  pixels: Tensor4D | Tensor5D,
+  options: { readonly signal?: AbortSignal | undefined; readonly trace?: Trace | undefined } = {},
+): Promise<ImageCache> {
+  return runStepsInTurns(encodeSteps(git, pixels, options.trace), options.signal);
+}
+
+function* encodeSteps(git: Git, pixels: Tensor4D | Tensor5D, trace?: Trace): Steps<ImageCache> {
+  const features = yield* featureSteps(git, pixels, trace);
+  yield [features];
+  const x = projectFeatures(git, features, trace);
+  return yield* imageCacheSteps(git.params.git.encoder, x, git.config, trace);
 }
 
 /** The new text tokens of R rows. */

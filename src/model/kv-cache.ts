@@ -1,7 +1,7 @@
 import type { Tensor4D } from '@tensorflow/tfjs-core';
 import { concat, dispose, gather, tensor1d } from '@tensorflow/tfjs-core';
 import type { KeyValue } from '../layers/attention.js';
-import { tidyTree } from '../layers/tidy-tree.js';
+import { tidyTree } from '../layers/tidy.js';
 
 /** Keys and values of N images, a pair per decoder layer, each [N, H, I, K]. A value: nobody writes into one. */
 export type ImageCache = readonly KeyValue[];

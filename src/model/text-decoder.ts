@@ -7,7 +7,7 @@ import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
 import { linear, linearSpec } from '../layers/linear.js';
 import type { ParamsOf } from '../layers/param-spec.js';
 import { repeat } from '../layers/param-spec.js';
-import { tidyTree } from '../layers/tidy-tree.js';
+import { type Steps, tidyTree } from '../layers/tidy.js';
 import type { GitConfig } from './git-config.js';
 import type { Trace } from './trace.js';
 
@@ -65,7 +65,7 @@ export type Columns = (layer: number, fresh: KeyValue) => AttentionColumns;
 
 /**
  * Runs x through all layers. x: float32 [B, T, D], returned with the same shape, with the columns that each layer attended to, which
- * are what a cache keeps. Trace names: `<prefix>layer.N`, `<prefix>attention.N`.
+ * are what a cache keeps. Trace names: `decoder.layer.N`, `decoder.attention.N`.
  */
 export function decodeTokens(
   p: TextDecoder,
@@ -73,16 +73,15 @@ export function decodeTokens(
   c: GitConfig,
   columns: Columns,
   trace?: Trace,
-  prefix = 'decoder.',
 ): { readonly hidden: Tensor3D; readonly attended: readonly AttentionColumns[] } {
   return tidyTree(() => {
     const attended: AttentionColumns[] = []; // returned, or this tidy would free what `columns` made
     let hidden = x;
     p.layer.forEach((layer, index) => {
       const seen = columns(index, keyValue(layer, hidden, c));
-      const listen = trace?.attentions === true ? (w: Tensor4D) => trace(`${prefix}attention.${index}`, w) : undefined;
+      const listen = trace?.attentions === true ? (w: Tensor4D) => trace(`decoder.attention.${index}`, w) : undefined;
       hidden = textLayer(layer, hidden, c, seen, listen);
-      trace?.(`${prefix}layer.${index}`, hidden);
+      trace?.(`decoder.layer.${index}`, hidden);
       attended.push(seen);
     });
     return { hidden, attended };
@@ -90,23 +89,23 @@ export function decodeTokens(
 }
 
 /**
- * Only the columns that each layer attends to. Of the last layer these need its keys and values: the rest of it, 10 of its 12 products of
- * [D, D], runs only where a trace listens. Arguments as for `decodeTokens`.
+ * The image's part of the cache, a layer a step: x: [N, I, D], every token seeing every other, up to the last layer's keys and values. The rest of
+ * that layer, 10 of its 12 products of [D, D], runs only where a trace listens. Trace names: `image.decoder.layer.N`, `image.decoder.attention.N`.
  */
-export function attendedColumns(
-  p: TextDecoder,
-  x: Tensor3D,
-  c: GitConfig,
-  columns: Columns,
-  trace?: Trace,
-  prefix?: string,
-): readonly AttentionColumns[] {
-  return tidyTree(() => {
-    if (trace !== undefined) return decodeTokens(p, x, c, columns, trace, prefix).attended;
-    const last = p.layer.length - 1;
-    const { hidden, attended } = decodeTokens({ layer: p.layer.slice(0, last) }, x, c, columns);
-    return [...attended, columns(last, keyValue(p.layer[last]!, hidden, c))];
-  });
+export function* imageCacheSteps(p: TextDecoder, x: Tensor3D, c: GitConfig, trace?: Trace): Steps<readonly KeyValue[]> {
+  const cache: KeyValue[] = [];
+  let hidden = x;
+  for (const [index, layer] of p.layer.entries()) {
+    if (index > 0) yield [hidden, ...cache.flatMap(({ key, value }) => [key, value])];
+    const image = keyValue(layer, hidden, c);
+    cache.push(image);
+    if (index === p.layer.length - 1 && trace === undefined) break;
+    const listen =
+      trace?.attentions === true ? (w: Tensor4D) => trace(`image.decoder.attention.${index}`, w) : undefined;
+    hidden = textLayer(layer, hidden, c, { image }, listen);
+    trace?.(`image.decoder.layer.${index}`, hidden);
+  }
+  return cache;
 }
 
 /** Keys and values of a layer's input. x: float32 [B, T, D] → both [B, H, T, K]. */

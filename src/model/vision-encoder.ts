@@ -1,14 +1,15 @@
 import type { Tensor2D, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
 import { add, concat, reshape, slice, tidy, tile } from '@tensorflow/tfjs-core';
-import type { Activation } from '../layers/activation.js';
 import { attend, splitHeads } from '../layers/attention.js';
 import { embeddingSpec } from '../layers/embedding.js';
 import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
+import type { Activation } from '../layers/linear.js';
 import { linear, linearSpec } from '../layers/linear.js';
 import type { ParamsOf } from '../layers/param-spec.js';
 import { repeat, tensorSpec } from '../layers/param-spec.js';
 import { patchEmbedding, patchEmbeddingSpec } from '../layers/patch-embedding.js';
 import { interpolatePositions } from '../layers/position-interpolation.js';
+import type { Steps } from '../layers/tidy.js';
 import type { VisionConfig } from './git-config.js';
 import type { Trace } from './trace.js';
 
@@ -97,26 +98,23 @@ export function visionLayer(
 }
 
 /**
- * Pixels to image features. pixels: float32 [B, height, width, 3], normalised as the checkpoint asks → [B, I, D] with
+ * Pixels to image features, a layer a step. pixels: float32 [B, height, width, 3], normalised as the checkpoint asks → [B, I, D] with
  * I = 1 + ⌊height/P⌋·⌊width/P⌋. Trace names: `vision.embeddings`, `vision.pre_layernorm`, `vision.layer.N`,
  * `vision.attention.N`, `vision.post_layernorm`.
  */
-export function encodeVision(p: VisionEncoder, pixels: Tensor4D, c: VisionConfig, trace?: Trace): Tensor3D {
-  return tidy(() => {
-    let x = visionEmbeddings(p.embeddings, pixels, c);
-    trace?.('vision.embeddings', x);
-    x = layerNorm(p.pre_layrnorm, x, c.layerNormEps);
-    trace?.('vision.pre_layernorm', x);
-    p.encoder.layers.forEach((layer, index) => {
-      const before = x;
-      x = visionLayer(layer, x, c, `vision.attention.${index}`, trace);
-      before.dispose(); // 12 layers of activations need not wait for the tidy's end
-      trace?.(`vision.layer.${index}`, x);
-    });
-    x = layerNorm(p.post_layernorm, x, c.layerNormEps);
-    trace?.('vision.post_layernorm', x);
-    return x;
-  });
+export function* visionSteps(p: VisionEncoder, pixels: Tensor4D, c: VisionConfig, trace?: Trace): Steps<Tensor3D> {
+  let x = visionEmbeddings(p.embeddings, pixels, c);
+  trace?.('vision.embeddings', x);
+  x = layerNorm(p.pre_layrnorm, x, c.layerNormEps);
+  trace?.('vision.pre_layernorm', x);
+  for (const [index, layer] of p.encoder.layers.entries()) {
+    yield [x];
+    x = visionLayer(layer, x, c, `vision.attention.${index}`, trace);
+    trace?.(`vision.layer.${index}`, x);
+  }
+  x = layerNorm(p.post_layernorm, x, c.layerNormEps);
+  trace?.('vision.post_layernorm', x);
+  return x;
 }
 
 /** The part of a [B·F, I, D] batch that is frame `frame` of each of B videos: [B, I, D]. */

@@ -1,7 +1,7 @@
 import type { Tensor, Tensor3D } from '@tensorflow/tfjs-core';
 import { concat, dispose } from '@tensorflow/tfjs-core';
 import { textMask } from '../layers/mask.js';
-import { tidyTree } from '../layers/tidy-tree.js';
+import { tidyTree } from '../layers/tidy.js';
 import type { Git } from '../model/git.js';
 import { decodeText, vocabularyLogits } from '../model/git.js';
 import type { ImageCache, TextCache } from '../model/kv-cache.js';

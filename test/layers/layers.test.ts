@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import type { Tensor, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
 import { keep, tensor, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core';
-import { gelu, quickGelu } from '../../src/layers/activation.js';
 import { attend, mergeHeads, splitHeads } from '../../src/layers/attention.js';
 import { embed } from '../../src/layers/embedding.js';
 import { layerNorm } from '../../src/layers/layer-norm.js';
-import { linear } from '../../src/layers/linear.js';
+import { gelu, linear, quickGelu } from '../../src/layers/linear.js';
 import { patchEmbedding } from '../../src/layers/patch-embedding.js';
 import { interpolatePositions, resizeMatrix } from '../../src/layers/position-interpolation.js';
 import { BACKENDS, useBackend } from '../support/backends.js';
