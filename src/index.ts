@@ -66,6 +66,7 @@ export type { Git, TextInput } from './model/git.js';
 export {
   decodeText,
   encodeImage,
+  encodeImageInTurns,
   gitSpec,
   imageFeatures,
   prefillImage,

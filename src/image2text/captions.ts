@@ -291,8 +291,8 @@ export async function* streamText(
     return id;
   };
   const generation = { strategy: 'greedy', ...rest } as StreamOptions;
-  const image = input.held?.image ?? encodeInput(git, input, trace);
   input.held?.retain();
+  const image = input.held?.image ?? (await encodeInput(git, input, { signal: options.signal, trace }));
   try {
     for await (const { id } of streamTokens(sessionOver(git, image, [0], trace), vocabularyOf(git), generation, [
       ids,

@@ -2,7 +2,7 @@ import type { Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { tensor } from '@tensorflow/tfjs-core';
 import { DisposedError, OptionError } from '../errors.js';
 import type { Git } from '../model/git.js';
-import { encodeImage } from '../model/git.js';
+import { encodeImageInTurns } from '../model/git.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import { concatCaches, disposeCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
@@ -26,11 +26,21 @@ interface HeldCache {
   release(): void;
 }
 
-/** Encodes one input; the caller disposes of the cache. */
-export function encodeInput(git: Git, { data, shape }: ModelInput, trace?: Trace): ImageCache {
+/** How an encoding ends early and is watched. */
+interface EncodeOptions {
+  readonly signal: AbortSignal;
+  readonly trace?: Trace | undefined;
+}
+
+/**
+ * Encodes one input, with a turn of the event loop between layers; the caller disposes of the cache.
+ *
+ * @throws the signal's reason, within one layer.
+ */
+export async function encodeInput(git: Git, { data, shape }: ModelInput, options: EncodeOptions): Promise<ImageCache> {
   const pixels = tensor(data, [...shape] as [number, number, number, number], 'float32') as Tensor4D | Tensor5D;
   try {
-    return encodeImage(git, pixels, trace);
+    return await encodeImageInTurns(git, pixels, options);
   } finally {
     pixels.dispose();
   }
@@ -43,7 +53,7 @@ export function encodeInput(git: Git, { data, shape }: ModelInput, trace?: Trace
 export async function withEncodedImages<T>(
   git: Git,
   inputs: readonly ModelInput[],
-  options: { readonly signal: AbortSignal; readonly trace?: Trace | undefined },
+  options: EncodeOptions,
   body: (image: ImageCache) => Promise<T>,
 ): Promise<T> {
   const [first] = inputs;
@@ -52,8 +62,7 @@ export async function withEncodedImages<T>(
   let image: ImageCache | undefined;
   try {
     for (const input of inputs) {
-      options.signal.throwIfAborted();
-      caches.push(encodeInput(git, input, options.trace));
+      caches.push(await encodeInput(git, input, options));
     }
     image = caches.length === 1 ? caches.pop()! : concatCaches(caches);
     for (const cache of caches.splice(0)) disposeCache(cache);

@@ -156,7 +156,8 @@ export function createImage2Text(
       const { trace, signal: given } = checkOptions(options, ['signal', 'trace']);
       return lifetime.during(given, async (signal) => {
         const loaded = await loader.load(input, signal);
-        const image = holdImage(git, input, loaded, encodeInput(git, loaded, trace), () => encoded.delete(image));
+        const cache = await encodeInput(git, loaded, { signal, trace });
+        const image = holdImage(git, input, loaded, cache, () => encoded.delete(image));
         encoded.add(image);
         return image;
       });
@@ -179,7 +180,7 @@ export function createImage2Text(
       checkOne('image', input);
       const given = checkOptions(options, ['stage', 'pool', 'signal']);
       return lifetime.during(given.signal, async (signal) =>
-        embedInput(context, await loader.load(input, signal), given),
+        embedInput(context, await loader.load(input, signal), { ...given, signal }),
       );
     },
     async explain(input, options) {

@@ -3,7 +3,7 @@ import { mean, reshape, slice, tensor, tidy } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
 import { constrainedGreedy, rankNames } from '../generation/constrained.js';
 import { scoreSequences } from '../generation/score.js';
-import { imageFeatures, projectFeatures, videoFeatures } from '../model/git.js';
+import { featuresInTurns, projectFeatures } from '../model/git.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
 import { checkChoice } from './arguments.js';
@@ -123,19 +123,20 @@ function wordIds({ tokenizer }: TextContext, text: string, path: string): number
 export async function embedInput(
   { git }: TextContext,
   { data, shape }: ModelInput,
-  options: EmbedOptions,
+  options: EmbedOptions & { readonly signal: AbortSignal },
 ): Promise<Embedding> {
   checkChoice('stage', options.stage, ['vision', 'projected']);
   checkChoice('pool', options.pool, ['class', 'mean', 'none']);
+  const pixels = tensor(data, [...shape] as [number, number, number, number], 'float32') as Tensor4D | Tensor5D;
+  const vision = await featuresInTurns(git, pixels, options.signal).finally(() => pixels.dispose());
   const features = tidy(() => {
-    const pixels = tensor(data, [...shape], 'float32');
-    const vision = shape.length === 5 ? videoFeatures(git, pixels as Tensor5D) : imageFeatures(git, pixels as Tensor4D);
     const all = options.stage === 'projected' ? projectFeatures(git, vision) : vision; // [1, I, D]
     const [, tokens, hidden] = all.shape;
     if (options.pool === 'none') return reshape(all, [tokens, hidden]);
     const pooled = options.pool === 'class' ? classTokens(all, shape.length === 5 ? shape[1]! : 1) : all;
     return reshape(mean(pooled, 1), [hidden]);
   });
+  vision.dispose();
   try {
     return { data: (await features.data()) as Float32Array, shape: features.shape };
   } finally {

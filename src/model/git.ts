@@ -53,6 +53,14 @@ export function videoFeatures(git: Git, pixels: Tensor5D, trace?: Trace): Tensor
   return runSteps(featureSteps(git, pixels, trace));
 }
 
+/**
+ * `imageFeatures` or `videoFeatures` with a turn of the event loop between layers, and the same bits.
+ *
+ * @throws the signal's reason; nothing is left behind then.
+ */
+export const featuresInTurns = (git: Git, pixels: Tensor4D | Tensor5D, signal?: AbortSignal): Promise<Tensor3D> =>
+  runStepsInTurns(featureSteps(git, pixels), signal);
+
 function* featureSteps(git: Git, pixels: Tensor4D | Tensor5D, trace?: Trace): Steps<Tensor3D> {
   const vision = git.params.git.image_encoder.vision_model;
   if (pixels.rank === 4) return yield* visionSteps(vision, pixels as Tensor4D, git.config.vision, trace);
