@@ -4,7 +4,6 @@ import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
 import type { SimdBackend } from 'tfjs-backend-simd';
 import { setThreads } from 'tfjs-backend-simd';
-import { useVariant } from '../../packages/tfjs-backend-simd/test/support.js';
 import { generate } from '../../src/generation/generate.js';
 import { encodeImage, loadGit, startSession } from '../../src/index.js';
 import { disposeGit } from '../../src/model/git.js';
@@ -13,6 +12,7 @@ import { fromDirectory } from '../../src/node.js';
 import { summarizeParity } from '../../src/parity/index.js';
 import { collect } from '../parity/support.js';
 import { REFERENCE } from '../support/fixtures.js';
+import { useVariant } from './support.js';
 
 const TINY = `${REFERENCE}tiny-a`;
 /** Of processor time, which others on the machine do not lengthen. */

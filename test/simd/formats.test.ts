@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import type { WeightFormat } from 'tfjs-backend-simd';
-import { useVariant, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
 import { encodeImage, loadGit, startSession } from '../../src/index.js';
 import { disposeGit } from '../../src/model/git.js';
 import { disposeCache } from '../../src/model/kv-cache.js';
@@ -9,6 +8,7 @@ import { fromDirectory, loadImage2Text } from '../../src/node.js';
 import { readTensors } from '../../src/parity/case-file.js';
 import { largestError } from '../support/close.js';
 import { DEMO, REFERENCE, ROOT, readJson } from '../support/fixtures.js';
+import { useVariant, VARIANTS } from './support.js';
 
 const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { useVariant, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
 import { summarizeParity } from '../../src/parity/index.js';
 import { collect } from '../parity/support.js';
 import { REFERENCE } from '../support/fixtures.js';
+import { useVariant, VARIANTS } from './support.js';
 
 /** The reference's cases, by folder, with how many comparisons pass at least. */
 const FOLDERS = { 'tiny-a': 249, 'tiny-b': 218, 'tiny-video': 245, checkpoints: 14 } as const;

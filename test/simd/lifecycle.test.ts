@@ -4,9 +4,9 @@ import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, type SimdBackend, setThreads } from 'tfjs-backend-simd';
-import { useVariant } from '../../packages/tfjs-backend-simd/test/support.js';
 import { loadImage2Text } from '../../src/node.js';
 import { DEMO, ROOT, readJson } from '../support/fixtures.js';
+import { useVariant } from './support.js';
 
 /** What a program says and how it ends. It has half a minute. */
 function program(code: string, flags: readonly string[] = []): Promise<{ code: number; said: string }> {
@@ -20,7 +20,7 @@ function program(code: string, flags: readonly string[] = []): Promise<{ code: n
 
 /** Three threads at work, and `work`, the sum of a thousand ones. */
 const START = `
-  import { registerSimdBackend } from '${ROOT}src/backend/index.ts';
+  import { registerSimdBackend } from 'tfjs-backend-simd';
   import * as tf from '@tensorflow/tfjs-core';
   registerSimdBackend({ threads: 3 });
   await tf.setBackend('simd');

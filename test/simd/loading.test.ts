@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { registerSimdBackend, type SimdBackend, uploadWeight, type WeightFormat } from 'tfjs-backend-simd';
-import { holds, useVariant, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
 import { toFloat32 } from '../../src/checkpoint/dtypes.js';
 import { toBrainBits, toHalfBits } from '../../src/checkpoint/encode-tensor.js';
 import { loadParams } from '../../src/checkpoint/load-params.js';
@@ -11,6 +10,7 @@ import type { StoredTensor } from '../../src/checkpoint/stored-tensor.js';
 import { tensorSpec } from '../../src/layers/param-spec.js';
 import { failure, storedF32 } from '../checkpoint/support.js';
 import { expectTensors, largestError } from '../support/close.js';
+import { holds, useVariant, VARIANTS } from './support.js';
 
 const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
 

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
-import { useVariant } from '../../packages/tfjs-backend-simd/test/support.js';
 import { seededRandom } from '../../src/generation/random.js';
 import { encodeImage, loadGit, startSession } from '../../src/index.js';
 import { disposeGit } from '../../src/model/git.js';
@@ -11,6 +10,7 @@ import { collect } from '../parity/support.js';
 import { useBackend } from '../support/backends.js';
 import { REFERENCE } from '../support/fixtures.js';
 import { loadPlainGit, type PlainNode } from '../support/plain-git.js';
+import { useVariant } from './support.js';
 
 /** The stages of a caption, and what the cases call them. */
 const STAGES: readonly (readonly [string, RegExp])[] = [

@@ -185,5 +185,5 @@ const TABLE: usize = memory.data<f32>([
   p = fma(f32x4.mul(p, s), x, x);
   const e = exp(f32x4.mul(t, constant(37)));
   const far = v128.or(f32x4.sub(one(), f32x4.div(constant(37), f32x4.add(e, one()))), sign);
-  return v128.bitselect(far, p, f32x4.gt(t, constant(36)));
+  return v128.bitselect(far, v128.or(p, sign), f32x4.gt(t, constant(36))); // -0 stays -0
 }

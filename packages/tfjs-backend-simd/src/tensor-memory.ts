@@ -117,9 +117,14 @@ export class TensorMemory extends KernelBackend {
       this.storage.set(dataId, { dtype, size, refCount, strings: encodeStrings(values) });
       return;
     }
-    const stored = newNumbers(this.heap, 'write', dtype, size);
-    this.storage.set(dataId, { ...stored, refCount });
-    if (size > 0) this.view(stored.block.address, size, dtype).set(values as ArrayLike<number>);
+    // tfjs lets ragged lists through, with more or fewer values than the shape has. All are kept, and where some are missing those there
+    // are begin again, as most kernels of its cpu backend have it.
+    const given = (values as ArrayLike<number>).length;
+    const stored = newNumbers(this.heap, 'write', dtype, Math.max(size, given));
+    this.storage.set(dataId, { ...stored, size: given, refCount });
+    const numbers = this.view(stored.block.address, stored.size, dtype);
+    numbers.set(values as ArrayLike<number>);
+    for (let i = given; i < size; i++) numbers[i] = given > 0 ? numbers[i % given]! : 0;
   }
 
   override readSync(dataId: DataId): BackendValues {

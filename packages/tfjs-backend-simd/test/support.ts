@@ -13,11 +13,15 @@ export const VARIANTS: readonly (SimdBackendOptions & { readonly name: string })
   { name: 'simd-plain-unshared', relaxed: false, shared: false },
 ];
 
-/** Starts the backend of one variant, and makes it the current one. */
-export async function useVariant(name: string): Promise<void> {
-  registerSimdBackend(VARIANTS.find((variant) => variant.name === name) ?? { name });
-  assert.ok(await tf.setBackend(name), `${name} does not start`);
-}
+/** Starts the backend of one variant, and makes it the current one, with the `register` of the sources or of the built package. */
+export const starterOf =
+  (register: typeof registerSimdBackend) =>
+  async (name: string): Promise<void> => {
+    register(VARIANTS.find((variant) => variant.name === name) ?? { name });
+    assert.ok(await tf.setBackend(name), `${name} does not start`);
+  };
+
+export const useVariant = starterOf(registerSimdBackend);
 
 /** A tensor by its contents, to be made on any backend. */
 export interface Spec {

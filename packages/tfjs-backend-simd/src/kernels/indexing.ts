@@ -74,18 +74,23 @@ const select: Kernel = (backend, inputs) => {
 /** Up to this many wanted, keeping a sorted short list beats sorting the row. */
 const SHORT_LIST = 64;
 
+/** Is a larger than b? NaN is larger than every number, as in PyTorch. */
+const isLarger = (a: number, b: number) => a > b || (Number.isNaN(a) && !Number.isNaN(b));
+
 /** Numbers of the k largest of n, largest first, equal ones in their order. */
 function largestOf(values: Numbers, from: number, n: number, k: number): number[] {
   const value = (i: number) => values[from + i]!;
   if (k > SHORT_LIST) {
     const all = Array.from({ length: n }, (_, i) => i);
-    return all.sort((i, j) => value(j) - value(i) || i - j).slice(0, k);
+    const order = (i: number, j: number) =>
+      isLarger(value(i), value(j)) ? -1 : isLarger(value(j), value(i)) ? 1 : i - j;
+    return all.sort(order).slice(0, k);
   }
   const best: number[] = [];
   for (let i = 0; i < n; i++) {
-    if (best.length === k && !(value(i) > value(best[k - 1]!))) continue;
+    if (best.length === k && !isLarger(value(i), value(best[k - 1]!))) continue;
     let at = best.length;
-    while (at > 0 && value(best[at - 1]!) < value(i)) at--;
+    while (at > 0 && isLarger(value(i), value(best[at - 1]!))) at--;
     best.splice(at, 0, i);
     if (best.length > k) best.pop();
   }

@@ -264,7 +264,7 @@ function largestSums(values: Numbers, filter: Numbers, windows: Windows, channel
     for (let c = 0; c < channels; c++) {
       const to = place * channels + c;
       const sum = values[pixel * channels + c]! + filter[tap * channels + c]!;
-      if (sum <= sums[to]!) continue;
+      if (!(sum > sums[to]!)) continue; // NaN is not seen, as on tfjs’s cpu backend
       [sums[to], pixels[to], taps[to]] = [sum, pixel * channels + c, tap * channels + c];
     }
   });

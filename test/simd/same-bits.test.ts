@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import * as tf from '@tensorflow/tfjs-core';
+import fc from 'fast-check';
+import { setThreads, type WeightFormat } from 'tfjs-backend-simd';
+import { type Caption, encodeImage, type Git, loadGit, startSession } from '../../src/index.js';
+import { disposeGit } from '../../src/model/git.js';
+import { disposeCache } from '../../src/model/kv-cache.js';
+import { fromDirectory, type Image2Text, loadImage2Text } from '../../src/node.js';
+import { DEMO, EXAMPLES, REFERENCE } from '../support/fixtures.js';
+import { holds, useVariant } from './support.js';
+
+const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
+const SETTINGS = [
+  ['simd-relaxed-unshared', 1],
+  ['simd-plain-unshared', 1],
+  ['simd-plain-shared', 2],
+  ['simd-threads', 2],
+] as const;
+
+/** The bits of a number. */
+const bitsOf = (values: Float32Array) => Buffer.from(values.slice().buffer).toString('hex');
+
+/** Logits of a row after each of its steps, in a session over `images`; row r looks at image r. */
+async function play(
+  git: Git,
+  pixels: tf.Tensor4D,
+  rows: readonly (readonly (readonly number[])[])[],
+): Promise<string[][]> {
+  const image = encodeImage(git, pixels);
+  const session = startSession(git, image);
+  const heard: string[][] = rows.map(() => []);
+  try {
+    for (let turn = 0; turn < rows[0]!.length; turn++) {
+      const logits = await session.step(rows.map((row) => row[turn]!));
+      for (const [r, values] of logits.entries()) heard[r]!.push(bitsOf(values));
+    }
+    return heard;
+  } finally {
+    session.dispose();
+    disposeCache(image);
+  }
+}
+
+const DEMO_IMAGES = ['black-round-sign-sky.jpg', 'blue-mug-juice.png', 'brown-bottle-bank.png', 'red-book-short.png'];
+
+describe('simd: a text has the same bits alone and in company', () => {
+  for (const [variant, threads] of SETTINGS) {
+    for (const format of FORMATS) {
+      it(`logits of tiny-a, ${format} on ${variant}: images in a batch, rows of other lengths, tokens in parts`, async () => {
+        await useVariant(variant);
+        setThreads(threads, variant);
+        const git = await loadGit(await fromDirectory(`${REFERENCE}tiny-a/`), { weights: format });
+        const { vocabSize, vision } = git.config;
+        const side = vision.imageSize;
+        const token = fc.integer({ min: 1, max: vocabSize - 1 });
+        await holds(
+          fc.record({
+            rows: fc.array(fc.array(token, { minLength: 6, maxLength: 14 }), { minLength: 2, maxLength: 4 }),
+            cuts: fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 4, maxLength: 4 }),
+            seed: fc.nat(1000),
+          }),
+          async ({ rows, cuts, seed }) => {
+            const pixels: tf.Tensor4D = tf.randomUniform([rows.length, side, side, 3], -2, 2, 'float32', seed + 1);
+            // The prompt has another length in each row; then one token at a time.
+            const steps = rows.map((row, r) => {
+              const first = Math.min(cuts[r]!, row.length - 3);
+              return [row.slice(0, first), [row[first]!], [row[first + 1]!], [row[first + 2]!]];
+            });
+            const together = await play(git, pixels, steps);
+            for (const [r, row] of steps.entries()) {
+              const own = tf.slice(pixels, [r, 0, 0, 0], [1, side, side, 3]) as tf.Tensor4D;
+              const [alone] = await play(git, own, [row]);
+              assert.deepEqual(alone, together[r], `row ${r} alone`);
+              const [inParts] = await play(git, own, [row.flat().map((id) => [id])]);
+              assert.deepEqual(inParts!.slice(row[0]!.length - 1), together[r], `row ${r} token by token`);
+              own.dispose();
+            }
+            pixels.dispose();
+          },
+          5,
+        );
+        disposeGit(git);
+      });
+    }
+  }
+
+  describe('the demo', () => {
+    let model: Image2Text;
+    const files = DEMO_IMAGES.map((name) => `${EXAMPLES}${name}`);
+    before(async () => {
+      await useVariant('simd');
+      model = await loadImage2Text(DEMO);
+    });
+    after(() => model.dispose());
+
+    for (const strategy of ['greedy', 'beam', 'original'] as const) {
+      it(`captions of a batch in any order are those of each image alone, ${strategy}`, async () => {
+        const options = { strategy, maxLength: 12 };
+        const alone: Caption[] = [];
+        for (const file of files) alone.push(await model.caption(file, options));
+        for (const order of [
+          [0, 1, 2, 3],
+          [3, 1],
+          [2, 0, 1],
+        ]) {
+          const together = await model.caption(
+            order.map((i) => files[i]!),
+            options,
+          );
+          assert.deepEqual(
+            together,
+            order.map((i) => alone[i]),
+          );
+        }
+      });
+    }
+
+    it('scores of many texts are those of each alone', async () => {
+      const texts = ['a red square', 'a cat', 'a yellow circle above a blue triangle', 'two green stars'];
+      const together = await model.score(files[0]!, texts);
+      for (const [i, text] of texts.entries()) assert.deepEqual(await model.score(files[0]!, [text]), [together[i]]);
+    });
+  });
+});

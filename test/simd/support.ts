@@ -1,0 +1,7 @@
+/** The variants of the backend, of the package as it is built: what `tfjs-backend-simd` gives everywhere else. */
+import { registerSimdBackend } from 'tfjs-backend-simd';
+import { starterOf } from '../../packages/tfjs-backend-simd/test/support.js';
+
+export { holds, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
+
+export const useVariant = starterOf(registerSimdBackend);
