@@ -7,7 +7,7 @@ import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('../dist/cli/', import.meta.url));
 /** What only the command uses; THIRD_PARTY_NOTICES.md names them and what comes with them. */
-const BUNDLED = new Set(['commander', 'cli-progress', 'tinyglobby']);
+const BUNDLED = new Set(['commander', 'tinyglobby']);
 
 const libraryStaysOutside = {
   name: 'library-stays-outside',

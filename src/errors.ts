@@ -20,7 +20,12 @@ export interface ErrorFacts {
   readonly cause?: unknown;
 }
 
+/** Most characters of a message whose names can be shortened; a reason is never cut to fit in. */
 const MESSAGE_LIMIT = 300;
+/** Fewest characters that are left of a name. */
+const SHORTEST_NAME = 40;
+/** Most characters of a reason: it may quote a file. */
+const REASON_LIMIT = 1000;
 
 /** Quotes a name that came from a file: control characters escaped, at most 60 characters. */
 export function quote(name: string): string {
@@ -39,13 +44,19 @@ function oneLine(text: string): string {
 }
 
 function compose(facts: ErrorFacts): string {
-  const parts: string[] = [];
-  if (facts.file !== undefined) parts.push(oneLine(facts.file));
-  if (facts.path !== undefined) parts.push(oneLine(facts.path));
-  if (facts.offset !== undefined) parts.push(`offset ${facts.offset}`);
-  parts.push(facts.code, oneLine(facts.detail));
-  const message = parts.join(': ');
-  return message.length > MESSAGE_LIMIT ? `${message.slice(0, MESSAGE_LIMIT - 3)}...` : message;
+  const names = [facts.file, facts.path].filter((name) => name !== undefined).map(oneLine);
+  const detail = oneLine(facts.detail);
+  const reason = detail.length > REASON_LIMIT ? `${detail.slice(0, REASON_LIMIT - 3)}...` : detail;
+  const rest = [...(facts.offset === undefined ? [] : [`offset ${facts.offset}`]), facts.code, reason].join(': ');
+  const room = Math.floor((MESSAGE_LIMIT - rest.length) / Math.max(names.length, 1)) - 2;
+  return [...names.map((name) => shortenName(name, Math.max(room, SHORTEST_NAME))), rest].join(': ');
+}
+
+/** A long name with `…` for its middle: its end tells files apart. */
+function shortenName(name: string, limit: number): string {
+  if (name.length <= limit) return name;
+  const start = Math.floor(limit / 3);
+  return `${name.slice(0, start)}…${name.slice(name.length - (limit - start - 1))}`;
 }
 
 /** Base of all errors that this library throws on purpose (an aborted call throws the signal's own reason instead). */

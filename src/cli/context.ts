@@ -1,59 +1,94 @@
-import { EXIT, explainError } from './report.js';
-import type { Terminal } from './terminal.js';
-import { plain, ReaderGone, send } from './terminal.js';
+import type { Command } from 'commander';
+import { EXIT, explainError } from './errors.js';
+import type { StatusLine, Terminal } from './terminal.js';
+import { plain, ReaderGone, send, statusLine } from './terminal.js';
 
 /** What a running command has at hand. */
 export interface Context {
   readonly terminal: Terminal;
-  /** Fires at Ctrl-C. */
+  /** Fires at Ctrl-C, SIGTERM and SIGHUP. */
   readonly signal: AbortSignal;
-  /** Results, and nothing else, go to stdout. */
-  print(line: string): Promise<void>;
+  /** Writes a line of results; nothing else goes to stdout. */
+  stdout(line: string): Promise<void>;
   /** The same without an end of line. */
   write(text: string): Promise<void>;
-  /** Everything else goes to stderr. */
-  tell(line: string): void;
-  /** Says on stderr, in one line, what went wrong, and which exit code that is. */
+  /** Writes a line to stderr. */
+  stderr(line: string): void;
+  /** Says on stderr, in one line, what went wrong; returns the exit code for it. */
   report(error: unknown): number;
+  /** The line below everything, where progress is shown. */
+  readonly status: StatusLine;
 }
 
-/** A command as it runs: names from the command line, its options, and where it is. Resolves to the exit code. */
+/** A command as it runs: arguments of the command line, its options, and where it is. Resolves to the exit code. */
 export type Run<Flags> = (names: readonly string[], flags: Flags, context: Context) => Promise<number>;
 
+/** A command of the program: what `--help` says, and what it does. Its action imports what is heavy, so that `--help` is quick. */
+export interface CliCommand {
+  readonly name: string;
+  describe(command: Command): void;
+  readonly run: Run<never>;
+}
+
+/** Signals that stop a run, and the exit code of each (128 and its number, as shells have it). */
+const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+type SignalName = keyof typeof SIGNALS;
+
 /**
- * Runs `body` with a signal that Ctrl-C fires; a second Ctrl-C ends the process at once. A reader that closes our stdout ends it quietly.
+ * Runs `body` with a signal that Ctrl-C, SIGTERM and SIGHUP fire. After the first of them the system's own handling is back, so that a
+ * second one ends the process at once, whatever it waits for. A reader that closes our stdout ends the run quietly.
  */
 export async function inContext(terminal: Terminal, body: (context: Context) => Promise<number>): Promise<number> {
-  const interrupt = new AbortController();
-  const onSigint = (): void => {
-    if (interrupt.signal.aborted) process.exit(EXIT.interrupted);
-    interrupt.abort();
+  const controller = new AbortController();
+  const names = Object.keys(SIGNALS) as SignalName[];
+  let stopped: SignalName | undefined;
+  const ignoreSignals = (): void => {
+    for (const name of names) process.off(name, onSignal);
   };
-  const context = makeContext(terminal, interrupt.signal);
-  process.on('SIGINT', onSigint);
+  function onSignal(name: SignalName): void {
+    stopped = name;
+    ignoreSignals();
+    controller.abort();
+  }
+  const context = makeContext(terminal, controller.signal);
+  for (const name of names) process.on(name, onSignal);
   try {
     return await body(context);
   } catch (error) {
     if (error instanceof ReaderGone) return EXIT.done;
-    return interrupt.signal.aborted ? EXIT.interrupted : context.report(error);
+    return stopped === undefined ? context.report(error) : SIGNALS[stopped];
   } finally {
-    process.off('SIGINT', onSigint);
+    ignoreSignals();
+    context.status.clear();
   }
 }
 
+/** Sends the process a Ctrl-C that a terminal in raw mode gave to readline. */
+export function interrupt(): void {
+  if (process.listenerCount('SIGINT') > 0) process.emit('SIGINT', 'SIGINT');
+  else process.kill(process.pid, 'SIGINT');
+}
+
 function makeContext(terminal: Terminal, signal: AbortSignal): Context {
-  const tell = (line: string): void => {
+  const status = statusLine(terminal.stderr);
+  const stderr = (line: string): void => {
+    status.clear();
     terminal.stderr.write(`${plain(line)}\n`);
+  };
+  const write = (text: string): Promise<void> => {
+    if (terminal.stdout.isTTY === true) status.clear();
+    return send(terminal.stdout, text);
   };
   return {
     terminal,
     signal,
-    print: (line) => send(terminal.stdout, `${line}\n`),
-    write: (text) => send(terminal.stdout, text),
-    tell,
+    status,
+    stdout: (line) => write(`${line}\n`),
+    write,
+    stderr,
     report(error) {
       const { code, lines } = explainError(error);
-      for (const line of lines) tell(`image2text: ${line}`);
+      for (const line of lines) stderr(`image2text: ${line}`);
       return code;
     },
   };

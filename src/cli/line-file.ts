@@ -1,8 +1,8 @@
+import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Image2TextError } from '../errors.js';
-import { readLines } from './lines.js';
-import { UsageError } from './report.js';
+import { UsageError } from './errors.js';
 
 /** A file that grows by whole lines, and can be gone on with after a kill at any moment. */
 export interface LineFile {
@@ -21,22 +21,35 @@ export interface LineRule {
   mayBegin(piece: string): boolean;
 }
 
+/** What to do with a file that is there already; without either, it is refused. */
+export interface ExistingFlags {
+  readonly skipExisting?: boolean;
+  readonly overwrite?: boolean;
+}
+
 /**
- * Opens a file to add lines to. One with lines in it is gone on with if `resume` says so: whole lines stay and are remembered, a
- * last line that was cut off is removed. A file whose lines are not of our making is left as it is.
+ * Opens a file to add lines to. With `skipExisting` lines that are there stay and are remembered, and a last line that was cut off is
+ * removed; with `overwrite` all are. A file with lines that this command did not write is left as it is.
  *
- * @throws UsageError when there is something and `resume` does not say to go on, or no folder; Image2TextError for lines of another making.
+ * @throws UsageError when there is something and no option says what to do, or no folder; Image2TextError for lines of another making.
  */
-export async function openLineFile(path: string, code: LineRule, resume: boolean): Promise<LineFile> {
+export async function openLineFile(
+  path: string,
+  rule: LineRule,
+  { skipExisting = false, overwrite = false }: ExistingFlags = {},
+): Promise<LineFile> {
   const found = await stat(path).catch(() => undefined);
-  if (found !== undefined && !resume && !(found.isFile() && found.size === 0) && !isStream(found)) {
-    throw new UsageError(`${path} is there already: remove it, or go on with it by --skip-existing`);
+  const hasContent = found !== undefined && !isStream(found) && !(found.isFile() && found.size === 0);
+  if (hasContent && !(found.isFile() && (skipExisting || overwrite))) {
+    throw new UsageError(`${path} is there already: --skip-existing goes on with it, --overwrite writes anew`);
   }
   const folder = await stat(dirname(path)).catch(() => undefined);
   if (folder?.isDirectory() !== true) throw new UsageError(`${path}: there is no folder ${dirname(path)}`);
-  const { done, whole } = found?.isFile() === true ? await readBack(path, code) : { done: new Map(), whole: 0 };
+  const { done, size, unended } =
+    found?.isFile() === true && !overwrite ? await readBack(path, rule) : { done: new Map(), size: 0, unended: false };
   let handle = found === undefined ? undefined : await open(path, 'a');
-  if (found?.isFile() === true && whole < found.size) await handle?.truncate(whole);
+  if (found?.isFile() === true && size < found.size) await handle?.truncate(size);
+  if (unended) await handle?.appendFile('\n');
   return {
     claim(key) {
       const left = done.get(key) ?? 0;
@@ -56,23 +69,96 @@ export async function openLineFile(path: string, code: LineRule, resume: boolean
 const isStream = (found: { isFIFO(): boolean; isCharacterDevice(): boolean }): boolean =>
   found.isFIFO() || found.isCharacterDevice();
 
-/** How many lines each key has, and how many bytes the whole lines are. */
-async function readBack(path: string, code: LineRule): Promise<{ done: Map<string, number>; whole: number }> {
+/**
+ * How many lines each key has, how many bytes they are together, and whether the last of them lacks its end of line. A piece at the end
+ * that is no whole line must be the beginning of one of ours.
+ */
+async function readBack(
+  path: string,
+  rule: LineRule,
+): Promise<{ done: Map<string, number>; size: number; unended: boolean }> {
   const done = new Map<string, number>();
-  let whole = 0;
+  let size = 0;
+  let unended = false;
   let count = 0;
   const text = new TextDecoder();
   for await (const { bytes, next, ended } of readLines(path)) {
     count++;
     const line = text.decode(bytes);
-    const key = ended ? code.keyOf(line) : undefined;
-    if (ended ? key === undefined : !code.mayBegin(line)) {
+    const key = rule.keyOf(line);
+    if (key === undefined && (ended || isJsonObject(line) || !rule.mayBegin(line))) {
       const detail = 'this line is of another making; the file was left as it is';
       throw new Image2TextError({ file: path, path: `line ${count}`, code: 'not-our-output', detail });
     }
     if (key === undefined) break; // the line that was cut off is the last
     done.set(key, (done.get(key) ?? 0) + 1);
-    whole = next;
+    size = next;
+    unended = !ended;
   }
-  return { done, whole };
+  return { done, size, unended };
+}
+
+/** One that is whole was not cut off. */
+function isJsonObject(text: string): boolean {
+  try {
+    return text.startsWith('{') && typeof JSON.parse(text) === 'object';
+  } catch {
+    return false;
+  }
+}
+
+/** A line of a file, without its end of line. */
+export interface Line {
+  readonly bytes: Uint8Array;
+  /** Its place in the file, in bytes, and that of the next line. */
+  readonly start: number;
+  readonly next: number;
+  /** False for a last line without an end of line. */
+  readonly ended: boolean;
+}
+
+/** Longest line: an image of 256 MiB in base64, and a key. */
+const MOST_BYTES = 360 * 2 ** 20;
+
+const LINE_FEED = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
+
+/**
+ * The lines of a file, one in memory at a time.
+ *
+ * @throws Image2TextError for a line that is too long; the file system's error.
+ */
+export async function* readLines(path: string): AsyncGenerator<Line, void, void> {
+  let start = 0;
+  let parts: Buffer[] = [];
+  let size = 0;
+  const take = (ended: boolean): Line => {
+    const whole = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+    const bytes = whole.at(-1) === CARRIAGE_RETURN ? whole.subarray(0, -1) : whole;
+    const next = start + size + (ended ? 1 : 0);
+    const line = { bytes, start, next, ended };
+    start = next;
+    parts = [];
+    size = 0;
+    return line;
+  };
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 }) as AsyncIterable<Buffer>) {
+    for (let from = 0; from < chunk.length; ) {
+      const found = chunk.indexOf(LINE_FEED, from);
+      const to = found < 0 ? chunk.length : found;
+      parts.push(chunk.subarray(from, to));
+      size += to - from;
+      if (size > MOST_BYTES) {
+        throw new Image2TextError({
+          file: path,
+          offset: start,
+          code: 'line-too-long',
+          detail: `more than ${MOST_BYTES} bytes`,
+        });
+      }
+      if (found >= 0) yield take(true);
+      from = to + 1;
+    }
+  }
+  if (size > 0) yield take(false);
 }

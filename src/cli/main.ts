@@ -1,6 +1,6 @@
 #!/usr/bin/env node
+import { explainError } from './errors.js';
 import { run } from './program.js';
-import { explainError } from './report.js';
 import { plain } from './terminal.js';
 
 process.on('uncaughtException', (error) => {

@@ -1,42 +1,43 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { CommanderError, Command as Program } from 'commander';
-import { convertPage } from './commands/convert.js';
-import { doctorPage } from './commands/doctor.js';
-import { downloadPage } from './commands/download.js';
-import { modelsPage } from './commands/models.js';
-import { verifyPage } from './commands/verify.js';
-import type { Run } from './context.js';
+import { CommanderError, Help, Command as Program } from 'commander';
+import { answerCommand } from './answer.js';
+import { captionCommand } from './caption.js';
+import { classifyCommand } from './classify.js';
+import type { CliCommand, Run } from './context.js';
 import { inContext } from './context.js';
-import { answerPage } from './describe/answer.js';
-import { captionPage } from './describe/caption.js';
-import { classifyPage } from './describe/classify.js';
-import { embedPage } from './describe/embed.js';
-import { explainPage } from './describe/explain.js';
-import { inspectPage } from './describe/inspect.js';
-import type { Page } from './describe/page.js';
-import { parityPage } from './describe/parity.js';
-import { scorePage } from './describe/score.js';
-import { videoPage } from './describe/video.js';
-import { EXIT } from './report.js';
-import type { Terminal } from './terminal.js';
+import { convertCommand } from './convert.js';
+import { doctorCommand } from './doctor.js';
+import { downloadCommand } from './download.js';
+import { embedCommand } from './embed.js';
+import { EXIT } from './errors.js';
+import { explainCommand } from './explain.js';
+import { inspectCommand } from './inspect.js';
+import { modelsCommand } from './models.js';
+import { addNote, wrap } from './options.js';
+import { parityCommand } from './parity.js';
+import { scoreCommand } from './score.js';
+import type { OutputStream, Terminal } from './terminal.js';
 import { plain } from './terminal.js';
+import { verifyCommand } from './verify.js';
+import { videoCommand } from './video.js';
 
-const PAGES: readonly Page[] = [
-  captionPage,
-  answerPage,
-  videoPage,
-  classifyPage,
-  scorePage,
-  embedPage,
-  explainPage,
-  inspectPage,
-  parityPage,
-  modelsPage,
-  downloadPage,
-  verifyPage,
-  convertPage,
-  doctorPage,
+/** In the order of the help. */
+export const COMMANDS: readonly CliCommand[] = [
+  captionCommand,
+  answerCommand,
+  videoCommand,
+  classifyCommand,
+  scoreCommand,
+  embedCommand,
+  explainCommand,
+  inspectCommand,
+  parityCommand,
+  modelsCommand,
+  downloadCommand,
+  convertCommand,
+  verifyCommand,
+  doctorCommand,
 ];
 
 /**
@@ -57,7 +58,7 @@ export async function run(args: readonly string[], terminal: Terminal = process)
 async function parse(args: readonly string[], terminal: Terminal): Promise<number> {
   let exitCode: number = EXIT.done;
   const program = describeProgram(terminal, (run, names, flags) =>
-    inContext(terminal, async (context) => (await run())(names, flags, context)).then((code) => {
+    inContext(terminal, (context) => run(names, flags, context)).then((code) => {
       exitCode = code;
     }),
   );
@@ -70,7 +71,7 @@ async function parse(args: readonly string[], terminal: Terminal): Promise<numbe
   }
 }
 
-type Start = (load: () => Promise<Run<never>>, names: readonly string[], flags: never) => Promise<void>;
+type Start = (run: Run<never>, names: readonly string[], flags: never) => Promise<void>;
 
 function describeProgram(terminal: Terminal, start: Start): Command {
   const program = new Program('image2text')
@@ -82,23 +83,43 @@ function describeProgram(terminal: Terminal, start: Start): Command {
       writeOut: (text) => void terminal.stdout.write(text),
       writeErr: (text) => void terminal.stderr.write(text),
       outputError: (text, write) => write(`image2text: ${plain(oneLine(text))}\n`),
-      getOutHelpWidth: () => terminal.stdout.columns ?? 100,
-      getErrHelpWidth: () => terminal.stderr.columns ?? 100,
+      getOutHelpWidth: () => helpWidthOf(terminal.stdout),
+      getErrHelpWidth: () => helpWidthOf(terminal.stderr),
     })
-    .addHelpText(
-      'after',
-      `
-Results go to stdout, everything else to stderr.
-Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.
-image2text COMMAND --help shows the options of a command, with examples.`,
-    );
-  for (const { name, describe, load } of PAGES) {
+    .configureHelp(HELP);
+  addNote(program, 'Results go to stdout, everything else to stderr.');
+  addNote(program, 'Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.');
+  addNote(program, 'image2text COMMAND --help shows the options of a command, with examples.');
+  for (const { name, describe, run } of COMMANDS) {
     const command = program.command(name);
     describe(command);
-    command.action(() => start(load, command.args, command.opts() as never));
+    command.action(() => start(run, command.args, command.opts() as never));
   }
   return program;
 }
+
+const NARROWEST_HELP = 40;
+const helpWidthOf = ({ columns }: OutputStream): number => Math.max(columns || 100, NARROWEST_HELP);
+
+/** Least columns for descriptions beside the options; where there are fewer, they stand below them. */
+const LEAST_DESCRIPTION = 36;
+
+/** Help that breaks between words at every width. */
+const HELP: Partial<Help> = {
+  minWidthToWrap: 20,
+  formatItem(term, termWidth, description, helper) {
+    const width = helper.helpWidth ?? 80;
+    if (description === '' || width - termWidth - 4 >= LEAST_DESCRIPTION) {
+      return Help.prototype.formatItem.call(this, term, termWidth, description, helper);
+    }
+    return `  ${term}\n${indented(helper.boxWrap(description, width - 6), 6)}`;
+  },
+  styleUsage(this: Help, text) {
+    return indented(wrap(text.split(' '), (this.helpWidth ?? 80) - 'Usage: '.length), 7).trimStart();
+  },
+};
+
+const indented = (text: string, columns: number): string => text.replace(/^/gm, ' '.repeat(columns));
 
 /** What commander says of a mistake; it puts what may have been meant on a second line. */
 const oneLine = (text: string): string =>

@@ -1,49 +1,81 @@
-import type { Context } from './context.js';
-import type { OutputStream } from './terminal.js';
+import type { LoadEvent, OnLoadEvent } from '../node.js';
+import type { StatusLine, Terminal } from './terminal.js';
+import { columnsOf } from './terminal.js';
 
-/** A bar on stderr while several things are worked on; nothing where stderr is no terminal. */
+/** A bar in the status line. */
 export interface Progress {
   advance(): void;
-  /** Runs something that writes to the terminal without tearing the bar. */
-  aside<T>(body: () => T): T;
+  /** Leaves the bar as it is. */
   stop(): void;
 }
 
-const SILENT: Progress = { advance: () => {}, aside: (body) => body(), stop: () => {} };
+const NO_PROGRESS: Progress = { advance: () => {}, stop: () => {} };
+const WIDEST_BAR = 40;
+const NARROWEST_BAR = 5;
 
-export async function startProgress(
+/** Starts a bar for `total` things; nothing for one alone, which would only flicker. */
+export function startProgress(
   total: number,
-  { terminal: { stderr } }: Context,
+  { status, terminal }: { readonly status: StatusLine; readonly terminal: Terminal },
   { what = 'images', quiet = false }: { readonly what?: string; readonly quiet?: boolean | undefined } = {},
-): Promise<Progress> {
-  if (quiet || total < 2 || stderr.isTTY !== true || process.env['CI'] !== undefined) return SILENT;
-  const { default: cliProgress } = await import('cli-progress');
-  const format = `{bar} {value}/{total} ${what}, {rate}, {eta_formatted} left`;
-  const bar = new cliProgress.SingleBar(
-    { format, stream: keepingPlace(stderr), hideCursor: true, etaBuffer: 50 },
-    cliProgress.Presets.shades_classic,
-  );
+): Progress {
+  if (quiet || total < 2) return NO_PROGRESS;
   const started = performance.now();
   let done = 0;
-  bar.start(total, 0, { rate: '- a second' });
+  const show = (): void => {
+    const seconds = (performance.now() - started) / 1000;
+    const rate = done === 0 ? '-' : (done / seconds).toPrecision(2);
+    const left = done === 0 ? '-' : duration((seconds / done) * (total - done));
+    const text = `${done}/${total} ${what}, ${rate} a second, ${left} left`;
+    const room = Math.min(columnsOf(terminal.stderr) - text.length - 2, WIDEST_BAR);
+    const filled = Math.round((room * done) / total);
+    status.show(room < NARROWEST_BAR ? text : `${'█'.repeat(filled)}${'░'.repeat(room - filled)} ${text}`);
+  };
+  show();
   return {
     advance() {
       done++;
-      bar.update(done, { rate: `${((done * 1000) / (performance.now() - started)).toPrecision(2)} a second` });
+      show();
     },
-    aside(body) {
-      stderr.write('\r\x1b[K');
-      return body();
+    stop() {
+      show();
+      status.keep();
     },
-    stop: () => bar.stop(),
   };
 }
 
-/**
- * The bar's library saves the cursor's place at the start and goes back to it at the end, which would be into the middle of what was printed
- * meanwhile: those two commands are left out.
- */
-const keepingPlace = (stream: OutputStream): OutputStream =>
-  Object.create(stream, {
-    write: { value: (text: string) => text === '\x1b7' || text === '\x1b8' || stream.write(text) },
-  }) as OutputStream;
+/** `0:07`, `1:02:03`. */
+function duration(seconds: number): string {
+  const whole = Math.ceil(seconds);
+  const two = (value: number): string => String(value % 60).padStart(2, '0');
+  const [minutes, hours] = [Math.floor(whole / 60), Math.floor(whole / 3600)];
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(whole)}` : `${minutes}:${two(whole)}`;
+}
+
+/** A model that is there sooner, such as the demo, shows no line, which would only flicker. */
+const PATIENCE_MS = 500;
+
+/** Shows in the status line how far a download or the loading of weights is. */
+export function showLoading(
+  status: StatusLine,
+  {
+    name,
+    quiet = false,
+    patience = PATIENCE_MS,
+  }: { readonly name?: string; readonly quiet?: boolean | undefined; readonly patience?: number } = {},
+): OnLoadEvent {
+  const from = performance.now() + patience;
+  return (event) => {
+    const line = quiet ? undefined : describeEvent(event, name);
+    if (line !== undefined && performance.now() >= from) status.show(line);
+  };
+}
+
+/** Of a download the sum is shown, not each file. */
+function describeEvent(event: LoadEvent, as?: string): string | undefined {
+  const downloads = event.status === 'progress_total';
+  if (!downloads && !(event.status === 'progress' && event.file === 'weights')) return undefined;
+  const { name, progress, total } = event;
+  const megabytes = Math.max(1, Math.round(total / 1e6));
+  return `${downloads ? 'downloading' : 'loading'} ${as ?? name}: ${Math.floor(progress)}% of ${megabytes} MB`;
+}

@@ -24,11 +24,70 @@ export function send(stream: OutputStream, text: string): Promise<void> {
   });
 }
 
-/** Characters that move a cursor, fake a line or turn the text around. */
-const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g;
+/** Controls of terminals, ends of lines, characters that change the direction of text, halves of surrogate pairs. */
+const UNPRINTABLE =
+  /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
 const SHORT: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 
+const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
 /** Text from a file, a file name or a model, safe to print on one line: such characters are escaped as in JSON. */
-export const plain = (text: string): string =>
-  text.replace(UNPRINTABLE, (char) => SHORT[char] ?? `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+export const plain = (text: string): string => text.replace(UNPRINTABLE, (char) => SHORT[char] ?? escaped(char));
+
+/** JSON that is safe to print: the same value, with those characters escaped within its texts. */
+export const jsonText = (value: unknown, indent?: number): string =>
+  JSON.stringify(value, undefined, indent).replace(UNPRINTABLE, (char) => (char === '\n' ? char : escaped(char)));
+
+/**
+ * The last line of a terminal, written again and again. It is cut to the terminal's width and changes no setting of the terminal
+ * (cursor, line wrap), so that there is nothing to restore however the process ends. Shows nothing where stderr is no terminal or `CI` is set.
+ */
+export interface StatusLine {
+  show(text: string): void;
+  clear(): void;
+  /** Leaves what is shown as a line of its own. */
+  keep(): void;
+}
+
+const CLEAR = '\r\x1b[K';
+
+export function statusLine(stream: OutputStream): StatusLine {
+  const visible = stream.isTTY === true && process.env['CI'] === undefined;
+  let shown = '';
+  return {
+    show(text) {
+      if (!visible) return;
+      const line = cutToWidth(plain(text), columnsOf(stream) - 1); // the last column would wrap in some terminals
+      if (line === shown) return;
+      stream.write(CLEAR + line);
+      shown = line;
+    },
+    clear() {
+      if (shown !== '') stream.write(CLEAR);
+      shown = '';
+    },
+    keep() {
+      if (shown !== '') stream.write('\n');
+      shown = '';
+    },
+  };
+}
+
+export const columnsOf = ({ columns }: OutputStream): number => Math.max(columns ?? 80, 2); // 0 where the terminal does not know
+
+/** East Asian scripts and emoji take two columns. */
+const WIDE =
+  /^[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
+
+const columnsOfChar = (char: string): number => (WIDE.test(char) ? 2 : 1);
+
+function cutToWidth(text: string, columns: number): string {
+  let [used, end] = [0, 0];
+  for (const char of text) {
+    used += columnsOfChar(char);
+    if (used > columns) return text.slice(0, end);
+    end += char.length;
+  }
+  return text;
+}

@@ -1,9 +1,9 @@
 import { open, stat } from 'node:fs/promises';
 import { Image2TextError, ImageError } from '../errors.js';
+import { UsageError } from './errors.js';
 import type { Input } from './inputs.js';
 import { fileOf } from './inputs.js';
-import { readLines } from './lines.js';
-import { UsageError } from './report.js';
+import { readLines } from './line-file.js';
 
 /** A line of a TSV file as the original project has them: a key, a tab, a value, which is left in the file until it is asked for. */
 export interface TsvRow {
@@ -89,4 +89,60 @@ export async function imageRows(file: string): Promise<TsvRow[]> {
   const rows = await indexTsv(file);
   if (rows.length === 0) throw new UsageError(`${file}: there is no line in it`);
   return rows;
+}
+
+/** A question of the original's question files. */
+export interface Question {
+  readonly question: string;
+  /** A number or text, given back with the answer. */
+  readonly id: string | number;
+}
+
+/** Longest list of questions, in bytes. */
+const MOST_QUESTION_BYTES = 64 * 2 ** 20;
+
+/**
+ * Rows of images with their rows of questions: as in the original, line by line, with the same keys.
+ *
+ * @throws UsageError where the lines do not pair.
+ */
+export async function pairQuestions(images: string, questions: string): Promise<[TsvRow, TsvRow][]> {
+  const [left, right] = [await imageRows(images), await indexTsv(questions)];
+  if (left.length !== right.length) {
+    throw new UsageError(
+      `${questions} has ${right.length} lines, ${images} has ${left.length}: they pair line by line`,
+    );
+  }
+  return left.map((row, n) => {
+    const other = right[n]!;
+    if (row.key === other.key) return [row, other];
+    throw new UsageError(
+      `${questions} line ${other.line} is about "${other.key}", ${images} line ${row.line} is "${row.key}"`,
+    );
+  });
+}
+
+/** The questions of a row: JSON, a list of objects with `question` and `question_id`. */
+export async function readQuestions(row: TsvRow): Promise<Question[]> {
+  const fail = (detail: string): never => {
+    throw new Image2TextError({ file: row.file, path: `line ${row.line}`, code: 'tsv-questions', detail });
+  };
+  if (row.value !== undefined && row.value.end - row.value.start > MOST_QUESTION_BYTES)
+    fail(`more than ${MOST_QUESTION_BYTES} bytes`);
+  const list = parseJson((await readValue(row)).toString('utf8'));
+  if (!Array.isArray(list)) return fail('the second column is not a JSON list');
+  return list.map((entry: unknown, n) => {
+    const { question, question_id: id } = Object(entry) as Record<string, unknown>;
+    if (typeof question !== 'string' || question.trim() === '') return fail(`entry ${n}: no text in "question"`);
+    if (typeof id !== 'string' && typeof id !== 'number') return fail(`entry ${n}: no text or number in "question_id"`);
+    return { question, id };
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -24,8 +24,8 @@ export interface LockOptions {
   readonly staleMs?: number;
   /** Pause between two looks at a lock of somebody else. */
   readonly pollMs?: number;
-  /** Called each time that somebody else is found to hold it. */
-  readonly onBusy?: () => void;
+  /** Is called each time that somebody else is found to hold it, with `process 12 on HOST`; what it throws ends the wait. */
+  readonly onBusy?: (holder: string) => void;
 }
 
 const UNWRITTEN_MS = 5_000; // a holder that was killed between creating its file and writing into it
@@ -41,7 +41,7 @@ export async function acquireLock(
     signal?.throwIfAborted();
     const theirs = await leftBehind(path, staleMs);
     if (theirs === undefined) {
-      onBusy?.();
+      onBusy?.(await holderOf(path));
       await wait(pollMs, signal);
     } else await reclaim(path, theirs);
   }
@@ -56,6 +56,11 @@ export async function acquireLock(
       if (await isHeld()) await rm(path, { force: true });
     },
   };
+}
+
+async function holderOf(path: string): Promise<string> {
+  const [, pid, host] = /^\{"pid":(\d+),"host":"([^"]*)"/.exec(await readSmall(path).catch(() => '')) ?? [];
+  return pid === undefined ? 'another process' : `process ${pid} on ${host}`;
 }
 
 async function create(path: string, text: string): Promise<boolean> {

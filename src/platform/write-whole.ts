@@ -16,17 +16,24 @@ const temporaryName = (): string => `.i2t-${MACHINE}-${process.pid}-${randomByte
 /** A path in `folder` for a temporary file or link; create it exclusively (`wx`, `symlink`, `link`). */
 export const temporaryIn = (folder: string): string => join(folder, temporaryName());
 
+/** The same beside a file whose path is bytes that are not UTF-8. */
+const temporaryBeside = (path: Buffer): Buffer =>
+  Buffer.concat([path.subarray(0, path.lastIndexOf('/') + 1), Buffer.from(temporaryName())]);
+
 /**
  * Gives `write` a new file and, when it resolves, brings the bytes to the disk and the file to `path`, replacing what is there. On
  * failure nothing is left. `folder` is where the temporary file goes, on the same file system; the folder of `path` by default.
  * Throws as `node:fs` and `write` do.
  */
 export async function writeThrough(
-  path: string,
+  path: string | Buffer,
   write: (file: FileHandle) => Promise<void>,
-  folder = dirname(path),
+  folder?: string,
 ): Promise<void> {
-  const temporary = temporaryIn(folder);
+  const temporary =
+    typeof path === 'string' || folder !== undefined
+      ? temporaryIn(folder ?? dirname(path as string))
+      : temporaryBeside(path);
   const file = await open(temporary, 'wx');
   try {
     try {
@@ -43,7 +50,7 @@ export async function writeThrough(
 }
 
 /** Writes a file as a whole; see `writeThrough`. */
-export const writeWhole = (path: string, content: string | Uint8Array, folder?: string): Promise<void> =>
+export const writeWhole = (path: string | Buffer, content: string | Uint8Array, folder?: string): Promise<void> =>
   writeThrough(path, (file) => file.writeFile(content), folder);
 
 /** Removes what killed processes of this machine left in a folder. Files of living processes and of other machines stay. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { Readable, Writable } from 'node:stream';
 import { EXAMPLES } from '../support/fixtures.js';
-import { cli } from './support.js';
+import { demo, withoutStatus } from './support.js';
 
 const MUG = `${EXAMPLES}blue-mug-dream.jpg`;
 const COLOR = 'what color is the mug?';
@@ -15,17 +15,17 @@ const interrupt = (): void => process.listeners('SIGINT').at(-1)!('SIGINT');
 
 describe('image2text answer', () => {
   it('one question: the answer alone; several: each behind its question', async () => {
-    assert.deepEqual(await cli(['answer', MUG, COLOR]), { code: 0, stdout: 'blue\n', stderr: '' });
-    const { stdout } = await cli(['answer', MUG, COLOR, WHAT, '--batch', '1']);
+    assert.deepEqual(await demo(['answer', MUG, COLOR]), { code: 0, stdout: 'blue\n', stderr: '' });
+    const { stdout } = await demo(['answer', MUG, COLOR, WHAT, '--batch', '1']);
     assert.equal(stdout, `${COLOR}\tblue\n${WHAT}\ta mug\n`);
   });
 
   it('--json and --jsonl', async () => {
-    const one = JSON.parse((await cli(['answer', MUG, COLOR, '--json'])).stdout) as Record<string, unknown>;
+    const one = JSON.parse((await demo(['answer', MUG, COLOR, '--json'])).stdout) as Record<string, unknown>;
     assert.deepEqual(Object.keys(one), ['file', 'question', 'text', 'score', 'confidence', 'finish', 'tokens']);
     assert.deepEqual([one['file'], one['question'], one['text']], [MUG, COLOR, 'blue']);
-    const both = await cli(['answer', MUG, COLOR, WHAT, '--json']);
-    const rows = await cli(['answer', MUG, COLOR, WHAT, '--jsonl']);
+    const both = await demo(['answer', MUG, COLOR, WHAT, '--json']);
+    const rows = await demo(['answer', MUG, COLOR, WHAT, '--jsonl']);
     assert.deepEqual(
       lines(rows.stdout).map((line) => JSON.parse(line)),
       JSON.parse(both.stdout),
@@ -33,33 +33,33 @@ describe('image2text answer', () => {
   });
 
   it('questions from stdin, a line each', async () => {
-    const { code, stdout } = await cli(['answer', MUG], { stdin: `\ufeff${COLOR}\r\n\n  ${WHAT}  ` });
+    const { code, stdout } = await demo(['answer', MUG], { stdin: `\ufeff${COLOR}\r\n\n  ${WHAT}  ` });
     assert.deepEqual([code, stdout], [0, `${COLOR}\tblue\n${WHAT}\ta mug\n`]);
   });
 
   it('the image from stdin', async () => {
-    assert.equal((await cli(['answer', '-', WHAT], { stdin: readFileSync(MUG) })).stdout, 'a mug\n');
+    assert.equal((await demo(['answer', '-', WHAT], { stdin: readFileSync(MUG) })).stdout, 'a mug\n');
   });
 
   it('options of decoding reach the model', async () => {
-    const { stdout } = await cli(['answer', MUG, WHAT, '--max-new-tokens', '1', '--decoding', 'greedy']);
+    const { stdout } = await demo(['answer', MUG, WHAT, '--max-new-tokens', '1', '--strategy', 'greedy']);
     assert.equal(stdout, 'a\n');
   });
 
   it('in a terminal, the answer to one question appears as it comes', async () => {
-    const { stdout } = await cli(['answer', MUG, WHAT, '--decoding', 'greedy'], { tty: true });
+    const { stdout } = await demo(['answer', MUG, WHAT, '--strategy', 'greedy'], { tty: true });
     assert.equal(stdout, 'a mug\n');
   });
 
   it('a conversation: questions on stderr, answers on stdout, until an empty line', async () => {
     const talk = [`${COLOR}\n`, `${WHAT}\n`, '\n', 'never read\n'];
-    for (const how of [[], ['--decoding', 'original']]) {
-      const { code, stdout, stderr } = await cli(['answer', MUG, ...how], { stdin: talk, tty: true });
+    for (const how of [[], ['--strategy', 'original']]) {
+      const { code, stdout, stderr } = await demo(['answer', MUG, ...how], { stdin: talk, tty: true });
       assert.deepEqual([code, stdout], [0, 'blue\na mug\n']);
-      assert.match(stderr, /^Ask about .*blue-mug-dream\.jpg\. An empty line ends\.\n/);
+      assert.match(withoutStatus(stderr), /^Ask about .*blue-mug-dream\.jpg\. An empty line ends\.\n/);
       assert.equal(stderr.split('> ').length, 4, 'three prompts');
     }
-    const { stdout } = await cli(['answer', MUG, '--jsonl'], { stdin: talk, tty: true });
+    const { stdout } = await demo(['answer', MUG, '--jsonl'], { stdin: talk, tty: true });
     assert.deepEqual(
       lines(stdout).map((line) => (JSON.parse(line) as { text: string }).text),
       ['blue', 'a mug'],
@@ -67,7 +67,7 @@ describe('image2text answer', () => {
   });
 
   it('a conversation about an image that is not there ends before the first question', async () => {
-    const { code, stdout, stderr } = await cli(['answer', 'no-such.png'], { stdin: [`${COLOR}\n`], tty: true });
+    const { code, stdout, stderr } = await demo(['answer', 'no-such.png'], { stdin: [`${COLOR}\n`], tty: true });
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /^image2text: no-such\.png: no-such-file: .*\n$/);
   });
@@ -85,7 +85,7 @@ describe('image2text answer', () => {
             done();
           },
         });
-      const running = run(['answer', MUG], { stdin, stdout: output(), stderr: output() });
+      const running = run(['answer', MUG, '--model', 'demo'], { stdin, stdout: output(), stderr: output() });
       if (!isTTY) setTimeout(interrupt, 300);
       assert.equal(await running, 130);
       assert.doesNotMatch(told, /image2text:/);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEMO, EXAMPLES, HOSTILE, REFERENCE, ROOT } from '../support/fixtures.js';
-import { cli, scratch } from './support.js';
+import { cli, demo, scratch } from './support.js';
 
 const MUG = `${EXAMPLES}blue-mug-dream.jpg`;
 const BOOK = `${EXAMPLES}red-book-short.png`;
@@ -15,14 +15,14 @@ describe('image2text video', () => {
   const SAYS = 'a yellow shirt moves right\n';
 
   it('frames, a glob of frames, an animated GIF', async () => {
-    assert.deepEqual(await cli(['video', ...FRAMES]), { code: 0, stdout: SAYS, stderr: '' });
-    assert.equal((await cli(['video', `${EXAMPLES}video-1/frame-*.png`])).stdout, SAYS);
-    assert.equal((await cli(['video', `${EXAMPLES}video-1.gif`])).stdout, SAYS);
+    assert.deepEqual(await demo(['video', ...FRAMES]), { code: 0, stdout: SAYS, stderr: '' });
+    assert.equal((await demo(['video', `${EXAMPLES}video-1/frame-*.png`])).stdout, SAYS);
+    assert.equal((await demo(['video', `${EXAMPLES}video-1.gif`])).stdout, SAYS);
   });
 
   it('the order of frames is the one given; that of a glob counts numbers', async () => {
     const score = async (...names: string[]): Promise<number> =>
-      parse<{ score: number }>((await cli(['video', ...names, '--json'])).stdout).score;
+      parse<{ score: number }>((await demo(['video', ...names, '--json'])).stdout).score;
     const forth = await score(...FRAMES);
     assert.notEqual(await score(...[...FRAMES].reverse()), forth);
     for (const [n, frame] of FRAMES.entries()) copyFileSync(frame, join(folder(), `f${[1, 2, 3, 10, 20, 100][n]}.png`));
@@ -31,8 +31,8 @@ describe('image2text video', () => {
 
   it('--question, once or more; --prompt; --json', async () => {
     const gif = `${EXAMPLES}video-1.gif`;
-    assert.equal((await cli(['video', gif, '--question', 'what is this?'])).code, 0);
-    const two = await cli([
+    assert.equal((await demo(['video', gif, '--question', 'what is this?'])).code, 0);
+    const two = await demo([
       'video',
       gif,
       '--question',
@@ -45,13 +45,13 @@ describe('image2text video', () => {
       parse<{ question: string }[]>(two.stdout).map(({ question }) => question),
       ['what is this?', 'what color is the shirt?'],
     );
-    assert.equal((await cli(['video', gif, '--prompt', 'a yellow'])).stdout, 'shirt moves right\n');
-    const row = parse<{ file: string; text: string }>((await cli(['video', gif, '--jsonl'])).stdout);
+    assert.equal((await demo(['video', gif, '--prompt', 'a yellow'])).stdout, 'shirt moves right\n');
+    const row = parse<{ file: string; text: string }>((await demo(['video', gif, '--jsonl'])).stdout);
     assert.deepEqual([row.file, `${row.text}\n`], [gif, SAYS]);
   });
 
   it('a file that is not there: one line', async () => {
-    const { code, stderr } = await cli(['video', 'no-such.gif']);
+    const { code, stderr } = await demo(['video', 'no-such.gif']);
     assert.equal(code, 1);
     assert.match(stderr, /^image2text: no-such\.gif: no-such-file: .*\n$/);
   });
@@ -65,7 +65,7 @@ describe('image2text classify', () => {
   }
 
   it('names with commas between them, best first', async () => {
-    const { code, stdout } = await cli(['classify', MUG, '--labels', 'a red book, a blue mug,a sign']);
+    const { code, stdout } = await demo(['classify', MUG, '--labels', 'a red book, a blue mug,a sign']);
     assert.equal(code, 0);
     assert.match(stdout, /^1\.0000\ta blue mug\n0\.\d{4}\ta \w+( book)?\n0\.\d{4}\ta \w+( book)?\n$/);
   });
@@ -74,33 +74,33 @@ describe('image2text classify', () => {
     const labels = join(folder(), 'labels.txt');
     const names = ['a sign', 'a blue mug', 'a red book', 'a shirt', 'a phone', 'a bottle', 'a book'];
     writeFileSync(labels, `\ufeff${names.join('\r\n')}\r\n\r\n`);
-    const found = parse<Found>((await cli(['classify', BOOK, '--labels', labels, '--top', '100', '--json'])).stdout);
+    const found = parse<Found>((await demo(['classify', BOOK, '--labels', labels, '--top', '100', '--json'])).stdout);
     assert.deepEqual(found.labels.map(({ label }) => label).sort(), [...names].sort());
     assert.ok(Math.abs(found.labels.reduce((sum, { probability }) => sum + probability, 0) - 1) < 1e-6);
     assert.equal(found.labels[0]!.label, 'a red book');
-    assert.equal(lines((await cli(['classify', BOOK, '--labels', labels])).stdout).length, 5);
-    assert.equal(lines((await cli(['classify', BOOK, '--labels', labels, '--top', '2'])).stdout).length, 2);
+    assert.equal(lines((await demo(['classify', BOOK, '--labels', labels])).stdout).length, 5);
+    assert.equal(lines((await demo(['classify', BOOK, '--labels', labels, '--top', '2'])).stdout).length, 2);
   });
 
   it('a repeated name counts once, with a note', async () => {
-    const { code, stdout, stderr } = await cli(['classify', MUG, '--labels', 'a mug,a mug, a mug,a book']);
+    const { code, stdout, stderr } = await demo(['classify', MUG, '--labels', 'a mug,a mug, a mug,a book']);
     assert.deepEqual([code, lines(stdout).length], [0, 2]);
     assert.equal(stderr, 'image2text: --labels: left out 2 of 4 names, which repeat others\n');
-    const quiet = await cli(['classify', MUG, '--labels', 'a mug,a mug,a book', '--quiet']);
+    const quiet = await demo(['classify', MUG, '--labels', 'a mug,a mug,a book', '--quiet']);
     assert.deepEqual([quiet.stdout, quiet.stderr], [stdout, '']);
   });
 
   it('a file of names that is not UTF-8: one line', async () => {
     const latin1 = join(folder(), 'latin1.txt');
     writeFileSync(latin1, Buffer.from('a mug\na caf\u00e9\n', 'latin1'));
-    const { code, stdout, stderr } = await cli(['classify', MUG, '--labels', latin1]);
+    const { code, stdout, stderr } = await demo(['classify', MUG, '--labels', latin1]);
     assert.deepEqual([code, stdout], [1, '']);
     assert.match(stderr, /^image2text: [^\n]*latin1\.txt: not-utf8: [^\n]+\n$/);
   });
 
   it('several images, one of them bad; --jsonl; --method greedy; --prompt', async () => {
     const args = ['--labels', 'a blue mug,a red book'];
-    const { code, stdout, stderr } = await cli(['classify', MUG, 'no-such.png', BOOK, ...args, '--top', '1']);
+    const { code, stdout, stderr } = await demo(['classify', MUG, 'no-such.png', BOOK, ...args, '--top', '1']);
     assert.deepEqual([code, lines(stderr).length], [1, 1]);
     assert.deepEqual(
       lines(stdout).map((line) => line.split('\t')),
@@ -109,14 +109,24 @@ describe('image2text classify', () => {
         [BOOK, '1.0000', 'a red book'],
       ],
     );
-    const rows = lines((await cli(['classify', MUG, BOOK, ...args, '--method', 'greedy', '--jsonl'])).stdout).map(
+    const rows = lines((await demo(['classify', MUG, BOOK, ...args, '--method', 'greedy', '--jsonl'])).stdout).map(
       parse<Found>,
     );
     assert.deepEqual(
       rows.map(({ labels }) => labels.map(({ label }) => label)),
       [['a blue mug'], ['a red book']],
     );
-    const prompted = await cli(['classify', MUG, '--labels', 'mug,book', '--prompt', 'a blue', '--top', '1', '--json']);
+    const prompted = await demo([
+      'classify',
+      MUG,
+      '--labels',
+      'mug,book',
+      '--prompt',
+      'a blue',
+      '--top',
+      '1',
+      '--json',
+    ]);
     assert.equal(parse<Found>(prompted.stdout).labels[0]!.label, 'mug');
   });
 });
@@ -125,19 +135,19 @@ describe('image2text score', () => {
   const TEXTS = ['a blue mug with the word dream on it', 'a red book'];
 
   it('texts in the order given, or from stdin: log-likelihood and confidence', async () => {
-    const { code, stdout } = await cli(['score', MUG, ...TEXTS]);
+    const { code, stdout } = await demo(['score', MUG, ...TEXTS]);
     assert.equal(code, 0);
     const [first, second] = lines(stdout).map((line) => line.split('\t'));
     assert.deepEqual([first![2], second![2]], TEXTS);
     assert.ok(Number(first![0]) > Number(second![0]));
-    assert.equal((await cli(['score', MUG], { stdin: TEXTS.join('\n') })).stdout, stdout);
+    assert.equal((await demo(['score', MUG], { stdin: TEXTS.join('\n') })).stdout, stdout);
   });
 
   it('--json agrees with what greedy decoding says of the same text; --prompt', async () => {
-    const greedy = parse<{ score: number }>((await cli(['caption', MUG, '--decoding', 'greedy', '--json'])).stdout);
-    const scored = parse<{ logProb: number }>((await cli(['score', MUG, TEXTS[0]!, '--json'])).stdout);
+    const greedy = parse<{ score: number }>((await demo(['caption', MUG, '--strategy', 'greedy', '--json'])).stdout);
+    const scored = parse<{ logProb: number }>((await demo(['score', MUG, TEXTS[0]!, '--json'])).stdout);
     assert.ok(Math.abs(scored.logProb - greedy.score) < 1e-4, `${scored.logProb} ${greedy.score}`);
-    const rows = lines((await cli(['score', MUG, 'mug', 'book', '--prompt', 'a blue', '--jsonl'])).stdout).map(
+    const rows = lines((await demo(['score', MUG, 'mug', 'book', '--prompt', 'a blue', '--jsonl'])).stdout).map(
       parse<{ logProb: number; file: string }>,
     );
     assert.ok(rows[0]!.logProb > rows[1]!.logProb);
@@ -153,26 +163,26 @@ describe('image2text embed', () => {
   }
 
   it('a line of JSON; --pool and --stage', async () => {
-    const one = parse<Features>((await cli(['embed', MUG])).stdout);
+    const one = parse<Features>((await demo(['embed', MUG])).stdout);
     assert.deepEqual([one.file, one.shape, one.data.length], [MUG, [128], 128]);
-    const all = parse<Features>((await cli(['embed', MUG, '--pool', 'none', '--json'])).stdout);
+    const all = parse<Features>((await demo(['embed', MUG, '--pool', 'none', '--json'])).stdout);
     assert.deepEqual([all.shape, all.data.length], [[65, 128], 65 * 128]);
     const mean = one.data.map((_, d) => all.data.filter((_, i) => i % 128 === d).reduce((a, b) => a + b, 0) / 65);
     assert.ok(one.data.every((value, d) => Math.abs(value - mean[d]!) < 1e-4));
-    const first = parse<Features>((await cli(['embed', MUG, '--pool', 'class'])).stdout);
+    const first = parse<Features>((await demo(['embed', MUG, '--pool', 'class'])).stdout);
     assert.deepEqual(first.data, all.data.slice(0, 128));
-    assert.notDeepEqual(parse<Features>((await cli(['embed', MUG, '--stage', 'projected'])).stdout).data, one.data);
+    assert.notDeepEqual(parse<Features>((await demo(['embed', MUG, '--stage', 'projected'])).stdout).data, one.data);
   });
 
   it('several: lines, or with --json an array, also where some fail', async () => {
-    assert.equal(lines((await cli(['embed', MUG, BOOK])).stdout).length, 2);
-    const { code, stdout } = await cli(['embed', MUG, 'no-such.png', BOOK, '--json']);
+    assert.equal(lines((await demo(['embed', MUG, BOOK])).stdout).length, 2);
+    const { code, stdout } = await demo(['embed', MUG, 'no-such.png', BOOK, '--json']);
     assert.equal(code, 1);
     assert.deepEqual(
       parse<Features[]>(stdout).map(({ file }) => file),
       [MUG, BOOK],
     );
-    assert.deepEqual(parse((await cli(['embed', 'a.png', 'b.png', '--json'])).stdout), []);
+    assert.deepEqual(parse((await demo(['embed', 'a.png', 'b.png', '--json'])).stdout), []);
   });
 });
 
@@ -190,7 +200,7 @@ describe('image2text explain', () => {
 
   it('a page, a PNG for every word, numbers that add up to 1', async () => {
     const [page, overlays] = [join(folder(), 'page.html'), join(folder(), 'new', 'words')];
-    const said = await cli(['explain', BOOK, '-o', page, '--overlays', overlays]);
+    const said = await demo(['explain', BOOK, '-o', page, '--overlays', overlays]);
     assert.deepEqual(said, { code: 0, stdout: 'a red book with the title short\n', stderr: '' });
     assert.match(readFileSync(page, 'utf8'), /^<!doctype html>[\s\S]*red[\s\S]*<\/html>\n$/);
     const names = ['01-a', '02-red', '03-book', '04-with', '05-the', '06-title', '07-short'].map(
@@ -198,34 +208,41 @@ describe('image2text explain', () => {
     );
     assert.deepEqual(readdirSync(overlays).sort(), names);
     assert.match((await cli(['inspect', join(overlays, '02-red.png'), '--check'])).stdout, /image, would load/);
-    const { text, grid, words } = parse<Shares>((await cli(['explain', BOOK, '--json'])).stdout);
+    const { text, grid, words } = parse<Shares>((await demo(['explain', BOOK, '--json'])).stdout);
     assert.equal(text, words.map((word) => word.text).join(' '));
     for (const { mean } of words) {
       assert.equal(mean.patches.length, grid.rows * grid.columns);
       assert.ok(Math.abs(mean.patches.reduce((a, b) => a + b, 0) + mean.classToken + mean.text - 1) < 1e-4);
     }
-    await cli(['explain', BOOK, '--overlays', overlays, '--view', 'rollout']);
+    await demo(['explain', BOOK, '--overlays', overlays, '--view', 'rollout']);
     assert.deepEqual(readdirSync(overlays).sort(), names);
   });
 
   it('a given text, a question, a video', async () => {
-    const given = parse<Shares>((await cli(['explain', BOOK, '--json', '--text', 'a blue mug'])).stdout);
+    const given = parse<Shares>((await demo(['explain', BOOK, '--json', '--text', 'a blue mug'])).stdout);
     assert.deepEqual(
       given.words.map(({ text }) => text),
       ['a', 'blue', 'mug'],
     );
     assert.ok(given.words[1]!.probability < 0.1);
-    const asked = await cli(['explain', MUG, '-o', join(folder(), 'asked.html'), '--prompt', 'what color is the mug?']);
+    const asked = await demo([
+      'explain',
+      MUG,
+      '-o',
+      join(folder(), 'asked.html'),
+      '--prompt',
+      'what color is the mug?',
+    ]);
     assert.equal(asked.stdout, 'blue\n');
     const overlays = join(folder(), 'frames');
-    const video = await cli(['explain', '--video', `${EXAMPLES}video-1.gif`, '--overlays', overlays]);
+    const video = await demo(['explain', '--video', `${EXAMPLES}video-1.gif`, '--overlays', overlays]);
     assert.equal(video.stdout, 'a yellow shirt moves right\n');
     assert.equal(readdirSync(overlays).length, 5 * 6);
   });
 
   it('an image that fails leaves no file', async () => {
     const page = join(folder(), 'none.html');
-    const { code, stdout } = await cli(['explain', 'no-such.png', '-o', page]);
+    const { code, stdout } = await demo(['explain', 'no-such.png', '-o', page]);
     assert.deepEqual([code, stdout, existsSync(page)], [1, '', false]);
   });
 });
@@ -279,7 +296,7 @@ describe('image2text inspect', () => {
     assert.equal(rest.length, 16, stderr);
     for (const line of rest)
       assert.match(line, new RegExp(`^  - git\\.encoder\\.layer\\.${layers}\\.\\S+ +missing, \\[`));
-    const caption = await cli(['caption', MUG, '--model', here]);
+    const caption = await demo(['caption', MUG, '--model', here]);
     assert.deepEqual([caption.code, lines(caption.stderr).length], [1, 1]);
   });
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { cli, ended, fillFolder, scratch, start, textsBelow } from './support.js';
+import { demo, ended, fillFolder, scratch, start, textsBelow } from './support.js';
 
 const COUNT = 40;
 const KILLS = 10;
@@ -30,7 +30,7 @@ async function until(child: ReturnType<typeof start>, done: () => boolean): Prom
 describe('a folder run that is stopped', () => {
   const folder = scratch();
   const args = (here: string, output: string): string[] => [
-    ...['caption', here, '--recursive', '--decoding', 'greedy', '--batch', '2'],
+    ...['caption', here, '--recursive', '--strategy', 'greedy', '--batch', '2'],
     ...['--sidecar', '.txt', '--output', output, '--skip-existing'],
   ];
 
@@ -38,7 +38,7 @@ describe('a folder run that is stopped', () => {
     const [one, killed] = [join(folder(), 'one'), join(folder(), 'killed')];
     const [lines, killedLines] = [join(folder(), 'one.jsonl'), join(folder(), 'killed.jsonl')];
     for (const here of [one, killed]) fillFolder(here, COUNT);
-    assert.equal((await cli(args(one, lines))).code, 0);
+    assert.equal((await demo(args(one, lines))).code, 0);
     const next = random(20260101);
     const moments: number[] = [];
     for (let n = 0; n < KILLS; n++) {
@@ -53,7 +53,7 @@ describe('a folder run that is stopped', () => {
     }
     assert.ok(moments.at(-1)! > 0 && moments.at(-1)! < COUNT, `sidecars at the kills: ${moments.join()}`);
     console.log(`      sidecars at the kills: ${moments.join()} of ${COUNT}`);
-    const { code, stderr } = await cli(args(killed, killedLines));
+    const { code, stderr } = await demo(args(killed, killedLines));
     assert.deepEqual([code, stderr.split(';').length], [0, 1]);
     assert.deepEqual(textsBelow(killed), textsBelow(one));
     assert.equal(readFileSync(killedLines, 'utf8').replaceAll(killed, one), readFileSync(lines, 'utf8'));

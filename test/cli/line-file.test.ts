@@ -3,9 +3,8 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import type { LineRule } from '../../src/cli/line-file.js';
-import { openLineFile } from '../../src/cli/line-file.js';
-import { readLines } from '../../src/cli/lines.js';
-import { answerRule, answerTsv, captionRule, captionTsv } from '../../src/cli/results.js';
+import { openLineFile, readLines } from '../../src/cli/line-file.js';
+import { answerRule, answerTsv, captionRule, captionTsv } from '../../src/cli/output.js';
 import { scratch } from './support.js';
 
 const KEYS = ['a.jpg', 'b.jpg', 'täglich/ü.png', 'a.jpg']; // a key may come twice
@@ -13,7 +12,7 @@ const TEXTS = ['a "red" book', 'tab\there', 'naïve ☃ 😀', ''];
 
 interface Kind {
   readonly name: string;
-  readonly code: LineRule;
+  readonly rule: LineRule;
   readonly keys: readonly string[];
   readonly lines: readonly string[];
 }
@@ -21,27 +20,27 @@ interface Kind {
 const KINDS: readonly Kind[] = [
   {
     name: 'JSON lines',
-    code: captionRule('jsonl', KEYS),
+    rule: captionRule('jsonl', KEYS),
     keys: KEYS,
     lines: KEYS.map((file, n) => JSON.stringify({ file, text: TEXTS[n] })),
   },
   {
     name: 'caption TSV',
-    code: captionRule('tsv', KEYS),
+    rule: captionRule('tsv', KEYS),
     keys: KEYS,
     lines: KEYS.map((key, n) => captionTsv(key, TEXTS[n]!)),
   },
   {
     name: 'answer TSV',
-    code: answerRule('tsv'),
+    rule: answerRule('tsv', []),
     keys: ['1', '"1"', '2', '3'],
     lines: [1, '1', 2, 3].map((id, n) => answerTsv(TEXTS[n]!, id)),
   },
 ];
 
 /** What a run does: opens, leaves out what is there, writes the rest. */
-async function runOver({ code: rule, keys, lines }: Kind, path: string): Promise<void> {
-  const file = await openLineFile(path, rule, true);
+async function runOver({ rule, keys, lines }: Kind, path: string): Promise<void> {
+  const file = await openLineFile(path, rule, { skipExisting: true });
   for (const [n, key] of keys.entries()) if (!file.claim(key)) await file.append([lines[n]!]);
   await file.close();
 }
@@ -73,8 +72,8 @@ describe('files that grow by whole lines', () => {
 
   it('there is no file before there is a line', async () => {
     const path = join(folder(), 'none');
-    const { code: rule, lines } = KINDS[0]!;
-    const file = await openLineFile(path, rule, false);
+    const { rule, lines } = KINDS[0]!;
+    const file = await openLineFile(path, rule);
     await file.append([]);
     assert.equal(existsSync(path), false);
     await file.append(lines);
@@ -84,11 +83,11 @@ describe('files that grow by whole lines', () => {
 
   it('what is there is gone on with on request only', async () => {
     const path = join(folder(), 'there');
-    const { code: rule, lines } = KINDS[0]!;
+    const { rule, lines } = KINDS[0]!;
     writeFileSync(path, `${lines[0]}\n`);
-    await assert.rejects(() => openLineFile(path, rule, false), /is there already/);
-    await assert.rejects(() => openLineFile(folder(), rule, false), /is there already/);
-    await assert.rejects(() => openLineFile(join(folder(), 'no/such/folder'), rule, false), /there is no folder/);
+    await assert.rejects(() => openLineFile(path, rule), /is there already/);
+    await assert.rejects(() => openLineFile(folder(), rule), /is there already/);
+    await assert.rejects(() => openLineFile(join(folder(), 'no/such/folder'), rule), /there is no folder/);
   });
 
   it('lines are read as they are, whatever the ends of lines and the size of chunks', async () => {

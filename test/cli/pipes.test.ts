@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { openImage } from '../../src/node.js';
 import { EXAMPLES } from '../support/fixtures.js';
-import { cli, scratch } from './support.js';
+import { demo, scratch } from './support.js';
 
 const BOOK = `${EXAMPLES}red-book-short.png`;
 const SAYS = 'a red book with the title short';
@@ -51,7 +51,7 @@ describe('images from pipes, devices and addresses', () => {
   onPosix('a device has the limit of a file; an empty one is no image', async () => {
     await assert.rejects(openImage('/dev/zero'), { name: 'ImageError', code: 'file-too-large', file: '/dev/zero' });
     assert.equal((await openImage('/dev/null')).bytes.length, 0);
-    const { code, stderr } = await cli(['caption', '/dev/null']);
+    const { code, stderr } = await demo(['caption', '/dev/null']);
     assert.equal(code, 1);
     assert.match(stderr, /^image2text: \/dev\/null: [^\n]+\n$/);
   });
@@ -59,16 +59,16 @@ describe('images from pipes, devices and addresses', () => {
   onPosix('is read once, also where its batch fails and each is tried alone', async () => {
     const path = pipe('batch');
     const writing = writeFile(path, readFileSync(BOOK));
-    const { code, stdout, stderr } = await cli(['caption', path, 'no-such.png', '--batch', '2']);
+    const { code, stdout, stderr } = await demo(['caption', path, 'no-such.png', '--batch', '2']);
     await writing;
     assert.deepEqual([code, stdout], [1, `${path}\t${SAYS}\n`]);
     assert.match(stderr, /^image2text: no-such\.png: no-such-file: [^\n]+\n$/);
-    const stdin = await cli(['caption', '-', 'no-such.png', '--batch', '2'], { stdin: readFileSync(BOOK) });
+    const stdin = await demo(['caption', '-', 'no-such.png', '--batch', '2'], { stdin: readFileSync(BOOK) });
     assert.deepEqual([stdin.code, stdin.stdout], [1, `stdin\t${SAYS}\n`]);
   });
 
   onPosix('has no folder for a sidecar', async () => {
-    const { code, stderr } = await cli(['caption', pipe('sidecar'), '--sidecar', '.txt']);
+    const { code, stderr } = await demo(['caption', pipe('sidecar'), '--sidecar', '.txt']);
     assert.equal(code, 2);
     assert.match(stderr, /sidecar is no file with a folder to write to/);
   });

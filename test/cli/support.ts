@@ -27,6 +27,14 @@ export async function cli(args: readonly string[], { stdin = '', tty = false }: 
   return { code, stdout: stdout.text(), stderr: stderr.text() };
 }
 
+/** The same with the demo model. */
+export const demo = ([name, ...args]: readonly string[], world?: World): Promise<Outcome> =>
+  cli([name!, '--model', 'demo', ...args], world);
+
+/** What is left of stderr when the status line, which a slow machine shows, is taken off. */
+export const withoutStatus = (stderr: string): string =>
+  stderr.replace(/(\r\x1b\[K[^\r\n]*)+(?=\r\x1b\[K)\r\x1b\[K/g, '');
+
 function collector(isTTY: boolean) {
   let all = '';
   const stream = new Writable({

@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { BACKENDS, WEIGHT_FORMATS } from '../../src/cli/backends.js';
+import { BACKENDS, WEIGHT_FORMATS } from '../../src/cli/options.js';
 import * as door from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
-import { cli, ended, start } from './support.js';
+import { cli, demo, ended, start } from './support.js';
 
 const COMMANDS = ['caption', 'answer', 'video', 'classify', 'score', 'embed', 'explain', 'inspect', 'parity'];
 const IMAGE = `${EXAMPLES}red-book-short.png`;
 
+const MODEL_FREE = /^(describe|captoin|capt\nion|inspect|parity)$/;
+
 /** Wrong usage: code 2, a line on stderr that says this, nothing on stdout. */
 async function refuses(args: readonly string[], said: RegExp, stdin = ''): Promise<void> {
-  const { code, stdout, stderr } = await cli(args, { stdin });
+  const { code, stdout, stderr } = await (MODEL_FREE.test(args[0]!) ? cli : demo)(args, { stdin });
   assert.equal(code, 2, `${args.join(' ')}: ${stderr}`);
   assert.equal(stdout, '');
   assert.match(stderr, said);
@@ -58,37 +60,46 @@ describe('the command: help and wrong usage', () => {
     [['describe', IMAGE], /unknown command 'describe'/],
     [['captoin', IMAGE], /^image2text: unknown command 'captoin' \(Did you mean caption\?\)\n/],
     [['capt\nion', IMAGE], /^image2text: unknown command 'capt\\nion' \(Did you mean caption\?\)\n/],
-    [['caption', IMAGE, '--beam', '3'], /^image2text: unknown option '--beam' \(Did you mean --beams\?\)\n/],
+    [
+      ['caption', IMAGE, '--num-beam', '3'],
+      /^image2text: unknown option '--num-beam' \(Did you mean --num-beams\?\)\n/,
+    ],
     [['caption', '\u001b[31m', '--\u001b[31m'], /unknown option '--\\u001b\[31m'/],
-    [['caption', IMAGE, '--beams', '0'], /--beams.*expected a whole number from 1 to 64/],
-    [['caption', IMAGE, '--beams', '1e1'], /expected a whole number/],
-    [['caption', IMAGE, '--beams'], /argument missing/],
+    [['caption', IMAGE, '--num-beams', '0'], /--num-beams.*expected a whole number from 1 to 1024/],
+    [['caption', IMAGE, '--num-beams', '1e1'], /expected a whole number/],
+    [['caption', IMAGE, '--num-beams'], /argument missing/],
     [['caption', IMAGE, '--length-penalty', 'long'], /expected a number/],
-    [['caption', IMAGE, '--decoding', 'magic'], /Allowed choices are original, greedy, beam, sample/],
+    [['caption', IMAGE, '--strategy', 'magic'], /Allowed choices are original, beam, greedy, sample/],
     [['caption', IMAGE, '--backend', 'abacus'], /Allowed choices are auto, /],
     [['caption', IMAGE, '--weights', 'int4'], /Allowed choices are f32, bf16, f16, int8/],
     [['caption', IMAGE, '--json', '--jsonl'], /cannot be used with/],
     [['caption', IMAGE, '--json', '--as-tsv'], /cannot be used with/],
-    [['caption', IMAGE, '--temperature', '2'], /--temperature is for --decoding sample, this is original/],
-    [['caption', IMAGE, '--decoding', 'greedy', '--beams', '2'], /--beams is for --decoding original and beam/],
-    [['caption', IMAGE, '--early-stopping', 'never'], /--early-stopping is for --decoding beam, this is original/],
-    [['caption', IMAGE, '--decoding', 'beam', '--early-stopping', 'maybe'], /choices are true, false, never/],
+    [['caption', IMAGE, '--temperature', '2'], /^image2text: --temperature: unused-option: /],
+    [
+      ['caption', IMAGE, '--strategy', 'greedy', '--num-beams', '2'],
+      /--num-beams is for --strategy original, beam, and original-autoregressive, this is greedy/,
+    ],
+    [
+      ['caption', IMAGE, '--strategy', 'original', '--early-stopping', 'never'],
+      /--early-stopping is for --strategy beam, this is original/,
+    ],
+    [['caption', IMAGE, '--strategy', 'beam', '--early-stopping', 'maybe'], /choices are true, false, never/],
     [['caption', IMAGE, '--num-return-sequences', '2'], /needs --json or --jsonl/],
     [['caption', IMAGE, '--num-return-sequences', '2', '--output', 'a.tsv'], /needs --json or --jsonl/],
     [['answer', IMAGE, 'what?', '--num-return-sequences', '2'], /needs --json or --jsonl/],
     [['video', 'a.gif', '--num-return-sequences', '2'], /needs --json or --jsonl/],
     [
-      ['caption', IMAGE, '--decoding', 'greedy', '--num-return-sequences', '2', '--json'],
-      /--num-return-sequences is for --decoding original, beam and sample, this is greedy/,
+      ['caption', IMAGE, '--strategy', 'greedy', '--num-return-sequences', '2', '--json'],
+      /--num-return-sequences is for --strategy original, beam, and sample, this is greedy/,
     ],
     [
-      ['caption', IMAGE, '--decoding', 'beam', '--num-return-sequences', '9', '--json'],
+      ['caption', IMAGE, '--strategy', 'beam', '--num-return-sequences', '9', '--json'],
       /--num-return-sequences: contradiction/,
     ],
     [['caption', IMAGE, '--max-new-tokens', '2', '--min-new-tokens', '3'], /--min-new-tokens: contradiction/],
     [['caption', IMAGE, '--min-length', '2000'], /--min-length: contradiction/],
-    [['caption', IMAGE, '--decoding', 'sample', '--top-p', '7'], /--top-p: out-of-range/],
-    [['caption', IMAGE, '--repetition-penalty', '-1'], /--repetition-penalty: /],
+    [['caption', IMAGE, '--strategy', 'sample', '--top-p', '7'], /--top-p.*expected a number above 0, at most 1/],
+    [['caption', IMAGE, '--repetition-penalty', '-1'], /--repetition-penalty.*expected a number/],
     [['caption', IMAGE, '--keep-ratio', '480'], /expected two whole numbers/],
     [['caption', IMAGE, '--keep-ratio', '480,640'], /--keep-ratio is for --preprocessing original/],
     [['caption', IMAGE, '--max-megapixels', '0'], /expected a number above 0/],
@@ -101,7 +112,11 @@ describe('the command: help and wrong usage', () => {
     [['caption', IMAGE, '--output', 'captions.jsonl', '--json'], /use --jsonl/],
     [['caption', IMAGE, '--sidecar', 'txt'], /expected an ending such as \.txt/],
     [['caption', IMAGE, '--sidecar', './x'], /expected an ending/],
-    [['caption', IMAGE, '--sidecar', '.png'], /would overwrite the image/],
+    [['caption', IMAGE, '--sidecar', '.png'], /images have this ending/],
+    [['caption', IMAGE, '--sidecar', '.HEIC'], /images have this ending/],
+    [['caption', IMAGE, '--overwrite'], /--overwrite is for --sidecar and --output/],
+    [['caption', IMAGE, '--shard', '0/4'], /1\/8 to 8\/8/],
+    [['caption', IMAGE, '--shard', '5/4'], /1\/8 to 8\/8/],
     [['caption', '-', '--sidecar', '.txt'], /stdin is no file/],
     [['caption', IMAGE, IMAGE, '--sidecar', '.txt'], /would both write/],
     [['caption', IMAGE, '--tsv', 'images.tsv'], /--tsv or images, not both/],
@@ -114,13 +129,14 @@ describe('the command: help and wrong usage', () => {
     [['answer', '--tsv', 'a.tsv'], /go together/],
     [['answer', IMAGE, '--tsv', 'a.tsv'], /not both/],
     [['answer', IMAGE, 'what?', '--output', 'a.tsv'], /are for --tsv/],
-    [['video'], /missing required argument 'video'/],
+    [['video'], /missing required argument 'videos'/],
+    [['video', 'a.gif', 'b.png'], /b\.png is a still image, a\.gif is none/],
     [['video', 'a.gif', '--question', 'what?', '--prompt', 'a'], /--question or --prompt, not both/],
     [['classify', IMAGE], /required option '--labels <names>' not specified/],
     [['classify', IMAGE, '--labels', 'no/such/file'], /no such file/],
     [['classify', IMAGE, '--labels', 'labels.txt'], /no such file/],
-    [['classify', IMAGE, '--labels', ''], /^image2text: --labels is empty: name a file, or names with commas/],
-    [['classify', IMAGE, '--labels', ' , '], /no name there/],
+    [['classify', IMAGE, '--labels', ''], /^image2text: --labels is empty: name a file, or texts with commas/],
+    [['classify', IMAGE, '--labels', ' , '], /no text there/],
     [['classify', IMAGE, '--labels', 'a mug', '--top', '0'], /whole number/],
     [['score'], /missing required argument 'image'/],
     [['score', IMAGE], /no text/],
@@ -141,7 +157,7 @@ describe('the command: help and wrong usage', () => {
     const [help, wrong, done] = await Promise.all([
       ended(start(['--help'])),
       ended(start(['caption', '--nonsense'])),
-      ended(start(['caption', IMAGE])),
+      ended(start(['caption', IMAGE, '--model', 'demo'])),
     ]);
     assert.deepEqual([help.code, help.stderr], [0, '']);
     assert.deepEqual([wrong.code, wrong.stdout], [2, '']);

@@ -1,0 +1,205 @@
+import { Option } from 'commander';
+import type { Caption, CaptionOptions, CaptionStreamOptions, Image2Text, ImageInput } from '../node.js';
+import { exitCode, overImages } from './batch.js';
+import type { CliCommand, Context } from './context.js';
+import { UsageError } from './errors.js';
+import type { Input, InputFlags, InputList } from './inputs.js';
+import { describeLeftOut, expandInputs, inShard } from './inputs.js';
+import type { ModelFlags } from './model.js';
+import { withModel } from './model.js';
+import type { GenerationFlags } from './options.js';
+import {
+  addBatch,
+  addExamples,
+  addFormat,
+  addGeneration,
+  addInputs,
+  addModel,
+  canStream,
+  checkAlternatives,
+  generationOptionsOf,
+} from './options.js';
+import type { CaptionStore, StoreFlags } from './output.js';
+import { captionFields, captionLine, fileFormat, formatOf, imagesText, openCaptionStore } from './output.js';
+import { jsonText, plain } from './terminal.js';
+import { imageRow, imageRows } from './tsv.js';
+
+type CaptionFlags = ModelFlags &
+  GenerationFlags &
+  StoreFlags &
+  InputFlags & {
+    readonly prompt?: string;
+    readonly batch: number;
+    readonly tsv?: string;
+    readonly prefix?: string;
+    readonly suffix?: string;
+  };
+
+/** `image2text caption`. One image that fails is reported and the others are done; the exit code is then 1. */
+export const captionCommand: CliCommand = {
+  name: 'caption',
+  describe(command) {
+    command
+      .description('Say what is in each image.')
+      .argument('[files...]', 'images (PNG, JPEG, WebP, GIF), URLs, folders, globs; - for stdin')
+      .option('--prompt <text>', 'text that the caption goes on from');
+    addBatch(addGeneration(addModel(addFormat(command))), 'images', 1);
+    addInputs(command.optionsGroup('Datasets:'))
+      .option('--tsv <file>', "images in the original project's format: lines of a key, a tab and the file in base64")
+      .option('--prefix <text>', 'put before every caption')
+      .option('--suffix <text>', 'put after every caption')
+      .option('--sidecar <ending>', 'write each caption beside its image: photo.jpg with .txt gives photo.txt')
+      .option('--output <file>', 'write lines there instead of to stdout: .jsonl, or .tsv as the original writes them')
+      .option(
+        '--skip-existing',
+        'go on where an earlier run ended: what is in --sidecar and --output stays and is left out',
+      )
+      .addOption(
+        new Option('--overwrite', 'write files of --sidecar and --output anew that are there already').conflicts(
+          'skipExisting',
+        ),
+      )
+      .addOption(
+        new Option('--as-tsv', 'lines as the original writes them: key, tab, [{"caption":…}]').conflicts([
+          'json',
+          'jsonl',
+        ]),
+      );
+    addExamples(
+      command,
+      'image2text caption photo.jpg',
+      'image2text caption photo.jpg --strategy greedy',
+      'image2text caption holiday/ --jsonl > captions.jsonl',
+      'image2text caption shop.png --model ./git-base-textcaps --json',
+      'image2text caption dataset/ --recursive --sidecar .txt --prefix "a photo of " --skip-existing',
+      'image2text caption dataset/ --recursive --output captions.jsonl --skip-existing',
+      'image2text caption --tsv test.img.tsv --output captions.tsv',
+      'find . -name "*.jpg" -print0 | image2text caption --files-from -',
+      'curl -s https://example.com/cat.jpg | image2text caption -',
+    );
+  },
+  async run(names, flags: CaptionFlags, context) {
+    const options = {
+      ...(await generationOptionsOf(flags)),
+      ...(flags.prompt === undefined ? {} : { prompt: flags.prompt }),
+      signal: context.signal,
+    };
+    checkAlternatives(flags, flags.output === undefined ? formatOf(flags) : fileFormat(flags.output, flags));
+    const stored = flags.sidecar !== undefined || flags.output !== undefined;
+    for (const [flag, given] of [
+      ['--skip-existing', flags.skipExisting],
+      ['--overwrite', flags.overwrite],
+    ] as const) {
+      if (given === true && !stored) throw new UsageError(`${flag} is for --sidecar and --output`);
+    }
+    const list = await listInputs(names, flags, context);
+    const failed = stored
+      ? await captionToFiles(list, flags, options, context)
+      : await captionToStdout(list, flags, options, context);
+    const leftOut = describeLeftOut(list);
+    if (leftOut !== undefined && flags.quiet !== true) context.stderr(leftOut);
+    return exitCode(failed + list.unreadable);
+  },
+};
+
+async function listInputs(names: readonly string[], flags: CaptionFlags, context: Context): Promise<InputList> {
+  if (flags.tsv === undefined) {
+    const list = await expandInputs(names, context, flags);
+    const ownEnding = /\.[^.]*$/.exec(flags.sidecar ?? '')?.[0]; // sidecars of an earlier run are not worth a word
+    return { ...list, leftOut: new Map([...list.leftOut].filter(([ending]) => ending !== ownEnding)) };
+  }
+  if (names.length > 0 || flags.filesFrom !== undefined) throw new UsageError('give --tsv or images, not both');
+  const inputs = inShard((await imageRows(flags.tsv)).map(imageRow), flags.shard);
+  return { inputs, several: true, leftOut: new Map(), unreadable: 0 };
+}
+
+async function captionToStdout(
+  { inputs, several }: InputList,
+  flags: CaptionFlags,
+  options: CaptionOptions,
+  context: Context,
+): Promise<number> {
+  const format = formatOf(flags);
+  const streams = format === 'text' && !several && context.terminal.stdout.isTTY === true && canStream(options);
+  const shown: object[] = [];
+  const deliver = async ({ name }: Input, caption: Caption): Promise<void> => {
+    if (format === 'json') shown.push({ file: name, ...captionFields(caption) });
+    else if (format !== 'text') await context.stdout(captionLine(name, caption, format));
+    else await context.stdout(`${several ? `${plain(name)}\t` : ''}${plain(caption.text)}`);
+  };
+  return withModel(flags, context, async (model) => {
+    if (streams) return streamCaption(model, inputs[0]!, flags, options, context);
+    const failed = await overImages(inputs, captionJob(model, flags, options, deliver), context);
+    const [first] = shown;
+    if (format === 'json' && several) await context.stdout(jsonText(shown, 2));
+    else if (first !== undefined) await context.stdout(jsonText(first, 2));
+    return failed;
+  });
+}
+
+async function captionToFiles(
+  { inputs }: InputList,
+  flags: CaptionFlags,
+  options: CaptionOptions,
+  context: Context,
+): Promise<number> {
+  const store = await openCaptionStore(inputs, flags, context);
+  try {
+    const failed = await captionMissing(store, flags, options, context);
+    if (flags.quiet !== true) {
+      const [all, todo] = [inputs.length, store.missing.length];
+      context.stderr(`${imagesText(all)}: ${todo - failed} done, ${all - todo} there already, ${failed} failed`);
+    }
+    return failed;
+  } finally {
+    await store.close();
+  }
+}
+
+/** Resolves to how many failed. Where nothing is missing, no model is loaded. */
+async function captionMissing(
+  { missing, put }: CaptionStore,
+  flags: CaptionFlags,
+  options: CaptionOptions,
+  context: Context,
+): Promise<number> {
+  if (missing.length === 0) return 0;
+  const resume = 'the same command with --skip-existing goes on';
+  return withModel(flags, context, (model) =>
+    overImages(missing, { ...captionJob(model, flags, options, put), resume }, context),
+  );
+}
+
+const captionJob = (
+  model: Image2Text,
+  { batch, quiet, prefix = '', suffix = '' }: CaptionFlags,
+  options: CaptionOptions,
+  deliver: (input: Input, caption: Caption) => Promise<void>,
+) => {
+  const between = (caption: Caption): Caption => ({ ...caption, text: prefix + caption.text + suffix });
+  return {
+    batch,
+    quiet,
+    work: (images: readonly ImageInput[]) => model.caption(images, { ...options, batchSize: batch }),
+    deliver: (input: Input, caption: Caption) =>
+      deliver(input, { ...between(caption), alternatives: caption.alternatives.map(between) }),
+  };
+};
+
+/** Words as they come. Resolves to how many failed. */
+async function streamCaption(
+  model: Image2Text,
+  input: Input,
+  { prefix = '', suffix = '' }: CaptionFlags,
+  options: CaptionOptions,
+  context: Context,
+): Promise<number> {
+  const pieces = model.stream(await input.read(), options as CaptionStreamOptions);
+  let lead = prefix;
+  for await (const piece of pieces) {
+    await context.write(plain(lead + piece));
+    lead = '';
+  }
+  await context.stdout(plain(lead + suffix));
+  return 0;
+}

@@ -1,0 +1,61 @@
+import type { BackendHealth, DoctorReport } from '../tools/index.js';
+import type { CliCommand, Context } from './context.js';
+import { EXIT } from './errors.js';
+import { addExamples, addNote } from './options.js';
+import { jsonText, plain } from './terminal.js';
+
+/** `image2text doctor`. */
+export const doctorCommand: CliCommand = {
+  name: 'doctor',
+  describe(command) {
+    command
+      .description(
+        'Look at everything that this program needs from the machine, try every backend, and say what to do.',
+      )
+      .option('--json', 'one JSON object');
+    addExamples(command, 'image2text doctor', 'image2text doctor --json > report.json');
+    addNote(command, 'Exit code 0 if the default backend works, else 1.');
+  },
+  run,
+};
+
+/** `image2text doctor`. */
+async function run(_names: readonly string[], flags: { readonly json?: boolean }, context: Context): Promise<number> {
+  const { megabytes, runDoctor } = await import('../tools/index.js');
+  const { signal, status } = context;
+  const report = await runDoctor({ signal, onBackend: (name) => status.show(`trying ${name}`) });
+  status.clear();
+  signal.throwIfAborted();
+  await context.stdout(flags.json === true ? jsonText(report, 2) : describe(report, megabytes));
+  return report.healthy ? EXIT.done : EXIT.failed;
+}
+
+function describe(report: DoctorReport, megabytes: (bytes: number) => string): string {
+  const { machine, backends, defaultBackend, cache, environment, ffmpeg, problems } = report;
+  const { node, platform, cores, memory, freeMemory } = machine;
+  const free = cache.freeDisk === undefined ? '' : `, ${megabytes(cache.freeDisk)} free`;
+  const rows: [string, string][] = [
+    ['Node', `${node}, ${platform}`],
+    ['machine', `${cores} cores, ${megabytes(memory)} of memory, ${megabytes(freeMemory)} free`],
+    ['cache', `${cache.folder}: ${cache.models} models, ${megabytes(cache.bytes)}${free}`],
+    ['ffmpeg', ffmpeg ?? 'not installed'],
+    ...Object.entries(environment).map(([name, value]): [string, string] => [name, value]),
+    ...backends.map((backend): [string, string] => [`backend ${backend.name}`, describeBackend(backend)]),
+    ['default backend', defaultBackend ?? 'none works'],
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return [
+    ...rows.map(([name, text]) => `${name.padEnd(width)}  ${plain(text)}`),
+    '',
+    ...(problems.length === 0 ? ['No problem found.'] : ['To be looked at:']),
+    ...problems.map(({ what, advice }) => plain(`- ${what}: ${advice}`)),
+  ].join('\n');
+}
+
+function describeBackend({ state, test, detail }: BackendHealth): string {
+  const note = detail === undefined ? '' : `: ${detail}`;
+  if (state === 'missing') return `not installed${note}`;
+  if (test === undefined) return `does not work${note}`;
+  const result = `${test.largestDifference.toExponential(1)} from cpu, ${test.milliseconds.toFixed(0)} ms for a tiny model`;
+  return `${state === 'works' ? 'works' : 'computes wrongly'}, ${result}${note}`;
+}
