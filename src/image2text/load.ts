@@ -11,7 +11,7 @@ import type { OnLoadEvent } from '../load-events.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { LoadGitOptions } from '../model/load-git.js';
 import { loadGitParams, openGit } from '../model/load-git.js';
-import { loadTokenizer } from '../tokenizer/load-tokenizer.js';
+import { loadTokenizer } from '../tokenizer/tokenizer.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { Image2Text } from './image2text.js';
 import { createImage2Text } from './image2text.js';

@@ -11,8 +11,7 @@ export interface PreTokenizeOptions {
 
 /**
  * Splits a text into words and single punctuation marks: `BasicTokenizer.tokenize` of transformers 4.40, without its
- * lower-casing, which `encode` has done before it looks for special tokens (Python does it there and here; the second
- * time changes nothing).
+ * lower-casing, which `encode` has done before (Python does it there and here; the second time changes nothing).
  */
 export function preTokenize(text: string, options: PreTokenizeOptions): string[] {
   const clean = cleanText(text);
@@ -53,4 +52,44 @@ function isPunctuation(codePoint: number): boolean {
     (codePoint >= 0x41 && codePoint <= 0x5a) ||
     (codePoint >= 0x61 && codePoint <= 0x7a);
   return codePoint > 0x20 && !isLetterOrDigit;
+}
+
+const isSpace = (unit: string | undefined): boolean => unit === ' ' || unit === '\n' || unit === '\t' || unit === '\r';
+
+/** Shortest block that a text is cut into, in UTF-16 units: the work of an encoding that stops early. */
+const BLOCK = 2048;
+
+/**
+ * Returns a function that gives the places where a text can be cut without changing its tokens, `BLOCK` units apart or
+ * more: from the left or, with `fromEnd`, from the right. The last is the end (or start) of the text.
+ *
+ * A cut stands before a white space, a punctuation mark or an ideograph: none of them joins a word or composes with
+ * what is before it. No cut stands beside a character that a whole token (an added token, a word that is not split) may
+ * hold, so that no such token can cross it.
+ *
+ * @param whole what is matched whole in a text, as written and normalized
+ * @param cutsIdeographs is every ideograph a word?
+ */
+export function createCutter(
+  whole: Iterable<string>,
+  cutsIdeographs: boolean,
+): (text: string, at: number, fromEnd?: boolean) => number {
+  const held = new Set<string>();
+  for (const token of whole) for (const char of token + token.toLowerCase() + token.toUpperCase()) held.add(char);
+  const isFreeIdeograph = (char: string): boolean => char >= '\u3400' && char <= '\u9fff' && !held.has(char);
+  const canCut = (text: string, at: number): boolean => {
+    const next = text[at]!;
+    const previous = text[at - 1]!;
+    if (held.has(next)) return false;
+    if (isSpace(next)) return !held.has(' ');
+    if (isFreeIdeograph(next)) return cutsIdeographs && isFreeIdeograph(previous);
+    // what else stands before could be removed by the cleaning: only printable ASCII is sure
+    const isSure = isSpace(previous) || (previous > ' ' && previous <= '~' && !held.has(previous));
+    return isSure && isPunctuation(next.charCodeAt(0)) && next.normalize('NFD') === next;
+  };
+  return (text, at, fromEnd = false) => {
+    let cut = fromEnd ? at - BLOCK : at + BLOCK;
+    while (cut > 0 && cut < text.length && !canCut(text, cut)) cut += fromEnd ? -1 : 1;
+    return Math.max(0, Math.min(cut, text.length));
+  };
 }

@@ -1,100 +1,205 @@
-import {
-  addedTokenOf,
-  asObject,
-  booleanOf,
-  describe,
-  failAt,
-  fieldOf,
-  type JsonObject,
-  listOf,
-  objectOf,
-  stringOf,
-  tokenEntryOf,
-} from './json-fields.js';
-import { type AddedToken, ROLES, type Role, type TokenizerSettings } from './settings.js';
-import { TOKEN_LIMIT } from './vocabulary.js';
+import * as z from 'zod/mini'; // its export `z` would keep bundlers from leaving out what is not used
+import { quote, TokenizerError } from '../errors.js';
+import type { AddedToken } from './added-tokens.js';
+import { faultOf, ROLES, type Role, TOKEN_LIMIT } from './vocabulary.js';
 
-const CLASSES = ['BertTokenizer', 'BertTokenizerFast'];
+/** What a checkpoint's files say about its tokenizer; what they leave open has BERT's default. */
+export interface TokenizerSettings {
+  /** Default true. */
+  readonly lowerCase?: boolean | undefined;
+  /** Default: as `lowerCase`. */
+  readonly stripAccents?: boolean | undefined;
+  /** Makes each CJK ideograph a word. Default true. */
+  readonly tokenizeChineseChars?: boolean | undefined;
+  /** Words that are not split, beside the special tokens. */
+  readonly neverSplit?: readonly string[] | undefined;
+  /** Default [UNK], [SEP], [PAD], [CLS] and, where the vocabulary has it, [MASK]. */
+  readonly specialTokens?: Readonly<Partial<Record<Role, string>>> | undefined;
+  readonly addedTokens?: readonly AddedToken[] | undefined;
+  /** Words of more code points are unknown. Default 100. */
+  readonly maxCharsPerWord?: number | undefined;
+  /** What `decode` does unless told. Default true. */
+  readonly cleanUpTokenizationSpaces?: boolean | undefined;
+  /** The longest input that the model was made for, in tokens; nothing is cut to it unless asked. */
+  readonly modelMaxLength?: number | undefined;
+  /** Where `encodeBatch` puts [PAD]. Default 'right'. */
+  readonly paddingSide?: Side | undefined;
+  /** Where `encode` cuts. Default 'right'. */
+  readonly truncationSide?: Side | undefined;
+}
+
+export type Side = 'left' | 'right';
+
+/** Class names that transformers gives BERT's tokenizer; the last two are of no one model, and say nothing. */
+const CLASSES = ['BertTokenizer', 'BertTokenizerFast', 'PreTrainedTokenizerFast', 'TokenizersBackend'];
+/** Longest name of a special or added token: what a text may be compared with at each of its characters. */
+const NAME_LIMIT = 256;
+
+/** Absent or null: the default counts. */
+const flag = z.nullish(z.boolean());
+const side = z.nullish(z.enum(['left', 'right']));
+const tokenName = z
+  .string()
+  .check(
+    z.refine(
+      (name) => name !== '' && name.length <= NAME_LIMIT && faultOf(name) === undefined,
+      `a token has 1 to ${NAME_LIMIT} characters, no NUL and no half of a surrogate pair`,
+    ),
+  );
+/** A token id. */
+export const tokenId = z.int().check(z.minimum(0));
+/** An `AddedToken` object as the files write it. */
+export const addedTokenSchema = z.object({
+  content: tokenName,
+  special: flag,
+  normalized: flag,
+  single_word: flag,
+  lstrip: flag,
+  rstrip: flag,
+});
+/** A token is written as a name, or as an object with `content`. */
+const tokenEntry = z.union([tokenName, addedTokenSchema]);
+
+const schema = z.object({
+  tokenizer_class: z.nullish(z.enum(CLASSES)),
+  do_lower_case: flag,
+  strip_accents: flag,
+  tokenize_chinese_chars: flag,
+  do_basic_tokenize: z.nullish(z.literal(true)),
+  clean_up_tokenization_spaces: flag,
+  never_split: z.nullish(z.array(z.string())),
+  padding_side: side,
+  truncation_side: side,
+  model_max_length: z.nullish(z.number().check(z.minimum(1), z.refine(isLength, 'a length is a whole number'))),
+  unk_token: z.nullish(tokenEntry),
+  sep_token: z.nullish(tokenEntry),
+  pad_token: z.nullish(tokenEntry),
+  cls_token: z.nullish(tokenEntry),
+  mask_token: z.nullish(tokenEntry),
+  added_tokens_decoder: z.nullish(
+    z.record(z.string().check(z.regex(/^(0|[1-9]\d{0,15})$/, 'a key is a token id')), addedTokenSchema),
+  ),
+  additional_special_tokens: z.nullish(z.array(tokenEntry).check(z.maxLength(TOKEN_LIMIT))),
+});
+
+/** transformers writes 1e30 for "no limit", which is no number of tokens. */
+function isLength(value: number): boolean {
+  return Number.isInteger(value) || value === Number.POSITIVE_INFINITY;
+}
 
 /**
- * Reads a tokenizer_config.json (already parsed), as `BertTokenizer.from_pretrained` of transformers 4.40 does.
- * Unknown keys are ignored; null is the same as absent.
+ * Reads a tokenizer_config.json (already parsed), as `BertTokenizer.from_pretrained` of transformers does. Unknown keys
+ * are ignored; null is the same as absent.
  *
  * @throws TokenizerError for a key of the wrong type, and (`unsupported`) for another kind of tokenizer or for options
  *   that BERT checkpoints do not use
  */
 export function parseTokenizerConfig(json: unknown, file: string): TokenizerSettings {
-  const root = asObject(json, file, '');
-  refuseOtherKinds(root);
+  const raw = checkLayout(schema, json, file);
+  const specialTokens: Partial<Record<Role, string>> = {};
+  for (const role of Object.keys(ROLES) as Role[]) {
+    const entry = raw[`${role}_token`];
+    if (entry) specialTokens[role] = typeof entry === 'string' ? entry : entry.content;
+  }
+  const longest = raw.model_max_length ?? undefined;
   return {
-    lowerCase: booleanOf(root, 'do_lower_case'),
-    stripAccents: booleanOf(root, 'strip_accents'),
-    tokenizeChineseChars: booleanOf(root, 'tokenize_chinese_chars'),
-    cleanUpTokenizationSpaces: booleanOf(root, 'clean_up_tokenization_spaces'),
-    neverSplit: neverSplitOf(root),
-    specialTokens: specialTokensOf(root),
-    addedTokens: addedTokensOf(root),
-    modelMaxLength: modelMaxLengthOf(root),
+    lowerCase: raw.do_lower_case ?? undefined,
+    stripAccents: raw.strip_accents ?? undefined,
+    tokenizeChineseChars: raw.tokenize_chinese_chars ?? undefined,
+    cleanUpTokenizationSpaces: raw.clean_up_tokenization_spaces ?? undefined,
+    neverSplit: raw.never_split ?? undefined,
+    specialTokens,
+    addedTokens: addedTokensOf(raw, file),
+    modelMaxLength: longest !== undefined && longest > Number.MAX_SAFE_INTEGER ? undefined : longest,
+    paddingSide: raw.padding_side ?? undefined,
+    truncationSide: raw.truncation_side ?? undefined,
   };
-}
-
-function refuseOtherKinds(root: JsonObject): void {
-  const only = (key: string, allowed: readonly string[]) => {
-    const value = stringOf(root, key);
-    if (value !== undefined && !allowed.includes(value)) {
-      failAt(root, key, 'unsupported-option', `${describe(value)}; known: ${allowed.join(', ')}`, true);
-    }
-  };
-  only('tokenizer_class', CLASSES);
-  only('padding_side', ['right']);
-  only('truncation_side', ['right']);
-  if (booleanOf(root, 'do_basic_tokenize') === false) {
-    failAt(root, 'do_basic_tokenize', 'unsupported-option', 'must be true', true);
-  }
-}
-
-function specialTokensOf(root: JsonObject): Partial<Record<Role, string>> {
-  const names: Partial<Record<Role, string>> = {};
-  for (const role of ROLES) {
-    const entry = tokenEntryOf(root, `${role}_token`);
-    if (entry !== undefined) names[role] = entry.content;
-  }
-  return names;
-}
-
-function neverSplitOf(root: JsonObject): string[] | undefined {
-  return listOf(root, 'never_split')?.map((word, i) => {
-    if (typeof word === 'string') return word;
-    return failAt(root, 'never_split', 'wrong-type', `entry ${i} must be a string, not ${describe(word)}`);
-  });
 }
 
 /** `added_tokens_decoder` (content by id) and `additional_special_tokens` (no ids), each token once. */
-function addedTokensOf(root: JsonObject): AddedToken[] {
+function addedTokensOf(raw: z.infer<typeof schema>, file: string): AddedToken[] {
   const tokens = new Map<string, AddedToken>();
-  const decoder = objectOf(root, 'added_tokens_decoder');
-  for (const key of Object.keys(decoder?.value ?? {})) {
-    if (!/^(0|[1-9]\d{0,15})$/.test(key)) failAt(decoder!, key, 'illegal-id', 'must be a token id');
-    const entry = addedTokenOf(asObject(fieldOf(decoder!, key), root.file, `added_tokens_decoder.${key}`));
-    if (tokens.has(entry.content)) failAt(decoder!, key, 'duplicate-token', `${describe(entry.content)} comes twice`);
-    tokens.set(entry.content, { ...entry, id: Number(key) });
+  for (const [id, entry] of Object.entries(raw.added_tokens_decoder ?? {})) {
+    if (tokens.has(entry.content)) {
+      const path = `added_tokens_decoder.${id}`;
+      throw new TokenizerError({ file, path, code: 'duplicate-token', detail: `${quote(entry.content)} comes twice` });
+    }
+    tokens.set(entry.content, addedTokenOf(entry, Number(id)));
   }
-  const list = listOf(root, 'additional_special_tokens') ?? [];
-  if (list.length > TOKEN_LIMIT) failAt(root, 'additional_special_tokens', 'too-many-tokens', `${list.length} tokens`);
-  const asFields: JsonObject = { file: root.file, path: 'additional_special_tokens', value: { ...list } };
-  for (const key of Object.keys(asFields.value)) {
-    const { content } = tokenEntryOf(asFields, key) ?? failAt(asFields, key, 'wrong-type', 'must be a token, not null');
-    tokens.set(content, { content, special: true, id: tokens.get(content)?.id });
+  for (const entry of raw.additional_special_tokens ?? []) {
+    const token = typeof entry === 'string' ? { content: entry } : entry;
+    const known = tokens.get(token.content);
+    tokens.set(token.content, { ...(known ?? addedTokenOf({ ...token, special: true })), special: true });
   }
   return [...tokens.values()];
 }
 
-/** transformers writes 1e30 for "no limit", which is no number of tokens. */
-function modelMaxLengthOf(root: JsonObject): number | undefined {
-  const value = fieldOf(root, 'model_max_length');
-  if (value === undefined) return undefined;
-  const isLength =
-    typeof value === 'number' && value >= 1 && (Number.isInteger(value) || value === Number.POSITIVE_INFINITY);
-  if (!isLength) failAt(root, 'model_max_length', 'wrong-type', `must be a positive integer, not ${describe(value)}`);
-  return value > Number.MAX_SAFE_INTEGER ? undefined : value;
+/** What an `AddedToken` object says. */
+export function addedTokenOf(entry: z.infer<typeof addedTokenSchema>, id?: number): AddedToken {
+  return {
+    content: entry.content,
+    special: entry.special ?? false,
+    normalized: entry.normalized ?? undefined,
+    singleWord: entry.single_word ?? false,
+    lstrip: entry.lstrip ?? false,
+    rstrip: entry.rstrip ?? false,
+    ...(id !== undefined && { id }),
+  };
+}
+
+/**
+ * Checks what a JSON file holds.
+ *
+ * @throws TokenizerError with the dotted path of the first key that breaks a rule; `unsupported` where the value is one
+ *   that other tokenizers have
+ */
+export function checkLayout<T extends z.core.$ZodType>(layout: T, json: unknown, file: string): z.infer<T> {
+  const parsed = z.safeParse(layout, json);
+  if (parsed.success) return parsed.data;
+  let issue = parsed.error.issues[0]!;
+  let keys = issue.path;
+  while (issue.code === 'invalid_union' && issue.errors.length > 0) {
+    // of the branches the one that the value has the type of
+    const branch = issue.errors.find(([first]) => first!.code !== 'invalid_type' || first!.path.length > 0);
+    issue = (branch ?? issue.errors[0]!)[0]!;
+    keys = [...keys, ...issue.path];
+  }
+  const found = keys.reduce<unknown>((node, key) => (node as Record<PropertyKey, unknown> | undefined)?.[key], json);
+  const path = keys.map((key) => (/^\w{1,60}$/.test(String(key)) ? String(key) : quote(String(key)))).join('.');
+  const { code, detail, unsupported = false } = ruleOf(issue, found);
+  throw new TokenizerError({ file, path: path === '' ? undefined : path, code, detail, unsupported });
+}
+
+/** What a broken rule is called, and what it asks for. */
+function ruleOf(
+  issue: z.core.$ZodIssue,
+  found: unknown,
+): { readonly code: string; readonly detail: string; readonly unsupported?: boolean } {
+  const but = `, not ${describe(found)}`;
+  if (found === undefined) return { code: 'missing-field', detail: 'is needed, but missing' };
+  if (issue.code === 'invalid_type' && issue.expected === 'object' && found === null && issue.path.length > 0) {
+    return { code: 'unsupported-option', detail: 'must be there, not null', unsupported: true };
+  }
+  if (issue.code === 'invalid_type') return { code: 'wrong-type', detail: `must be of type ${issue.expected}${but}` };
+  if (issue.code === 'invalid_union') {
+    return { code: 'unsupported-option', detail: `is of no known kind: ${describe(found)}`, unsupported: true };
+  }
+  if (issue.code === 'invalid_value') {
+    const sameType = issue.values.some((value) => typeof value === typeof found);
+    const detail = `must be ${issue.values.map((value) => describe(value)).join(' or ')}${but}`;
+    return sameType ? { code: 'unsupported-option', detail, unsupported: true } : { code: 'wrong-type', detail };
+  }
+  if (issue.code === 'too_big') {
+    return { code: 'out-of-range', detail: `at most ${issue.maximum} is supported${but}`, unsupported: true };
+  }
+  if (issue.code === 'too_small') return { code: 'out-of-range', detail: `must be at least ${issue.minimum}${but}` };
+  return { code: 'illegal-value', detail: `${describe(found)}: ${issue.message}` };
+}
+
+/** What a value is, in words. */
+function describe(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'an array';
+  if (typeof value === 'string') return quote(value);
+  return typeof value === 'object' ? 'an object' : String(value);
 }

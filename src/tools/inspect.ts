@@ -21,7 +21,7 @@ import { gitSpec } from '../model/git.js';
 import { type GitConfig, parseGitConfig } from '../model/git-config.js';
 import { canonicalNames, countParameters, IGNORED, openGit, weightHint } from '../model/load-git.js';
 import { fromDirectory, fromFile, webpWasm } from '../platform/node-files.js';
-import { loadTokenizer } from '../tokenizer/load-tokenizer.js';
+import { loadTokenizer } from '../tokenizer/tokenizer.js';
 import { parseTokenizerConfig } from '../tokenizer/tokenizer-config.js';
 
 /** What a file holds. */

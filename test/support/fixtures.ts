@@ -6,6 +6,8 @@ export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 export const FIXTURES = `${ROOT}test/fixtures/`;
 export const REFERENCE = `${FIXTURES}reference/`;
 export const HOSTILE = `${FIXTURES}hostile/`;
+/** Inputs of kinds that people met, and what Python makes of them; the small ones. */
+export const REAL = `${FIXTURES}real/`;
 export const DEMO = `${ROOT}weights/demo/`;
 export const EXAMPLES = `${ROOT}examples/`;
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { OptionError } from '../../src/errors.js';
-import { createSegmenter } from '../../src/tokenizer/special-tokens.js';
+import { createSegmenter } from '../../src/tokenizer/added-tokens.js';
 import { demoTokenizer, tinyTokenizer, tokensOf } from './support.js';
 
 describe('encode', () => {
@@ -79,12 +79,14 @@ describe('encode', () => {
   });
 
   it('prefers the leftmost, then the longest special token', () => {
-    const cut = createSegmenter(['ab', 'abcd', 'bc', 'b', 'x']);
-    const marked = (text: string) => cut(text).map((segment) => (segment.special ? `<${segment.text}>` : segment.text));
+    const plain = (tokens: readonly string[]) => createSegmenter(new Map(tokens.map((token) => [token, {}])));
+    const cut = plain(['ab', 'abcd', 'bc', 'b', 'x']);
+    const marked = (text: string) =>
+      [...cut(text)].map(({ text, token }) => (token === undefined ? text : `<${token}>`));
     assert.deepEqual(marked('abcabcdbcbxx'), ['<ab>', 'c', '<abcd>', '<bc>', '<b>', '<x>', '<x>']);
     assert.deepEqual(marked('aabc'), ['a', '<ab>', 'c']);
     assert.deepEqual(marked(''), []);
-    assert.deepEqual(createSegmenter([])('abc'), [{ text: 'abc', special: false }]);
+    assert.deepEqual([...plain([])('abc')], [{ text: 'abc', token: undefined }]);
   });
 
   it('takes the longest piece first and counts code points, not UTF-16 units', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { TokenizerError } from '../../src/errors.js';
-import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.js';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.js';
+import { loadTokenizer } from '../../src/tokenizer/tokenizer.js';
 import { HOSTILE, hostileCases, readBin, readJson } from '../support/fixtures.js';
 import { demoTokenizer } from './support.js';
 

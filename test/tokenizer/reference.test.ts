@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.js';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.js';
+import { loadTokenizer } from '../../src/tokenizer/tokenizer.js';
 import { readBin, TOKENIZER_REFERENCE } from '../support/fixtures.js';
 
 const rows = <T>(name: string): T[] =>

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { TokenizerError } from '../../src/errors.js';
-import { createBertTokenizer } from '../../src/tokenizer/bert-tokenizer.js';
-import { loadTokenizer, type TokenizerFiles } from '../../src/tokenizer/load-tokenizer.js';
-import type { TokenizerSettings } from '../../src/tokenizer/settings.js';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.js';
+import { createBertTokenizer, loadTokenizer, type TokenizerFiles } from '../../src/tokenizer/tokenizer.js';
+import type { TokenizerSettings } from '../../src/tokenizer/tokenizer-config.js';
 import { vocabularyOf } from '../../src/tokenizer/vocabulary.js';
 import { DEMO, readBin, readJson } from '../support/fixtures.js';
 

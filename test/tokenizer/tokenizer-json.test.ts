@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.js';
+import { loadTokenizer } from '../../src/tokenizer/tokenizer.js';
 import { HOSTILE, readJson } from '../support/fixtures.js';
 import { configFile, expectFault, tokensOf, utf8, VOCAB } from './support.js';
 
@@ -103,19 +103,20 @@ describe('tokenizer.json', () => {
       ['model', 7, 'wrong-type'],
       ['model.type', 'Unigram', 'not-word-piece'],
       ['model.type', 7, 'wrong-type'],
-      ['post_processor', { type: 'BertProcessing' }, 'wrong-type', 'post_processor.cls'],
-      ['post_processor', template({ id: '[CLS]', ids: [3] }), 'token-conflict', 'post_processor.single[0]'],
+      ['post_processor', { type: 'BertProcessing' }, 'missing-field', 'post_processor.cls'],
+      ['post_processor', template({ id: '[CLS]', ids: [3] }), 'token-conflict', 'post_processor.single.0'],
+      ['post_processor', template({ id: '[CLS]', ids: [2, 2] }), 'token-conflict', 'post_processor.single.0'],
       ['model.vocab.cat', 13, 'duplicate-id'],
       ['model.vocab.cat', 20, 'ids-not-dense'],
       ['model.vocab.cat', null, 'illegal-id'],
       ['model.vocab.\ud800', 20, 'illegal-token', 'model.vocab id 20'],
-      ['model.max_input_chars_per_word', 0, 'wrong-type'],
+      ['model.max_input_chars_per_word', 0, 'out-of-range'],
       ['added_tokens', {}, 'wrong-type'],
-      ['added_tokens.0', 'x', 'wrong-type', 'added_tokens[0]'],
-      ['added_tokens.0.id', 1.5, 'illegal-id', 'added_tokens[0].id'],
-      ['added_tokens.0.content', '', 'illegal-token', 'added_tokens[0].content'],
-      ['added_tokens.0.content', 'x'.repeat(257), 'illegal-token', 'added_tokens[0].content'],
-      ['added_tokens.1.content', '[PAD]', 'duplicate-token', 'added_tokens[1].content'],
+      ['added_tokens.0', 'x', 'wrong-type', 'added_tokens.0'],
+      ['added_tokens.0.id', 1.5, 'wrong-type', 'added_tokens.0.id'],
+      ['added_tokens.0.content', '', 'illegal-value', 'added_tokens.0.content'],
+      ['added_tokens.0.content', 'x'.repeat(257), 'illegal-value', 'added_tokens.0.content'],
+      ['added_tokens.1.content', '[PAD]', 'duplicate-token', 'added_tokens.1.content'],
       ['added_tokens.5', { id: 99, content: 'new' }, 'token-conflict', 'added tokens'],
       [
         'post_processor',
@@ -129,18 +130,16 @@ describe('tokenizer.json', () => {
   it('is refused as unsupported where BERT would do something else', () => {
     refused(
       [
-        ['normalizer', null, 'unsupported-part'],
-        ['normalizer.type', 'NFKC', 'unsupported-part'],
-        ['normalizer.clean_text', false, 'unsupported-part'],
-        ['pre_tokenizer.type', 'ByteLevel', 'unsupported-part'],
-        ['decoder.type', 'BPEDecoder', 'unsupported-part'],
-        ['decoder.prefix', '@@', 'unsupported-part'],
-        ['post_processor', { type: 'RobertaProcessing' }, 'unsupported-part', 'post_processor.type'],
-        ['post_processor', { type: 'TemplateProcessing', single: [] }, 'unsupported-part', 'post_processor.single'],
-        ['post_processor', template({ id: '[CLS]', ids: [2, 2] }), 'unsupported-part', 'post_processor.single[0]'],
-        ['added_tokens.4.lstrip', true, 'unsupported-option', 'added_tokens[4].lstrip'],
-        ['model.continuing_subword_prefix', '', 'unsupported-part'],
-        ['model.max_input_chars_per_word', 1e9, 'unsupported-option'],
+        ['normalizer', null, 'unsupported-option'],
+        ['normalizer.type', 'NFKC', 'unsupported-option'],
+        ['normalizer.clean_text', false, 'unsupported-option'],
+        ['pre_tokenizer.type', 'ByteLevel', 'unsupported-option'],
+        ['decoder.type', 'BPEDecoder', 'unsupported-option'],
+        ['decoder.prefix', '@@', 'unsupported-option'],
+        ['post_processor', { type: 'RobertaProcessing' }, 'unsupported-option', 'post_processor.type'],
+        ['post_processor', { type: 'TemplateProcessing', single: [] }, 'unsupported-option', 'post_processor.single'],
+        ['model.continuing_subword_prefix', '', 'unsupported-option'],
+        ['model.max_input_chars_per_word', 1e9, 'out-of-range'],
       ],
       true,
     );
@@ -149,8 +148,11 @@ describe('tokenizer.json', () => {
   it('is refused where it is no JSON object', () => {
     const load = (text: string) => () =>
       loadTokenizer({ tokenizerJson: { bytes: utf8(text), file: 'tokenizer.json' } });
-    for (const text of ['{', 'NaN', '['.repeat(200_000), `{"a":${'{"a":'.repeat(100_000)}`, '\0'])
-      expectFault(load(text), { code: 'not-json' });
+    for (const text of ['{', 'NaN', '\0', '{"[[']) expectFault(load(text), { code: 'not-json' });
+    for (const text of ['['.repeat(200_000), `{"a":${'{"a":'.repeat(100_000)}`])
+      expectFault(load(text), { code: 'too-deep' });
+    expectFault(load(`[${'0,'.repeat(3_000_001)}0]`), { code: 'too-large' });
+    expectFault(load(' '.repeat(17 * 2 ** 20)), { code: 'too-large' });
     for (const text of ['[]', 'null', '"x"', '7']) expectFault(load(text), { code: 'wrong-type' });
     expectFault(load('\ufeff{}'), { code: 'byte-order-mark' });
     expectFault(load('{"__proto__": {"model": {}}}'), { code: 'missing-field', path: 'model' });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { gzipSync } from 'node:zlib';
-import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.js';
+import { loadTokenizer } from '../../src/tokenizer/tokenizer.js';
 import { parseVocab } from '../../src/tokenizer/vocabulary.js';
 import { expectFault, loadVocab, tokensOf, utf8, VOCAB } from './support.js';
 
