@@ -101,6 +101,10 @@ export class TokenizerError extends Image2TextError {
 export class ImageError extends Image2TextError {
   override readonly name: string = 'ImageError';
 }
+/** Predictions and references do not fit each other, or a file of them breaks a rule. */
+export class MetricError extends Image2TextError {
+  override readonly name: string = 'MetricError';
+}
 /** A download, its address, its cache or its checks failed. */
 export class HubError extends Image2TextError {
   override readonly name: string = 'HubError';

@@ -93,11 +93,11 @@ const FIRST: readonly Rule[] = [
 const RULES: readonly Rule[] = [
   { pattern: sticky('</?\\p{L}[\\p{L}\\p{N}:._-]*(\\s[^<>]*)?/?>'), text: joined },
   { pattern: sticky('<[^\\s<>@()|"]+@[^\\s<>()|"]+>') },
-  { pattern: sticky('[A-Za-z0-9][^\\s"<>|()]*@([^\\s"<>|().]+\\.)*[^\\s"<>|().]+') },
+  { pattern: sticky('[A-Za-z0-9][^\\s"<>|()]{0,256}@([^\\s"<>|().]{1,64}\\.){0,8}[^\\s"<>|().]{1,64}') },
   { pattern: sticky('@[A-Za-z_][A-Za-z_0-9]*') },
   { pattern: sticky(`#${L}+`) },
-  { pattern: sticky('(https?://|www\\.)[^\\s"<>|()]*[^\\s"<>|().,!?;:\'{}-]', 'i') },
-  { pattern: sticky(`${A}+([-.]${A}+)*\\.(${FILE_ENDINGS})${NO_WORD}`, 'i') },
+  { pattern: sticky('(https?://|www\\.)[^\\s"<>|()]{0,2048}[^\\s"<>|().,!?;:\'{}-]', 'i') },
+  { pattern: sticky(`${A}{1,256}([-.]${A}{1,64}){0,8}\\.(${FILE_ENDINGS})${NO_WORD}`, 'i') },
   { pattern: sticky('\\(\\d{3}\\)[- \u00a0]?\\d{3}[-. ]\\d{4}'), text: (match) => joined(brackets(match)) },
   { pattern: sticky('(\\d+[ \u00a0])?\\d+/\\d+(/\\d+)?'), text: joined },
   { pattern: sticky('[-+]?(\\d+|(?=[.,:]\\d))([.,:]\\d+)*') },
@@ -162,7 +162,7 @@ const BLANK = sticky('(\\s|[\u200b\ufeff]|&nbsp;)+', 'i');
 export function ptbTokens(caption: string): string[] {
   const text = caption
     .replace(/[\x80-\x9f]/g, (char) => WINDOWS_1252[char] ?? '')
-    .replace(/[\u00ad\u200c-\u200f\ufe00-\ufe0f\ud800-\udfff]/g, ''); // format characters; beyond the Basic Multilingual Plane
+    .replace(/\u00ad|[\u200c-\u200f]|[\ufe00-\ufe0f]|[\ud800-\udfff]/g, ''); // format characters; beyond the Basic Multilingual Plane
   const tokens: string[] = [];
   for (let at = 0; at < text.length; ) {
     BLANK.lastIndex = at;

@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 export const FIXTURES = `${ROOT}test/fixtures/`;
 export const REFERENCE = `${FIXTURES}reference/`;
+/** Scores of captions and answers by the field's own programs. */
+export const METRICS_REFERENCE = `${REFERENCE}metrics/`;
 export const HOSTILE = `${FIXTURES}hostile/`;
 /** Inputs of kinds that people met, and what Python makes of them; the small ones. */
 export const REAL = `${FIXTURES}real/`;

@@ -1,0 +1,285 @@
+import { MetricError, quote } from '../errors.js';
+import { tokenizeCaption } from './ptb-tokenizer.js';
+
+/** One image: what was said of it, and what people said. */
+export interface CaptionItem {
+  readonly id: string | number;
+  readonly candidate: string;
+  readonly references: readonly string[];
+}
+
+/** The scores of one image or of all, 0 to 1 (CIDEr 0 to 10). */
+export interface CaptionScores {
+  readonly bleu1: number;
+  readonly bleu2: number;
+  readonly bleu3: number;
+  readonly bleu4: number;
+  readonly rougeL: number;
+  /** CIDEr-D, the figure that papers print as CIDEr. */
+  readonly cider: number;
+}
+
+/** All scores: of the corpus, and of each image in the order given. */
+export interface CaptionEvaluation extends CaptionScores {
+  readonly count: number;
+  readonly perItem: readonly (CaptionScores & { readonly id: string | number })[];
+}
+
+/**
+ * BLEU-1 to 4, ROUGE-L and CIDEr-D of captions, as the COCO evaluation computes them from untokenized text.
+ *
+ * @throws MetricError for no items, an id that comes twice, an item without references, and text that is no string
+ */
+export function scoreCaptions(items: Iterable<CaptionItem>): CaptionEvaluation {
+  const known = new Set<string>();
+  const tokenized: TokenizedItem[] = [];
+  for (const item of items) {
+    checkItem(item, known);
+    tokenized.push({
+      candidate: tokenizeCaption(item.candidate),
+      references: item.references.map(tokenizeCaption),
+      id: item.id,
+    });
+  }
+  return scoreTokenized(tokenized);
+}
+
+function checkItem({ id, candidate, references }: CaptionItem, known: Set<string>): void {
+  const fail = (code: string, detail: string): never => {
+    throw new MetricError({ path: `item ${quote(String(id))}`, code, detail });
+  };
+  if (known.has(String(id))) fail('duplicate-id', 'this id comes twice');
+  known.add(String(id));
+  if (typeof candidate !== 'string') fail('wrong-type', 'the candidate must be a string');
+  if (!Array.isArray(references) || references.length === 0) fail('missing-references', 'there is no reference for it');
+  if (references.some((text) => typeof text !== 'string')) fail('wrong-type', 'references must be strings');
+}
+
+/** An item after `tokenizeCaption`. */
+export interface TokenizedItem {
+  readonly id: string | number;
+  readonly candidate: string;
+  readonly references: readonly string[];
+}
+
+/** `scoreCaptions` of text that is tokenized already. */
+export function scoreTokenized(items: readonly TokenizedItem[]): CaptionEvaluation {
+  if (items.length === 0) throw new MetricError({ code: 'no-items', detail: 'there is nothing to score' });
+  const frequencies = documentFrequencies(items.map(({ references }) => references));
+  const total = emptyCounts();
+  let rouge = 0;
+  let ciderSum = 0;
+  const perItem = items.map(({ id, candidate, references }) => {
+    const counts = bleuCounts(candidate, references);
+    addCounts(total, counts);
+    const rougeL = rougeLScore(candidate, references);
+    const cider = ciderScore(candidate, references, frequencies);
+    rouge += rougeL;
+    ciderSum += cider;
+    return { id, ...bleuScores(counts), rougeL, cider };
+  });
+  const count = items.length;
+  return { ...bleuScores(total), rougeL: rouge / count, cider: ciderSum / count, count, perItem };
+}
+
+/** Longest n-grams of BLEU and CIDEr. */
+const MOST = 4;
+
+/** Words of a tokenized caption: split at any white space, no-break spaces too; none for an empty caption. */
+const wordsOf = (caption: string): string[] => caption.split(/\s+/u).filter((word) => word !== '');
+
+/** How often each n-gram of 1 to 4 words is there, by n. The words of one are joined by spaces. */
+function countNgrams(words: readonly string[]): Map<string, number>[] {
+  return Array.from({ length: MOST }, (_, i) => {
+    const counts = new Map<string, number>();
+    for (let start = 0; start + i < words.length; start++) {
+      const ngram = words.slice(start, start + i + 1).join(' ');
+      counts.set(ngram, (counts.get(ngram) ?? 0) + 1);
+    }
+    return counts;
+  });
+}
+
+/** What BLEU is computed from; counts of several captions add up. */
+export interface BleuCounts {
+  candidateLength: number;
+  /** Length of the reference that is closest in length. */
+  referenceLength: number;
+  /** n-grams of the candidate, and how many of them are in a reference, by n. */
+  readonly guessed: number[];
+  readonly correct: number[];
+}
+
+const emptyCounts = (): BleuCounts => ({
+  candidateLength: 0,
+  referenceLength: 0,
+  guessed: new Array<number>(MOST).fill(0),
+  correct: new Array<number>(MOST).fill(0),
+});
+
+function addCounts(sum: BleuCounts, counts: BleuCounts): void {
+  sum.candidateLength += counts.candidateLength;
+  sum.referenceLength += counts.referenceLength;
+  for (let i = 0; i < MOST; i++) {
+    sum.guessed[i]! += counts.guessed[i]!;
+    sum.correct[i]! += counts.correct[i]!;
+  }
+}
+
+/**
+ * The counts of one tokenized caption: an n-gram is correct as often as the reference that has it most often has it
+ * (Papineni et al. 2002). The reference length is the closest, the shorter of two as close.
+ */
+export function bleuCounts(candidate: string, references: readonly string[]): BleuCounts {
+  const words = wordsOf(candidate);
+  const others = references.map(wordsOf);
+  const counts = emptyCounts();
+  counts.candidateLength = words.length;
+  const distance = (length: number) => Math.abs(length - words.length);
+  counts.referenceLength = others
+    .map(({ length }) => length)
+    .reduce((best, length) =>
+      distance(length) < distance(best) || (distance(length) === distance(best) && length < best) ? length : best,
+    );
+  const mostOften = others.map(countNgrams);
+  for (const [i, ngrams] of countNgrams(words).entries()) {
+    counts.guessed[i] = Math.max(0, words.length - i);
+    for (const [ngram, count] of ngrams) {
+      const most = mostOften.reduce((most, ofReference) => Math.max(most, ofReference[i]!.get(ngram) ?? 0), 0);
+      counts.correct[i]! += Math.min(count, most);
+    }
+  }
+  return counts;
+}
+
+/** Keeps ratios of nothing finite; too small to be seen in a score. */
+const TINY = 1e-15;
+const SMALL = 1e-9;
+
+/** BLEU-1 to 4 of counts: the geometric mean of the precisions, with the penalty for being short. */
+export function bleuScores(counts: BleuCounts): Pick<CaptionScores, 'bleu1' | 'bleu2' | 'bleu3' | 'bleu4'> {
+  const ratio = (counts.candidateLength + TINY) / (counts.referenceLength + SMALL);
+  const penalty = ratio < 1 ? Math.exp(1 - 1 / ratio) : 1;
+  let product = 1;
+  const [bleu1, bleu2, bleu3, bleu4] = counts.guessed.map((guessed, i) => {
+    product *= (counts.correct[i]! + TINY) / (guessed + SMALL);
+    return product ** (1 / (i + 1)) * penalty;
+  }) as [number, number, number, number];
+  return { bleu1, bleu2, bleu3, bleu4 };
+}
+
+/** Weight of recall against precision in ROUGE-L. */
+const BETA = 1.2;
+
+/**
+ * ROUGE-L of one tokenized caption: F of the longest common subsequence, with the best precision and the best recall
+ * over the references. Split at plain spaces only, so that an empty caption is one empty word.
+ */
+export function rougeLScore(candidate: string, references: readonly string[]): number {
+  const words = candidate.split(' ');
+  let precision = 0;
+  let recall = 0;
+  for (const reference of references) {
+    const others = reference.split(' ');
+    const common = longestCommonSubsequence(words, others);
+    precision = Math.max(precision, common / words.length);
+    recall = Math.max(recall, common / others.length);
+  }
+  if (precision === 0 || recall === 0) return 0;
+  return ((1 + BETA ** 2) * precision * recall) / (recall + BETA ** 2 * precision);
+}
+
+function longestCommonSubsequence(a: readonly string[], b: readonly string[]): number {
+  let row = new Uint32Array(b.length + 1);
+  for (const word of a) {
+    const next = new Uint32Array(b.length + 1);
+    for (let j = 0; j < b.length; j++) {
+      next[j + 1] = word === b[j] ? row[j]! + 1 : Math.max(row[j + 1]!, next[j]!);
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/** In how many images' references each n-gram is. */
+export interface DocumentFrequencies {
+  readonly images: number;
+  readonly counts: ReadonlyMap<string, number>;
+}
+
+/** Counts the n-grams of the tokenized references of each image; each image's are read once and not kept. */
+export function documentFrequencies(imageReferences: Iterable<readonly string[]>): DocumentFrequencies {
+  const counts = new Map<string, number>();
+  let images = 0;
+  for (const references of imageReferences) {
+    images++;
+    const ngrams = new Set<string>();
+    for (const reference of references) {
+      for (const byLength of countNgrams(wordsOf(reference))) for (const ngram of byLength.keys()) ngrams.add(ngram);
+    }
+    for (const ngram of ngrams) counts.set(ngram, (counts.get(ngram) ?? 0) + 1);
+  }
+  return { images, counts };
+}
+
+/** Width of the length penalty of CIDEr-D. */
+const SIGMA = 6;
+
+/** n-grams weighted by how rare they are, by n, with the norms and the number of bigrams, by which lengths are compared. */
+interface Weighted {
+  readonly weights: readonly ReadonlyMap<string, number>[];
+  readonly norms: readonly number[];
+  readonly bigrams: number;
+}
+
+function weigh(caption: string, { images, counts }: DocumentFrequencies): Weighted {
+  const words = wordsOf(caption);
+  const logImages = Math.log(images);
+  const weights = countNgrams(words).map(
+    (ngrams) =>
+      new Map(
+        [...ngrams].map(([ngram, count]) => [
+          ngram,
+          count * (logImages - Math.log(Math.max(1, counts.get(ngram) ?? 0))),
+        ]),
+      ),
+  );
+  const norms = weights.map((ofLength) => {
+    let sum = 0;
+    for (const weight of ofLength.values()) sum += weight ** 2;
+    return Math.sqrt(sum);
+  });
+  return { weights, norms, bigrams: Math.max(0, words.length - 1) };
+}
+
+/**
+ * CIDEr-D of one tokenized caption (Vedantam et al. 2015), 0 to 10: the cosine of the weighted n-grams with each
+ * reference's, weights clipped to the reference's, less for another length; mean over n and references. An n-gram in
+ * every image weighs nothing, so that a corpus of one image scores 0.
+ *
+ * @param variant 'd' (default), or 'plain' for the first CIDEr, without clipping and length
+ */
+export function ciderScore(
+  candidate: string,
+  references: readonly string[],
+  frequencies: DocumentFrequencies,
+  variant: 'd' | 'plain' = 'd',
+): number {
+  const ours = weigh(candidate, frequencies);
+  let sum = 0;
+  for (const reference of references) {
+    const theirs = weigh(reference, frequencies);
+    const factor = variant === 'd' ? Math.exp(-((ours.bigrams - theirs.bigrams) ** 2) / (2 * SIGMA ** 2)) : 1;
+    for (let i = 0; i < MOST; i++) {
+      let dot = 0;
+      for (const [ngram, weight] of ours.weights[i]!) {
+        const other = theirs.weights[i]!.get(ngram);
+        if (other !== undefined) dot += (variant === 'd' ? Math.min(weight, other) : weight) * other;
+      }
+      const norm = ours.norms[i]! * theirs.norms[i]!;
+      if (norm !== 0) dot /= norm;
+      sum += dot * factor;
+    }
+  }
+  return (sum / MOST / references.length) * 10;
+}

@@ -1,0 +1,9 @@
+/**
+ * Scores of captions and answers, as the field's evaluation programs compute them. Knows no tensor and no platform.
+ *
+ * @module
+ */
+export { MetricError } from '../errors.js';
+export * from './answers.js';
+export * from './captions.js';
+export { ptbTokens, tokenizeCaption } from './ptb-tokenizer.js';
