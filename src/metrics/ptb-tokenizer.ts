@@ -138,7 +138,7 @@ const RULES: readonly Rule[] = [
 ];
 
 /** Single characters that are written as another text. */
-const WRITTEN: Readonly<Record<string, string>> = {
+const WRITTEN: ReadonlyMap<string, string> = new Map(Object.entries({
   '(': '-lrb-',
   ')': '-rrb-',
   '[': '-lsb-',
@@ -154,8 +154,10 @@ const WRITTEN: Readonly<Record<string, string>> = {
   '\u00be': '3/4',
   '\u2153': '1/3',
   '\u2154': '2/3',
-};
+}));
 
+/** A word that no rule cuts: most of a caption. */
+const PLAIN_WORD = sticky('(?!(cannot|gonna|gotta|lemme|gimme|wanna) )[a-z]+(?= )', 'i');
 const BLANK = sticky('(\\s|[\u200b\ufeff]|&nbsp;)+', 'i');
 
 /** The tokens of one caption, lower case. Total; time in proportion to the length of the caption. */
@@ -170,9 +172,15 @@ export function ptbTokens(caption: string): string[] {
       at = BLANK.lastIndex;
       continue;
     }
+    PLAIN_WORD.lastIndex = at;
+    if (PLAIN_WORD.test(text)) {
+      tokens.push(text.slice(at, PLAIN_WORD.lastIndex).toLowerCase());
+      at = PLAIN_WORD.lastIndex;
+      continue;
+    }
     const [rule, end] = matchAt(text, at);
     const match = text.slice(at, end);
-    const written = rule?.text?.(match) ?? [WRITTEN[match] ?? match];
+    const written = rule?.text?.(match) ?? [WRITTEN.get(match) ?? match];
     for (const token of written) tokens.push(token.toLowerCase());
     at = end;
   }
