@@ -70,10 +70,12 @@ export function scoreTokenized(items: readonly TokenizedItem[]): CaptionEvaluati
   let rouge = 0;
   let ciderSum = 0;
   const perItem = items.map(({ id, candidate, references }) => {
-    const counts = bleuCounts(candidate, references);
+    const parsed = parse(candidate, frequencies.ngrams);
+    const others = references.map((reference) => parse(reference, frequencies.ngrams));
+    const counts = bleuCountsOf(parsed, others);
     addCounts(total, counts);
     const rougeL = rougeLScore(candidate, references);
-    const cider = ciderScore(candidate, references, frequencies);
+    const cider = ciderOf(parsed, others, frequencies, 'd');
     rouge += rougeL;
     ciderSum += cider;
     return { id, ...bleuScores(counts), rougeL, cider };
@@ -88,16 +90,38 @@ const MOST = 4;
 /** Words of a tokenized caption: split at any white space, no-break spaces too; none for an empty caption. */
 const wordsOf = (caption: string): string[] => caption.split(/\s+/u).filter((word) => word !== '');
 
-/** How often each n-gram of 1 to 4 words is there, by n. The words of one are joined by spaces. */
-function countNgrams(words: readonly string[]): Map<string, number>[] {
-  return Array.from({ length: MOST }, (_, i) => {
-    const counts = new Map<string, number>();
-    for (let start = 0; start + i < words.length; start++) {
-      const ngram = words.slice(start, start + i + 1).join(' ');
-      counts.set(ngram, (counts.get(ngram) ?? 0) + 1);
+/** n-grams by number, from 0 up, so that they are compared and counted without their words. */
+export class NgramNumbers {
+  readonly #words = new Map<string, number>();
+  /** Number of an n-gram by that of its start, n - 1 words, and its last word. */
+  readonly #numbers = new Map<number, number>();
+
+  /** How often each n-gram of 1 to 4 words is there, by n. */
+  count(words: readonly string[]): Map<number, number>[] {
+    const counts = Array.from({ length: MOST }, () => new Map<number, number>());
+    const ids = words.map((word) => numberOf(this.#words, word));
+    for (let start = 0; start < ids.length; start++) {
+      let ngram = 0;
+      for (let i = 0; i < MOST && start + i < ids.length; i++) {
+        ngram = numberOf(this.#numbers, ngram * WORD_LIMIT + ids[start + i]!) + 1; // 0 is the n-gram of no words
+        counts[i]!.set(ngram, (counts[i]!.get(ngram) ?? 0) + 1);
+      }
     }
     return counts;
-  });
+  }
+}
+
+/** Most different words; with as many as 2^31 n-grams the keys are exact integers. */
+const WORD_LIMIT = 2 ** 22;
+
+function numberOf<T>(numbers: Map<T, number>, key: T): number {
+  const known = numbers.get(key);
+  if (known !== undefined) return known;
+  if (numbers.size >= WORD_LIMIT && typeof key === 'string') {
+    throw new MetricError({ code: 'too-many-words', detail: `more than ${WORD_LIMIT} different words` });
+  }
+  numbers.set(key, numbers.size);
+  return numbers.size - 1;
 }
 
 /** What BLEU is computed from; counts of several captions add up. */
@@ -131,21 +155,37 @@ function addCounts(sum: BleuCounts, counts: BleuCounts): void {
  * (Papineni et al. 2002). The reference length is the closest, the shorter of two as close.
  */
 export function bleuCounts(candidate: string, references: readonly string[]): BleuCounts {
-  const words = wordsOf(candidate);
-  const others = references.map(wordsOf);
+  const ngrams = new NgramNumbers();
+  return bleuCountsOf(
+    parse(candidate, ngrams),
+    references.map((reference) => parse(reference, ngrams)),
+  );
+}
+
+/** A tokenized caption: its length in words, and its n-grams. */
+interface Parsed {
+  readonly length: number;
+  readonly counts: readonly ReadonlyMap<number, number>[];
+}
+
+function parse(caption: string, ngrams: NgramNumbers): Parsed {
+  const words = wordsOf(caption);
+  return { length: words.length, counts: ngrams.count(words) };
+}
+
+function bleuCountsOf(candidate: Parsed, references: readonly Parsed[]): BleuCounts {
   const counts = emptyCounts();
-  counts.candidateLength = words.length;
-  const distance = (length: number) => Math.abs(length - words.length);
-  counts.referenceLength = others
+  counts.candidateLength = candidate.length;
+  const distance = (length: number) => Math.abs(length - candidate.length);
+  counts.referenceLength = references
     .map(({ length }) => length)
     .reduce((best, length) =>
       distance(length) < distance(best) || (distance(length) === distance(best) && length < best) ? length : best,
     );
-  const mostOften = others.map(countNgrams);
-  for (const [i, ngrams] of countNgrams(words).entries()) {
-    counts.guessed[i] = Math.max(0, words.length - i);
+  for (const [i, ngrams] of candidate.counts.entries()) {
+    counts.guessed[i] = Math.max(0, candidate.length - i);
     for (const [ngram, count] of ngrams) {
-      const most = mostOften.reduce((most, ofReference) => Math.max(most, ofReference[i]!.get(ngram) ?? 0), 0);
+      const most = references.reduce((most, reference) => Math.max(most, reference.counts[i]!.get(ngram) ?? 0), 0);
       counts.correct[i]! += Math.min(count, most);
     }
   }
@@ -190,13 +230,14 @@ export function rougeLScore(candidate: string, references: readonly string[]): n
 }
 
 function longestCommonSubsequence(a: readonly string[], b: readonly string[]): number {
-  let row = new Uint32Array(b.length + 1);
+  const row = new Array<number>(b.length + 1).fill(0);
   for (const word of a) {
-    const next = new Uint32Array(b.length + 1);
-    for (let j = 0; j < b.length; j++) {
-      next[j + 1] = word === b[j] ? row[j]! + 1 : Math.max(row[j + 1]!, next[j]!);
+    let diagonal = 0; // of the row before
+    for (let j = 1; j <= b.length; j++) {
+      const above = row[j]!;
+      row[j] = word === b[j - 1] ? diagonal + 1 : Math.max(above, row[j - 1]!);
+      diagonal = above;
     }
-    row = next;
   }
   return row[b.length]!;
 }
@@ -204,22 +245,25 @@ function longestCommonSubsequence(a: readonly string[], b: readonly string[]): n
 /** In how many images' references each n-gram is. */
 export interface DocumentFrequencies {
   readonly images: number;
-  readonly counts: ReadonlyMap<string, number>;
+  /** By the number of the n-gram. */
+  readonly counts: readonly number[];
+  readonly ngrams: NgramNumbers;
 }
 
 /** Counts the n-grams of the tokenized references of each image; each image's are read once and not kept. */
 export function documentFrequencies(imageReferences: Iterable<readonly string[]>): DocumentFrequencies {
-  const counts = new Map<string, number>();
+  const ngrams = new NgramNumbers();
+  const counts: number[] = [];
   let images = 0;
   for (const references of imageReferences) {
     images++;
-    const ngrams = new Set<string>();
+    const present = new Set<number>();
     for (const reference of references) {
-      for (const byLength of countNgrams(wordsOf(reference))) for (const ngram of byLength.keys()) ngrams.add(ngram);
+      for (const byLength of parse(reference, ngrams).counts) for (const ngram of byLength.keys()) present.add(ngram);
     }
-    for (const ngram of ngrams) counts.set(ngram, (counts.get(ngram) ?? 0) + 1);
+    for (const ngram of present) counts[ngram] = (counts[ngram] ?? 0) + 1;
   }
-  return { images, counts };
+  return { images, counts, ngrams };
 }
 
 /** Width of the length penalty of CIDEr-D. */
@@ -227,29 +271,26 @@ const SIGMA = 6;
 
 /** n-grams weighted by how rare they are, by n, with the norms and the number of bigrams, by which lengths are compared. */
 interface Weighted {
-  readonly weights: readonly ReadonlyMap<string, number>[];
+  readonly weights: readonly ReadonlyMap<number, number>[];
   readonly norms: readonly number[];
   readonly bigrams: number;
 }
 
-function weigh(caption: string, { images, counts }: DocumentFrequencies): Weighted {
-  const words = wordsOf(caption);
+function weigh({ length, counts: ownCounts }: Parsed, { images, counts }: DocumentFrequencies): Weighted {
   const logImages = Math.log(images);
-  const weights = countNgrams(words).map(
-    (ngrams) =>
-      new Map(
-        [...ngrams].map(([ngram, count]) => [
-          ngram,
-          count * (logImages - Math.log(Math.max(1, counts.get(ngram) ?? 0))),
-        ]),
-      ),
-  );
-  const norms = weights.map((ofLength) => {
+  const norms: number[] = [];
+  const weights = ownCounts.map((ngrams) => {
+    const ofLength = new Map<number, number>();
     let sum = 0;
-    for (const weight of ofLength.values()) sum += weight ** 2;
-    return Math.sqrt(sum);
+    for (const [ngram, count] of ngrams) {
+      const weight = count * (logImages - Math.log(Math.max(1, counts[ngram] ?? 0)));
+      ofLength.set(ngram, weight);
+      sum += weight ** 2;
+    }
+    norms.push(Math.sqrt(sum));
+    return ofLength;
   });
-  return { weights, norms, bigrams: Math.max(0, words.length - 1) };
+  return { weights, norms, bigrams: Math.max(0, length - 1) };
 }
 
 /**
@@ -264,6 +305,17 @@ export function ciderScore(
   references: readonly string[],
   frequencies: DocumentFrequencies,
   variant: 'd' | 'plain' = 'd',
+): number {
+  const { ngrams } = frequencies;
+  const others = references.map((reference) => parse(reference, ngrams));
+  return ciderOf(parse(candidate, ngrams), others, frequencies, variant);
+}
+
+function ciderOf(
+  candidate: Parsed,
+  references: readonly Parsed[],
+  frequencies: DocumentFrequencies,
+  variant: 'd' | 'plain',
 ): number {
   const ours = weigh(candidate, frequencies);
   let sum = 0;

@@ -138,23 +138,25 @@ const RULES: readonly Rule[] = [
 ];
 
 /** Single characters that are written as another text. */
-const WRITTEN: ReadonlyMap<string, string> = new Map(Object.entries({
-  '(': '-lrb-',
-  ')': '-rrb-',
-  '[': '-lsb-',
-  ']': '-rsb-',
-  '{': '-lcb-',
-  '}': '-rcb-',
-  '\u00a2': 'cents',
-  '\u00a3': '#',
-  '\u20ac': '$',
-  '\u00a4': '$',
-  '\u00bc': '1/4',
-  '\u00bd': '1/2',
-  '\u00be': '3/4',
-  '\u2153': '1/3',
-  '\u2154': '2/3',
-}));
+const WRITTEN: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    '(': '-lrb-',
+    ')': '-rrb-',
+    '[': '-lsb-',
+    ']': '-rsb-',
+    '{': '-lcb-',
+    '}': '-rcb-',
+    '\u00a2': 'cents',
+    '\u00a3': '#',
+    '\u20ac': '$',
+    '\u00a4': '$',
+    '\u00bc': '1/4',
+    '\u00bd': '1/2',
+    '\u00be': '3/4',
+    '\u2153': '1/3',
+    '\u2154': '2/3',
+  }),
+);
 
 /** A word that no rule cuts: most of a caption. */
 const PLAIN_WORD = sticky('(?!(cannot|gonna|gotta|lemme|gimme|wanna) )[a-z]+(?= )', 'i');
