@@ -31,7 +31,7 @@ export { decodeImage } from './image/decode.js';
 export type { Channels, ImageConfig, Sides } from './image/image-config.js';
 export type { PreprocessOptions } from './image/preprocess.js';
 export type { RawImage, Samples } from './image/raw-image.js';
-export type { ResizeFilter } from './image/resize-filters.js';
+export type { ResizeFilter } from './image/resize.js';
 export type { WasmSource } from './image/webp.js';
 export type {
   Answer,

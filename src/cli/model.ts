@@ -66,9 +66,9 @@ function loadOptions(flags: ModelFlags): NodeLoadOptions {
   return {
     ...hubOptions(flags),
     weights: flags.weights,
-    route: flags.preprocessing,
+    preprocessing: flags.preprocessing,
     ...(flags.keepRatio === undefined ? {} : { keepRatio: flags.keepRatio }),
-    exifOrientation: flags.ignoreOrientation !== true,
+    orientation: flags.ignoreOrientation !== true,
     maxPixels: flags.maxMegapixels === undefined ? undefined : Math.max(1, Math.round(flags.maxMegapixels * 1e6)),
   };
 }

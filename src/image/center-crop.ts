@@ -2,7 +2,7 @@ import { allocate } from './fault.js';
 import type { RawImage } from './raw-image.js';
 import { crop, type Window } from './resize.js';
 
-/** Where a centre crop comes from and goes to: a window of the image, put at (padLeft, padTop) of a black image of the result's size. */
+/** Where a center crop comes from and goes to: a window of the image, put at (padLeft, padTop) of a black image of the result's size. */
 export interface CropPlan {
   readonly window: Window;
   readonly padTop: number;
@@ -19,30 +19,34 @@ export function roundHalfEven(value: number): number {
   return rest < 0.5 ? floor : floor + 1;
 }
 
-/** One axis of a centre crop: first source pixel, pixels taken, padding before them, length of the result. */
-function cropAxis(size: number, wanted: number, round: (half: number) => number) {
+/** How offsets of half a pixel are rounded, and what becomes of a crop that is larger than the image by an odd number. */
+export type CropRounding = 'floor' | 'half-even' | 'transformers-4.40';
+
+/** One axis of a center crop: first source pixel, pixels taken, padding before them, length of the result. */
+function cropAxis(size: number, wanted: number, rounding: CropRounding) {
+  const round = rounding === 'half-even' ? roundHalfEven : Math.floor;
   const first = round((size - wanted) / 2);
   if (wanted <= size) return { first, taken: wanted, pad: 0, length: wanted };
-  // Hugging Face 4.40 pads to the wanted length, then cuts by an offset rounded the other way: an odd difference loses one pixel
+  if (rounding === 'floor') return { first: 0, taken: size, pad: Math.floor((wanted - size) / 2), length: wanted };
+  // transformers 4.40 pads to the wanted length, then cuts by an offset rounded the other way: an odd difference loses one pixel
   const pad = Math.floor((wanted - size) / 2);
   const start = Math.max(0, first + pad);
   return { first: 0, taken: size, pad: pad - start, length: Math.min(wanted, first + pad + wanted) - start };
 }
 
 /**
- * The centre crop of an image of `width` by `height`. Offsets are floor((size - crop) / 2) as in Hugging Face's processors, or rounded
- * half to even as in the original (torchvision). A crop larger than the image is padded with 0 as Hugging Face 4.40 does.
+ * The center crop of an image of `width` by `height`. Offsets are floor((size - crop) / 2) as in Hugging Face's processors, or rounded
+ * half to even as in the original (torchvision). A crop larger than the image is padded with 0 as transformers 5.18 does, or as 4.40 did.
  */
 export function planCenterCrop(
   width: number,
   height: number,
   cropWidth: number,
   cropHeight: number,
-  rounding: 'floor' | 'half-even' = 'floor',
+  rounding: CropRounding = 'floor',
 ): CropPlan {
-  const round = rounding === 'floor' ? Math.floor : roundHalfEven;
-  const x = cropAxis(width, cropWidth, round);
-  const y = cropAxis(height, cropHeight, round);
+  const x = cropAxis(width, cropWidth, rounding);
+  const y = cropAxis(height, cropHeight, rounding);
   const window = { left: x.first, top: y.first, width: x.taken, height: y.taken };
   return { window, padTop: y.pad, padLeft: x.pad, width: x.length, height: y.length };
 }
@@ -59,12 +63,7 @@ export function place(part: RawImage, plan: CropPlan): RawImage {
 }
 
 /** Cuts the middle out of an image, as `planCenterCrop` says. */
-export function centerCrop(
-  image: RawImage,
-  width: number,
-  height: number,
-  rounding: 'floor' | 'half-even' = 'floor',
-): RawImage {
+export function centerCrop(image: RawImage, width: number, height: number, rounding: CropRounding = 'floor'): RawImage {
   const plan = planCenterCrop(image.width, image.height, width, height, rounding);
   return place(crop(image, plan.window), plan);
 }

@@ -17,7 +17,7 @@ export interface DecodeOptions {
   /** Most pixels, checked in the header before anything is allocated; for animations all frames together. Default 100 million. */
   readonly maxPixels?: number;
   /** Turn the image as its metadata ask (EXIF, else XMP), as viewers and Hugging Face's `load_image` do. Default true. */
-  readonly exifOrientation?: boolean;
+  readonly orientation?: boolean;
   /** WebAssembly of the WebP decoder (`@jsquash/webp/codec/dec/webp_dec.wasm`); needed in Node, where it cannot be fetched. */
   readonly webpWasm?: WasmSource;
   /** Ends the work between two slices of about 25 ms. */
@@ -45,7 +45,7 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
   const maxPixels = checkOptions(options);
   return withFile(options.file ?? 'image', async () => {
     const { image, orientation, warnings } = await decodeStored(bytes, formatOf(bytes), maxPixels, options);
-    const upright = options.exifOrientation === false ? image : applyOrientation(image, orientation);
+    const upright = options.orientation === false ? image : applyOrientation(image, orientation);
     return { ...upright, warnings: [...warnings] };
   });
 }

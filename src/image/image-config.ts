@@ -1,5 +1,5 @@
 import { ConfigError, quote } from '../errors.js';
-import type { ResizeFilter } from './resize-filters.js';
+import type { ResizeFilter } from './resize.js';
 
 /** What a checkpoint's image processor does, checked and complete. Sizes in pixels. */
 export interface ImageConfig {
@@ -69,8 +69,8 @@ export function defaultImageConfig(imageSize = 224, processor: ImageConfig['proc
  * absent keys get the defaults of the named class, keys that do not change pixels are ignored.
  * @throws ConfigError naming file and key; `unsupported` for processors other than CLIP's and VideoMAE's.
  */
-export function parseImageConfig(json: unknown, file: string): ImageConfig {
-  const fields = fieldsOf(json, file);
+export function parseImageConfig(json: unknown, file: string, within = ''): ImageConfig {
+  const fields = fieldsOf(json, file, within);
   const defaults = defaultImageConfig(224, readProcessor(fields));
   return {
     processor: defaults.processor,
@@ -87,6 +87,30 @@ export function parseImageConfig(json: unknown, file: string): ImageConfig {
   };
 }
 
+/**
+ * The image processor in a parsed processor_config.json, as transformers 5 writes it for all processors of a model; undefined where it
+ * holds none. What it says wins over a preprocessor_config.json beside it.
+ * @throws ConfigError as `parseImageConfig`, with paths that begin with the processor; for processors of other kinds, `unsupported`.
+ */
+export function parseProcessorConfig(json: unknown, file: string): ImageConfig | undefined {
+  const { get, fail } = fieldsOf(json, file);
+  let found: { key: string; config: ImageConfig } | undefined;
+  for (const key of Object.keys(json as Json)) {
+    const value = get(key);
+    if (!/(_processor|feature_extractor)$/.test(key) || value === undefined) continue;
+    if (key !== 'image_processor' && key !== 'video_processor' && key !== 'feature_extractor') {
+      return fail(key, 'unknown-processor', `${quote(key)} is no processor of images or videos`, true);
+    }
+    if (!isObject(value)) return fail(key, 'not-an-object', `${show(value)} is not an object`);
+    const config = parseImageConfig(value, file, key);
+    if (found && JSON.stringify({ ...config, processor: '' }) !== JSON.stringify({ ...found.config, processor: '' })) {
+      return fail(key, 'two-processors', `it differs from ${found.key}; one for images and videos is supported`, true);
+    }
+    found ??= { key, config };
+  }
+  return found?.config;
+}
+
 /** The keys of the file, own properties only; null counts as absent. */
 interface Fields {
   readonly get: (key: string) => unknown;
@@ -100,20 +124,22 @@ const isObject = (value: unknown): value is Json =>
 
 const show = (value: unknown): string => quote(typeof value === 'string' ? value : String(JSON.stringify(value)));
 
-function fieldsOf(json: unknown, file: string): Fields {
+function fieldsOf(json: unknown, file: string, within = ''): Fields {
   if (!isObject(json)) {
     throw new ConfigError({ file, code: 'not-an-object', detail: 'the file must hold one JSON object' });
   }
   return {
     get: (key) => (Object.hasOwn(json, key) ? (json[key] ?? undefined) : undefined),
-    fail(path, code, detail, unsupported) {
+    fail(key, code, detail, unsupported) {
+      const path = within === '' ? key : `${within}.${key}`;
       throw new ConfigError({ file, path, code, detail, unsupported });
     },
   };
 }
 
 function readProcessor({ get, fail }: Fields): ImageConfig['processor'] {
-  const key = get('image_processor_type') === undefined ? 'feature_extractor_type' : 'image_processor_type';
+  const names = ['image_processor_type', 'video_processor_type', 'feature_extractor_type'];
+  const key = names.find((name) => get(name) !== undefined) ?? names[0]!;
   const name = get(key) ?? 'CLIPImageProcessor';
   if (typeof name !== 'string') return fail(key, 'bad-processor', `${show(name)} is not a name`);
   if (Object.hasOwn(PROCESSORS, name)) return PROCESSORS[name]!;

@@ -1,7 +1,8 @@
 import { ImageError, OptionError } from '../errors.js';
-import { type CropPlan, place as path, planCenterCrop, roundHalfEven } from './center-crop.js';
+import { type CropPlan, type CropRounding, place, planCenterCrop, roundHalfEven } from './center-crop.js';
 import { allocate } from './fault.js';
 import { CLIP_MEAN, CLIP_STD, type ImageConfig, MAX_IMAGE_SIDE } from './image-config.js';
+import { PREPROCESSINGS, type Preprocessing } from './image-options.js';
 import { isRawImage, type RawImage } from './raw-image.js';
 import { type ResizeFilter, resize } from './resize.js';
 
@@ -13,10 +14,12 @@ export interface PixelValues {
 
 export interface PreprocessOptions {
   /**
-   * `huggingface` (default): the checkpoint's processor. `original`: the original project's transforms, for images and video
-   * frames alike: bicubic, CLIP mean and deviation, crop offsets rounded half to even, whatever the processor's configuration says.
+   * `huggingface` (default): the checkpoint's processor as transformers 5.18 runs it. `transformers-4.40`: the same as that version ran
+   * it, which returns one pixel less where a center crop is larger than the image by an odd number. `original`: the original
+   * project's transforms, for images and video frames alike: bicubic, CLIP mean and deviation, crop offsets rounded half to even,
+   * whatever the processor's configuration says.
    */
-  readonly route?: 'huggingface' | 'original';
+  readonly preprocessing?: Preprocessing;
   /**
    * `original` only: keep the image's shape instead of cropping, short side `min`, but long side at most about `max` (the
    * original's VQA models: 480 and 640, large ones 420 and 560).
@@ -25,7 +28,7 @@ export interface PreprocessOptions {
 }
 
 /** How one image becomes input: resized size, filter, the part that is kept, and the value of every byte per channel. */
-interface Plan {
+export interface ResizePlan {
   readonly width: number;
   readonly height: number;
   readonly filter: ResizeFilter;
@@ -57,7 +60,12 @@ export function keepRatioSize(
   return width < height ? [size, Math.trunc((size * height) / width)] : [Math.trunc((size * width) / height), size];
 }
 
-function huggingFacePlan(image: RawImage, config: ImageConfig): Plan {
+interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+function huggingFacePlan(image: Size, config: ImageConfig, rounding: CropRounding): ResizePlan {
   const { size, cropSize } = config;
   let { width, height } = image;
   if (config.doResize) {
@@ -65,12 +73,12 @@ function huggingFacePlan(image: RawImage, config: ImageConfig): Plan {
       'shortestEdge' in size ? shortestEdgeSize(width, height, size.shortestEdge) : [size.width, size.height];
   }
   const crop = config.doCenterCrop
-    ? planCenterCrop(width, height, cropSize.width, cropSize.height)
+    ? planCenterCrop(width, height, cropSize.width, cropSize.height, rounding)
     : whole(width, height);
   return { width, height, filter: config.resample, crop };
 }
 
-function originalPlan(image: RawImage, config: ImageConfig, options: PreprocessOptions): Plan {
+function originalPlan(image: Size, config: ImageConfig, options: PreprocessOptions): ResizePlan {
   if (options.keepRatio) {
     const { min, max } = options.keepRatio;
     const [width, height] = keepRatioSize(image.width, image.height, min, max);
@@ -81,6 +89,15 @@ function originalPlan(image: RawImage, config: ImageConfig, options: PreprocessO
   const [width, height] = shortestEdgeSize(image.width, image.height, Math.min(cropWidth, cropHeight));
   const crop = planCenterCrop(width, height, cropWidth, cropHeight, 'half-even');
   return { width, height, filter: 'bicubic', crop };
+}
+
+/**
+ * The size an image of `size` is resized to, and what is cut out of that: what `preprocess` does, and what the way back from the
+ * model's input to the image must undo.
+ */
+export function resizePlan(size: Size, config: ImageConfig, options: PreprocessOptions = {}): ResizePlan {
+  if (options.preprocessing === 'original') return originalPlan(size, config, options);
+  return huggingFacePlan(size, config, options.preprocessing === 'transformers-4.40' ? 'transformers-4.40' : 'floor');
 }
 
 /** The float32 value of each byte in each channel, [3 * 256]: rescaled in double, then as float32 arithmetic does. */
@@ -100,8 +117,8 @@ const ORIGINAL_VALUES = {
 } as const;
 
 /**
- * Images to model input: resize, centre crop, rescale, normalise. Resized bytes, crops and float32 values equal those of
- * `CLIPImageProcessor`, `VideoMAEImageProcessor` (transformers 4.40) or the original's transforms bit for bit. Only the pixels that the
+ * Images to model input: resize, center crop, rescale, normalize. Resized bytes, crops and float32 values equal those of
+ * `CLIPImageProcessor`, `VideoMAEImageProcessor` (transformers 5.18 or 4.40) or the original's transforms bit for bit. Only the pixels that the
  * crop keeps are computed. All images of one call must come out at one size; video frames are a batch.
  * @throws ImageError for images that cannot share a batch, or a result above 4096 pixels a side; OptionError for wrong options.
  */
@@ -111,11 +128,9 @@ export function preprocess(
   options: PreprocessOptions = {},
 ): PixelValues {
   checkOptions(images, options);
-  const original = options.route === 'original';
+  const original = options.preprocessing === 'original';
   const table = valueTable(original ? { ...config, ...ORIGINAL_VALUES } : config);
-  const plans = images.map((image) =>
-    original ? originalPlan(image, config, options) : huggingFacePlan(image, config),
-  );
+  const plans = images.map((image) => resizePlan(image, config, options));
   const { width, height } = plans[0]!.crop;
   if (Math.max(width, height) > MAX_IMAGE_SIDE) {
     throw new ImageError({
@@ -130,7 +145,7 @@ export function preprocess(
       throw new ImageError({ code: 'image-batch', detail });
     }
     const resized = resize(images[i]!, plan.width, plan.height, plan.filter, plan.crop.window);
-    writeValues(path(resized, plan.crop).data, table, data, i * height * width * 3);
+    writeValues(place(resized, plan.crop).data, table, data, i * height * width * 3);
   }
   return { data, shape: [images.length, height, width, 3] };
 }
@@ -143,16 +158,18 @@ function writeValues(bytes: Uint8Array, table: Float32Array, out: Float32Array, 
   }
 }
 
-function checkOptions(images: readonly RawImage[], { route, keepRatio }: PreprocessOptions): void {
+function checkOptions(images: readonly RawImage[], { preprocessing, keepRatio }: PreprocessOptions): void {
   const fail = (path: string, detail: string): never => {
     throw new OptionError({ path, code: 'preprocess', detail });
   };
   if (images.length === 0) fail('images', 'no image');
   const odd = images.findIndex((image) => !isRawImage(image));
   if (odd >= 0) throw new ImageError({ code: 'raw-image', detail: `image ${odd} is no RGB image with all its bytes` });
-  if (route !== undefined && route !== 'huggingface' && route !== 'original') fail('route', `unknown route ${route}`);
+  if (preprocessing !== undefined && !PREPROCESSINGS.includes(preprocessing)) {
+    fail('preprocessing', `unknown preprocessing ${String(preprocessing)}`);
+  }
   if (keepRatio === undefined) return;
-  if (route !== 'original') fail('keepRatio', 'is for the route "original"');
+  if (preprocessing !== 'original') fail('keepRatio', 'is for preprocessing "original"');
   const isSide = (side: number) => Number.isInteger(side) && side >= 1 && side <= MAX_IMAGE_SIDE;
   if (!isSide(keepRatio.min) || !isSide(keepRatio.max))
     fail('keepRatio', `sides must be 1 to ${MAX_IMAGE_SIDE} pixels`);

@@ -27,7 +27,7 @@ export type OpenVideo = (
 /** How images and videos are opened, decoded and preprocessed. */
 export interface InputOptions extends PreprocessOptions {
   /** Turn the image as its EXIF orientation says, as viewers do. Default true. */
-  readonly exifOrientation?: boolean | undefined;
+  readonly orientation?: boolean | undefined;
   /** Most pixels to decode; refused from the header. Default 100 million. */
   readonly maxPixels?: number | undefined;
   /** Where the WebP decoder's WebAssembly comes from; `/node` gives its own. Default: fetched from beside the codec. */
@@ -55,7 +55,7 @@ export const MAX_IMAGE_BYTES = 256 * 2 ** 20;
 /** A loader for the images and videos of one model. */
 export function createInputLoader(git: Git, imageConfig: ImageConfig, options: InputOptions = {}): InputLoader {
   const { config } = git;
-  const { openImage: _, openVideo: __, exifOrientation: ___, maxPixels: ____, webpWasm: _____, ...rest } = options;
+  const { openImage: _, openVideo: __, orientation: ___, maxPixels: ____, webpWasm: _____, ...rest } = options;
   const preprocessing: PreprocessOptions = withoutUndefined(rest);
   const loader: InputLoader = {
     preprocessing,
@@ -124,8 +124,8 @@ async function bytesOf(source: Uint8Array | ArrayBuffer | Blob): Promise<Uint8Ar
 const nameOf = (source: unknown, otherwise: string): string =>
   typeof File !== 'undefined' && source instanceof File ? source.name : otherwise;
 
-const decodeOptions = (file: string, { maxPixels, exifOrientation, webpWasm }: InputOptions): DecodeOptions =>
-  withoutUndefined({ file, maxPixels, exifOrientation, webpWasm } as DecodeOptions);
+const decodeOptions = (file: string, { maxPixels, orientation, webpWasm }: InputOptions): DecodeOptions =>
+  withoutUndefined({ file, maxPixels, orientation, webpWasm } as DecodeOptions);
 
 const describe = (value: unknown): string => (value === null ? 'null' : `a value of type ${typeof value}`);
 

@@ -6,7 +6,7 @@ import type { LoadProgress } from '../checkpoint/load-params.js';
 import { checkWeights } from '../checkpoint/load-params.js';
 import { BackendError, ConfigError, OptionError, TokenizerError } from '../errors.js';
 import type { ImageConfig } from '../image/image-config.js';
-import { defaultImageConfig, parseImageConfig } from '../image/image-config.js';
+import { defaultImageConfig, parseImageConfig, parseProcessorConfig } from '../image/image-config.js';
 import type { OnLoadEvent } from '../load-events.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { LoadGitOptions } from '../model/load-git.js';
@@ -156,8 +156,11 @@ function checkFit(tokenizer: Tokenizer, config: GitConfig, file: string): void {
     fail(`[SEP] has id ${tokenizer.sepId}, config.json has eos_token_id ${config.eosTokenId}`);
 }
 
-/** preprocessor_config.json, or what CLIP does for images of the model's size where there is none. */
+/** The processor in processor_config.json, else preprocessor_config.json, or what CLIP does for images of the model's size where there is none. */
 export async function openImageConfig(files: ModelFiles, config: GitConfig): Promise<ImageConfig> {
+  const nested = await readJsonFile(files, 'processor_config.json');
+  const processor = nested && parseProcessorConfig(nested.json, nested.file);
+  if (processor) return processor;
   const found = await readJsonFile(files, 'preprocessor_config.json');
   return found === undefined ? defaultImageConfig(config.vision.imageSize) : parseImageConfig(found.json, found.file);
 }

@@ -149,7 +149,7 @@ function paddingCase(folder: Folder, padding: z.infer<typeof paddingSchema>): Pa
         size: { shortestEdge: padding.shortest_edge },
         cropSize: { height: padding.crop_height, width: padding.crop_width },
       };
-      const { data, shape } = preprocess([source], config);
+      const { data, shape } = preprocess([source], config, { preprocessing: 'transformers-4.40' });
       const tensors = await readTensors(folder.path, padding.file);
       const expected = needTensor({ folder: folder.path, name: base, facts: {}, tensors }, 'pixel_values');
       const values = channelsLast(expected.values, expected.shape);

@@ -17,7 +17,7 @@ export const samples = z.array(z.tuple([z.int(), z.int(), z.int(), z.number()]))
 
 /** An image file as stored: its orientation is left as it is, as Pillow does. */
 export async function readImage(folder: string, file: string): Promise<RawImage> {
-  return decodeImage(new Uint8Array(await readFile(join(folder, file))), { file, exifOrientation: false });
+  return decodeImage(new Uint8Array(await readFile(join(folder, file))), { file, orientation: false });
 }
 
 /** Bytes of a gzipped file that must be `size` of them. */

@@ -140,7 +140,7 @@ function* tableRows(file: CaseFile, caseName: string): Generator<ParityRow> {
   const clip = { ...defaultImageConfig(256), imageMean: three('mean'), imageStd: three('std') };
   const tables: Readonly<Record<string, () => Float32Array>> = {
     normalize_table: () => byteValues(preprocess([allBytes()], clip)),
-    normalize_table_original: () => byteValues(preprocess([allBytes()], clip, { route: 'original' })),
+    normalize_table_original: () => byteValues(preprocess([allBytes()], clip, { preprocessing: 'original' })),
     normalize_table_video: () => byteValues(preprocess([allBytes()], defaultImageConfig(256, 'videomae'))),
   };
   for (const [name, expected] of file.tensors) {

@@ -87,7 +87,7 @@ function* originalRows(
     { crop_top: window.top, crop_left: window.left },
     { crop_top, crop_left },
   );
-  const pixels = preprocess([source], defaultImageConfig(edge), { route: 'original' });
+  const pixels = preprocess([source], defaultImageConfig(edge), { preprocessing: 'original' });
   yield comparePixelValues(caseName, key, pixels, { sha256: route.pixel_values_sha256, samples: route.sample });
 }
 
@@ -107,6 +107,6 @@ function* ratioRows(
     height: expectedHeight,
     resized_sha256,
   });
-  const pixels = preprocess([source], defaultImageConfig(), { route: 'original', keepRatio });
+  const pixels = preprocess([source], defaultImageConfig(), { preprocessing: 'original', keepRatio });
   yield comparePixelValues(caseName, key, pixels, { sha256: route.pixel_values_sha256, samples: route.sample });
 }

@@ -22,8 +22,8 @@ const TASKS: Readonly<Record<PipelineTask, (labels: readonly string[] | undefine
 const OURS = ['progressCallback', 'dtype', 'candidateLabels'];
 /** What the loader is given. */
 const LOADERS = (
-  'device revision cacheDir localFilesOnly signal backend onProgress upload uploadCopies weights openImage openVideo webpWasm route keepRatio ' +
-  'exifOrientation maxPixels'
+  'device revision cacheDir localFilesOnly signal backend onProgress upload uploadCopies weights openImage openVideo webpWasm preprocessing keepRatio ' +
+  'orientation maxPixels'
 ).split(' ');
 
 /**

@@ -159,7 +159,7 @@ export async function openPublishedImage(
     throw new OptionError({ path: 'image', code: 'image-needed', detail });
   }
   const frames = config.num_image_with_embedding;
-  const options = { openImage, openVideo, exifOrientation: false };
+  const options = { openImage, openVideo, orientation: false };
   if (frames === null) return toRawImage(address as ImageInput, options, signal);
   const input: VisualInput = isVideoInput(address) ? address : video(address as VideoSource);
   return openFrames(input, frames, options, signal);

@@ -93,8 +93,8 @@ describe('where patches lie on the image as it was given', () => {
     // the route normalises and resizes bicubically, whatever the configuration says: compare brightness before and after
     const size = { width: 300, height: 121 };
     for (const options of [
-      { route: 'original' },
-      { route: 'original', keepRatio: { min: 56, max: 100 } },
+      { preprocessing: 'original' },
+      { preprocessing: 'original', keepRatio: { min: 56, max: 100 } },
     ] as const satisfies PreprocessOptions[]) {
       const { seen, ...grid } = seenRectangle(size, 14, plain, options);
       for (let patch = 0; patch < grid.rows * grid.columns; patch++) {

@@ -30,7 +30,7 @@ async function survive(bytes: Uint8Array, what: string): Promise<boolean> {
   const start = performance.now();
   try {
     await identifyImage(bytes, { maxPixels: 1e6 });
-    await frames(bytes, { maxPixels: 1e6, file: 'fuzz', exifOrientation: true });
+    await frames(bytes, { maxPixels: 1e6, file: 'fuzz', orientation: true });
     return true;
   } catch (error) {
     assert.ok(error instanceof ImageError, `${what}: ${(error as Error).stack}`);

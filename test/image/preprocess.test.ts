@@ -91,7 +91,9 @@ describe('preprocessing', () => {
       size: { shortestEdge: facts['shortest_edge']! },
       cropSize: { height: facts['crop_height']!, width: facts['crop_width']! },
     };
-    const values = preprocess([await decodeReference(facts['source']!)], config);
+    const values = preprocess([await decodeReference(facts['source']!)], config, {
+      preprocessing: 'transformers-4.40',
+    });
     const { bytes, shape } = tensors(`${PROCESSOR}crop_with_padding.safetensors`)('pixel_values');
     assert.deepEqual([3, values.shape[1], values.shape[2]], shape);
     assert.equal(sha256(toChannelsFirst(values)), sha256(bytes));
@@ -123,9 +125,9 @@ describe('preprocessing', () => {
     }
     for (const { file, original_224, original_minmax_96_128, video_processor_224 } of routes.cases) {
       const image = await decodeReference(file);
-      const original = preprocess([image], clip(224), { route: 'original' });
+      const original = preprocess([image], clip(224), { preprocessing: 'original' });
       assert.equal(sha256(toChannelsFirst(original)), original_224.pixel_values_sha256, file);
-      const kept = preprocess([image], clip(224), { route: 'original', keepRatio: { min: 96, max: 128 } });
+      const kept = preprocess([image], clip(224), { preprocessing: 'original', keepRatio: { min: 96, max: 128 } });
       assert.deepEqual(kept.shape, [1, original_minmax_96_128.height, original_minmax_96_128.width, 3]);
       assert.equal(sha256(toChannelsFirst(kept)), original_minmax_96_128.pixel_values_sha256, file);
       const video = preprocess([image], defaultImageConfig(224, 'videomae'));

@@ -18,9 +18,9 @@ const wasmPath = fileURLToPath(import.meta.resolve('@jsquash/webp/codec/dec/webp
 export const webpWasm = () => readFile(wasmPath);
 
 export const decode = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage> =>
-  decodeImage(bytes, { webpWasm, exifOrientation: false, ...options });
+  decodeImage(bytes, { webpWasm, orientation: false, ...options });
 export const frames = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> =>
-  decodeFrames(bytes, { webpWasm, exifOrientation: false, ...options });
+  decodeFrames(bytes, { webpWasm, orientation: false, ...options });
 
 /** One image of reference/image-processor/pictures.json (the fields used here). */
 export interface ReferenceImage {

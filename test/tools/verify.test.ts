@@ -35,7 +35,7 @@ const code = (expected: string) => (error: unknown) => error instanceof Image2Te
 async function publishedNumbers(): Promise<PublishedLogits> {
   const git = await loadGit(await fromDirectory(TINY));
   const { data, shape } = preprocess(
-    [await toRawImage(IMAGE, { openImage, exifOrientation: false })],
+    [await toRawImage(IMAGE, { openImage, orientation: false })],
     defaultImageConfig(35),
   );
   const pixels = tensor4d(data, [...shape]);
