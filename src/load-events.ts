@@ -48,6 +48,8 @@ export interface ProgressReport {
   /** `loaded` bytes of the file are here. Steps below half a percent, and steps back, are not reported. */
   advance(file: string, loaded: number): void;
   done(file: string): void;
+  /** Files that were expected and never asked for will not be: they no longer count. */
+  settle(): void;
 }
 
 const STEPS = 200;
@@ -55,6 +57,7 @@ const STEPS = 200;
 /** Makes the events of repository `name`. What `onProgress` throws ends the download. */
 export function progressReport(name: string, onProgress: OnLoadEvent | undefined): ProgressReport {
   const files = new Map<string, LoadedBytes>();
+  const asked = new Set<string>();
   const emit = onProgress === undefined ? () => undefined : eventSink(onProgress);
   const percent = (loaded: number, total: number) => (total === 0 ? 100 : (loaded / total) * 100);
 
@@ -71,7 +74,10 @@ export function progressReport(name: string, onProgress: OnLoadEvent | undefined
     expect(file, total) {
       if (files.get(file)?.total !== total) files.set(file, { loaded: 0, total });
     },
-    initiate: (file) => emit({ status: 'initiate', name, file }),
+    initiate(file) {
+      asked.add(file);
+      emit({ status: 'initiate', name, file });
+    },
     download: (file) => emit({ status: 'download', name, file }),
     advance(file, loaded) {
       const { loaded: before, total } = files.get(file) ?? { loaded: 0, total: loaded };
@@ -82,6 +88,9 @@ export function progressReport(name: string, onProgress: OnLoadEvent | undefined
       const { loaded, total } = files.get(file) ?? { loaded: 0, total: 0 };
       if (loaded < total) report(file, total, total);
       emit({ status: 'done', name, file });
+    },
+    settle() {
+      for (const file of files.keys()) if (!asked.has(file)) files.delete(file);
     },
   };
 }

@@ -1,8 +1,8 @@
 /**
- * The files of a repository for a page: fetched when they are opened, checked, and kept in the browser's Cache API, so that the
- * next visit needs no download and, if it must, no network.
+ * The files of a repository for a page: fetched in parts as they are read, checked, and kept by the hash of their contents in the
+ * browser's Cache API, so that the next visit, or the next revision with the same weights, needs no download and, if it must, no network.
  */
-import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
+import { type ByteSource, fromBytes, type ModelFiles } from '../checkpoint/byte-source.js';
 import { HubError } from '../errors.js';
 import { type OnLoadEvent, type ProgressReport, progressReport } from '../load-events.js';
 import {
@@ -19,10 +19,11 @@ import {
   statusError,
   withRetries,
 } from './client.js';
-import { parseInfo, type RepoFile, type RepoInfo } from './metadata.js';
+import { LOADED_FILES, MAX_INFO_BYTES, parseInfo, type RepoFile, type RepoInfo, weightFiles } from './metadata.js';
 import {
   checkEndpoint,
   checkFileName,
+  checkPinned,
   checkRepoId,
   checkRevision,
   DEFAULT_ENDPOINT,
@@ -30,37 +31,39 @@ import {
   infoUrl,
   resolveUrl,
 } from './names.js';
+import { PART_BYTES, PARTS_AHEAD, partCount, partedSource, partLength } from './parted-source.js';
+import { type Sha256, sha256 } from './sha256.js';
 
 export interface BrowserFilesOptions {
   readonly revision?: string | undefined;
   readonly endpoint?: string | undefined;
   readonly token?: string | undefined;
+  /** An abort stops the download; what has come stays in the cache, and the next download goes on from there. */
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: OnLoadEvent | undefined;
   readonly limits?: Partial<HubLimits> | undefined;
   readonly fetch?: HubFetch | undefined;
   /** The page's `caches` by default; `null` keeps nothing. */
   readonly caches?: Pick<CacheStorage, 'open'> | null | undefined;
-  /** Larger files are checked by size alone: SubtleCrypto hashes only what is in memory as one piece. 1 GiB by default. */
-  readonly maxHashBytes?: number | undefined;
+  /** Keeps tabs from fetching the same part at once: `navigator.locks` by default, `null` for none. */
+  readonly locks?: Pick<LockManager, 'request'> | null | undefined;
 }
 
 interface Page {
   readonly repo: string;
   readonly revision: string;
   readonly client: HubClient;
-  readonly cache: Cache | undefined;
+  readonly store: Store;
   readonly report: ProgressReport;
-  readonly maxHashBytes: number;
+  readonly locks: Pick<LockManager, 'request'> | undefined;
 }
 
 const CACHE_NAME = 'generative-image2text';
-const MAX_INFO_BYTES = 32 << 20;
 
 /**
- * The files of `repo` at a revision, fetched on `open`. A name that the revision lacks opens as undefined.
- * Throws HubError `repo-id`, `revision`, `endpoint` at once; `open` throws `file-name`, `hash-mismatch`, `size-mismatch`,
- * those of `send` and `statusError`, or the signal's reason.
+ * The files of `repo` at a revision, fetched as they are read. A name that the revision lacks opens as undefined.
+ * Throws HubError `repo-id`, `revision`, `endpoint` at once; `open` and reading throw `file-name`, `short-body`, `size-mismatch`,
+ * `hash-mismatch` (when the last part of a file has come), those of `send` and `statusError`, or the signal's reason.
  */
 export function fetchModelFiles(repo: string, options: BrowserFilesOptions = {}): ModelFiles {
   checkRepoId(repo);
@@ -73,26 +76,39 @@ export function fetchModelFiles(repo: string, options: BrowserFilesOptions = {})
     limits: { ...DEFAULT_LIMITS, ...options.limits },
     redirects: 'by-browser',
   };
-  const report = progressReport(repo, options.onProgress);
-  const maxHashBytes = options.maxHashBytes ?? 1 << 30;
   const start = once(async () => {
-    const page: Page = { repo, revision, client, cache: await openCache(options.caches), report, maxHashBytes };
-    return { page, info: await revisionInfo(page) };
+    const store = await openStore(options.caches);
+    const report = progressReport(repo, options.onProgress);
+    const page: Page = { repo, revision, client, store, report, locks: lockManager(options.locks) };
+    const info = await revisionInfo(page);
+    const weights = new Set(weightFiles(info.files.map(({ name }) => name)));
+    for (const { name, size } of info.files) {
+      if (weights.has(name) || LOADED_FILES.has(name)) report.expect(name, size ?? 0); // so that the total is right from the start
+    }
+    const finish = async (name: string) => {
+      weights.delete(name);
+      if (weights.size > 0) return;
+      report.settle();
+      await replaceRevision(page, info);
+    };
+    return { page, info, finish };
   });
-  const opened = new Map<string, () => Promise<Blob>>();
+  const opened = new Map<string, Promise<ByteSource>>();
   return {
     label: fileLabel(repo, revision),
     async open(name): Promise<ByteSource | undefined> {
       checkFileName(name);
-      const { page, info } = await start();
+      const { page, info, finish } = await start();
       const file = info.files.find((entry) => entry.name === name);
       if (file === undefined) return undefined;
-      if (!opened.has(name))
-        opened.set(
-          name,
-          once(() => openFile(page, info.commit, file)),
-        );
-      return opened.get(name)!();
+      const forget = () => void opened.delete(name); // a failure is not kept
+      const known = opened.get(name);
+      const source = known ?? openFile(page, info.commit, file, { finish: () => finish(name), forget });
+      if (known === undefined) {
+        opened.set(name, source);
+        source.catch(forget);
+      }
+      return source;
     },
   };
 }
@@ -109,92 +125,360 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
   };
 }
 
-/** Pages that are not served securely have no cache, and some browsers forbid it in private windows. */
-async function openCache(caches: BrowserFilesOptions['caches']): Promise<Cache | undefined> {
-  const storage = caches === undefined ? globalThis.caches : caches;
-  return storage?.open(CACHE_NAME).catch(() => undefined);
+/** What is kept between visits, by keys of our own. Nothing here throws: a cache that fails is as good as none. */
+interface Store {
+  /** Is there a cache at all? */
+  readonly isOpen: boolean;
+  get(key: string): Promise<Response | undefined>;
+  /** Resolves to whether it is kept. */
+  put(key: string, body: string | Uint8Array<ArrayBuffer>): Promise<boolean>;
+  delete(key: string): Promise<void>;
+  keys(): Promise<string[]>;
 }
+
+/** The Cache API wants addresses; nobody can be asked at this one. */
+const KEYS = 'https://generative-image2text.invalid/';
+
+async function openStore(caches: BrowserFilesOptions['caches']): Promise<Store> {
+  const cache = await openCache(caches);
+  let isFull = cache === undefined;
+  return {
+    isOpen: cache !== undefined,
+    get: async (key) => cache?.match(KEYS + key).catch(() => undefined),
+    async put(key, body) {
+      if (isFull) return false; // usable now, fetched again next time
+      await cache?.put(KEYS + key, new Response(body)).catch(() => {
+        isFull = true;
+      });
+      return !isFull;
+    },
+    async delete(key) {
+      await cache?.delete(KEYS + key).catch(() => undefined);
+    },
+    async keys() {
+      const requests = (await cache?.keys().catch(() => undefined)) ?? [];
+      return requests.map(({ url }) => url).flatMap((url) => (url.startsWith(KEYS) ? [url.slice(KEYS.length)] : []));
+    },
+  };
+}
+
+/** Pages that are not served securely have no cache; sandboxed frames may not even ask for one. */
+async function openCache(caches: BrowserFilesOptions['caches']): Promise<Cache | undefined> {
+  try {
+    return await (caches === undefined ? globalThis.caches : caches)?.open(CACHE_NAME);
+  } catch {
+    return undefined;
+  }
+}
+
+function lockManager(locks: BrowserFilesOptions['locks']): Pick<LockManager, 'request'> | undefined {
+  try {
+    return (locks === undefined ? globalThis.navigator?.locks : locks) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What a file is kept under: the hash of its contents; where the Hub does not say one, its place. */
+const contentKey = (repo: string, commit: string, { name, etag }: RepoFile): string =>
+  etag ?? `${repo}/${commit}/${encodeURIComponent(name)}`;
+
+/** `current` is complete here as far as weights go (or the first that was met); `next` is being fetched. */
+const listingKey = ({ repo, revision, client }: Page, which: 'current' | 'next'): string =>
+  `${which}/${encodeURIComponent(client.endpoint)}/${repo}/${encodeURIComponent(revision)}`;
 
 /** A page is not told why a request failed, so a lost connection may mean that there is no network at all. */
 const isLost = (error: unknown): boolean => error instanceof HubError && error.code === 'connection-lost';
 
-/** The network first, since a branch may move; the copy of the last visit where there is none. */
-async function revisionInfo({ repo, revision, client, cache }: Page): Promise<RepoInfo> {
+/** The network first, since a branch may move; the copy of an earlier visit where the Hub cannot be reached, is busy or broken. */
+async function revisionInfo(page: Page): Promise<RepoInfo> {
+  const { repo, revision, client, store } = page;
   const address = infoUrl(client.endpoint, repo, revision);
   const label = fileLabel(repo, revision);
+  const current = await keptListing(page, 'current');
   try {
     const ask = async () => {
       const { response, url } = await get(client, address, label);
       return bodyText(response, url, MAX_INFO_BYTES, client.limits.idleMs, client.signal);
     };
-    const text = await withRetries(client, ask, {
-      again: (error): error is HubError => isTransient(error) && !isLost(error),
-    });
+    const again = (error: unknown): error is HubError => isTransient(error) && !isLost(error) && current === undefined;
+    const text = await withRetries(client, ask, { again });
     const info = parseInfo(text, label);
-    await cache?.put(address, new Response(text)).catch(() => undefined);
+    checkPinned(revision, info.commit, label);
+    if (current?.commit !== info.commit) {
+      await store.put(listingKey(page, current === undefined ? 'current' : 'next'), text);
+    }
     return info;
   } catch (error) {
-    const kept = isAbsent(error) || isLost(error) ? await cache?.match(address) : undefined;
-    if (kept === undefined) throw error;
-    return parseInfo(await kept.text(), label);
+    if (current === undefined || !(isAbsent(error) || isTransient(error))) throw error;
+    return current;
   }
 }
 
-async function get(client: HubClient, address: string, label: string): Promise<{ response: Response; url: URL }> {
-  const answer = await send(client, 'GET', address);
+async function keptListing(page: Page, which: 'current' | 'next'): Promise<RepoInfo | undefined> {
+  try {
+    const text = await (await page.store.get(listingKey(page, which)))?.text();
+    return text === undefined ? undefined : parseInfo(text, page.repo);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The weights of a revision are here: it takes the place of the one before, and what only that one needed goes. */
+async function replaceRevision(page: Page, info: RepoInfo): Promise<void> {
+  const { store } = page;
+  const next = await (await store.get(listingKey(page, 'next')))?.text().catch(() => undefined);
+  if (next === undefined || parseInfo(next, page.repo).commit !== info.commit) return;
+  await store.put(listingKey(page, 'current'), next);
+  await store.delete(listingKey(page, 'next'));
+  const keys = await store.keys();
+  const needed = new Set<string>();
+  for (const key of keys.filter((one) => /^(?:current|next)\//.test(one))) {
+    const [, , owner = '', name = ''] = key.split('/');
+    const text = await (await store.get(key))?.text().catch(() => undefined);
+    if (text === undefined) return; // then nobody knows what it needs
+    const { commit, files } = parseInfo(text, key);
+    const repos = [`${owner}/${name}`, owner]; // a repository may have no owner
+    for (const file of files) for (const repo of repos) needed.add(contentKey(repo, commit, file));
+  }
+  for (const key of keys) {
+    const [, content] = /^parts\/(.*)\/[^/]+$/.exec(key) ?? [];
+    if (content !== undefined && !needed.has(content)) await store.delete(key);
+  }
+}
+
+async function get(
+  client: HubClient,
+  address: string,
+  label: string,
+  headers: Record<string, string> = {},
+): Promise<{ response: Response; url: URL }> {
+  const answer = await send(client, 'GET', address, headers);
   if (answer.response.ok) return answer;
   await discard(answer.response);
   throw statusError(answer.response, label, client.endpoint, client.token);
 }
 
-/** From the cache if it is there with its whole size, else from the network, and then into the cache. */
-async function openFile(page: Page, commit: string, file: RepoFile): Promise<Blob> {
-  const { repo, client, cache, report } = page;
-  const address = resolveUrl(client.endpoint, repo, commit, file.name);
-  report.expect(file.name, file.size ?? 0);
-  report.initiate(file.name);
-  const kept = await (await cache?.match(address))?.blob();
-  const whole = kept !== undefined && (file.size === undefined || kept.size === file.size);
-  const blob = whole ? kept : await withRetries(client, () => fetchFile(page, address, file));
-  if (!whole) {
-    await cache?.put(address, new Response(blob)).catch(() => undefined); // over quota: usable now, fetched again next time
-  }
-  report.done(file.name);
-  return blob;
+/** What happens at the end of a file: it is here and is what the Hub declared, or it is not. */
+interface Ends {
+  finish(): Promise<void>;
+  forget(): void;
 }
 
-async function fetchFile(page: Page, address: string, { name, size, etag }: RepoFile): Promise<Blob> {
+async function openFile(page: Page, commit: string, file: RepoFile, ends: Ends): Promise<ByteSource> {
+  const { repo, client, report } = page;
+  const address = resolveUrl(client.endpoint, repo, commit, file.name);
+  report.initiate(file.name);
+  if (file.size === undefined) return withRetries(client, () => fetchWhole(page, address, file.name, ends));
+  const parts = fileParts(page, address, { ...file, size: file.size }, contentKey(repo, commit, file), ends);
+  if (partCount(file.size) <= 1) return fromBytes(await parts(0)); // small files are fetched, and checked, when they are opened
+  return partedSource(file.size, parts);
+}
+
+/** Of a mirror that declares no sizes: nothing to check, nothing to divide, nothing that could be kept. */
+async function fetchWhole(page: Page, address: string, name: string, { finish }: Ends): Promise<Blob> {
   const { client, report } = page;
-  const label = fileLabel(page.repo, page.revision, name);
-  const { response, url } = await get(client, address, label);
+  const { response, url } = await get(client, address, fileLabel(page.repo, page.revision, name));
   report.download(name);
   const chunks: Uint8Array<ArrayBuffer>[] = [];
-  let loaded = 0;
   for await (const chunk of bodyChunks(response, url, client.limits.idleMs, client.signal)) {
-    loaded += chunk.length;
-    if (size !== undefined && loaded > size) {
-      throw new HubError({ file: label, code: 'body-too-long', detail: `more than the declared ${size} bytes came` });
-    }
     chunks.push(chunk as Uint8Array<ArrayBuffer>);
-    report.advance(name, loaded);
   }
-  if (size !== undefined && loaded < size) {
-    throw new HubError({ file: label, code: 'short-body', detail: `${loaded} of ${size} bytes came` });
-  }
-  const blob = new Blob(chunks);
-  if (etag !== undefined && blob.size <= page.maxHashBytes) await checkHash(blob, etag, label);
-  return blob;
+  await finish();
+  report.done(name);
+  return new Blob(chunks);
 }
 
-/** Large files are named by their sha256, plain ones by git's sha1. A page that is not served securely can compute neither. */
-async function checkHash(blob: Blob, etag: string, file: string): Promise<void> {
-  const subtle = (globalThis.crypto as Crypto | undefined)?.subtle as SubtleCrypto | undefined;
-  if (subtle === undefined) return;
-  const [algorithm, content] =
-    etag.length === 64 ? ['SHA-256', blob] : ['SHA-1', new Blob([`blob ${blob.size}\0`, blob])];
-  const digest = new Uint8Array(await subtle.digest(algorithm, await content.arrayBuffer()));
-  const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  if (found === etag) return;
-  const detail = `the bytes that came do not have the hash ${etag.slice(0, 12)}… that was declared`;
-  throw new HubError({ file, code: 'hash-mismatch', detail });
+type KnownFile = RepoFile & { readonly size: number };
+
+/** Brings the parts of a file, from the store or from the network, and checks the whole when all have come. */
+function fileParts(
+  page: Page,
+  address: string,
+  file: KnownFile,
+  content: string,
+  { finish, forget }: Ends,
+): (index: number) => Promise<Uint8Array> {
+  const { store, report, client } = page;
+  const { name, size } = file;
+  const label = fileLabel(page.repo, page.revision, name);
+  const count = partCount(size);
+  const keyOf = (index: number) => `parts/${content}/${index}`;
+  const arrived = new Set<number>();
+  const held = new Map<number, Uint8Array<ArrayBuffer>>(); // of a server that knows no ranges, where nothing can be kept
+  const check = contentCheck(file);
+  let isFetched = false;
+  let ending: Promise<void> | undefined; // when all parts have come; for who reads on after a failure, too: the file must be opened again
+  let loaded = 0;
+
+  const stored = async (index: number): Promise<Uint8Array<ArrayBuffer> | undefined> => {
+    if (held.has(index)) return held.get(index);
+    const buffer = await (await store.get(keyOf(index)))?.arrayBuffer().catch(() => undefined);
+    return buffer?.byteLength === partLength(size, index) ? new Uint8Array(buffer) : undefined;
+  };
+  const fetched = async (index: number): Promise<Uint8Array<ArrayBuffer>> => {
+    if (!isFetched) report.download(name);
+    isFetched = true;
+    const before = loaded;
+    const onBytes = (n: number) => report.advance(name, before + n);
+    const bytes = await withRetries(client, async () => {
+      let wanted: Uint8Array<ArrayBuffer> | undefined;
+      for await (const { at, part } of fetchParts({ client, address, label, size, index, onBytes })) {
+        if (at === index) wanted = part;
+        if (!(await store.put(keyOf(at), part)) && at !== index) held.set(at, part);
+      }
+      if (held.size > 0) held.set(index, wanted!);
+      return wanted!;
+    });
+    return bytes;
+  };
+  /** One tab fetches a part, the others find it in the store. */
+  const alone = async (index: number): Promise<Uint8Array<ArrayBuffer>> => {
+    const { locks } = page;
+    if (locks === undefined || !store.isOpen) return fetched(index);
+    let isOurTurn = false;
+    const work = async () => {
+      isOurTurn = true;
+      return (await stored(index)) ?? fetched(index);
+    };
+    const options = client.signal === undefined ? {} : { signal: client.signal };
+    try {
+      return (await locks.request(`${CACHE_NAME} ${keyOf(index)}`, options, work)) as Uint8Array<ArrayBuffer>;
+    } catch (error) {
+      client.signal?.throwIfAborted();
+      if (isOurTurn) throw error;
+      return fetched(index); // a sandboxed frame has no locks
+    }
+  };
+  /** Every part has come. Those that the check has not seen yet, because they came out of turn, are in the store. */
+  const checkAll = async () => {
+    for (let index = check.next; index < count; index++) {
+      const bytes = await stored(index);
+      if (bytes === undefined) return; // nothing is kept here, and the parts came out of turn: their sizes were right
+      check.add(index, bytes);
+    }
+    if (await check.matches()) return void (await store.put(keyOf(CHECKED), 'checked'));
+    held.clear();
+    for (let index = CHECKED; index < count; index++) await store.delete(keyOf(index));
+    forget();
+    const detail = `the bytes that came do not have the hash ${file.etag?.slice(0, 12)}… that was declared`;
+    throw new HubError({ file: label, code: 'hash-mismatch', detail });
+  };
+
+  const end = async (isChecked: boolean) => {
+    if (!isChecked || isFetched) await checkAll();
+    await finish();
+    report.done(name);
+  };
+  const checkedBefore = once(async () => (await store.get(keyOf(CHECKED))) !== undefined);
+  return async (index) => {
+    client.signal?.throwIfAborted();
+    await ending;
+    const isChecked = await checkedBefore();
+    const bytes = (await stored(index)) ?? (await alone(index));
+    if (!arrived.has(index)) {
+      arrived.add(index);
+      loaded += bytes.length;
+      if (!isChecked) check.add(index, bytes);
+      if (arrived.size < count) report.advance(name, loaded);
+    }
+    if (arrived.size >= count) {
+      ending ??= end(isChecked);
+      await ending;
+    }
+    return bytes;
+  };
+}
+
+/** Instead of the index of a part: the note that all of them were checked together. */
+const CHECKED = -1;
+
+interface ContentCheck {
+  /** The part that it waits for. */
+  readonly next: number;
+  /** Takes a part that is next, or one of those that are soon. */
+  add(index: number, bytes: Uint8Array<ArrayBuffer>): void;
+  matches(): Promise<boolean>;
+}
+
+/** Large files are named by their sha256, plain ones by git's sha1, for which SubtleCrypto wants the whole (some megabytes). */
+function contentCheck({ etag, size }: KnownFile): ContentCheck {
+  let next = 0;
+  const hash: Sha256 | undefined = etag?.length === 64 ? sha256() : undefined;
+  const plain: Uint8Array<ArrayBuffer>[] = [];
+  const early = new Map<number, Uint8Array<ArrayBuffer>>();
+  return {
+    get next() {
+      return next;
+    },
+    add(index, bytes) {
+      if (index < next || index > next + PARTS_AHEAD) return;
+      early.set(index, bytes);
+      for (let part = early.get(next); part !== undefined; part = early.get(next)) {
+        early.delete(next++);
+        if (hash !== undefined) hash.update(part);
+        else if (etag !== undefined && size <= MAX_PLAIN_BYTES) plain.push(part);
+      }
+    },
+    async matches() {
+      if (hash !== undefined) return hash.digest() === etag;
+      const subtle = (globalThis.crypto as Crypto | undefined)?.subtle as SubtleCrypto | undefined; // not in insecure pages
+      if (etag === undefined || size > MAX_PLAIN_BYTES || subtle === undefined) return true;
+      const whole = await new Blob([`blob ${size}\0`, ...plain]).arrayBuffer();
+      const digest = new Uint8Array(await subtle.digest('SHA-1', whole));
+      return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('') === etag;
+    },
+  };
+}
+
+/** The Hub keeps larger files as large ones, with a sha256. */
+const MAX_PLAIN_BYTES = 64 << 20;
+
+interface PartRequest {
+  readonly client: HubClient;
+  readonly address: string;
+  readonly label: string;
+  readonly size: number;
+  readonly index: number;
+  /** Called with the bytes that have come. */
+  onBytes(loaded: number): void;
+}
+
+/** The part that is asked for; from a server that knows no ranges all of them, in turn. */
+async function* fetchParts({ client, address, label, size, index, onBytes }: PartRequest): AsyncGenerator<{
+  readonly at: number;
+  readonly part: Uint8Array<ArrayBuffer>;
+}> {
+  const start = index * PART_BYTES;
+  const end = start + partLength(size, index);
+  const range = `bytes=${start}-${end - 1}`;
+  const { response, url } = await get(client, address, label, end - start === size ? {} : { range });
+  const fail = (code: string, detail: string) => new HubError({ file: label, code, detail });
+  const place = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(response.headers.get('content-range') ?? ''); // servers may hide it from pages
+  const isWrong = place !== null && (Number(place[1]) !== start || Number(place[3]) !== size);
+  if (isWrong || (response.status !== 206 && response.status !== 200)) {
+    await discard(response);
+    throw fail('range-refused', `asked for ${range} of ${size}, got ${response.status}`);
+  }
+  let at = response.status === 206 ? index : 0;
+  const last = response.status === 206 ? index : Math.max(0, partCount(size) - 1);
+  let part = new Uint8Array(partLength(size, at));
+  let [filled, loaded] = [0, 0];
+  for await (const chunk of bodyChunks(response, url, client.limits.idleMs, client.signal)) {
+    for (let used = 0; used < chunk.length; ) {
+      if (filled === part.length) throw fail('body-too-long', `more than the declared ${size} bytes came`);
+      const piece = chunk.subarray(used, used + part.length - filled);
+      part.set(piece, filled);
+      filled += piece.length;
+      used += piece.length;
+      if (filled < part.length || at === last) continue;
+      yield { at, part };
+      at++;
+      [part, filled] = [new Uint8Array(partLength(size, at)), 0];
+    }
+    loaded += chunk.length;
+    onBytes(loaded);
+  }
+  if (at < last || filled < part.length) throw fail('short-body', `${at * PART_BYTES + filled} of ${size} bytes came`);
+  yield { at, part };
 }

@@ -4,7 +4,7 @@
  * endpoint's own origin alone. Runs wherever `fetch` runs.
  */
 import { HubError, quote } from '../errors.js';
-import { publicUrl } from './names.js';
+import { originOf, publicUrl } from './names.js';
 
 /** The part of `fetch` that is used; the global `fetch` fits. */
 export type HubFetch = (
@@ -97,7 +97,7 @@ async function sendOnce(
     client.limits.headersMs,
   );
   client.signal?.addEventListener('abort', onAbort);
-  const mayKnowToken = client.token !== undefined && url.origin === new URL(client.endpoint).origin;
+  const mayKnowToken = client.token !== undefined && originOf(url) === originOf(new URL(client.endpoint));
   const given = new Promise<never>((_, reject) => {
     own.signal.addEventListener('abort', () => reject(own.signal.reason)); // whether or not `fetch` listens to its signal
   });

@@ -19,7 +19,8 @@ export interface RepoInfo {
   readonly files: readonly RepoFile[];
 }
 
-const MAX_INFO_BYTES = 32 << 20;
+/** No listing of a repository is longer. */
+export const MAX_INFO_BYTES = 32 << 20;
 const MAX_FILES = 100_000;
 
 /**
@@ -134,6 +135,11 @@ const SMALL_FILES = [
   'tokenizer.json',
 ] as const;
 
+/** The small files that loading a model reads. */
+export const LOADED_FILES: ReadonlySet<string> = new Set(
+  SMALL_FILES.filter((name) => name !== 'special_tokens_map.json' && name !== 'added_tokens.json'),
+);
+
 /** Weights in the order of preference: safetensors cannot run code and need no unpacking. */
 const WEIGHT_FILES = [
   'model.safetensors',
@@ -167,6 +173,17 @@ export function selectFiles(names: Iterable<string>, label: string): FileSelecti
     weights,
     sharded: weights.endsWith('.index.json'),
   };
+}
+
+/** The weight files among the names of a repository, shards as they are customarily called; empty where there are none. */
+export function weightFiles(names: readonly string[]): string[] {
+  const weights = WEIGHT_FILES.find((name) => names.includes(name));
+  if (weights === undefined) return [];
+  const stem = /^(.*\.(?:safetensors|bin))\.index\.json$/.exec(weights)?.[1];
+  const [base, ending] = stem === undefined ? [] : [stem.replace(/\.\w+$/, ''), stem.replace(/^.*\./, '.')];
+  const isShard = (name: string) =>
+    base !== undefined && name.startsWith(`${base}-`) && name.endsWith(ending!) && /-\d+-of-\d+\.\w+$/.test(name);
+  return [weights, ...names.filter(isShard)];
 }
 
 /** The shards that an index names, each once, in order. Throws HubError `shard-index` or `file-name`. */

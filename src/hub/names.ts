@@ -131,6 +131,9 @@ export function infoUrl(endpoint: string, repo: string, revision: string): strin
   return `${endpoint}/api/models/${repo}/revision/${encodeURIComponent(revision)}?blobs=true`;
 }
 
+/** Scheme and host: `URL.origin` is "null" for schemes of applications (`chrome-extension:`, `app:`, `tauri:`). */
+export const originOf = ({ protocol, host }: URL): string => `${protocol}//${host}`;
+
 /** An address as messages may show it: credentials and query removed, since signed addresses carry secrets there. */
 export function publicUrl(url: URL | string): string {
   const parsed = typeof url === 'string' ? new URL(url) : url;

@@ -13,7 +13,8 @@ import {
   statusError,
   withRetries,
 } from './client.js';
-import { checkFileName, publicUrl } from './names.js';
+import { checkFileName, originOf, publicUrl } from './names.js';
+import { PART_BYTES, partCount, partedSource, partLength } from './parted-source.js';
 
 export interface FetchFolderOptions {
   readonly signal?: AbortSignal | undefined;
@@ -23,16 +24,18 @@ export interface FetchFolderOptions {
 }
 
 /**
- * The files of a folder on a web server, each fetched whole when it is opened. A name that the server does not have opens as
- * undefined. In a page `folder` may be relative to the page or worker. Nothing is kept but what the browser's own HTTP cache keeps.
+ * The files of a folder on a web server. Where the server knows ranges a large file comes in parts as they are read, otherwise whole when
+ * it is opened. A name that the server does not have opens as undefined. In a page `folder` may be relative to the page or worker, and have
+ * any scheme that its `fetch` takes. Nothing is kept but what the browser's own HTTP cache keeps.
  *
- * @throws HubError `address` at once; from `open` `file-name`, `short-body`, those of `send` and `statusError`, or the signal's reason.
+ * @throws HubError `address` at once; from `open` and from reading `file-name`, `short-body`, `file-changed`, those of `send` and
+ *   `statusError`, or the signal's reason.
  */
 export function fetchFolder(folder: string | URL, options: FetchFolderOptions = {}): ModelFiles {
   const base = folderUrl(folder);
   const client: HubClient = {
     fetch: options.fetch ?? ((address, init) => fetch(address, init)),
-    endpoint: base.origin,
+    endpoint: originOf(base),
     token: undefined,
     signal: options.signal,
     limits: { ...DEFAULT_LIMITS, ...options.limits },
@@ -45,7 +48,7 @@ export function fetchFolder(folder: string | URL, options: FetchFolderOptions = 
     async open(name) {
       const url = new URL(base);
       url.pathname += checkFileName(name).split('/').map(encodeURIComponent).join('/');
-      return withRetries(client, () => fetchFile(client, url.href, name, report));
+      return openInFolder({ client, address: url.href, name, report });
     },
   };
 }
@@ -54,8 +57,9 @@ export function fetchFolder(folder: string | URL, options: FetchFolderOptions = 
 function folderUrl(folder: string | URL): URL {
   const { location } = globalThis as { location?: { href: string } };
   const url = URL.canParse(folder, location?.href) ? new URL(folder, location?.href) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol)) {
-    const detail = `${quote(String(folder).split('?')[0]!)} is not an http or https address`;
+  const isFolder = url?.pathname.startsWith('/') && !/^(?:file|javascript):$/.test(url.protocol); // not `data:` and the like
+  if (url === undefined || !isFolder) {
+    const detail = `${quote(String(folder).split('?')[0]!)} is not the address of a folder that fetch takes`;
     throw new HubError({ path: 'folder', code: 'address', detail });
   }
   url.hash = '';
@@ -63,27 +67,80 @@ function folderUrl(folder: string | URL): URL {
   return url;
 }
 
-async function fetchFile(
-  client: HubClient,
-  address: string,
-  name: string,
-  report: ProgressReport,
-): Promise<ByteSource | undefined> {
-  const { response, url } = await send(client, 'GET', address);
+interface FolderFile {
+  readonly client: HubClient;
+  readonly address: string;
+  readonly name: string;
+  readonly report: ProgressReport;
+}
+
+async function openInFolder(file: FolderFile): Promise<ByteSource | undefined> {
+  const { client, address, name, report } = file;
+  const first = await withRetries(client, () => firstPart(file));
+  if (first === undefined || first instanceof Blob) return first;
+  const { total, etag } = first;
+  const arrived = new Map<number, number>([[0, first.bytes.length]]);
+  const arrive = (index: number, bytes: number) => {
+    arrived.set(index, bytes);
+    report.advance(
+      name,
+      [...arrived.values()].reduce((sum, n) => sum + n, 0),
+    );
+  };
+  arrive(0, first.bytes.length);
+  if (partCount(total) <= 1) report.done(name);
+  let held: Uint8Array | undefined = first.bytes;
+  return partedSource(total, async (index) => {
+    if (index === 0 && held !== undefined) {
+      const bytes = held;
+      held = undefined; // the source holds it now
+      return bytes;
+    }
+    const start = index * PART_BYTES;
+    const { bytes } = await withRetries(client, async () => {
+      const found = await readRange(client, address, start, start + partLength(total, index));
+      if (found.total !== total || found.etag !== etag) throw changed(address);
+      return found;
+    });
+    const isLast = !arrived.has(index) && arrived.size + 1 === partCount(total);
+    arrive(index, bytes.length);
+    if (isLast) report.done(name);
+    return bytes;
+  });
+}
+
+/** The first part of a file; all of it as a Blob where the server sends it whole; undefined where there is none. */
+async function firstPart({ client, address, name, report }: FolderFile): Promise<Range | Blob | undefined> {
+  const headers = { range: `bytes=0-${PART_BYTES - 1}` };
+  const { response, url } = await send(client, 'GET', address, headers);
   if (isMissing(response)) {
     await discard(response);
     return undefined;
   }
   const file = publicUrl(url);
-  if (!response.ok) {
+  const total = Number(/^bytes 0-\d+\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1]);
+  if (response.status === 416) {
+    await discard(response);
+    return new Blob([]); // an empty file has no first byte
+  }
+  if (!response.ok || (response.status === 206 && !Number.isSafeInteger(total))) {
     await discard(response);
     throw statusError(response, file, client.endpoint, undefined);
   }
   report.initiate(name);
+  if (response.status === 206) {
+    report.expect(name, total);
+    report.download(name);
+    const bytes = await readExactly(client, response, url, partLength(total, 0), file);
+    return { bytes, total, etag: response.headers.get('etag') ?? undefined };
+  }
   const blob = await readBlob(client, response, url, name, report);
   report.done(name);
   return blob;
 }
+
+const changed = (address: string): HubError =>
+  new HubError({ file: publicUrl(address), code: 'file-changed', detail: 'the file changed while it was read' });
 
 /** Servers of single-page applications answer any unknown address with the application, and no file of a checkpoint is HTML. */
 const isMissing = ({ ok, status, headers }: Response): boolean =>
@@ -140,7 +197,7 @@ export async function openRemote(url: string, options: RemoteOptions = {}): Prom
   }
   const client: HubClient = {
     fetch: options.fetch ?? ((address, init) => fetch(address, init)),
-    endpoint: new URL(url).origin,
+    endpoint: originOf(new URL(url)),
     token: options.token,
     signal: options.signal,
     limits: { ...DEFAULT_LIMITS, ...options.limits },
@@ -151,7 +208,7 @@ export async function openRemote(url: string, options: RemoteOptions = {}): Prom
     if (end <= start) return new ArrayBuffer(0);
     const { bytes, total, etag } = await withRetries(client, () => readRange(client, url, start, end));
     if (total !== first.total || etag !== first.etag) {
-      throw new HubError({ file: publicUrl(url), code: 'file-changed', detail: 'the file changed while it was read' });
+      throw changed(url);
     }
     return bytes.buffer;
   };

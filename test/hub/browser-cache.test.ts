@@ -1,68 +1,208 @@
 import assert from 'node:assert/strict';
 import { build } from 'esbuild';
-import { readBytes } from '../../src/checkpoint/byte-source.js';
+import { type ByteSource, readBytes } from '../../src/checkpoint/byte-source.js';
 import { type BrowserFilesOptions, fetchModelFiles } from '../../src/hub/browser-cache.js';
+import { PART_BYTES } from '../../src/hub/parted-source.js';
+import { sha256 } from '../../src/hub/sha256.js';
 import type { LoadEvent } from '../../src/load-events.js';
 import { ROOT } from '../support/fixtures.js';
-import { type LocalHub, startHub } from '../support/local-hub.js';
+import { gitSha1, type LocalHub, sha256 as sha256Of, startHub } from '../support/local-hub.js';
 import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes } from './support.js';
 
-/** The part of the Cache API that is used, in memory. */
-function memoryCaches(full = false) {
-  const kept = new Map<string, Blob>();
+/** The part of the Cache API that is used, in memory; `room` is how many bytes it takes. */
+function memoryCaches(room = Number.POSITIVE_INFINITY) {
+  const kept = new Map<string, Uint8Array<ArrayBuffer>>();
   const cache = {
     match: async (url: string) => (kept.has(url) ? new Response(kept.get(url)!) : undefined),
     put: async (url: string, response: Response) => {
-      if (full) throw new DOMException('no room', 'QuotaExceededError');
-      kept.set(url, await response.blob());
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      const used = [...kept.values()].reduce((sum, { length }) => sum + length, 0);
+      if (used + bytes.length > room) throw new DOMException('no room', 'QuotaExceededError');
+      kept.set(url, bytes);
     },
+    delete: async (url: string) => kept.delete(url),
+    keys: async () => [...kept.keys()].map((url) => ({ url })),
   };
-  return { kept, caches: { open: async () => cache as unknown as Cache } };
+  const parts = () => [...kept.keys()].filter((key) => /\/parts\/.*\/\d+$/.test(key));
+  return { kept, parts, caches: { open: async () => cache as unknown as Cache } };
 }
 
+/** One holder of each name at a time, as `navigator.locks`. */
+function memoryLocks() {
+  const last = new Map<string, Promise<unknown>>();
+  const request = (name: string, _options: object, work: () => Promise<unknown>) => {
+    const turn = (last.get(name) ?? Promise.resolve()).then(work, work);
+    last.set(name, turn);
+    return turn;
+  };
+  return { request: request as unknown as LockManager['request'] };
+}
+
+const CONFIG = '{"a":1}';
+
 describe('hub: the cache of a page', () => {
-  const content = seededBytes(300_000, 4);
+  const content = seededBytes(2.5 * PART_BYTES, 4);
   let hub: LocalHub;
+  const commit = (extra: Record<string, string> = {}) =>
+    hub.commit(REPO, { 'config.json': CONFIG, [FILE]: { content, lfs: true }, 'added_tokens.json': '{}', ...extra });
   beforeEach(async () => {
     hub = await startHub();
-    hub.commit(REPO, { 'config.json': '{"a":1}', [FILE]: { content, lfs: true } });
+    commit();
   });
   afterEach(() => hub.close());
   const files = (options: BrowserFilesOptions) =>
-    fetchModelFiles(REPO, { endpoint: hub.url, limits: IMPATIENT, ...options });
+    fetchModelFiles(REPO, { endpoint: hub.url, limits: IMPATIENT, locks: null, ...options });
+  const weights = async (options: BrowserFilesOptions) => (await files(options).open(FILE))!;
+  /** As a loader reads: the header, then everything in pieces of no round size. */
+  const readAll = async (source: ByteSource): Promise<Buffer> => {
+    await readBytes(source, 0, 8);
+    const whole = new Uint8Array(source.size);
+    for (let at = 0; at < source.size; at += 1_000_003) {
+      await source.readInto!(at, whole.subarray(at, Math.min(source.size, at + 1_000_003)));
+    }
+    return Buffer.from(whole.buffer);
+  };
+  const rangesAsked = () =>
+    hub.requests.flatMap(({ headers, path }) => (path.includes('/storage/') ? [headers.range] : []));
 
-  it('fetches once, then reads the cache, also without network', async () => {
-    const { kept, caches } = memoryCaches();
-    const events: LoadEvent[] = [];
-    const first = files({ caches, onProgress: (event) => events.push(event) });
-    assert.equal(first.label, 'owner/name@main');
-    assert.equal(await first.open('nope.json'), undefined);
-    const [source, same] = await Promise.all([first.open(FILE), first.open(FILE)]);
-    assert.equal(source, same);
-    assert.deepEqual(Buffer.from(await readBytes(source!, 1000, 2000)), content.subarray(1000, 2000));
-    assert.equal(kept.size, 2, 'the listing and the file');
-    assert.deepEqual(
-      events.map(({ status }) => status).filter((status) => !/progress/.test(status)),
-      ['initiate', 'download', 'done'],
-    );
+  it('fetches parts once, in order, then reads the cache, also without network', async () => {
+    const { parts, caches } = memoryCaches();
+    const source = await weights({ caches });
+    assert.deepEqual(Buffer.from(await readBytes(source, 1000, 2000)), content.subarray(1000, 2000));
+    assert.deepEqual(rangesAsked(), [`bytes=0-${PART_BYTES - 1}`], 'a header costs one part');
+    assert.ok((await readAll(source)).equals(content));
+    assert.equal(rangesAsked().length, 3);
+    assert.equal(parts().length, 3);
     const count = hub.requests.length;
-    assert.equal((await files({ caches }).open(FILE))?.size, content.length);
+    assert.ok((await readAll(await weights({ caches }))).equals(content));
     assert.equal(hub.requests.length, count + 1, 'only the listing is asked again');
     await hub.close();
-    assert.equal((await files({ caches }).open(FILE))?.size, content.length);
+    assert.ok((await readAll(await weights({ caches }))).equals(content));
     const other = fetchModelFiles('owner/other', { endpoint: hub.url, limits: IMPATIENT, caches });
     assert.match((await hubErrorOf(other.open(FILE))).code, /^(?:unreachable|connection-lost)$/);
     hub = await startHub();
   });
 
-  it('works without a cache and with a full one', async () => {
-    for (const caches of [null, memoryCaches(true).caches]) {
-      assert.equal((await files({ caches }).open('config.json'))?.size, 7);
+  it('a source that is opened twice is one; a name that is not there is undefined', async () => {
+    const page = files({ caches: null });
+    assert.equal(page.label, 'owner/name@main');
+    const [first, second] = await Promise.all([page.open(FILE), page.open(FILE)]);
+    assert.equal(first, second);
+    assert.equal(await page.open('nope.json'), undefined);
+  });
+
+  it('progress counts all files from the start, never runs backwards, and ends at 100', async () => {
+    const events: LoadEvent[] = [];
+    let breaks = 0;
+    hub.handler = (request, response) => {
+      if (!request.url!.includes('/storage/') || breaks++ !== 1) return false;
+      response.writeHead(206, { 'content-length': PART_BYTES });
+      return response.write(content.subarray(0, 1 << 20), () => response.destroy()) !== undefined;
+    };
+    const page = files({ caches: memoryCaches().caches, onProgress: (event) => events.push(event) });
+    await page.open('config.json');
+    await readAll((await page.open(FILE))!);
+    const totals = events.flatMap((event) => (event.status === 'progress_total' ? [event] : []));
+    const all = content.length + CONFIG.length;
+    assert.deepEqual(new Set(totals.map(({ total }) => total)), new Set([all]));
+    assert.ok(
+      totals.every(({ loaded }, i) => i === 0 || loaded >= totals[i - 1]!.loaded),
+      'backwards',
+    );
+    assert.equal(totals.at(-1)!.progress, 100);
+    assert.deepEqual(events.at(-1), { status: 'done', name: REPO, file: FILE });
+  });
+
+  it('a download that was stopped goes on from the parts that are here', async () => {
+    const { parts, caches } = memoryCaches();
+    const stop = new AbortController();
+    const reason = new Error('pause');
+    const source = await weights({ caches, signal: stop.signal });
+    await readBytes(source, 0, 8);
+    stop.abort(reason);
+    await assert.rejects(readAll(source), (error) => error === reason);
+    assert.equal(parts().length, 1);
+    assert.ok((await readAll(await weights({ caches }))).equals(content));
+    assert.deepEqual(
+      rangesAsked().map((range) => Number(/\d+/.exec(range!)![0]) / PART_BYTES),
+      [0, 1, 2],
+    );
+  });
+
+  it('a new revision with the same weights fetches what is new; what only the old one needed goes', async () => {
+    const { kept, caches } = memoryCaches();
+    await readAll(await weights({ caches }));
+    const old = await files({ caches }).open('config.json');
+    assert.equal(old?.size, CONFIG.length);
+    hub.commit(REPO, { 'config.json': '{"a":22}', 'README.md': '# new', [FILE]: { content, lfs: true } });
+    const sent = hub.bytesSent;
+    const page = files({ caches });
+    assert.equal((await page.open('config.json'))?.size, 8);
+    await readAll((await page.open(FILE))!);
+    assert.equal(hub.bytesSent - sent, 8);
+    const hashes = [...kept.keys()].flatMap((key) => /\/parts\/([^/]*)\/0$/.exec(key)?.[1] ?? []);
+    assert.deepEqual(new Set(hashes), new Set([sha256Of(content), gitSha1(Buffer.from('{"a":22}'))]));
+  });
+
+  it('new weights: the old ones serve until the new ones are here, and are removed then', async () => {
+    const { parts, caches } = memoryCaches();
+    await readAll(await weights({ caches }));
+    const next = seededBytes(content.length, 9);
+    hub.commit(REPO, { 'config.json': CONFIG, [FILE]: { content: next, lfs: true } });
+    const source = await weights({ caches });
+    await readBytes(source, 0, 8);
+    hub.handler = (_, response) => response.writeHead(503).end() !== undefined;
+    assert.ok((await readAll(await weights({ caches }))).equals(content), 'the copy that is complete');
+    hub.handler = undefined;
+    assert.ok((await readAll(source)).equals(next));
+    assert.equal(parts().length, 3);
+    assert.ok(parts().every((key) => key.includes(sha256Of(next))));
+  });
+
+  it('a Hub that is busy, broken or lost does not stop who has a copy', async () => {
+    const { caches } = memoryCaches();
+    await readAll(await weights({ caches }));
+    for (const status of [429, 500, 503]) {
+      hub.handler = (_, response) => response.writeHead(status).end() !== undefined;
+      const count = hub.requests.length;
+      assert.ok((await readAll(await weights({ caches }))).equals(content));
+      assert.equal(hub.requests.length, count + 1, 'asked once');
+      const code = status === 429 ? 'rate-limited' : 'server-error';
+      assert.equal((await hubErrorOf(files({ caches: null }).open(FILE))).code, code);
+    }
+    hub.handler = (_, response) => response.writeHead(403).end() !== undefined;
+    assert.equal((await hubErrorOf(files({ caches }).open(FILE))).code, 'forbidden');
+  });
+
+  it('works where nothing can be kept: no cache, a full one, one that throws; with ranges and without', async () => {
+    const sandboxed = {
+      get open(): never {
+        throw new DOMException('sandboxed', 'SecurityError');
+      },
+    };
+    const failing = { open: () => Promise.reject(new DOMException('private', 'SecurityError')) };
+    for (const ignoreRange of [false, true]) {
+      hub.rules.ignoreRange = ignoreRange;
+      for (const caches of [null, memoryCaches(0).caches, memoryCaches(PART_BYTES + 5000).caches, sandboxed, failing]) {
+        const sent = hub.bytesSent;
+        assert.ok((await readAll(await weights({ caches }))).equals(content));
+        assert.equal(hub.bytesSent - sent, content.length, 'nothing twice');
+      }
     }
   });
 
-  it('wrong bytes, of large and of plain files, are neither used nor kept', async () => {
-    const { kept, caches } = memoryCaches();
+  it('two tabs fetch each part once', async () => {
+    const { caches } = memoryCaches();
+    const locks = memoryLocks();
+    const both = await Promise.all([1, 2].map(async () => readAll(await weights({ caches, locks }))));
+    assert.ok(both.every((bytes) => bytes.equals(content)));
+    assert.equal(rangesAsked().length, 3);
+    const refusing = { request: () => Promise.reject(new DOMException('sandboxed', 'SecurityError')) };
+    const locked = refusing as unknown as Pick<LockManager, 'request'>;
+    assert.ok((await readAll(await weights({ caches: memoryCaches().caches, locks: locked }))).equals(content));
+  });
+
+  it('wrong bytes, of large and of plain files, end with an error, and are not kept', async () => {
     const wrong: [string, Buffer, string][] = [
       [FILE, Buffer.alloc(content.length), 'hash-mismatch'],
       ['config.json', Buffer.from('{"a":2}'), 'hash-mismatch'],
@@ -70,28 +210,62 @@ describe('hub: the cache of a page', () => {
       [FILE, Buffer.alloc(content.length + 1), 'body-too-long'],
     ];
     for (const [name, body, code] of wrong) {
+      const { parts, caches } = memoryCaches();
       hub.handler = (request, response) => request.url!.includes('/resolve/') && response.end(body) !== undefined;
       const page = files({ caches });
-      assert.equal((await hubErrorOf(page.open(name))).code, code);
-      assert.ok([...kept.keys()].every((key) => !key.includes('/resolve/')));
+      const attempt = async () => readAll((await page.open(name))!);
+      assert.equal((await hubErrorOf(attempt())).code, code);
+      if (code === 'hash-mismatch') assert.deepEqual(parts(), []);
       hub.handler = undefined;
-      assert.ok((await page.open(name))!.size > 0, 'a failure is not remembered');
-      for (const key of kept.keys()) if (key.includes('/resolve/')) kept.delete(key);
+      const expected = name === FILE ? content : Buffer.from(CONFIG);
+      if (code === 'hash-mismatch') assert.ok((await attempt()).equals(expected), 'a failure is not remembered');
     }
+  });
+
+  it('one wrong bit in a part is found when the last part comes, also if parts come out of turn', async () => {
+    const damaged = Buffer.from(content);
+    damaged[PART_BYTES + 17]! ^= 1;
+    hub.handler = (request, response) => {
+      const [, first, last] = /bytes=(\d+)-(\d+)/.exec(request.headers.range ?? '') ?? [];
+      if (first === undefined || !request.url!.includes('/storage/')) return false;
+      return response.writeHead(206).end(damaged.subarray(Number(first), Number(last) + 1)) !== undefined;
+    };
+    for (const [caches, last] of [
+      [memoryCaches().caches, true],
+      [null, false],
+    ] as const) {
+      const source = await weights({ caches });
+      const attempt = async () => {
+        if (last) await readBytes(source, content.length - 4, content.length); // as a zip is read
+        return readAll(source);
+      };
+      assert.equal((await hubErrorOf(attempt())).code, 'hash-mismatch');
+    }
+  });
+
+  it('a part that the browser dropped is fetched again and checked', async () => {
+    const { kept, parts, caches } = memoryCaches();
+    await readAll(await weights({ caches }));
+    kept.delete(parts().find((key) => key.endsWith('/1'))!);
+    assert.ok((await readAll(await weights({ caches }))).equals(content));
+    assert.equal(rangesAsked().length, 4);
+    kept.delete(parts().find((key) => key.endsWith('/1'))!);
     hub.handler = (request, response) =>
-      request.url!.includes('/resolve/') && response.end(Buffer.alloc(content.length)) !== undefined;
-    assert.ok(await files({ caches: null, maxHashBytes: 1000 }).open(FILE), 'too large to hash: checked by size');
+      request.url!.includes('/storage/') && response.writeHead(206).end(Buffer.alloc(PART_BYTES)) !== undefined;
+    assert.equal((await hubErrorOf(weights({ caches }).then(readAll))).code, 'hash-mismatch');
+  });
+
+  it('a mirror whose listing has no sizes is read whole', async () => {
+    hub.rules.bareListing = true;
+    const source = await weights({ caches: memoryCaches().caches });
+    assert.deepEqual(Buffer.from(await readBytes(source, 0, source.size)), content);
   });
 
   it('stops when told to, and refuses bad names before any request', async () => {
-    hub.pace = { bytes: 8192, ms: 5 };
     const stop = new AbortController();
     const reason = new Error('enough');
-    const onProgress = (event: LoadEvent) => event.status === 'progress' && stop.abort(reason);
-    await assert.rejects(
-      files({ caches: null, signal: stop.signal, onProgress }).open(FILE),
-      (error) => error === reason,
-    );
+    hub.onSent = () => stop.abort(reason);
+    await assert.rejects(weights({ caches: null, signal: stop.signal }).then(readAll), (error) => error === reason);
     const count = hub.requests.length;
     await hubErrorOf((async () => fetchModelFiles('../evil'))());
     await hubErrorOf((async () => files({ revision: '../x' }))());
@@ -99,7 +273,19 @@ describe('hub: the cache of a page', () => {
     assert.equal(hub.requests.length, count);
   });
 
-  it('both rooms for pages bundle without a node: module', async () => {
+  it('sha256 in pieces is that of node:crypto', () => {
+    for (let length = 0; length < 300; length++) {
+      const bytes = seededBytes(length, length);
+      for (const cut of [0, 1, length >> 1, length]) {
+        const hash = sha256();
+        hash.update(bytes.subarray(0, cut));
+        hash.update(bytes.subarray(cut));
+        assert.equal(hash.digest(), sha256Of(bytes), `${cut} of ${length}`);
+      }
+    }
+  });
+
+  it('both modules for pages bundle without a node: module', async () => {
     const entryPoints = ['browser-cache', 'remote-files'].map((name) => `${ROOT}src/hub/${name}.ts`);
     const { metafile, outputFiles } = await build({
       entryPoints,
@@ -112,8 +298,10 @@ describe('hub: the cache of a page', () => {
       outdir: 'out',
     });
     assert.ok(Object.keys(metafile.inputs).every((path) => !path.includes('node_modules')));
-    console.log(
-      `      browser-cache ${outputFiles[0]!.contents.length} bytes, remote-files ${outputFiles[1]!.contents.length} bytes, minified`,
+    const sizes = outputFiles.map(({ contents }) => contents.length);
+    assert.ok(
+      sizes.every((size) => size < 24_000),
+      `${sizes}`,
     );
   });
 });

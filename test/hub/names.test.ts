@@ -199,7 +199,7 @@ describe('hub: addresses of models, and names that are mistyped', () => {
       'https://huggingface.co/microsoft',
       'https://huggingface.co/datasets/a/b',
       'https://huggingface.co/a/..%2f..',
-      'https://huggingface.co/a/b/tree/%2e%2e',
+      'https://huggingface.co/a/b/tree/..%2fx',
       'https://huggingface.co/a/%E0%A4',
       'https://user:secret@example.com/a?token=secret',
       'file:///etc/passwd',

@@ -1,4 +1,4 @@
-/** What the tests of this room share: a cache folder of their own, impatient limits, and a look at what is left behind. */
+/** What the tests of the hub share: a cache folder of their own, impatient limits, and a look at what is left behind. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -45,7 +45,7 @@ export const sizeBelow = (folder: string): number =>
 /** The error of `work`, which must be a HubError in one line that does not show the token. */
 export async function hubErrorOf(work: Promise<unknown>): Promise<HubError> {
   const error = await work.then(
-    (value) => assert.fail(`expected an error, got ${JSON.stringify(value)}`),
+    (value) => assert.fail(`expected an error, got ${JSON.stringify(value)?.slice(0, 200)}`),
     (reason: unknown) => reason,
   );
   assert.ok(error instanceof HubError, `not a HubError: ${error instanceof Error ? error.stack : String(error)}`);

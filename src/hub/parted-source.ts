@@ -1,0 +1,57 @@
+/**
+ * A large file that comes in parts: the few that are being read are in memory, the next ones are on their way. So a checkpoint goes from
+ * the network into the backend without ever being in memory as a whole. Runs wherever JavaScript runs.
+ */
+import type { ByteSource } from '../checkpoint/byte-source.js';
+
+/** Bytes of a part: one request each. */
+export const PART_BYTES = 8 << 20;
+/** Parts in memory, those on their way included. */
+const KEPT_PARTS = 4;
+/** Parts asked for before they are read, once reading has left the first part, where the header is. */
+export const PARTS_AHEAD = 2;
+
+export const partCount = (size: number): number => Math.ceil(size / PART_BYTES);
+export const partLength = (size: number, index: number): number => Math.min(PART_BYTES, size - index * PART_BYTES);
+
+/** The file of `size` bytes whose parts `load` brings. A part that failed is asked for again when it is read again. */
+export function partedSource(
+  size: number,
+  load: (index: number) => Promise<Uint8Array>,
+): ByteSource & Required<Pick<ByteSource, 'readInto'>> {
+  const kept = new Map<number, Promise<Uint8Array>>();
+  const part = (index: number): Promise<Uint8Array> => {
+    const known = kept.get(index);
+    const bytes = known ?? load(index);
+    kept.delete(index);
+    kept.set(index, bytes); // the last in the order of use
+    if (known === undefined) {
+      bytes.catch(() => kept.get(index) === bytes && kept.delete(index));
+      if (kept.size > KEPT_PARTS) kept.delete(kept.keys().next().value!);
+    }
+    return bytes;
+  };
+  const readInto = async (start: number, target: Uint8Array<ArrayBuffer>): Promise<void> => {
+    for (let done = 0; done < target.length; ) {
+      const position = start + done;
+      const index = Math.floor(position / PART_BYTES);
+      const bytes = part(index);
+      if (index > 0) for (let n = 1; n <= PARTS_AHEAD && index + n < partCount(size); n++) part(index + n);
+      const piece = (await bytes).subarray(position - index * PART_BYTES).subarray(0, target.length - done);
+      target.set(piece, done);
+      done += piece.length;
+    }
+  };
+  const clamp = (at: number) => Math.min(Math.max(0, at), size);
+  return {
+    size,
+    readInto,
+    slice: (start, end) => ({
+      async arrayBuffer() {
+        const target = new Uint8Array(Math.max(0, clamp(end) - clamp(start)));
+        await readInto(clamp(start), target);
+        return target.buffer;
+      },
+    }),
+  };
+}
