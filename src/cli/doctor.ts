@@ -31,13 +31,14 @@ async function run(_names: readonly string[], flags: { readonly json?: boolean }
 }
 
 function describe(report: DoctorReport, megabytes: (bytes: number) => string): string {
-  const { machine, backends, defaultBackend, cache, environment, ffmpeg, problems } = report;
+  const { machine, backends, defaultBackend, cache, hub, environment, ffmpeg, problems } = report;
   const { node, platform, cores, memory, freeMemory } = machine;
   const free = cache.freeDisk === undefined ? '' : `, ${megabytes(cache.freeDisk)} free`;
   const rows: [string, string][] = [
     ['Node', `${node}, ${platform}`],
     ['machine', `${cores} cores, ${megabytes(memory)} of memory, ${megabytes(freeMemory)} free`],
     ['cache', `${cache.folder}: ${cache.models} models, ${megabytes(cache.bytes)}${free}`],
+    ['Hub', [hub.endpoint, hub.state, hub.detail].filter(Boolean).join(': ')],
     ['ffmpeg', ffmpeg ?? 'not installed'],
     ...Object.entries(environment).map(([name, value]): [string, string] => [name, value]),
     ...backends.map((backend): [string, string] => [`backend ${backend.name}`, describeBackend(backend)]),

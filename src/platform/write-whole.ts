@@ -13,7 +13,7 @@ const PATTERN = /^\.i2t-([0-9a-f]{4})-(\d+)-[0-9a-f]{8}\.part$/;
 /** A name of 30 bytes or so whatever the target is called, which says whose process made it. */
 const temporaryName = (): string => `.i2t-${MACHINE}-${process.pid}-${randomBytes(4).toString('hex')}.part`;
 
-/** A path in `folder` for a temporary file or link; create it exclusively (`wx`, `symlink`, `link`). */
+/** A path in `folder` for a temporary file, link or folder; create it exclusively (`wx`, `symlink`, `link`, `mkdir`). */
 export const temporaryIn = (folder: string): string => join(folder, temporaryName());
 
 /** The same beside a file whose path is bytes that are not UTF-8. */
@@ -58,7 +58,7 @@ export async function sweepTemporaries(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
     const [, machine, pid] = PATTERN.exec(name) ?? [];
     if (machine === MACHINE && !isRunning(Number(pid)))
-      await rm(join(folder, name), { force: true }).catch(() => undefined);
+      await rm(join(folder, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }
 

@@ -10,7 +10,7 @@ import { specEntries, type TensorSpec } from '../layers/param-spec.js';
 import { gitSpec } from '../model/git.js';
 import { canonicalNames, IGNORED, type OpenedGit, openGit, weightHint } from '../model/load-git.js';
 import { type HubOptions, openModel } from '../platform/open-model.js';
-import { checkDestination, checkSpace, withStaging, writeWhole } from './files.js';
+import { checkDestination, checkSpace, withStaging, writeFile } from './files.js';
 import { type WrittenFile, writeCheckpoint } from './write-safetensors.js';
 
 export interface ConvertOptions extends Omit<HubOptions, 'onProgress'> {
@@ -178,6 +178,6 @@ export async function writeSmallFiles(
 }
 
 async function write(folder: string, name: string, bytes: Uint8Array): Promise<WrittenFile> {
-  await writeWhole(join(folder, name), bytes);
+  await writeFile(join(folder, name), (file) => file.writeFile(bytes));
   return { name, bytes: bytes.length };
 }

@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process';
 import { access, constants, lstat, readdir, stat } from 'node:fs/promises';
 import { availableParallelism, freemem, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
-import { type EnvironmentVariables, hubCache, isOffline } from '../hub/environment.js';
+import { type EnvironmentVariables, endpointFrom, hubCache, isOffline } from '../hub/environment.js';
+import { nodeTransport } from '../hub/node-transport.js';
 import { NODE_BACKENDS, type NodeBackend } from '../platform/start-backend.js';
 import { freeBytes, megabytes } from './files.js';
 import { type BackendHealth, tryBackend } from './self-test.js';
@@ -31,6 +32,7 @@ export interface DoctorReport {
   /** What `auto` starts, where it works. */
   readonly defaultBackend: string | undefined;
   readonly cache: CacheFacts;
+  readonly hub: HubFacts;
   readonly environment: Readonly<Record<string, string>>;
   readonly ffmpeg: string | undefined;
   readonly problems: readonly Problem[];
@@ -41,17 +43,19 @@ export interface DoctorReport {
 /** Looks at everything that this library needs from the machine. Never throws; an abort shows as backends that fail. */
 export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorReport> {
   const { env = process.env, backends = NODE_BACKENDS, timeoutMs = 60_000, signal, onBackend } = options;
-  const tried: BackendHealth[] = [];
-  for (const name of new Set<NodeBackend>(['auto', ...backends])) {
-    onBackend?.(name);
-    tried.push(await tryBackend(name, timeoutMs, signal));
-  }
-  const [automatic, ...named] = tried;
+  const hub = hubFacts(env, signal);
+  const [automatic, ...named] = await Promise.all(
+    [...new Set<NodeBackend>(['auto', ...backends])].map((name) => {
+      onBackend?.(name);
+      return tryBackend(name, timeoutMs, signal);
+    }),
+  );
   const facts = {
     machine: machineFacts(),
     backends: named,
     defaultBackend: automatic!.state === 'works' ? automatic!.test?.tfjsName : undefined,
     cache: await cacheFacts(env),
+    hub: await hub,
     environment: environmentFacts(env),
     ffmpeg: await programVersion('ffmpeg', signal),
   };
@@ -65,7 +69,7 @@ const GIT_BASE_DISK = 0.8e9;
 type Facts = Omit<DoctorReport, 'problems' | 'healthy'>;
 
 function findProblems(facts: Facts, automatic: BackendHealth, env: EnvironmentVariables): Problem[] {
-  const { machine, cache, backends, ffmpeg } = facts;
+  const { machine, cache, hub, backends, ffmpeg } = facts;
   const problems: Problem[] = [];
   const note = (wrong: boolean, what: string, advice: string) => {
     if (wrong) problems.push({ what, advice });
@@ -99,6 +103,11 @@ function findProblems(facts: Facts, automatic: BackendHealth, env: EnvironmentVa
     cache.freeDisk !== undefined && cache.freeDisk < GIT_BASE_DISK,
     `${megabytes(cache.freeDisk ?? 0)} are free where the cache is`,
     'a git-base has 707 MB, a git-large 1.58 GB: make room, or name another folder in HF_HUB_CACHE',
+  );
+  note(
+    hub.state === 'no answer',
+    `the Hub at ${hub.endpoint} does not answer: ${hub.detail}`,
+    'models that are in the cache, in a folder, or the demo work all the same; behind a proxy set HTTPS_PROXY',
   );
   note(
     isOffline(env),
@@ -163,6 +172,41 @@ export async function cacheFacts(env: EnvironmentVariables): Promise<CacheFacts>
     () => false,
   );
   return { folder, models: names.length, bytes, writable, freeDisk: await freeBytes(existing) };
+}
+
+/** Whether models can be fetched. */
+export interface HubFacts {
+  readonly endpoint: string;
+  readonly state: 'answers' | 'no answer' | 'offline';
+  /** Why there is no answer. */
+  readonly detail?: string;
+}
+
+/** The doctor is asked by people who wait. */
+const HUB_TIMEOUT_MS = 2000;
+
+async function hubFacts(env: EnvironmentVariables, signal: AbortSignal | undefined): Promise<HubFacts> {
+  let endpoint = env['HF_ENDPOINT'] ?? '';
+  if (isOffline(env)) return { endpoint, state: 'offline' };
+  const transport = nodeTransport(env);
+  const timeout = AbortSignal.timeout(HUB_TIMEOUT_MS);
+  try {
+    endpoint = endpointFrom(env, undefined);
+    const { status, body } = await transport.fetch(`${endpoint}/api/models/microsoft/git-base`, {
+      method: 'HEAD',
+      headers: {},
+      redirect: 'follow',
+      signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
+    });
+    await body?.cancel();
+    return status < 500 ? { endpoint, state: 'answers' } : { endpoint, state: 'no answer', detail: `HTTP ${status}` };
+  } catch (error) {
+    const cause = (error as Error).cause ?? error;
+    const detail = timeout.aborted ? `not within ${HUB_TIMEOUT_MS / 1000} s` : (cause as Error).message;
+    return { endpoint, state: 'no answer', detail };
+  } finally {
+    transport.close();
+  }
 }
 
 /** Links are not followed: a cache names each blob once and points to it. */

@@ -1,7 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { rmSync } from 'node:fs';
+import { type FileHandle, mkdir, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { Image2TextError, OptionError } from '../errors.js';
+import { sweepTemporaries, temporaryIn, writeThrough } from '../platform/write-whole.js';
 
 /** What the tools need of the file system: its errors in our words, and writing that leaves nothing half-done. */
 
@@ -18,17 +19,11 @@ export function writeError(error: unknown, path: string): unknown {
   });
 }
 
-/** Writes a small file under another name that becomes `path` when all of it is there. */
-export async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-  const unfinished = `${path}.${randomUUID()}.tmp`;
-  try {
-    const file = await open(unfinished, 'wx');
-    await file.writeFile(bytes).finally(() => file.close());
-    await rename(unfinished, path);
-  } catch (error) {
-    await rm(unfinished, { force: true }).catch(() => undefined);
+/** `writeThrough`, in our errors. */
+export async function writeFile(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
+  await writeThrough(path, write).catch((error: unknown) => {
     throw writeError(error, path);
-  }
+  });
 }
 
 /** Is there something at this path: nothing, an empty folder, a folder with files, or no folder? */
@@ -59,7 +54,8 @@ export function megabytes(bytes: number): string {
 }
 
 /**
- * Runs `body` with an empty folder beside `destination`, which takes its place when `body` has ended well and is removed when not.
+ * Runs `body` with an empty folder beside `destination`, which takes its place when `body` has ended well and is removed when not, also
+ * where a signal ends the process. What killed processes left there is removed first.
  *
  * @throws OptionError (`destination-exists`); Image2TextError (`cannot-write`); what `body` throws.
  */
@@ -68,16 +64,42 @@ export async function withStaging<T>(
   overwrite: boolean,
   body: (staging: string) => Promise<T>,
 ): Promise<T> {
-  const staging = join(dirname(destination), `.${basename(destination)}.${randomUUID()}.unfinished`);
+  const parent = dirname(destination);
+  const staging = temporaryIn(parent);
+  const keep = removeAtExit(staging);
   try {
-    await mkdir(staging, { recursive: true });
+    await mkdir(parent, { recursive: true });
+    await sweepTemporaries(parent);
+    await mkdir(staging);
     const result = await body(staging);
     await publish(staging, destination, overwrite);
     return result;
   } catch (error) {
     await rm(staging, { recursive: true, force: true }).catch(() => undefined);
     throw writeError(error, destination);
+  } finally {
+    keep();
   }
+}
+
+const SIGNALS = ['SIGTERM', 'SIGHUP', 'SIGINT'] as const;
+
+/** Removes a folder when the process exits or a signal ends it; a program that listens to the signal decides itself. Undone by the result. */
+function removeAtExit(folder: string): () => void {
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (process.listenerCount(signal) > 1) return;
+    remove();
+    undo();
+    process.kill(process.pid, signal);
+  };
+  const undo = () => {
+    process.off('exit', remove);
+    for (const signal of SIGNALS) process.off(signal, onSignal);
+  };
+  process.on('exit', remove);
+  for (const signal of SIGNALS) process.on(signal, onSignal);
+  return undo;
 }
 
 /** Throws OptionError (`destination-exists`) where files would be in the way. */

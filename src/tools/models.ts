@@ -13,6 +13,8 @@ export interface PublishedModel {
   /** Frames of a video; 0 for a model of single images. */
   readonly frames: number;
   readonly parameters: number;
+  /** Of the published weights, which are float32. */
+  readonly bytes: number;
   readonly licence: string;
   /** The published result, where a source gives one. */
   readonly score?: {
@@ -26,7 +28,8 @@ export interface PublishedModel {
 
 /** The 17 published GIT checkpoints, as weights/models.json lists them with its sources. */
 export function listModels(): readonly PublishedModel[] {
-  return (readWeightsFile('models.json') as { models: PublishedModel[] }).models;
+  const { models } = readWeightsFile('models.json') as { models: Omit<PublishedModel, 'bytes'>[] };
+  return models.map((model) => ({ ...model, bytes: 4 * model.parameters }));
 }
 
 /** Numbers that were published with a checkpoint: logits of the first word for one image. */

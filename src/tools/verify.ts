@@ -19,7 +19,7 @@ import { type HubOptions, openModel } from '../platform/open-model.js';
 import { listPublishedLogits, type PublishedLogits } from './models.js';
 
 export interface VerifyOptions extends Omit<HubOptions, 'onProgress'> {
-  /** Which published checkpoint it is, where neither its name nor its path says so. */
+  /** Which published checkpoint it is (`microsoft/git-base`, or `git-base` for short), where neither its name nor its path says so. */
   readonly as?: string | undefined;
   /** The image (or frames) of the published numbers. Default: fetched, where that is possible. */
   readonly image?: VisualInput | undefined;
@@ -117,7 +117,7 @@ export function publishedFor(
   model: string,
   catalogue: readonly PublishedLogits[] = listPublishedLogits(),
 ): PublishedLogits {
-  const found = catalogue.find(({ checkpoint }) => checkpoint === id);
+  const found = catalogue.find(({ checkpoint }) => checkpoint === id || checkpoint === `microsoft/${id}`);
   if (found !== undefined) return found;
   const known = catalogue.map(({ checkpoint }) => checkpoint.replace(/^microsoft\//, '')).join(', ');
   throw id === undefined

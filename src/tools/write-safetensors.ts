@@ -1,8 +1,7 @@
-import { randomUUID } from 'node:crypto';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { byteLengthOf, type NewTensor, planSafetensors } from '../checkpoint/safetensors.js';
-import { writeError, writeWhole } from './files.js';
+import { writeFile } from './files.js';
 
 export interface WriteOptions {
   /** Goes into the `__metadata__` of every file. */
@@ -29,21 +28,10 @@ export async function writeSafetensors(
   options: WriteOptions = {},
 ): Promise<number> {
   const { header, tensors: ordered, size } = planSafetensors(tensors, options.metadata ?? {});
-  const unfinished = `${path}.${randomUUID()}.tmp`;
-  try {
-    const file = await open(unfinished, 'wx');
-    try {
-      await writeAll(file, header);
-      for (const tensor of ordered) await writeTensor(file, tensor, options);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(unfinished, path);
-  } catch (error) {
-    await rm(unfinished, { force: true }).catch(() => undefined);
-    throw writeError(error, path);
-  }
+  await writeFile(path, async (file) => {
+    await writeAll(file, header);
+    for (const tensor of ordered) await writeTensor(file, tensor, options);
+  });
   return size;
 }
 
@@ -113,6 +101,6 @@ async function writeIndex(folder: string, shards: readonly NewTensor[][], names:
   };
   const name = 'model.safetensors.index.json';
   const bytes = new TextEncoder().encode(`${JSON.stringify(index, undefined, 2)}\n`);
-  await writeWhole(join(folder, name), bytes);
+  await writeFile(join(folder, name), (file) => file.writeFile(bytes));
   return { name, bytes: bytes.length };
 }

@@ -10,7 +10,7 @@ import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import { renameTensors, type TensorMap } from '../../src/checkpoint/stored-tensor.js';
 import { ConfigError, WeightError } from '../../src/errors.js';
 import { REFERENCE, readBin, readJson } from '../support/fixtures.js';
-import { failure, folder, storedF32 } from './support.js';
+import { failure, folder, safetensorsBytes, storedF32 } from './support.js';
 
 const CHECKPOINTS = `${REFERENCE}checkpoints/`;
 const spelling4 = (tensors: TensorMap) =>
@@ -124,6 +124,31 @@ describe('containers of one model', () => {
     const names = ['textual.output.bias', 'module.textual.output.bias'];
     const twice = new Map(names.map((name) => [name, storedF32(name, [1], new Float32Array(1))]));
     assert.equal((await failure('twice', async () => fromOriginalLayout(twice))).code, 'name-collision');
+  });
+
+  it('takes prefixes off where every name has them, in any combination, and leaves them where one has not', async () => {
+    const values = new Float32Array([1]).buffer;
+    const open = async (names: readonly string[]) => {
+      const header = Object.fromEntries(
+        names.map((name, n) => [name, { dtype: 'F32', shape: [1], data_offsets: [4 * n, 4 * n + 4] }]),
+      );
+      const data = new Uint8Array(4 * names.length);
+      for (const n of names.keys()) data.set(new Uint8Array(values), 4 * n);
+      const bytes = safetensorsBytes(header, data);
+      const files = {
+        label: 'x',
+        open: async (name: string) => (name === 'model.safetensors' ? fromBytes(bytes) : undefined),
+      };
+      return [...(await openCheckpoint(files)).tensors.keys()];
+    };
+    for (const prefix of ['_orig_mod.', 'module.', 'model.', 'module._orig_mod.', '_orig_mod.module.model.']) {
+      assert.deepEqual(await open([`${prefix}git.a`, `${prefix}output.b`]), ['git.a', 'output.b'], prefix);
+      assert.deepEqual(await open([`${prefix}git.a`, 'output.b']), [`${prefix}git.a`, 'output.b'], prefix);
+    }
+    assert.deepEqual(await open(['model.textual.output.bias', 'model.image_encoder.conv1.weight']), [
+      'output.bias',
+      'git.image_encoder.vision_model.embeddings.patch_embedding.weight',
+    ]);
   });
 
   it('opens a single file of any name by what it is', async () => {

@@ -121,6 +121,8 @@ describe('zip', () => {
   });
 });
 
+type Part = Parameters<typeof bytesOf>[number];
+
 describe('torch tensors', () => {
   it('gives any strided view row by row, whole and by parts', async () => {
     const axis = fc.record({ size: fc.integer({ min: 1, max: 4 }), stride: fc.nat(9) });
@@ -158,6 +160,110 @@ describe('torch tensors', () => {
     const { tensors } = await readPytorch(fromBytes(torchZip([view], { 0: new Uint8Array(bits.buffer) })), 'x');
     const got = new BigUint64Array((await tensors.get('i')!.read()).buffer);
     assert.deepEqual([...got], [bits[0], bits[2], bits[1], bits[3]]);
+  });
+
+  /** A state dict of one tensor `w` = [1, -2, 3] whose rebuilding is written out. */
+  const oneTensor = (rebuild: readonly Part[], protocol = 2) => {
+    const storage = ['(', 'X', [7, 0, 0, 0], 'storage', 'ctorch\nFloatStorage\n', 'X', [1, 0, 0, 0], '0'] as const;
+    const id = [...storage, 'X', [3, 0, 0, 0], 'cpu', 'K', 3, 't', 'Q', 'K', 0, 'K', 3, 0x85, 'K', 1, 0x85] as const;
+    const view: Part[] = [...id, 0x89, 'ccollections\nOrderedDict\n', ')', 'R'];
+    const parts = rebuild.flatMap((part): Part[] => (part === 'VIEW' ? view : [part]));
+    return bytesOf(0x80, protocol, '}', '(', 'X', [1, 0, 0, 0], 'w', ...parts, 'u.');
+  };
+  const valuesOf = async (pickle: Uint8Array<ArrayBuffer>, order?: string) => {
+    const data = new DataView(new ArrayBuffer(12));
+    for (const [n, value] of [1, -2, 3].entries()) data.setFloat32(4 * n, value, order !== 'big');
+    const files: [string, Uint8Array][] = [
+      ['x/data.pkl', pickle],
+      ['x/data/0', new Uint8Array(data.buffer)],
+    ];
+    if (order !== undefined) files.push(['x/byteorder', new TextEncoder().encode(order)]);
+    const { tensors } = await readPytorch(fromBytes(zipBytes(files)), 'x');
+    assert.deepEqual([...tensors.keys()], ['w']);
+    const whole = [...(await readValues(tensors.get('w')!))];
+    assert.deepEqual([...(await tensors.get('w')!.read(4, 12))], [...(await tensors.get('w')!.read()).slice(4)]);
+    return whole;
+  };
+  const V2 = ['ctorch._utils\n_rebuild_tensor_v2\n', '('] as const;
+
+  it('applies the negative bit, and the byte order of the archive', async () => {
+    const plain = oneTensor([...V2, 'VIEW', 't', 'R']);
+    const negative = oneTensor([...V2, 'VIEW', '}', 'X', [3, 0, 0, 0], 'neg', 0x88, 's', 't', 'R']);
+    assert.deepEqual(await valuesOf(plain), [1, -2, 3]);
+    assert.deepEqual(await valuesOf(negative), [-1, 2, -3]);
+    for (const pickle of [plain, negative]) {
+      assert.deepEqual(await valuesOf(pickle, 'big'), await valuesOf(pickle, 'little'));
+    }
+    await assert.rejects(valuesOf(plain, 'middle'), (error: TorchFileError) => error.code === 'byte-order');
+  });
+
+  it('negates integers and complex numbers as torch does', async () => {
+    const open = async (kind: string, count: number, bytes: Uint8Array, bit: string) => {
+      const view = ['(', 'X', [7, 0, 0, 0], 'storage', `ctorch\n${kind}\n`, 'X', [1, 0, 0, 0], '0'] as const;
+      const rest = ['X', [3, 0, 0, 0], 'cpu', 'K', count, 't', 'Q', 'K', 0, 'K', count, 0x85, 'K', 1, 0x85, 0x89, 'N'];
+      const bits = ['}', 'X', [bit.length, 0, 0, 0], bit, 0x88, 's'];
+      const body = [...V2, ...view, ...rest, ...bits, 't', 'R'];
+      const pickle = bytesOf(0x80, 2, '}', '(', 'X', [1, 0, 0, 0], 'w', ...body, 'u.');
+      const archive = zipBytes([
+        ['x/data.pkl', pickle],
+        ['x/data/0', bytes],
+      ]);
+      return (await readPytorch(fromBytes(archive), 'x')).tensors.get('w')!.read();
+    };
+    const integers = new Int16Array([1, -5, 0, 256]);
+    const negated = await open('ShortStorage', 4, new Uint8Array(integers.buffer), 'neg');
+    assert.deepEqual([...new Int16Array(negated.buffer)], [-1, 5, 0, -256]);
+    const complex = new Float32Array([1, 2, 3, -4]);
+    const conjugate = await open('ComplexFloatStorage', 2, new Uint8Array(complex.buffer), 'conj');
+    assert.deepEqual([...new Float32Array(conjugate.buffer)], [1, -2, 3, 4]);
+  });
+
+  it('reads protocols 3 to 5: names from the stack, memo without numbers, frames, bytes, sets', async () => {
+    const short = (text: string) => [0x8c, text.length, text] as const;
+    const global = (module: string, name: string) =>
+      [...short(module), 0x94, ...short(name), 0x94, 0x93, 0x94] as const;
+    for (const protocol of [3, 4, 5]) {
+      const inert = [
+        ...[...short('raw'), 'C', 2, [0xff, 0xfe]],
+        ...[...short('seen'), 0x8f, '(', 'K', 1, 0x90],
+        ...[...short('fixed'), '(', 'K', 1, 0x91],
+        ...[...short('array'), 0x96, [1, 0, 0, 0, 0, 0, 0, 0], 7],
+        ...[...short('long'), 0x8d, [2, 0, 0, 0, 0, 0, 0, 0], 'ab'],
+        ...[...short('z'), ...global('builtins', 'complex'), 'G', [0, 0, 0, 0, 0, 0, 0, 0], 0x85, 'R'],
+      ];
+      const body = oneTensor(
+        [...global('torch._utils', '_rebuild_tensor_v2'), '(', 'VIEW', 't', 'R', ...inert],
+        protocol,
+      );
+      const frame = bytesOf(
+        0x95,
+        [body.length - 2, 0, 0, 0, 0, 0, 0, 0].map((n) => n & 255),
+      );
+      new DataView(frame.buffer).setBigUint64(1, BigInt(body.length - 2), true);
+      assert.deepEqual(await valuesOf(bytesOf(body.slice(0, 2), frame, body.slice(2))), [1, -2, 3], `${protocol}`);
+    }
+    const evil = bytesOf(0x80, 4, ...short('posix'), ...short('system'), 0x93, '.');
+    const error = await failure('evil', async () => unpickle(evil, 0, { file: 'x', base: 0 }));
+    assert.equal(error.code, 'forbidden-global');
+  });
+
+  it('finds the weights beside a tensor of training code, and two levels down', async () => {
+    const two = ['a', 'b'].map((name) => ({ name, key: '0', count: 1, offset: 0, shape: [1], strides: [1] }));
+    const state = torchPickle(two).slice(2, -1);
+    const key = (name: string) => ['X', [name.length, 0, 0, 0], name] as const;
+    const step = torchPickle([{ ...two[0]!, name: 'rng_state' }]).slice(2, -1);
+    const inner = bytesOf('}(', ...key('model_state_dict'), state, 'u');
+    for (const [name, pickle] of [
+      ['beside', bytesOf(0x80, 2, step, '(', ...key('model'), state, 'u.')],
+      ['deep', bytesOf(0x80, 2, '}(', ...key('state_dict'), inner, 'u.')],
+    ] as const) {
+      const archive = zipBytes([
+        ['x/data.pkl', pickle],
+        ['x/data/0', new Uint8Array(4)],
+      ]);
+      const { tensors } = await readPytorch(fromBytes(archive), 'x');
+      assert.deepEqual([...tensors.keys()], ['a', 'b'], name);
+    }
   });
 
   it('bounds views that repeat elements', async () => {

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { memory } from '@tensorflow/tfjs-core';
@@ -8,7 +10,7 @@ import { readWeights } from '../../src/checkpoint/read-weights.js';
 import { elementCount } from '../../src/checkpoint/stored-tensor.js';
 import { fromDirectory, Image2TextError, loadImage2Text, quietTensorflow, startBackend } from '../../src/node.js';
 import { type ConvertDtype, type ConvertOptions, compareModels, convertCheckpoint } from '../../src/tools/index.js';
-import { DEMO } from '../support/fixtures.js';
+import { DEMO, ROOT } from '../support/fixtures.js';
 import { VIEWS, viewedExamples } from './images.js';
 import { CONTAINERS, inMemory, names, TINY, withFolder, withTensor } from './support.js';
 
@@ -235,5 +237,42 @@ describe('converted models', () => {
       before.dispose();
       assert.equal(memory().numTensors, tensors);
     });
-  }).timeout(60_000);
+  }).timeout(240_000);
+
+  it('a signal leaves nothing behind, and what a killed conversion left is swept by the next', async () => {
+    await withFolder(async (folder) => {
+      const program = `
+        import { convertCheckpoint } from ${JSON.stringify(`${ROOT}src/tools/index.ts`)};
+        import { fromDirectory } from ${JSON.stringify(`${ROOT}src/node.ts`)};
+        const files = await fromDirectory(${JSON.stringify(TINY)});
+        await convertCheckpoint(files, ${JSON.stringify(join(folder, 'out'))}, {
+          dtype: 'f32',
+          onProgress() {
+            process.stdout.write('writing');
+            Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+          },
+        });`;
+      const kill = async (signal: NodeJS.Signals) => {
+        const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', program], {
+          cwd: ROOT,
+          stdio: ['ignore', 'pipe', 'inherit'],
+        });
+        await once(child.stdout, 'data');
+        assert.equal(names(folder).filter((name) => name.endsWith('.part')).length, 1, signal);
+        child.kill(signal);
+        const [, by] = (await once(child, 'exit')) as [unknown, string];
+        assert.equal(by, signal);
+      };
+      for (const signal of ['SIGTERM', 'SIGHUP', 'SIGINT'] as const) {
+        await kill(signal);
+        assert.deepEqual(names(folder), [], signal);
+      }
+      await kill('SIGKILL');
+      const [left] = names(folder);
+      mkdirSync(join(folder, left!.replace(/-\d+-/, `-${process.pid}-`))); // of a process that lives
+      mkdirSync(join(folder, '.out.unfinished')); // not ours
+      await convert(TINY, join(folder, 'out'), 'f32');
+      assert.deepEqual(names(folder), ['.out.unfinished', left!.replace(/-\d+-/, `-${process.pid}-`), 'out'].sort());
+    });
+  }).timeout(240_000);
 });

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { NODE_BACKENDS, type NodeBackend } from '../../src/node.js';
 import { runDoctor } from '../../src/tools/index.js';
@@ -20,7 +23,8 @@ describe('runDoctor', () => {
       };
       const heard: string[] = [];
       const report = await runDoctor({ env, backends: ['wasm', 'node'], onBackend: (name) => heard.push(name) });
-      const { backends, cache, machine, problems } = report;
+      const { backends, cache, hub, machine, problems } = report;
+      assert.equal(hub.state, 'offline');
       assert.deepEqual([report.healthy, heard], [true, ['auto', 'wasm', 'node']]);
       assert.ok(NODE_BACKENDS.includes(report.defaultBackend as NodeBackend), report.defaultBackend);
       const [wasm, node] = backends;
@@ -43,6 +47,29 @@ describe('runDoctor', () => {
     assert.deepEqual([report.cache.models, report.cache.bytes], [0, 0]);
     const aborted = await runDoctor({ env: {}, backends: ['cpu'], signal: AbortSignal.abort() });
     assert.equal(aborted.healthy, false);
+  }).timeout(20_000);
+
+  it('says whether the Hub answers', async () => {
+    const server = createServer((request, response) => {
+      response.statusCode = request.url!.startsWith('/down') ? 503 : 200;
+      response.end();
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const ask = async (HF_ENDPOINT: string) =>
+      (await runDoctor({ env: { HF_ENDPOINT, HF_HUB_CACHE: '/nowhere' }, backends: [], timeoutMs: 1 })).hub;
+    try {
+      const endpoint = `http://127.0.0.1:${port}`;
+      assert.deepEqual(await ask(endpoint), { endpoint, state: 'answers' });
+      const down = await ask(`${endpoint}/down`);
+      assert.deepEqual([down.state, down.detail], ['no answer', 'HTTP 503']);
+    } finally {
+      server.close();
+    }
+    const refused = await ask(`http://127.0.0.1:${port}`);
+    assert.deepEqual([refused.state, /ECONNREFUSED/.test(refused.detail ?? '')], ['no answer', true], refused.detail);
+    assert.equal((await ask('ftp://x')).state, 'no answer');
   }).timeout(20_000);
 
   it('the self-test gives the cpu backend its own numbers', async () => {
