@@ -41,7 +41,6 @@ export type {
   CaptionOptions,
   CaptionStreamOptions,
   Token,
-  TokenStreamer,
 } from './image2text/captions.js';
 export type { ExplainOptions, GenerateSequencesOptions, Image2Text } from './image2text/image2text.js';
 export { createImage2Text } from './image2text/image2text.js';
@@ -58,6 +57,7 @@ export type {
 export { frames, readPixels, video } from './image2text/inputs.js';
 export type { LoadOptions } from './image2text/load.js';
 export { loadImage2Text } from './image2text/load.js';
+export type { TokenStreamer } from './image2text/method-options.js';
 export type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, TextScore } from './image2text/scores.js';
 export type { KeyValue } from './layers/attention.js';
 export type { Layout, TensorSpec } from './layers/param-spec.js';

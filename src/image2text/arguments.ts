@@ -1,4 +1,4 @@
-import { OptionError, quote } from '../errors.js';
+import { OptionError } from '../errors.js';
 
 // What TypeScript promises, checked for callers without it: a wrong argument is named before anything is computed.
 
@@ -37,13 +37,6 @@ export function checkOptions<O extends object>(options: O | undefined, known?: r
   const { trace } = given as { trace?: unknown };
   if (trace !== undefined && typeof trace !== 'function') throw wrong('trace', 'a function', trace);
   return given;
-}
-
-/** One of a few words. */
-export function checkChoice(path: string, value: string | undefined, choices: readonly string[]): void {
-  if (value === undefined || choices.includes(value)) return;
-  const detail = `expected ${choices.map((choice) => `"${choice}"`).join(' or ')}, found ${quote(String(value))}`;
-  throw new OptionError({ path, code: 'unknown-choice', detail });
 }
 
 /** A list of texts. */

@@ -1,5 +1,6 @@
 import { OptionError, TokenizerError } from '../errors.js';
 import { generate, streamTokens } from '../generation/generate.js';
+import type { GenerationConfig } from '../generation/generation-config.js';
 import type { GenerateOptions, StreamOptions } from '../generation/options.js';
 import type { Finish, GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/session.js';
 import type { Git } from '../model/git.js';
@@ -7,9 +8,11 @@ import { startSession } from '../model/git-session.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import { disposeCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
+import type { OptionsFor } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { ModelInput } from './encoded-image.js';
 import { batches, encodeInput, withEncodedImages } from './encoded-image.js';
+import type { CheckedCall, Method, methodOptions, TokenStreamer } from './method-options.js';
 
 /** One generated token. */
 export interface Token {
@@ -42,46 +45,34 @@ export interface Answer extends Caption {
   readonly question: string;
 }
 
-/** What calls about images accept. */
-export interface CallOptions {
-  /** How many rows (images, questions) are decoded together. Results do not depend on it. Default 8. */
-  readonly batchSize?: number;
-  /** Receives every named intermediate of the model (docs/architecture.md lists the names). */
-  readonly trace?: Trace;
-  readonly signal?: AbortSignal;
+/** Texts, where ids are asked for below. */
+interface TextRules {
+  /** Words and phrases, or lists of token ids, that must not appear. */
+  readonly badWords?: readonly (string | readonly number[])[] | undefined;
+  /** Pairs of a text, or a list of token ids, and what is added to the score of its last token. */
+  readonly sequenceBias?: readonly (readonly [sequence: string | readonly number[], bias: number])[] | undefined;
 }
+type WithTexts<Options> = Options extends unknown ? Omit<Options, keyof TextRules> & TextRules : never;
+type OwnOptions<Taker extends Method> = OptionsFor<typeof methodOptions, Taker>;
+
+/** What calls about images accept. */
+export type CallOptions = Pick<OwnOptions<'caption'>, 'batchSize' | 'trace' | 'signal'>;
 
 /** Options of `answer`. */
-export type AnswerOptions = GenerateOptions &
-  CallOptions & {
-    /** Receives the tokens of one row as they come (greedy and sample); transformers.js's streamers fit. */
-    readonly streamer?: TokenStreamer;
-  };
+export type AnswerOptions = WithTexts<GenerateOptions> & OwnOptions<'answer'>;
 
 /** Options of `caption`. */
-export type CaptionOptions = AnswerOptions & {
-  /** Text that the caption goes on from; it is not part of the result. */
-  readonly prompt?: string;
-};
+export type CaptionOptions = WithTexts<GenerateOptions> & OwnOptions<'caption'>;
 
 /** Options of `stream`. */
-export type CaptionStreamOptions = Partial<StreamOptions> &
-  Pick<CallOptions, 'trace' | 'signal'> & {
-    readonly prompt?: string;
-    /** Ask instead of caption; not together with `prompt`. */
-    readonly question?: string;
-  };
-
-/** What transformers.js calls a streamer: the prompt's ids first, then each token, then the end. */
-export interface TokenStreamer {
-  put(ids: bigint[][]): void;
-  end(): void;
-}
+export type CaptionStreamOptions = WithTexts<Partial<StreamOptions>> & OwnOptions<'stream'>;
 
 /** What texts are made and read with. */
 export interface TextContext {
   readonly git: Git;
   readonly tokenizer: Tokenizer;
+  /** The checkpoint's generation_config.json, where it has one. */
+  readonly generationConfig?: GenerationConfig | undefined;
 }
 
 /** An image or video and the prompts to go on from. It is encoded once for all of them. */
@@ -90,10 +81,14 @@ export interface Task extends ModelInput {
 }
 
 /** What generation needs to know of the vocabulary. */
-export const vocabularyOf = ({ config }: Git): VocabularyFacts => ({
+export const vocabularyOf = ({ git: { config }, tokenizer, generationConfig }: TextContext): VocabularyFacts => ({
   size: config.vocabSize,
   bosId: config.bosTokenId,
-  eosId: config.eosTokenId,
+  eosId: generationConfig?.eosTokenId ?? config.eosTokenId,
+  textOf: (id) => {
+    const piece = pieceOf(tokenizer, id);
+    return piece.startsWith('##') ? piece.slice(2) : ` ${piece}`;
+  },
 });
 
 /** [CLS] and the words of a prompt, without [SEP]: the text goes on from there. */
@@ -132,10 +127,6 @@ export async function writeSequences(
   scope: { readonly signal: AbortSignal; readonly batchSize?: number | undefined; readonly trace?: Trace | undefined },
 ): Promise<GeneratedSequence[][][]> {
   const { batchSize = 8, signal, trace } = scope;
-  if (!Number.isInteger(batchSize) || batchSize < 1) {
-    const detail = `expected a whole number from 1, found ${batchSize}`;
-    throw new OptionError({ path: 'batchSize', code: 'out-of-range', detail });
-  }
   const results: GeneratedSequence[][][] = [];
   let before = 0; // rows of earlier batches: a listener is called with rows of the whole call
   for (const batch of batches(tasks, batchSize)) {
@@ -154,7 +145,7 @@ export async function writeSequences(
         found.push(
           ...(await generate(
             open,
-            vocabularyOf(context.git),
+            vocabularyOf(context),
             given,
             part.map(({ prompt }) => prompt),
           )),
@@ -177,20 +168,8 @@ function shiftListener(options: GenerateOptions, first: number): GenerateOptions
   } as GenerateOptions;
 }
 
-/** Options of generation, apart from those that are this module's. */
-export function splitOptions(
-  options: CaptionOptions,
-  prompt?: readonly number[],
-): {
-  readonly generation: GenerateOptions;
-  readonly scope: { readonly batchSize: number | undefined; readonly trace: Trace | undefined };
-} {
-  const { prompt: _, batchSize, trace, streamer, ...generation } = options;
-  return { generation: withStreamer(generation, streamer, prompt), scope: { batchSize, trace } };
-}
-
 /** Feeds a streamer as transformers.js does: prompt, tokens one by one, end. */
-function withStreamer(
+export function withStreamer(
   options: GenerateOptions,
   streamer: TokenStreamer | undefined,
   prompt: readonly number[] = [],
@@ -269,11 +248,12 @@ function newText(tokenizer: Tokenizer, { ids, newIds }: GeneratedSequence): stri
  * Text as it is written, over one image: pieces whose concatenation is the caption. Leaving the loop early stops the model.
  */
 export async function* streamText(
-  { git, tokenizer }: TextContext,
+  context: TextContext,
   input: ModelInput,
-  options: CaptionStreamOptions & { readonly signal: AbortSignal },
+  { own: { prompt, question, trace }, generation }: CheckedCall<'stream'>,
+  signal: AbortSignal,
 ): AsyncGenerator<string, void, void> {
-  const { prompt, question, trace, ...rest } = options;
+  const { git, tokenizer } = context;
   if (prompt !== undefined && question !== undefined) {
     throw new OptionError({ path: 'question', code: 'conflict', detail: 'give a prompt or a question, not both' });
   }
@@ -290,11 +270,11 @@ export async function* streamText(
     pieceOf(tokenizer, id); // refuses a word that the vocabulary does not have
     return id;
   };
-  const generation = { strategy: 'greedy', ...rest } as StreamOptions;
+  const options = { ...generation, signal } as StreamOptions;
   input.held?.retain();
-  const image = input.held?.image ?? (await encodeInput(git, input, { signal: options.signal, trace }));
+  const image = input.held?.image ?? (await encodeInput(git, input, { signal, trace }));
   try {
-    for await (const { id } of streamTokens(sessionOver(git, image, [0], trace), vocabularyOf(git), generation, [
+    for await (const { id } of streamTokens(sessionOver(git, image, [0], trace), vocabularyOf(context), options, [
       ids,
     ])) {
       const piece = clean(detokenizer.push(known(id)));

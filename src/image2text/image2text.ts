@@ -1,44 +1,44 @@
 import { OptionError } from '../errors.js';
 import type { Explanation } from '../explain/index.js';
 import { explainText } from '../explain/index.js';
+import type { GenerationConfig } from '../generation/generation-config.js';
 import type { GeneratedSequence } from '../generation/session.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { Git } from '../model/git.js';
 import { disposeGit } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { ImageCache } from '../model/kv-cache.js';
+import type { OptionsFor } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
-import { checkOne, checkOptions, checkTextOrTexts, checkTexts } from './arguments.js';
-import type {
-  Answer,
-  AnswerOptions,
-  CallOptions,
-  Caption,
-  CaptionOptions,
-  CaptionStreamOptions,
-  TextContext,
+import { checkOne, checkTextOrTexts, checkTexts } from './arguments.js';
+import type { Answer, AnswerOptions, Caption, CaptionOptions, CaptionStreamOptions, TextContext } from './captions.js';
+import {
+  promptIds,
+  questionIds,
+  streamText,
+  toAnswer,
+  toCaption,
+  vocabularyOf,
+  withStreamer,
+  writeSequences,
 } from './captions.js';
-import { promptIds, questionIds, splitOptions, streamText, toAnswer, toCaption, writeSequences } from './captions.js';
 import { encodeInput, holdImage, withEncodedImages } from './encoded-image.js';
 import type { InputOptions } from './input-loader.js';
 import { createInputLoader } from './input-loader.js';
 import type { EncodedImage, VisualInput } from './inputs.js';
 import { isVideoInput } from './inputs.js';
 import { startLifetime } from './lifetime.js';
-import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, TextScore } from './scores.js';
+import { type CheckedCall, checkCall, type Method, type methodOptions } from './method-options.js';
+import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, ScoreTextsOptions, TextScore } from './scores.js';
 import { embedInput, rankLabels, scoreTexts } from './scores.js';
 
 /** Options of `explain`. */
-export type ExplainOptions = CaptionOptions & {
-  /** Explain this text instead of a caption of the model's own. */
-  readonly text?: string;
-};
+export type ExplainOptions = Omit<CaptionOptions, keyof typeof methodOptions> &
+  OptionsFor<typeof methodOptions, 'explain'>;
 
 /** Options of `generate`: ids instead of text. */
-export type GenerateSequencesOptions = Omit<CaptionOptions, 'prompt'> & {
-  /** Ids that each row starts with, [CLS] included; one list for all images, or one for each. Default: [CLS] alone. */
-  readonly inputIds?: readonly number[] | readonly (readonly number[])[];
-};
+export type GenerateSequencesOptions = Omit<CaptionOptions, keyof typeof methodOptions> &
+  OptionsFor<typeof methodOptions, 'generate'>;
 
 /**
  * A loaded model. Every method takes images and videos (`video(…)`, `frames([…])`), and may be called any number of times, also at once;
@@ -59,15 +59,11 @@ export interface Image2Text {
   answer(input: VisualInput, question: string, options?: AnswerOptions): Promise<Answer>;
   answer(input: VisualInput, questions: readonly string[], options?: AnswerOptions): Promise<Answer[]>;
   /** Encodes an image or video and keeps that, for calls one after the other about the same. */
-  encode(input: VisualInput, options?: Pick<CallOptions, 'signal' | 'trace'>): Promise<EncodedImage>;
+  encode(input: VisualInput, options?: OptionsFor<typeof methodOptions, 'encode'>): Promise<EncodedImage>;
   /** Which of the given names fits, best first. */
   classify(input: VisualInput, labels: readonly string[], options?: ClassifyOptions): Promise<ClassScore[]>;
   /** How likely the model finds each text as a caption, in the order given: for re-ranking and retrieval. */
-  score(
-    input: VisualInput,
-    texts: readonly string[],
-    options?: CallOptions & { readonly prompt?: string },
-  ): Promise<TextScore[]>;
+  score(input: VisualInput, texts: readonly string[], options?: ScoreTextsOptions): Promise<TextScore[]>;
   /** What the vision tower makes of an image; of a video, of its frames with their temporal embeddings. */
   embed(input: VisualInput, options?: EmbedOptions): Promise<Embedding>;
   /** Where in the image the decoder's attention went for every word of its caption (or of `text`): `overlayPng` draws it, `renderPage` makes a page of it. */
@@ -90,41 +86,54 @@ export function createImage2Text(
   imageConfig: ImageConfig,
   options: InputOptions = {},
   warnings: readonly string[] = [],
+  generationConfig?: GenerationConfig,
 ): Image2Text {
   const encoded = new Set<EncodedImage>();
   const lifetime = startLifetime(() => {
     for (const image of encoded) image.dispose();
     disposeGit(git);
   });
-  const context: TextContext = { git, tokenizer };
+  const context: TextContext = { git, tokenizer, generationConfig };
+  const callContext = { tokenizer, vocabulary: vocabularyOf(context), generationConfig };
+  const check = <Taker extends Method>(method: Taker, given: unknown): CheckedCall<Taker> =>
+    checkCall(method, given, callContext);
   const loader = createInputLoader(git, imageConfig, options);
 
   /** Texts for inputs with the prompts of each: `[input][prompt][rank]`. */
   async function write(
     inputs: readonly VisualInput[],
     promptsOf: (input: number) => readonly (readonly number[])[],
-    given: CaptionOptions,
+    {
+      own: { streamer, batchSize, trace, signal },
+      generation,
+    }: Pick<CheckedCall<'caption'>, 'generation'> & {
+      readonly own: Pick<CheckedCall<'caption'>['own'], 'streamer' | 'batchSize' | 'trace' | 'signal'>;
+    },
   ): Promise<GeneratedSequence[][][]> {
-    const { generation, scope } = splitOptions(given, inputs.length === 0 ? undefined : promptsOf(0)[0]);
-    return lifetime.during(given.signal, async (signal) => {
+    const given = withStreamer(generation, streamer, inputs.length === 0 ? undefined : promptsOf(0)[0]);
+    return lifetime.during(signal, async (signal) => {
       const tasks = [];
       for (const [n, input] of inputs.entries())
         tasks.push({ ...(await loader.load(input, signal)), prompts: promptsOf(n) });
-      return writeSequences(context, tasks, generation, { ...scope, signal });
+      return writeSequences(context, tasks, given, { batchSize, trace, signal });
     });
   }
 
   /** Answers to several questions about one input. */
-  async function answerAll(input: VisualInput, questions: readonly string[], given: AnswerOptions): Promise<Answer[]> {
+  async function answerAll(
+    input: VisualInput,
+    questions: readonly string[],
+    call: CheckedCall<'answer'>,
+  ): Promise<Answer[]> {
     const prompts = questions.map((question) => questionIds(tokenizer, question));
-    const [written] = await write([input], () => prompts, given);
+    const [written] = await write([input], () => prompts, call);
     return written!.map((ranked, n) => toAnswer(tokenizer, questions[n]!, ranked));
   }
 
   /** Runs `body` over the cache of one input. */
   function withEncodedImage<T>(
     input: VisualInput,
-    { signal, trace }: Pick<CallOptions, 'signal' | 'trace'>,
+    { signal, trace }: OptionsFor<typeof methodOptions, 'encode'>,
     body: (image: ImageCache, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     return lifetime.during(signal, async (signal) => {
@@ -140,20 +149,20 @@ export function createImage2Text(
     imageConfig,
     warnings,
     caption: (async (inputs: VisualInput | readonly VisualInput[], options?: CaptionOptions) => {
-      const given = checkOptions(options);
-      const prompt = promptIds(tokenizer, given.prompt);
-      const written = await write(asList(inputs), () => [prompt], given);
+      const call = check('caption', options);
+      const prompt = promptIds(tokenizer, call.own.prompt);
+      const written = await write(asList(inputs), () => [prompt], call);
       const captions = written.map(([ranked]) => toCaption(tokenizer, ranked!));
       return Array.isArray(inputs) ? captions : captions[0]!;
     }) as Image2Text['caption'],
     answer: (async (input: VisualInput, questions: string | readonly string[], options?: AnswerOptions) => {
       checkOne('image', input);
-      const answers = await answerAll(input, checkTextOrTexts('question', questions), checkOptions(options));
+      const answers = await answerAll(input, checkTextOrTexts('question', questions), check('answer', options));
       return Array.isArray(questions) ? answers : answers[0]!;
     }) as Image2Text['answer'],
     async encode(input, options) {
       checkOne('image', input);
-      const { trace, signal: given } = checkOptions(options, ['signal', 'trace']);
+      const { trace, signal: given } = check('encode', options).own;
       return lifetime.during(given, async (signal) => {
         const loaded = await loader.load(input, signal);
         const cache = await encodeInput(git, loaded, { signal, trace });
@@ -165,35 +174,35 @@ export function createImage2Text(
     async classify(input, labels, options) {
       checkOne('image', input);
       const names = checkTexts('labels', labels);
-      const given = checkOptions(options, ['topK', 'method', 'prompt', 'batchSize', 'trace', 'signal']);
+      const given = check('classify', options).own;
       return withEncodedImage(input, given, (image, signal) => rankLabels(context, image, names, { ...given, signal }));
     },
     async score(input, texts, options) {
       checkOne('image', input);
       const listed = checkTexts('texts', texts);
-      const given = checkOptions(options, ['prompt', 'batchSize', 'trace', 'signal']);
+      const given = check('score', options).own;
       return withEncodedImage(input, given, (image, signal) =>
         scoreTexts(context, image, listed, { ...given, signal }),
       );
     },
     async embed(input, options) {
       checkOne('image', input);
-      const given = checkOptions(options, ['stage', 'pool', 'signal']);
+      const given = check('embed', options).own;
       return lifetime.during(given.signal, async (signal) =>
         embedInput(context, await loader.load(input, signal), { ...given, signal }),
       );
     },
     async explain(input, options) {
       checkOne('image', input);
-      const { text, ...given } = checkOptions(options);
+      const { own, generation } = check('explain', options);
+      const { text, ...given } = own;
       const prompt = promptIds(tokenizer, given.prompt);
-      const { generation, scope } = splitOptions(given, prompt);
       return lifetime.during(given.signal, async (signal) => {
         const images = await loader.open(sourceOf(input), signal);
         const task = { ...loader.prepare(images), prompts: [prompt] };
         const ids =
           text === undefined
-            ? (await writeSequences(context, [task], generation, { ...scope, signal }))[0]![0]![0]!.ids
+            ? (await writeSequences(context, [task], generation, { signal }))[0]![0]![0]!.ids
             : [...prompt, ...tokenizer.encode(text, { addSpecialTokens: false }), git.config.eosTokenId];
         const said = text ?? tokenizer.decode(ids.slice(prompt.length), { skipSpecialTokens: true });
         const about = { images, imageConfig, preprocess: loader.preprocessing, ids, promptLength: prompt.length };
@@ -202,16 +211,17 @@ export function createImage2Text(
     },
     async *stream(input, options) {
       checkOne('image', input);
-      const given = checkOptions(options);
-      yield* lifetime.streaming(given.signal, async function* (signal) {
-        yield* streamText(context, await loader.load(input, signal), { ...given, signal });
+      const call = check('stream', options);
+      yield* lifetime.streaming(call.own.signal, async function* (signal) {
+        yield* streamText(context, await loader.load(input, signal), call, signal);
       });
     },
     async generate(inputs, options) {
-      const { inputIds = [tokenizer.clsId], ...rest } = checkOptions(options);
+      const call = check('generate', options);
+      const { inputIds = [tokenizer.clsId] } = call.own;
       const many = asList(inputs);
       const prompts = promptsFor(inputIds, many.length);
-      const written = await write(many, (n) => [prompts[n]!], rest as CaptionOptions);
+      const written = await write(many, (n) => [prompts[n]!], call);
       return written.map(([ranked]) => ranked!);
     },
     dispose: () => lifetime.end(),

@@ -5,6 +5,7 @@ import { readJson } from '../checkpoint/json.js';
 import type { LoadProgress } from '../checkpoint/load-params.js';
 import { checkWeights } from '../checkpoint/load-params.js';
 import { BackendError, ConfigError, OptionError, TokenizerError } from '../errors.js';
+import { parseGenerationConfig } from '../generation/generation-config.js';
 import type { ImageConfig } from '../image/image-config.js';
 import { defaultImageConfig, parseImageConfig, parseProcessorConfig } from '../image/image-config.js';
 import type { OnLoadEvent } from '../load-events.js';
@@ -37,10 +38,12 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const { config, tensors, warnings } = await openGit(files); // headers only: a bad small file is found before the weights are read
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
+  const generation = await readJsonFile(files, 'generation_config.json');
+  const generationConfig = generation && parseGenerationConfig(generation.json, generation.file);
   const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...input } = options;
   const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
   const params = await loadGitParams(config, tensors, files.label, loading);
-  const model = createImage2Text({ config, params }, tokenizer, imageConfig, input, warnings);
+  const model = createImage2Text({ config, params }, tokenizer, imageConfig, input, warnings, generationConfig);
   try {
     onProgress?.({ status: 'ready', task: 'image-to-text', model: files.label });
   } catch (error) {

@@ -6,10 +6,11 @@ import { scoreSequences } from '../generation/score.js';
 import { featuresInTurns, projectFeatures } from '../model/git.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import type { Trace } from '../model/trace.js';
-import { checkChoice } from './arguments.js';
-import type { CallOptions, TextContext, Token } from './captions.js';
+import type { OptionsFor } from '../options.js';
+import type { TextContext, Token } from './captions.js';
 import { meanProbability, pieceOf, promptIds, sessionOver, vocabularyOf } from './captions.js';
 import type { ModelInput } from './encoded-image.js';
+import type { methodOptions } from './method-options.js';
 
 /** A text that was scored. */
 export interface TextScore {
@@ -31,26 +32,13 @@ export interface ClassScore {
 }
 
 /** Options of `classify`. */
-export interface ClassifyOptions extends CallOptions {
-  /** How many names to return. Default 5. */
-  readonly topK?: number;
-  /**
-   * `exact` (default) scores every name, sharing what they have in common. `greedy` walks to one name as the original does, and returns
-   * that one alone, with a probability of 1: nothing else was scored.
-   */
-  readonly method?: 'exact' | 'greedy';
-  /** Text before the name. Default none. */
-  readonly prompt?: string;
-}
+export type ClassifyOptions = OptionsFor<typeof methodOptions, 'classify'>;
+
+/** Options of `score`. */
+export type ScoreTextsOptions = OptionsFor<typeof methodOptions, 'score'>;
 
 /** Options of `embed`. */
-export interface EmbedOptions {
-  /** `vision`: after the vision tower; `projected`: as the decoder receives it. Default `vision`. */
-  readonly stage?: 'vision' | 'projected';
-  /** `class`: the class token's vector; `mean`: the mean over all tokens; `none`: all of them. Default `mean`. */
-  readonly pool?: 'class' | 'mean' | 'none';
-  readonly signal?: AbortSignal;
-}
+export type EmbedOptions = OptionsFor<typeof methodOptions, 'embed'>;
 
 /** Features of an image: float32 [D], or [I, D] with pool `none`. */
 export interface Embedding {
@@ -63,15 +51,16 @@ const SCORE_ROWS = 64;
 
 /** Log-likelihood of each text behind the prompt, over one image; common beginnings are computed once. */
 export async function scoreTexts(
-  { git, tokenizer }: TextContext,
+  context: TextContext,
   image: ImageCache,
   texts: readonly string[],
   options: { readonly prompt?: string | undefined; readonly signal: AbortSignal; readonly trace?: Trace | undefined },
 ): Promise<TextScore[]> {
-  const sequences = texts.map((text) => [...wordIds({ git, tokenizer }, text, 'texts'), git.config.eosTokenId]);
+  const { git, tokenizer } = context;
+  const sequences = texts.map((text) => [...wordIds(context, text, 'texts'), git.config.eosTokenId]);
   const open = sessionOver(git, image, [0], options.trace);
   const prompt = promptIds(tokenizer, options.prompt);
-  const scores = await scoreSequences(open, vocabularyOf(git), prompt, sequences, {
+  const scores = await scoreSequences(open, vocabularyOf(context), prompt, sequences, {
     maxRows: SCORE_ROWS,
     signal: options.signal,
   });
@@ -91,22 +80,20 @@ export async function rankLabels(
   options: ClassifyOptions & { readonly signal: AbortSignal },
 ): Promise<ClassScore[]> {
   const { git, tokenizer } = context;
-  checkChoice('method', options.method, ['exact', 'greedy']);
   if (labels.length === 0)
     throw new OptionError({ path: 'labels', code: 'empty', detail: 'give at least one class name' });
   const names = labels.map((label) => wordIds(context, label, 'labels'));
   const prompt = promptIds(tokenizer, options.prompt);
   const open = sessionOver(git, image, [0], options.trace);
   if (options.method === 'greedy') {
-    const [found] = await constrainedGreedy(open, vocabularyOf(git), names, {
+    const [found] = await constrainedGreedy(open, vocabularyOf(context), names, {
       prompts: [prompt],
       signal: options.signal,
     });
     return [{ label: labels[found!.name]!, probability: 1, logProb: found!.logProb }];
   }
-  const topK = options.topK === undefined ? Math.min(5, labels.length) : options.topK;
-  const ranked = await rankNames(open, vocabularyOf(git), prompt, names, {
-    topK,
+  const ranked = await rankNames(open, vocabularyOf(context), prompt, names, {
+    topK: options.topK,
     maxRows: SCORE_ROWS,
     signal: options.signal,
   });
@@ -125,8 +112,6 @@ export async function embedInput(
   { data, shape }: ModelInput,
   options: EmbedOptions & { readonly signal: AbortSignal },
 ): Promise<Embedding> {
-  checkChoice('stage', options.stage, ['vision', 'projected']);
-  checkChoice('pool', options.pool, ['class', 'mean', 'none']);
   const pixels = tensor(data, [...shape] as [number, number, number, number], 'float32') as Tensor4D | Tensor5D;
   const vision = await featuresInTurns(git, pixels, options.signal).finally(() => pixels.dispose());
   const features = tidy(() => {

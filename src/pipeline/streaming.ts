@@ -1,4 +1,5 @@
-import type { CaptionOptions, TokenStreamer } from '../image2text/captions.js';
+import type { CaptionOptions } from '../image2text/captions.js';
+import type { TokenStreamer } from '../image2text/method-options.js';
 import { contradiction, wrongType } from './option-names.js';
 
 type Streamer = TokenStreamer & { abort?(reason: unknown): void };

@@ -1,8 +1,9 @@
 import type { GenerateOptions, TokenListener } from '../generation/options.js';
-import type { CallOptions, TokenStreamer } from '../image2text/captions.js';
+import type { CallOptions } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { VideoInput, VideoSource, VisualInput } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
+import type { TokenStreamer } from '../image2text/method-options.js';
 import type { OnLoadEvent } from '../load-events.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { EitherCase } from './option-names.js';

@@ -30,7 +30,7 @@ const ROOMS: Readonly<Record<string, { readonly rooms: readonly string[]; readon
     rooms: PURE,
     packages: [/^@jsquash\/webp/],
   },
-  generation: { rooms: PURE, packages: [] },
+  generation: { rooms: PURE, packages: [/^zod\/mini$/] },
   image2text: {
     rooms: [...PURE, 'layers', 'model', 'checkpoint', 'tokenizer', 'image', 'generation', 'explain'],
     packages: [/^@tensorflow\/tfjs-core$/],
