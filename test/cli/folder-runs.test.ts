@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { EXAMPLES } from '../support/fixtures.js';
 import { cli, demo, fillFolder, IMAGES, scratch, textsBelow } from './support.js';
@@ -32,7 +41,7 @@ describe('folder runs', () => {
       '04-blue-mug-juice.txt': 'photo: a blue mug with the word juice on it, drawn\n',
       'more/03-blue-mug-dream.txt': 'photo: a blue mug with the word dream on it, drawn\n',
     });
-    assert.equal((await demo([...args, '--quiet'])).stderr, '');
+    assert.equal((await demo([...args, '--quiet', '--overwrite'])).stderr, '');
   });
 
   it('--skip-existing leaves what is there, and loads no model when nothing is missing', async () => {
@@ -45,7 +54,7 @@ describe('folder runs', () => {
     const again = await demo([...args, '--model', 'no-such-model']);
     assert.deepEqual([again.code, again.stderr], [0, '3 images: 0 done, 3 there already, 0 failed\n']);
     assert.deepEqual(textsBelow(here), before);
-    await demo(args.slice(0, -1));
+    await demo([...args.slice(0, -1), '--overwrite']);
     assert.equal(textsBelow(here)['01-black-shirt-press.caption.txt'], 'a black shirt that says press\n');
   });
 
@@ -111,13 +120,152 @@ describe('folder runs', () => {
     assert.deepEqual(lines(readFileSync(output, 'utf8')).length, 3);
   });
 
-  it('a sidecar that cannot be written ends the run with one line', async () => {
-    const here = fresh('unwritable', 2);
+  it('a sidecar that cannot be written is reported, the other images are done', async () => {
+    const here = fresh('unwritable', 3);
     mkdirSync(join(here, '00-black-round-sign-sky.txt'));
-    const { code, stderr } = await demo(['caption', here, '--sidecar', '.txt']);
+    const { code, stderr } = await demo(['caption', here, '--sidecar', '.txt', '--overwrite']);
     assert.equal(code, 1);
-    assert.match(stderr, /^image2text: EISDIR.*\n$/);
-    assert.deepEqual(textsBelow(here), {});
+    assert.match(
+      stderr,
+      /^image2text: \S+00-black-round-sign-sky\.txt: cannot-write: EISDIR.*\n3 images: 2 done, .* 1 failed\n$/,
+    );
+    assert.deepEqual(Object.keys(textsBelow(here)), ['01-black-shirt-press.txt', '02-black-shirt-right.txt']);
+  });
+
+  it('files in the way are listed at once, before any work', async () => {
+    const here = fresh('clashes', 3);
+    copyFileSync(BOOK, join(here, '00-black-round-sign-sky.png'));
+    writeFileSync(join(here, '01-black-shirt-press.txt'), 'mine');
+    writeFileSync(join(here, '02-black-shirt-right.txt'), 'mine too');
+    const shared = await cli(['caption', here, '--sidecar', '.txt', '--model', 'no-such-model']);
+    assert.equal(shared.code, 2);
+    rmSync(join(here, '00-black-round-sign-sky.png'));
+    const there = await cli(['caption', here, '--sidecar', '.txt', '--model', 'no-such-model']);
+    assert.equal(there.code, 2);
+    assert.deepEqual(lines(there.stderr), [
+      'image2text: --sidecar .txt: 2 files are there already: --skip-existing leaves them, --overwrite writes anew',
+      `image2text:   ${here}/01-black-shirt-press.txt`,
+      `image2text:   ${here}/02-black-shirt-right.txt`,
+    ]);
+    assert.deepEqual(Object.values(textsBelow(here)), ['mine', 'mine too']);
+  });
+
+  it('a name of 255 bytes works; links and pipes under old temporary names are left alone', async () => {
+    const here = join(folder(), 'long');
+    mkdirSync(here);
+    const name = 'n'.repeat(251);
+    copyFileSync(BOOK, join(here, `${name}.png`));
+    writeFileSync(join(here, 'precious'), 'precious');
+    symlinkSync(join(here, 'precious'), join(here, `.${name.slice(0, 200)}.txt.image2text-part`));
+    const { code, stderr } = await demo(['caption', here, '--sidecar', '.txt', '--quiet']);
+    assert.deepEqual([code, stderr], [0, '']);
+    assert.equal(readFileSync(join(here, `${name}.txt`), 'utf8'), 'a red book with the title short\n');
+    assert.equal(readFileSync(join(here, 'precious'), 'utf8'), 'precious');
+    assert.deepEqual(
+      readdirSync(here).filter((file) => file.startsWith('.i2t')),
+      [],
+    );
+  });
+
+  it('two runs on the same outputs: the second is refused and says who holds them', async () => {
+    const here = fresh('locked', 2);
+    const output = join(folder(), 'locked.jsonl');
+    const input = { name: 'a', path: join(here, '00-black-round-sign-sky.jpg'), read: async () => '' };
+    const { openCaptionStore } = await import('../../src/cli/output.js');
+    const context = { signal: new AbortController().signal };
+    for (const flags of [
+      ['--sidecar', '.txt'],
+      ['--output', output],
+    ]) {
+      const store = await openCaptionStore(
+        [input],
+        flags[0] === '--sidecar' ? { sidecar: '.txt' } : { output },
+        context,
+      );
+      const { code, stderr } = await demo(['caption', here, ...flags]);
+      assert.equal(code, 2);
+      assert.match(stderr, new RegExp(`another run writes there: process ${process.pid} on \\S+\\n$`));
+      await store.close();
+      assert.equal((await demo(['caption', here, ...flags])).code, 0);
+    }
+    const store = await openCaptionStore([input], { sidecar: '.tag', shard: { index: 1, count: 2 } }, context);
+    assert.equal((await demo(['caption', here, '--sidecar', '.tag', '--shard', '1/2'])).code, 2);
+    assert.equal((await demo(['caption', here, '--sidecar', '.tag', '--shard', '1/3'])).code, 2);
+    assert.equal((await demo(['caption', here, '--sidecar', '.tag'])).code, 2);
+    assert.equal((await demo(['caption', here, '--sidecar', '.tag', '--shard', '2/2'])).code, 0);
+    await store.close();
+  });
+
+  it('the shards of a run are together the whole run', async () => {
+    const here = fresh('shards', 6);
+    const whole = lines((await demo(['caption', here, '--recursive'])).stdout);
+    const parts: string[] = [];
+    for (let n = 1; n <= 3; n++) {
+      parts.push(...lines((await demo(['caption', here, '--recursive', '--shard', `${n}/3`])).stdout));
+    }
+    assert.deepEqual(parts.sort(), whole.sort());
+  });
+
+  it('images are found by their bytes; what is left out is counted by ending', async () => {
+    const here = join(folder(), 'bytes');
+    mkdirSync(here);
+    for (const name of ['a.pjpeg', 'b', 'c.dat', 'd.jfif'])
+      copyFileSync(`${EXAMPLES}blue-mug-dream.jpg`, join(here, name));
+    for (const name of ['x.heic', 'y.HEIC', 'z.pdf', 'noending', 'list.txt'])
+      writeFileSync(join(here, name), 'no image');
+    const { code, stdout, stderr } = await demo(['caption', here]);
+    assert.equal(code, 0);
+    assert.deepEqual(
+      lines(stdout).map((line) => line.split('\t')[0]),
+      ['a.pjpeg', 'b', 'c.dat', 'd.jfif'].map((name) => `${here}/${name}`),
+    );
+    assert.equal(stderr, '5 files left out: 2 .heic, 1 .pdf, 1 .txt, 1 without an ending\n');
+  });
+
+  it('--files-from: lines or what find -print0 writes, from a file or stdin', async () => {
+    const here = fresh('from', 2);
+    const names = ['00-black-round-sign-sky.jpg', '01-black-shirt-press.jpg'].map((name) => join(here, name));
+    const list = join(folder(), 'list');
+    writeFileSync(list, `${names.join('\r\n')}\n\n`);
+    const whole = await demo(['caption', ...names]);
+    assert.deepEqual(await demo(['caption', '--files-from', list]), whole);
+    assert.deepEqual(await demo(['caption', '--files-from', '-'], { stdin: `${names.join('\0')}\0` }), whole);
+  });
+
+  it('names that are not UTF-8, in folders and lists, stdout, JSON and sidecars', async function () {
+    if (process.platform !== 'linux') return this.skip(); // elsewhere file systems refuse such names
+    const here = join(folder(), 'bytes-names');
+    mkdirSync(here);
+    const path = Buffer.concat([Buffer.from(`${here}/caf`), Buffer.from([0xe9]), Buffer.from('.png')]);
+    copyFileSync(BOOK, path);
+    const { code, stdout } = await demo(['caption', here]);
+    assert.deepEqual([code, stdout], [0, `${here}/caf\\udce9.png\ta red book with the title short\n`]);
+    const json = await demo(['caption', '--files-from', '-', '--jsonl'], { stdin: path });
+    assert.match(json.stdout, /^\{"file":"[^"]*caf\\udce9\.png","text":"a red/);
+    assert.equal((await demo(['caption', here, '--sidecar', '.txt'])).code, 0);
+    const sidecar = Buffer.concat([path.subarray(0, -4), Buffer.from('.txt')]);
+    assert.equal(readFileSync(sidecar, 'utf8'), 'a red book with the title short\n');
+    assert.match((await demo(['caption', here, '--sidecar', '.txt', '--skip-existing'])).stderr, /1 there already/);
+  });
+
+  it('300,000 files in folders below each other are listed', async () => {
+    const { addFolder } = await import('../../src/cli/inputs.js');
+    const [wide, deep] = [100_000, 3];
+    let listings = 0;
+    const entry = (name: string, kind: 'file' | 'folder') => ({
+      name: Buffer.from(name),
+      isFile: () => kind === 'file',
+      isDirectory: () => kind === 'folder',
+      isSymbolicLink: () => false,
+    });
+    const list = async (): Promise<ReturnType<typeof entry>[]> => {
+      const files = Array.from({ length: wide }, (_, n) => entry(`${n}.jpg`, 'file'));
+      return ++listings < deep ? [...files, entry('more', 'folder')] : files;
+    };
+    const found = { inputs: [], leftOut: new Map<string, number>(), unreadable: 0 };
+    const context = { report: () => 1, signal: new AbortController().signal };
+    await addFolder('data', found, context, true, list);
+    assert.deepEqual([found.inputs.length, listings], [wide * deep, deep]);
   });
 
   it("images from a TSV file of the original's, captions in its format", async () => {
@@ -165,7 +313,7 @@ describe('folder runs', () => {
 
     it('as the original writes them, or as JSON lines', async () => {
       assert.deepEqual(await demo(files()), { code: 0, stdout: whole, stderr: '' });
-      const rows = lines((await cli([...files(), '--jsonl'])).stdout).map(
+      const rows = lines((await demo([...files(), '--jsonl'])).stdout).map(
         (line) => JSON.parse(line) as Record<string, unknown>,
       );
       assert.deepEqual(
@@ -182,7 +330,7 @@ describe('folder runs', () => {
       const output = join(folder(), 'answers.tsv');
       for (const cut of [0, 20, 36, whole.length - 1, whole.length]) {
         writeFileSync(output, whole.slice(0, cut));
-        const { code, stderr } = await cli([...files(), '--output', output, '--skip-existing']);
+        const { code, stderr } = await demo([...files(), '--output', output, '--skip-existing']);
         assert.deepEqual([code, stderr], [0, '2 images: 0 failed\n']);
         assert.equal(readFileSync(output, 'utf8'), whole);
       }

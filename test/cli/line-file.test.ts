@@ -62,7 +62,16 @@ describe('files that grow by whole lines', () => {
 
     it(`${kind.name}: a file of another making is left as it is`, async () => {
       const path = join(folder(), 'other');
-      for (const other of ['my notes\nmore\n', 'my notes', '{"name":"x"}\n', `${kind.lines[0]}\nmy notes`, '\n\n']) {
+      for (const other of [
+        'my notes\nmore\n',
+        'my notes',
+        '{"name":"x"}\n',
+        `${kind.lines[0]}\nmy notes`,
+        '\n\n',
+        '{"file":"else.jpg","te',
+        '{"file":"a.jpg","label":"cat"}',
+        '{"file":"a.jpg","label',
+      ]) {
         writeFileSync(path, other);
         await assert.rejects(() => runOver(kind, path), { name: 'Image2TextError', code: 'not-our-output' });
         assert.equal(readFileSync(path, 'utf8'), other);
