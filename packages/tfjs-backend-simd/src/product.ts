@@ -38,7 +38,7 @@ export interface Product {
   readonly ldc: number;
   /** [n], or 0. */
   readonly bias?: number;
-  readonly activation?: keyof typeof Unary;
+  readonly activation?: keyof typeof Unary | undefined;
 }
 
 /** Rows of one block of A: with 768 columns it stays in the second-level cache. */
@@ -65,8 +65,16 @@ function packLeft(backend: KernelContext, { m, k, a, lda, transposed = false }: 
   if (m === 1 && !transposed) return a;
   const tiles = backend.scratch(m * k * 4);
   const perChunk = tileRows * 8;
-  const sizes = { rows: m, k, transposed: transposed ? 1 : 0, chunkRows: perChunk, tileRows };
-  const parameters = parametersOf(PackTilesParam, { a, aStride: lda, tiles, ...sizes });
+  const parameters = parametersOf(PackTilesParam, {
+    a,
+    aStride: lda,
+    tiles,
+    rows: m,
+    k,
+    transposed: transposed ? 1 : 0,
+    chunkRows: perChunk,
+    tileRows,
+  });
   backend.pool.run(Job.packTiles, Math.ceil(m / perChunk), parameters);
   return tiles;
 }
@@ -74,8 +82,14 @@ function packLeft(backend: KernelContext, { m, k, a, lda, transposed = false }: 
 /** `x`, `size` numbers, times 2^102. */
 function raised(backend: KernelContext, x: number, size: number): number {
   const y = backend.scratch(size * 4);
-  const factor = { first: floatBits(F16_FACTOR), second: floatBits(0) };
-  const parameters = parametersOf(MapParam, { operation: Unary.Affine, x, y, size, ...factor });
+  const parameters = parametersOf(MapParam, {
+    operation: Unary.Affine,
+    x,
+    y,
+    size,
+    first: floatBits(F16_FACTOR),
+    second: 0,
+  });
   backend.pool.run(Job.map, Math.ceil(size / MAP_CHUNK), parameters);
   return y;
 }
@@ -133,8 +147,16 @@ function multiplyInt8(backend: KernelContext, product: Product): void {
   const [tiles, scales, perChunk] = [backend.scratch(m * rowBytes), backend.scratch(m * 4), tileRows * 4];
   const perThread = tileRows * rowBytes;
   const scratch = backend.scratch(perThread * backend.pool.threads);
-  const room = { tiles, rowScales: scales, scratch, threadBytes: perThread };
-  const parameters = parametersOf(RoundTilesParam, { a, rows: m, k, ...room, chunkRows: perChunk });
+  const parameters = parametersOf(RoundTilesParam, {
+    a,
+    rows: m,
+    k,
+    tiles,
+    rowScales: scales,
+    scratch,
+    threadBytes: perThread,
+    chunkRows: perChunk,
+  });
   backend.pool.run(Job.roundTiles, Math.ceil(m / perChunk), parameters);
   runLinear(backend, product, tiles, b, tileRows, scales);
 }
@@ -157,10 +179,24 @@ function runLinear(
   const perThread = blockRows * 32 * (1 + perChunk) + WIDENED_BYTES + 512;
   const scratch = backend.scratch(perThread * backend.pool.threads);
   const parameters = parametersOf(LinearParam, {
-    ...{ tiles, rows: m, k, weights: panels.address, format: Format[panels.format], columnScales: panels.scales },
-    ...{ columns: n, c, cStride: ldc, bias, activation: activation === undefined ? -1 : Unary[activation] },
-    ...{ scratch, threadBytes: perThread, chunkPanels: perChunk, blockRows, blockChunks: chunksPerBlock },
-    ...{ rowScales, tileRows },
+    tiles,
+    rows: m,
+    k,
+    weights: panels.address,
+    format: Format[panels.format],
+    columnScales: panels.scales,
+    columns: n,
+    c,
+    cStride: ldc,
+    bias,
+    activation: activation === undefined ? -1 : Unary[activation],
+    scratch,
+    threadBytes: perThread,
+    chunkPanels: perChunk,
+    blockRows,
+    blockChunks: chunksPerBlock,
+    rowScales,
+    tileRows,
   });
   backend.pool.run(Job.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
 }

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync } from 'node:fs';
-import { ROOT, readJson } from '../../../test/support/fixtures.js';
 import type { SimdBackendOptions } from '../src/index.js';
 import { bundleProgram, type Outcome, runProgram } from './tfjs-suite/run-suite.js';
 
@@ -11,10 +10,12 @@ interface Exclusion {
   readonly specs: readonly string[];
 }
 
-const EXCLUSIONS = readJson<Exclusion[]>(`${ROOT}test/backend/tfjs-suite/exclusions.json`);
+const text = (name: string) => readFileSync(new URL(name, import.meta.url), 'utf8');
+
+const EXCLUSIONS = JSON.parse(text('tfjs-suite/exclusions.json')) as Exclusion[];
 
 /** Where these figures are published. */
-const PAGE = readFileSync(`${ROOT}docs/backend.md`, 'utf8');
+const PAGE = text('../README.md');
 
 /** tfjs-core 4.22.0 has 4,225 specs that run in Node, 157 of which are excluded. */
 const FEWEST_PASSED = 4068;

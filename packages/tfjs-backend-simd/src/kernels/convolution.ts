@@ -58,7 +58,9 @@ export function patches(backend: KernelContext, from: number, to: number, window
     const pixel = met.reduce((at, { first }, d) => at + (offsets[d]! + first * axes[d]!.stride) * fromStrides[d]!, 0);
     const place = met.reduce((at, { first }, d) => at + first * toStrides[d]!, tap * channels);
     copyStrided(backend, {
-      ...{ from: from + pixel * 4, to: to + place * 4, elementBytes: 4 },
+      from: from + pixel * 4,
+      to: to + place * 4,
+      elementBytes: 4,
       dims: [...met.map(({ count }) => count), channels],
       fromStrides: [...fromStrides.map((step, d) => step * axes[d]!.stride), 1],
       toStrides: [...toStrides, 1],
@@ -181,9 +183,10 @@ function products(
       patches(backend, backend.addressOf(images) + pixels, patched, part, channels);
       multiply(backend, {
         ...{ m, k, n, a: patched, lda: k * 4, b: { format: 'f32', address: panels, scales: 0 } },
-        ...{ c: output.address + row * n * 4, ldc: n * 4 },
-        ...{ bias: bias === undefined ? 0 : backend.addressOf(bias) },
-        ...(activation === undefined ? {} : { activation }),
+        c: output.address + row * n * 4,
+        ldc: n * 4,
+        bias: bias === undefined ? 0 : backend.addressOf(bias),
+        activation,
       });
     });
     backend.release(images);

@@ -40,9 +40,20 @@ function addTaps(
   const [pixel, taps] = [channels * 4, rows.taps * columns.taps];
   const products = backend.scratch(columns.places * pixel);
   const zip = (operation: Binary, a: number, b: number, y: number, rows: number, aStride: number, bStride: number) => {
-    const steps = { aStride, bStride, aElementStep: 1, bElementStep: 1 };
-    const sizes = { columns: channels, rows, chunkRows: rows };
-    backend.pool.run(Job.zip, 1, parametersOf(ZipParam, { operation, a, b, y, ...steps, ...sizes }));
+    const parameters = parametersOf(ZipParam, {
+      operation,
+      a,
+      b,
+      y,
+      columns: channels,
+      aStride,
+      bStride,
+      aElementStep: 1,
+      bElementStep: 1,
+      rows,
+      chunkRows: rows,
+    });
+    backend.pool.run(Job.zip, 1, parameters);
   };
   for (let line = 0; line < windows.batch * rows.places; line++) {
     const [image, place] = [Math.floor(line / rows.places), line % rows.places];

@@ -57,7 +57,12 @@ function mapFloats(
   second = 0,
 ): void {
   const parameters = parametersOf(MapParam, {
-    ...{ operation: Unary[op], x, y, size, first: floatBits(first), second: floatBits(second) },
+    operation: Unary[op],
+    x,
+    y,
+    size,
+    first: floatBits(first),
+    second: floatBits(second),
   });
   backend.pool.run(Job.map, Math.ceil(size / MAP_CHUNK), parameters);
 }
@@ -178,8 +183,17 @@ function zipFloats(backend: KernelContext, op: number, a: number, b: number, y: 
   }
   const perChunk = Math.max(1, Math.ceil(ROW / n));
   const parameters = parametersOf(ZipParam, {
-    ...{ operation: op, a, b, y, columns: n, aStride: plan.aRow * 4, bStride: plan.bRow * 4 },
-    ...{ aElementStep: aStep, bElementStep: bStep, rows, chunkRows: perChunk },
+    operation: op,
+    a,
+    b,
+    y,
+    columns: n,
+    aStride: plan.aRow * 4,
+    bStride: plan.bRow * 4,
+    aElementStep: aStep,
+    bElementStep: bStep,
+    rows,
+    chunkRows: perChunk,
   });
   backend.pool.run(Job.zip, Math.ceil(rows / perChunk), parameters);
 }

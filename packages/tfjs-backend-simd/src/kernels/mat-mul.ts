@@ -126,9 +126,17 @@ function multiplyFloats(
   const [from, panels] = [backend.addressOf(a), panelsOf(backend, b, shapes)];
   pairs.forEach(([i, j], at) => {
     multiply(backend, {
-      ...{ m, k, n, a: from + i * m * k * 4, lda: (transposeA ? m : k) * 4, transposed: transposeA },
-      ...{ b: panels(j), c: c + at * m * n * 4, ldc: n * 4, bias },
-      ...(activation === undefined ? {} : { activation }),
+      m,
+      k,
+      n,
+      a: from + i * m * k * 4,
+      lda: (transposeA ? m : k) * 4,
+      transposed: transposeA,
+      b: panels(j),
+      c: c + at * m * n * 4,
+      ldc: n * 4,
+      bias,
+      activation,
     });
   });
 }

@@ -62,8 +62,15 @@ function run(backend: KernelContext, from: number, to: number, bytes: number, di
     }
     return;
   }
-  const head = { source: from, target: to, elementBytes: bytes, rank: dims.length };
-  const parameters = parametersOf(CopyParam, { ...head, dims: 0, sourceStrides: 0, targetStrides: 0 });
+  const parameters = parametersOf(CopyParam, {
+    source: from,
+    target: to,
+    elementBytes: bytes,
+    rank: dims.length,
+    dims: 0,
+    sourceStrides: 0,
+    targetStrides: 0,
+  });
   dims.forEach((dim, d) => {
     parameters[CopyParam.dims + d] = dim.size;
     parameters[CopyParam.sourceStrides + d] = dim.from * bytes;
@@ -129,8 +136,12 @@ function gathered(
   const elementBytes = bytesOf(x.dtype);
   const from = backend.addressOf(x) + offset * elementBytes;
   copyStrided(backend, {
-    ...{ from, to: output.address, elementBytes, dims },
-    ...{ fromStrides: strides, toStrides: stridesOf(dims) },
+    from,
+    to: output.address,
+    elementBytes,
+    dims,
+    fromStrides: strides,
+    toStrides: stridesOf(dims),
   });
   return output;
 }

@@ -56,8 +56,14 @@ function reduceFloats(
   to: number,
 ): void {
   const perChunk = Math.ceil(CHUNK / n);
-  const sizes = { rows, columns: n, chunkRows: perChunk };
-  const parameters = parametersOf(ReduceParam, { reduction: Reduction[reduction], x: address, y: to, ...sizes });
+  const parameters = parametersOf(ReduceParam, {
+    reduction: Reduction[reduction],
+    x: address,
+    y: to,
+    rows,
+    columns: n,
+    chunkRows: perChunk,
+  });
   backend.pool.run(Job.reduce, Math.ceil(rows / perChunk), parameters);
 }
 
@@ -180,8 +186,13 @@ const softmax: Kernel = (backend, inputs, attributes) => {
   const rows = sizeOf(x.shape) / Math.max(n, 1);
   if (rows * n > 0) {
     const perChunk = Math.ceil(4096 / n);
-    const sizes = { rows, columns: n, chunkRows: perChunk };
-    const parameters = parametersOf(SoftmaxParam, { x: backend.addressOf(x), y: output.address, ...sizes });
+    const parameters = parametersOf(SoftmaxParam, {
+      x: backend.addressOf(x),
+      y: output.address,
+      rows,
+      columns: n,
+      chunkRows: perChunk,
+    });
     backend.pool.run(Job.softmax, Math.ceil(rows / perChunk), parameters);
   }
   backend.release(x);

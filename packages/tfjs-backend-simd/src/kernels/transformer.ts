@@ -35,9 +35,16 @@ const linear: Kernel = (backend, inputs, attributes) => {
   const output = backend.output([...outer, n], 'float32');
   const fused = ACTIVATIONS[activation];
   multiply(backend, {
-    ...{ m, k, n, a: backend.addressOf(x), lda: k * 4, b: packed, c: output.address, ldc: n * 4 },
-    ...{ bias: bias === undefined ? 0 : backend.addressOf(bias) },
-    ...(fused === undefined ? {} : { activation: fused }),
+    m,
+    k,
+    n,
+    a: backend.addressOf(x),
+    lda: k * 4,
+    b: packed,
+    c: output.address,
+    ldc: n * 4,
+    bias: bias === undefined ? 0 : backend.addressOf(bias),
+    activation: fused,
   });
   return output;
 };
@@ -74,9 +81,17 @@ const layerNorm: Kernel = (backend, inputs, attributes) => {
   const scratch = backend.scratch(perThread * backend.pool.threads);
   const perChunk = Math.ceil(CHUNK / n);
   const parameters = parametersOf(LayerNormParam, {
-    ...{ x: backend.addressOf(x), residual: residual === undefined ? 0 : backend.addressOf(residual) },
-    ...{ gamma: backend.addressOf(gamma), beta: backend.addressOf(beta), y: output.address, rows, columns: n },
-    ...{ epsilon: floatBits(attributes['epsilon'] as number), chunkRows: perChunk, scratch, threadBytes: perThread },
+    x: backend.addressOf(x),
+    residual: residual === undefined ? 0 : backend.addressOf(residual),
+    gamma: backend.addressOf(gamma),
+    beta: backend.addressOf(beta),
+    y: output.address,
+    rows,
+    columns: n,
+    epsilon: floatBits(attributes['epsilon'] as number),
+    chunkRows: perChunk,
+    scratch,
+    threadBytes: perThread,
   });
   backend.pool.run(Job.layerNorm, Math.ceil(rows / perChunk), parameters);
   return output;
@@ -131,10 +146,23 @@ const attention: Kernel = (backend, inputs) => {
   const at = (tensor: TensorInfo | undefined) => (tensor === undefined ? 0 : backend.addressOf(tensor));
   const perThread = backend.kernels.attentionScratch(T, K, S, I) + 64;
   const parameters = parametersOf(AttentionParam, {
-    ...{ q: at(q), key: at(key), value: at(value), imageKey: at(imageKey), imageValue: at(imageValue) },
-    ...{ mask: at(S > 0 ? mask : undefined), maskStride: step, out: output.address },
-    ...{ rows: R, heads: H, tokens: T, textColumns: S, width: K, images: N, imageColumns: I },
-    ...{ scratch: backend.scratch(perThread * backend.pool.threads), threadBytes: perThread },
+    q: at(q),
+    key: at(key),
+    value: at(value),
+    imageKey: at(imageKey),
+    imageValue: at(imageValue),
+    mask: at(S > 0 ? mask : undefined),
+    maskStride: step,
+    out: output.address,
+    rows: R,
+    heads: H,
+    tokens: T,
+    textColumns: S,
+    width: K,
+    images: N,
+    imageColumns: I,
+    scratch: backend.scratch(perThread * backend.pool.threads),
+    threadBytes: perThread,
     scale: floatBits(1 / Math.sqrt(K)),
   });
   backend.pool.run(Job.attention, R * H, parameters);

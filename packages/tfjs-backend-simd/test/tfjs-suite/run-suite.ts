@@ -2,9 +2,9 @@ import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
-import { ROOT } from '../../../../test/support/fixtures.js';
 import type { SimdBackendOptions } from '../../src/index.js';
 
 /** What became of one spec. */
@@ -22,7 +22,7 @@ export interface Outcome {
 export async function bundleProgram(entry: string): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'tfjs-suite-'));
   await build({
-    ...{ entryPoints: [`${ROOT}test/backend/tfjs-suite/${entry}`], outfile: join(folder, 'program.cjs') },
+    ...{ entryPoints: [fileURLToPath(new URL(entry, import.meta.url))], outfile: join(folder, 'program.cjs') },
     ...{ bundle: true, platform: 'node', format: 'cjs', mainFields: ['module', 'main'], logLevel: 'error' },
     ignoreAnnotations: true, // a test file has side effects, whatever the package says
   });
