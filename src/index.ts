@@ -26,8 +26,8 @@ export type {
   VocabularyFacts,
 } from './generation/session.js';
 export { padRows } from './generation/session.js';
-export type { DecodeOptions } from './image/decode.js';
-export { decodeImage } from './image/decode.js';
+export type { DecodedImage, DecodeOptions } from './image/decode.js';
+export { decodeFrames, decodeImage } from './image/decode.js';
 export type { Channels, ImageConfig, Sides } from './image/image-config.js';
 export type { PreprocessOptions } from './image/preprocess.js';
 export type { RawImage, Samples } from './image/raw-image.js';

@@ -1,13 +1,17 @@
 import { OptionError } from '../errors.js';
+import { decodeAvif, readAvif } from './avif.js';
+import { decodeBmp, readBmp } from './bmp.js';
 import { applyOrientation, type Orientation, orientationOf } from './exif.js';
 import { withFile } from './fault.js';
 import { paintGif } from './gif/decode-gif.js';
 import { readGif } from './gif/gif-file.js';
 import { formatOf, type ImageFormat } from './identify.js';
+import { DEFAULT_MAX_PIXELS } from './image-options.js';
 import { decodeJpeg, readJpegHeader } from './jpeg/decode-jpeg.js';
 import { readPngChunks, readPngHeader } from './png/chunks.js';
 import { decodePng, decodePngFrames } from './png/decode-png.js';
 import type { RawImage } from './raw-image.js';
+import { decodeTiff, readTiff } from './tiff.js';
 import { decodeWebp, readWebp, type WasmSource } from './webp.js';
 import { runInSlices } from './work.js';
 
@@ -20,6 +24,8 @@ export interface DecodeOptions {
   readonly orientation?: boolean;
   /** WebAssembly of the WebP decoder (`@jsquash/webp/codec/dec/webp_dec.wasm`); needed in Node, where it cannot be fetched. */
   readonly webpWasm?: WasmSource;
+  /** The same for AVIF (`@jsquash/avif/codec/dec/avif_dec.wasm`). */
+  readonly avifWasm?: WasmSource;
   /** Ends the work between two slices of about 25 ms. */
   readonly signal?: AbortSignal;
 }
@@ -29,15 +35,13 @@ export interface DecodedImage extends RawImage {
   readonly warnings: readonly string[];
 }
 
-export const DEFAULT_MAX_PIXELS = 100_000_000;
-
 function checkOptions({ maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions): number {
   if (Number.isFinite(maxPixels) && maxPixels >= 1) return maxPixels;
   throw new OptionError({ path: 'maxPixels', code: 'not-positive', detail: `${maxPixels} is not a positive number` });
 }
 
 /**
- * Decodes a PNG, JPEG, WebP or GIF (first frame) to RGB, as Pillow's `Image.open(f).convert("RGB")`: alpha is dropped, never blended. The
+ * Decodes a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF (first frame) to RGB, as Pillow's `Image.open(f).convert("RGB")`: alpha is dropped, never blended. The
  * bytes decide the format. Beside the file, memory stays below 8 bytes per pixel (WebP, whose codec keeps copies: 16) and some megabytes.
  * @throws ImageError for anything that is no whole image, and (field `unsupported`) for legal images of kinds that are not read.
  */
@@ -77,13 +81,18 @@ async function decodeStored(
     const image = await runInSlices(decodeJpeg(bytes, header), signal);
     return { image, orientation: orientationOf(exif, xmp), warnings };
   }
+  const warnings: ReadonlySet<string> = new Set();
   if (format === 'webp') {
     const webp = readWebp(bytes, maxPixels);
-    return {
-      image: await decodeWebp(bytes, webp, options.webpWasm),
-      orientation: orientationOf(webp.exif, webp.xmp),
-      warnings: new Set(),
-    };
+    const [image] = await decodeWebp(bytes, webp, options.webpWasm, { wanted: 1, maxPixels, signal });
+    return { image: image!, orientation: orientationOf(webp.exif, webp.xmp), warnings };
+  }
+  if (format === 'bmp') {
+    return { image: await runInSlices(decodeBmp(bytes, readBmp(bytes, maxPixels)), signal), orientation: 1, warnings };
+  }
+  if (format === 'tiff') return { ...(await decodeTiff(bytes, maxPixels)), warnings };
+  if (format === 'avif') {
+    return { image: await decodeAvif(bytes, maxPixels, options.avifWasm), orientation: 1, warnings };
   }
   return { image: gifImages(bytes, maxPixels, 1)[0]!, orientation: 1, warnings: new Set() };
 }
@@ -95,7 +104,7 @@ function gifImages(bytes: Uint8Array, maxPixels: number, wanted: number): RawIma
 }
 
 /**
- * All frames of an animated GIF, each as Pillow shows it (`seek(i)`, `convert("RGB")`); any other image is its single frame.
+ * All frames of an animated GIF, WebP or PNG, each as Pillow shows it (`seek(i)`, `convert("RGB")`); any other image is its single frame.
  * @throws ImageError as `decodeImage`; `maxPixels` counts the pixels of all frames.
  */
 export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> {
@@ -103,6 +112,13 @@ export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {
   return withFile(options.file ?? 'image', async () => {
     const format = formatOf(bytes);
     if (format === 'gif') return gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY);
+    if (format === 'webp') {
+      const webp = readWebp(bytes, maxPixels);
+      const wanted = Number.POSITIVE_INFINITY;
+      if (webp.animated) {
+        return decodeWebp(bytes, webp, options.webpWasm, { wanted, maxPixels, signal: options.signal });
+      }
+    }
     if (format === 'png') {
       const png = readPngChunks(bytes, maxPixels);
       if (png.frames.length > 0) return runInSlices(decodePngFrames(png, maxPixels, new Set()), options.signal);
@@ -110,6 +126,8 @@ export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {
     return [await decodeImage(bytes, options)];
   });
 }
+
+export { DEFAULT_MAX_PIXELS };
 
 /** What an image's header says. */
 export interface ImageInfo {
@@ -133,7 +151,7 @@ export async function identifyImage(bytes: Uint8Array, options: DecodeOptions = 
   return withFile(options.file ?? 'image', () => INFO[formatOf(bytes)](bytes, maxPixels));
 }
 
-const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) => ImageInfo>> = {
+const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) => ImageInfo | Promise<ImageInfo>>> = {
   png(bytes, maxPixels) {
     const { width, height, bitDepth, colorType, interlaced } = readPngHeader(bytes, maxPixels);
     const names = ['gray', '', 'RGB', 'palette', 'gray and alpha', '', 'RGB and alpha'];
@@ -150,9 +168,27 @@ const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) 
     return { format: 'jpeg', width, height, kind, frames: 1, orientation: orientationOf(state.exif, state.xmp) };
   },
   webp(bytes, maxPixels) {
-    const { width, height, animated, lossless, exif, xmp } = readWebp(bytes, maxPixels);
+    const { width, height, animated, frames, lossless, exif, xmp } = readWebp(bytes, maxPixels);
     const kind = animated ? 'animated' : lossless ? 'lossless' : 'lossy';
-    return { format: 'webp', width, height, kind, frames: 1, orientation: orientationOf(exif, xmp) };
+    return {
+      format: 'webp',
+      width,
+      height,
+      kind,
+      frames: Math.max(1, frames.length),
+      orientation: orientationOf(exif, xmp),
+    };
+  },
+  bmp(bytes, maxPixels) {
+    const { width, height, bits } = readBmp(bytes, maxPixels);
+    return { format: 'bmp', width, height, kind: `${bits}-bit`, frames: 1, orientation: 1 };
+  },
+  async tiff(bytes, maxPixels) {
+    const { width, height, orientation, page } = await readTiff(bytes, maxPixels);
+    return { format: 'tiff', width, height, kind: `${page.bitsPerSample}-bit`, frames: 1, orientation };
+  },
+  avif(bytes, maxPixels) {
+    return { format: 'avif', ...readAvif(bytes, maxPixels), kind: 'still', frames: 1, orientation: 1 };
   },
   gif(bytes, maxPixels) {
     const { width, height, frames } = readGif(bytes, maxPixels, Number.POSITIVE_INFINITY);

@@ -1,8 +1,8 @@
-import { latin1, u32be, u32le } from './bytes.js';
+import { latin1, u32be } from './bytes.js';
 import { fault, unsupported } from './fault.js';
 
 /** Formats that are decoded. */
-export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'gif';
+export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'gif' | 'bmp' | 'tiff' | 'avif';
 
 const startsWith = (bytes: Uint8Array, ...values: readonly number[]) => values.every((value, i) => bytes[i] === value);
 
@@ -15,10 +15,7 @@ function describe(bytes: Uint8Array): { name: string; image: boolean } | undefin
     .trimStart()
     .toLowerCase();
   const images: readonly [boolean, string][] = [
-    [/^(avif|avis)/.test(brand), 'AVIF'],
     [/^(heic|heix|hevc|heim|heis|mif1|msf1)/.test(brand), 'HEIF'],
-    [text.startsWith('II*\0') || text.startsWith('MM\0*'), 'TIFF'],
-    [text.startsWith('BM') && bytes.length >= 26, 'BMP'],
     [/^(<\?xml[^>]*>\s*)?(<!--[\s\S]*?-->\s*)?(<!doctype svg[\s\S]*?>\s*)?<svg/.test(words), 'SVG'],
     [startsWith(bytes, 0, 0, 1, 0) || startsWith(bytes, 0, 0, 2, 0), 'ICO or CUR'],
     [text.startsWith('8BPS'), 'Photoshop'],
@@ -57,18 +54,20 @@ export function formatOf(bytes: Uint8Array): ImageFormat {
   if (startsWith(bytes, 0xff, 0xd8, 0xff) || (bytes.length === 2 && startsWith(bytes, 0xff, 0xd8))) return 'jpeg';
   if (/^GIF8[79]a$/.test(latin1(bytes, 0, 6))) return 'gif';
   if (latin1(bytes, 0, 4) === 'RIFF' && latin1(bytes, 8, 4) === 'WEBP') return 'webp';
+  if (/^(II\*\0|MM\0\*)/.test(latin1(bytes, 0, 4))) return 'tiff';
+  if (latin1(bytes, 0, 2) === 'BM' && bytes.length >= 26) return 'bmp';
+  if (/^ftypavi[fs]/.test(latin1(bytes, 4, 8))) return 'avif';
   if (u32be(bytes, 0) === 0x89504e47 || latin1(bytes, 1, 3) === 'PNG') {
     throw fault('png-signature', 'a PNG whose signature is cut off, or was damaged as text in transfer', 0);
   }
   const found = describe(bytes);
   if (found?.image) {
-    const detail = `${found.name} is not supported; PNG, JPEG, WebP and GIF are`;
-    // A signature alone does not make a legal image; a BMP whose header states the file's own size does.
-    throw found.name === 'BMP' && u32le(bytes, 2) === bytes.length
-      ? unsupported('image-format', detail, 0)
-      : fault('image-format', detail, 0);
+    const heif = 'HEIF is not supported: convert it first, with heif-convert or ffmpeg';
+    if (found.name === 'HEIF') throw unsupported('heic', heif, 0);
+    // a signature alone does not make a legal image
+    throw fault('image-format', `${found.name} is not supported; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF are`, 0);
   }
   const firstBytes = Array.from(bytes.subarray(0, 8), (value) => value.toString(16).padStart(2, '0')).join(' ');
   const looks = found ? `the bytes are ${found.name}` : `unknown bytes, beginning with ${firstBytes}`;
-  throw fault('not-a-image', `${looks}; PNG, JPEG, WebP and GIF are read`, 0);
+  throw fault('not-a-image', `${looks}; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF are read`, 0);
 }

@@ -1,13 +1,29 @@
 import { ImageError } from '../errors.js';
-import { latin1, u16le, u24le, u32le } from './bytes.js';
-import { checkPixels, fault, unsupported } from './fault.js';
+import { join, latin1, u16le, u24le, u32le } from './bytes.js';
+import { allocate, checkPixels, fault } from './fault.js';
 import type { RawImage } from './raw-image.js';
+
+/** One frame of an animation. */
+interface WebpFrame {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+  /** Whether its rectangle is transparent again before the next frame. */
+  readonly clears: boolean;
+  readonly blends: boolean;
+  readonly hasAlpha: boolean;
+  /** The frame as a file of its own. */
+  readonly still: Uint8Array;
+}
 
 /** The structure of a WebP file, checked. */
 export interface WebpFile {
   readonly width: number;
   readonly height: number;
   readonly animated: boolean;
+  /** Of an animation. */
+  readonly frames: readonly WebpFrame[];
   readonly lossless: boolean;
   /** A TIFF structure. */
   readonly exif: Uint8Array | undefined;
@@ -25,12 +41,17 @@ interface Chunk {
   readonly end: number;
 }
 
+/** The chunks of the RIFF container. */
 function chunksOf(bytes: Uint8Array): Chunk[] {
   const end = 8 + u32le(bytes, 4);
   if (bytes.length < 20) throw fault('webp-truncated', 'the file ends inside its header', bytes.length);
   if (end > bytes.length) throw fault('webp-truncated', `the header claims ${end} bytes of ${bytes.length}`, 4);
+  return chunksBetween(bytes, 12, end);
+}
+
+function chunksBetween(bytes: Uint8Array, start: number, end: number): Chunk[] {
   const chunks: Chunk[] = [];
-  for (let at = 12; at + 8 <= end; ) {
+  for (let at = start; at + 8 <= end; ) {
     const length = u32le(bytes, at + 4);
     const chunk = { type: latin1(bytes, at, 4), start: at + 8, end: at + 8 + length };
     if (chunk.end > end) throw fault('webp-truncated', `a chunk of ${length} bytes runs past the end`, at);
@@ -43,7 +64,8 @@ function chunksOf(bytes: Uint8Array): Chunk[] {
 
 /** Size from the header of a VP8 key frame (RFC 6386, 9.1) or of VP8L (WebP lossless specification, 3). */
 function bitstreamSize(bytes: Uint8Array, { type, start, end }: Chunk): [width: number, height: number] {
-  if (end - start < 10) throw fault('webp-truncated', `chunk ${type} has ${end - start} bytes`, start);
+  if (end - start < (type === 'VP8L' ? 5 : 10))
+    throw fault('webp-truncated', `chunk ${type} has ${end - start} bytes`, start);
   if (type === 'VP8 ') {
     const key = (bytes[start]! & 1) === 0 && u24le(bytes, start + 3) === 0x2a019d;
     if (!key) throw fault('webp-data', 'no VP8 key frame', start);
@@ -53,6 +75,45 @@ function bitstreamSize(bytes: Uint8Array, { type, start, end }: Chunk): [width: 
   if (bytes[start] !== 0x2f || bits >>> 29 !== 0) throw fault('webp-data', 'no VP8L header', start);
   return [(bits & 0x3fff) + 1, ((bits >>> 14) & 0x3fff) + 1];
 }
+
+/** ANMF (WebP container specification, 2.6.2). */
+function readFrame(
+  bytes: Uint8Array,
+  { start, end }: Chunk,
+  [canvasWidth, canvasHeight]: readonly number[],
+): WebpFrame {
+  if (end - start < 16) throw fault('webp-truncated', `a frame of ${end - start} bytes`, start);
+  const [left, top] = [2 * u24le(bytes, start), 2 * u24le(bytes, start + 3)];
+  const [width, height] = [u24le(bytes, start + 6) + 1, u24le(bytes, start + 9) + 1];
+  if (left + width > canvasWidth! || top + height > canvasHeight!)
+    throw fault('webp-data', 'a frame beyond the edge', start);
+  const chunks = chunksBetween(bytes, start + 16, end);
+  const image = chunks.find(({ type }) => type === 'VP8 ' || type === 'VP8L');
+  if (!image) throw fault('webp-data', 'a frame without an image', start);
+  const [innerWidth, innerHeight] = bitstreamSize(bytes, image);
+  if (innerWidth !== width || innerHeight !== height) throw fault('webp-data', 'two sizes that differ', start);
+  const alpha = image.type === 'VP8 ' ? chunks.find(({ type }) => type === 'ALPH') : undefined;
+  const hasAlpha = alpha !== undefined || (image.type === 'VP8L' && ((bytes[image.start + 4]! >> 4) & 1) === 1);
+  const parts = [alpha, image].flatMap((chunk) =>
+    chunk ? [bytes.subarray(chunk.start - 8, chunk.end), PAD.subarray(0, (chunk.end - chunk.start) & 1)] : [],
+  );
+  const extended = new Uint8Array(18);
+  extended.set([0x56, 0x50, 0x38, 0x58, 10, 0, 0, 0, 0x10]);
+  for (let i = 0; i < 3; i++) {
+    extended[12 + i] = (width - 1) >> (8 * i);
+    extended[15 + i] = (height - 1) >> (8 * i);
+  }
+  const body = join(alpha ? [extended, ...parts] : parts);
+  const head = new Uint8Array(12);
+  head.set(bytes.subarray(0, 4));
+  head.set(bytes.subarray(8, 12), 8);
+  new DataView(head.buffer).setUint32(4, body.length + 4, true);
+  const flags = bytes[start + 15]!;
+  const still = join([head, body]);
+  return { left, top, width, height, clears: (flags & 1) === 1, blends: (flags & 2) === 0, hasAlpha, still };
+}
+
+const PAD = /* @__PURE__ */ new Uint8Array(1);
 
 /** Checks the RIFF structure and the sizes of a WebP file; the bitstream itself is the codec's. */
 export function readWebp(bytes: Uint8Array, maxPixels: number): WebpFile {
@@ -75,35 +136,125 @@ export function readWebp(bytes: Uint8Array, maxPixels: number): WebpFile {
     if (innerWidth !== width || innerHeight !== height) throw fault('webp-data', 'two sizes that differ', 12);
   }
   const lossless = image?.type === 'VP8L';
-  return { width, height, animated, lossless, exif: metadata('EXIF'), xmp: metadata('XMP ') };
+  const anmf = animated ? chunks.filter(({ type }) => type === 'ANMF') : [];
+  if (animated && anmf.length === 0) throw fault('webp-data', 'an animation without frames', 12);
+  const frames = anmf.map((chunk) => readFrame(bytes, chunk, [width, height]));
+  return { width, height, animated, frames, lossless, exif: metadata('EXIF'), xmp: metadata('XMP ') };
 }
 
-/**
- * Decodes a still WebP, alpha dropped. libwebp runs in a WebAssembly instance of its own, which is garbage afterwards: its memory only
- * ever grows, and an image that breaks it breaks nothing else.
- * @throws ImageError for a broken bitstream; `unsupported` for an animation.
- */
-export async function decodeWebp(bytes: Uint8Array, file: WebpFile, wasm: WasmSource | undefined): Promise<RawImage> {
-  if (file.animated) throw unsupported('webp-animated', 'animated WebP is not supported');
-  const codec = await startCodec(wasm);
-  let rgba: ReturnType<Codec['decode']>;
+interface Rgba {
+  readonly data: ArrayLike<number>;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** One still image through the codec. */
+function decodeStill(codec: Codec, bytes: Uint8Array, width: number, height: number): Rgba {
+  let rgba: Rgba | null;
   try {
     rgba = withImageData(() => codec.decode(bytes));
   } catch (cause) {
     throw new ImageError({ code: 'webp-data', detail: 'the decoder failed', cause });
   }
-  const { width, height } = file;
   if (!rgba || rgba.width !== width || rgba.height !== height) throw fault('webp-data', 'broken image data');
-  const data = new Uint8Array(width * height * 3);
+  return rgba;
+}
+
+/**
+ * Decodes a WebP, alpha dropped: the first `wanted` frames of an animation, as Pillow shows them, or the still image. libwebp runs in a
+ * WebAssembly instance of its own, which is garbage afterwards: its memory only ever grows, and an image that breaks it breaks
+ * nothing else. `maxPixels` counts the pixels of all frames.
+ * @throws ImageError for a broken bitstream.
+ */
+export async function decodeWebp(
+  bytes: Uint8Array,
+  file: WebpFile,
+  wasm: WasmSource | undefined,
+  { wanted, maxPixels, signal }: { wanted: number; maxPixels: number; signal: AbortSignal | undefined },
+): Promise<RawImage[]> {
+  const codec = await startCodec(wasm);
+  const { width, height } = file;
+  if (!file.animated) return [dropAlpha(decodeStill(codec, bytes, width, height))];
+  const frames = file.frames.slice(0, wanted);
+  if (width * height * frames.length > maxPixels) {
+    const detail = `${frames.length} frames of ${width} by ${height} pixels; the limit (maxPixels) is ${maxPixels}`;
+    throw fault('image-too-large', detail);
+  }
+  const images: RawImage[] = [];
+  const canvas = { data: new Uint8Array(width * height * 4), width, height };
+  let before: WebpFrame | undefined;
+  let beforeIsKey = false;
+  for (const frame of frames) {
+    await new Promise((resolve) => setTimeout(resolve));
+    signal?.throwIfAborted();
+    const isWhole = (f: WebpFrame) => f.width === width && f.height === height;
+    const isKey: boolean =
+      !before ||
+      ((!frame.hasAlpha || !frame.blends) && isWhole(frame)) ||
+      (before.clears && (isWhole(before) || beforeIsKey));
+    const still = decodeStill(codec, frame.still, frame.width, frame.height);
+    if (isKey) canvas.data.fill(0);
+    else if (before!.clears) clear(canvas, before!);
+    paint(canvas, frame, still.data, !isKey && frame.blends, before?.clears ? before : undefined);
+    images.push(dropAlpha(canvas));
+    before = frame;
+    beforeIsKey = isKey;
+  }
+  return images;
+}
+
+function dropAlpha({ data: rgba, width, height }: Rgba): RawImage {
+  const data = allocate(Uint8Array, width * height * 3);
   for (let from = 0, to = 0; to < data.length; from += 4, to += 3) {
-    data[to] = rgba.data[from]!;
-    data[to + 1] = rgba.data[from + 1]!;
-    data[to + 2] = rgba.data[from + 2]!;
+    data[to] = rgba[from]!;
+    data[to + 1] = rgba[from + 1]!;
+    data[to + 2] = rgba[from + 2]!;
   }
   return { data, width, height };
 }
 
-let compiled: Promise<WebAssembly.Module> | undefined;
+interface Canvas extends Rgba {
+  readonly data: Uint8Array;
+}
+
+function clear(canvas: Canvas, { left, top, width, height }: WebpFrame): void {
+  for (let y = top; y < top + height; y++) {
+    const at = (y * canvas.width + left) * 4;
+    canvas.data.fill(0, at, at + width * 4);
+  }
+}
+
+/** Puts a frame on the canvas, with libwebp's arithmetic for what is not opaque; nothing is blended in a rectangle just cleared. */
+function paint(
+  canvas: Canvas,
+  frame: WebpFrame,
+  pixels: ArrayLike<number>,
+  blends: boolean,
+  cleared?: WebpFrame,
+): void {
+  const { data } = canvas;
+  for (let y = 0, from = 0; y < frame.height; y++) {
+    let to = ((frame.top + y) * canvas.width + frame.left) * 4;
+    for (let x = 0; x < frame.width; x++, from += 4, to += 4) {
+      const alpha = pixels[from + 3]!;
+      if (blends && alpha < 255 && !(cleared && contains(cleared, frame.left + x, frame.top + y))) {
+        if (alpha === 0) continue;
+        const below = (data[to + 3]! * (256 - alpha)) >> 8;
+        const both = alpha + below;
+        const scale = Math.floor(2 ** 24 / both);
+        for (let c = 0; c < 3; c++) {
+          data[to + c] = Math.floor(((pixels[from + c]! * alpha + data[to + c]! * below) * scale) / 2 ** 24);
+        }
+        data[to + 3] = both;
+      } else for (let c = 0; c < 4; c++) data[to + c] = pixels[from + c]!;
+    }
+  }
+}
+
+const contains = ({ left, top, width, height }: WebpFrame, x: number, y: number): boolean =>
+  x >= left && x < left + width && y >= top && y < top + height;
+
+const compiled = new Map<string, Promise<WebAssembly.Module>>();
 
 async function compile(wasm: WasmSource): Promise<WebAssembly.Module> {
   const source = await wasm();
@@ -112,7 +263,7 @@ async function compile(wasm: WasmSource): Promise<WebAssembly.Module> {
 
 /** What is used of the codec's Emscripten module. */
 interface Codec {
-  readonly decode: (bytes: Uint8Array) => { data: ArrayLike<number>; width: number; height: number } | null;
+  readonly decode: (bytes: Uint8Array) => Rgba | null;
 }
 
 interface CodecOptions {
@@ -125,14 +276,28 @@ interface CodecOptions {
   ) => WebAssembly.Exports;
 }
 
-async function startCodec(wasm: WasmSource | undefined): Promise<Codec> {
+const startCodec = (wasm: WasmSource | undefined): Promise<Codec> =>
+  startWasm(
+    'webp',
+    wasm,
+    async () => (await import('@jsquash/webp/codec/dec/webp_dec.js')).default as unknown as Factory<Codec>,
+  );
+
+export type Factory<Instance> = (options: CodecOptions) => Promise<Instance>;
+
+/** Starts a codec of jSquash in a WebAssembly instance of its own, without output on the console. */
+export async function startWasm<Instance>(
+  name: 'webp' | 'avif',
+  wasm: WasmSource | undefined,
+  load: () => Promise<Factory<Instance>>,
+): Promise<Instance> {
   try {
-    const codec = await import('@jsquash/webp/codec/dec/webp_dec.js');
-    const factory = codec.default as unknown as (options: CodecOptions) => Promise<Codec>;
+    const factory = await load();
     const quiet = { noInitialRun: true, print: () => undefined, printErr: () => undefined } as const;
     if (!wasm) return await factory(quiet);
-    compiled ??= compile(wasm);
-    const module = await compiled;
+    const compiling = compiled.get(name) ?? compile(wasm);
+    compiled.set(name, compiling);
+    const module = await compiling;
     return await withImageData(() =>
       factory({
         ...quiet,
@@ -144,10 +309,10 @@ async function startCodec(wasm: WasmSource | undefined): Promise<Codec> {
       }),
     );
   } catch (cause) {
-    compiled = undefined;
+    compiled.delete(name);
     throw new ImageError({
-      code: 'webp-codec',
-      detail: 'the WebAssembly of the WebP decoder cannot be loaded (option webpWasm)',
+      code: `${name}-codec`,
+      detail: `the WebAssembly of the ${name === 'webp' ? 'WebP' : 'AVIF'} decoder cannot be loaded (option ${name}Wasm)`,
       cause,
     });
   }
@@ -166,7 +331,7 @@ class Samples {
  * Runs codec code, which looks for a global ImageData. Node has none, and the one that the codec would leave there for good would mislead
  * whoever looks for a browser: so it exists during the call only.
  */
-function withImageData<T>(body: () => T): T {
+export function withImageData<T>(body: () => T): T {
   if ('ImageData' in globalThis) return body();
   Object.assign(globalThis, { ImageData: Samples });
   try {

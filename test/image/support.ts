@@ -17,8 +17,11 @@ const wasmPath = fileURLToPath(import.meta.resolve('@jsquash/webp/codec/dec/webp
 /** Node's way to the WebP decoder. */
 export const webpWasm = () => readFile(wasmPath);
 
+const avifPath = fileURLToPath(import.meta.resolve('@jsquash/avif/codec/dec/avif_dec.wasm'));
+export const avifWasm = () => readFile(avifPath);
+
 export const decode = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage> =>
-  decodeImage(bytes, { webpWasm, orientation: false, ...options });
+  decodeImage(bytes, { webpWasm, avifWasm, orientation: false, ...options });
 export const frames = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> =>
   decodeFrames(bytes, { webpWasm, orientation: false, ...options });
 

@@ -1,0 +1,93 @@
+import { u16le, u32le } from './bytes.js';
+import { allocate, checkPixels, fault, unsupported } from './fault.js';
+import type { RawImage } from './raw-image.js';
+
+/** The header of a BMP file. */
+export interface BmpFile {
+  readonly width: number;
+  readonly height: number;
+  readonly bits: number;
+  /** Rows are stored from the bottom up, unless this is set. */
+  readonly topDown: boolean;
+  /** Masks of red, green and blue where pixels have 16 or 32 bits. */
+  readonly masks: readonly number[] | undefined;
+  /** RGB triples. */
+  readonly palette: Uint8Array;
+  readonly pixels: number;
+}
+
+/** Reads and checks the header; the pixels are not looked at. */
+export function readBmp(bytes: Uint8Array, maxPixels: number): BmpFile {
+  if (bytes.length < 26) throw fault('bmp-truncated', 'the file ends inside its header', bytes.length);
+  const size = u32le(bytes, 14);
+  const old = size === 12;
+  if (!old && ![40, 52, 56, 64, 108, 124].includes(size))
+    throw unsupported('bmp-header', `a header of ${size} bytes`, 14);
+  if (bytes.length < 14 + size) throw fault('bmp-truncated', 'the file ends inside its header', bytes.length);
+  const width = old ? u16le(bytes, 18) : u32le(bytes, 18) | 0;
+  const signed = old ? u16le(bytes, 20) : u32le(bytes, 22) | 0;
+  const bits = u16le(bytes, old ? 24 : 28);
+  const compression = old ? 0 : u32le(bytes, 30);
+  checkPixels(width, Math.abs(signed), maxPixels, 18);
+  const masked = compression === 3 && (bits === 16 || bits === 32);
+  if (compression !== 0 && !masked)
+    throw unsupported('bmp-compression', `compression ${compression} is not supported`, 30);
+  if (![1, 4, 8, 16, 24, 32].includes(bits))
+    throw unsupported('bmp-bits', `${bits} bits a pixel are not supported`, 28);
+  const masks = masked
+    ? [0, 4, 8].map((i) => u32le(bytes, 54 + i))
+    : bits === 16
+      ? [0x7c00, 0x3e0, 0x1f]
+      : bits === 32
+        ? [0xff0000, 0xff00, 0xff]
+        : undefined;
+  const used = old ? 0 : u32le(bytes, 46);
+  const colors = bits > 8 ? 0 : Math.min(used || 1 << bits, 256);
+  const entry = old ? 3 : 4;
+  const start = 14 + size;
+  const palette = new Uint8Array(768);
+  for (let i = 0; i < colors; i++) {
+    for (let c = 0; c < 3; c++) palette[3 * i + c] = bytes[start + i * entry + 2 - c] ?? 0;
+  }
+  const pixels = u32le(bytes, 10);
+  const stride = Math.ceil((width * bits) / 32) * 4;
+  if (pixels + stride * Math.abs(signed) > bytes.length) {
+    throw fault('bmp-truncated', 'fewer pixels than the header says', bytes.length);
+  }
+  return { width, height: Math.abs(signed), bits, topDown: signed < 0, masks, palette, pixels };
+}
+
+/** A channel of some bits widened to 8: its value's share of the greatest. */
+function widener(mask: number): (value: number) => number {
+  if (mask === 0) return () => 0;
+  let shift = 0;
+  while (((mask >>> shift) & 1) === 0) shift++;
+  const most = mask >>> shift;
+  return (value) => Math.floor((((value & mask) >>> shift) * 255) / most);
+}
+
+/** Decodes an uncompressed BMP of any depth to RGB; a fourth channel is dropped. Yields after each row. */
+export function* decodeBmp(bytes: Uint8Array, file: BmpFile): Generator<undefined, RawImage> {
+  const { width, height, bits, topDown, masks, palette, pixels } = file;
+  const data = allocate(Uint8Array, width * height * 3);
+  const stride = Math.ceil((width * bits) / 32) * 4;
+  const widen = masks?.map(widener);
+  for (let y = 0; y < height; y++) {
+    const row = pixels + y * stride;
+    let to = (topDown ? y : height - 1 - y) * width * 3;
+    for (let x = 0; x < width; x++) {
+      if (bits === 24) {
+        for (let c = 2; c >= 0; c--) data[to++] = bytes[row + 3 * x + c]!;
+      } else if (widen) {
+        const value = bits === 16 ? u16le(bytes, row + 2 * x) : u32le(bytes, row + 4 * x);
+        for (const channel of widen) data[to++] = channel(value);
+      } else {
+        const bit = x * bits;
+        const index = (bytes[row + (bit >> 3)]! >> (8 - bits - (bit & 7))) & ((1 << bits) - 1);
+        for (let c = 0; c < 3; c++) data[to++] = palette[3 * index + c]!;
+      }
+    }
+    yield;
+  }
+  return { data, width, height };
+}

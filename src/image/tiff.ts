@@ -1,0 +1,98 @@
+import { ImageError } from '../errors.js';
+import type { Orientation } from './exif.js';
+import { allocate, checkPixels, fault, unsupported } from './fault.js';
+import type { RawImage } from './raw-image.js';
+
+/** What is used of a page of the `tiff` package. */
+interface Page {
+  readonly width: number;
+  readonly height: number;
+  readonly data: ArrayLike<number>;
+  readonly type: number;
+  readonly bitsPerSample: number;
+  readonly samplesPerPixel: number;
+  readonly compression: number;
+  readonly palette: readonly (readonly [number, number, number])[] | undefined;
+  readonly sampleFormat: number;
+  readonly get: (tag: string) => unknown;
+}
+
+const PHOTOMETRIC = { whiteIsZero: 0, blackIsZero: 1, rgb: 2, palette: 3, cmyk: 5 } as const;
+const NO_COMPRESSION = 1;
+const READ_COMPRESSIONS = [NO_COMPRESSION, 5, 8, 32946];
+
+async function firstPage(bytes: Uint8Array, ignoreImageData: boolean): Promise<Page> {
+  const { decode } = await import('tiff');
+  try {
+    const [page] = decode(bytes, { ignoreImageData, pages: [0] });
+    if (!page) throw fault('tiff-data', 'the file has no page', 0);
+    return page as unknown as Page;
+  } catch (cause) {
+    if (cause instanceof ImageError) throw cause;
+    const detail = cause instanceof Error ? cause.message : 'the decoder failed';
+    throw new ImageError({ code: 'tiff-data', detail, cause, unsupported: /unsupported|not supported/i.test(detail) });
+  }
+}
+
+/** Size and orientation of the first page, from its directory. */
+export async function readTiff(bytes: Uint8Array, maxPixels: number) {
+  const page = await firstPage(bytes, true);
+  const { width, height } = page;
+  checkPixels(width, height, maxPixels);
+  const turn = page.get('Orientation');
+  const orientation = (typeof turn === 'number' && turn >= 1 && turn <= 8 ? turn : 1) as Orientation;
+  return { width, height, orientation, page };
+}
+
+/**
+ * Decodes the first page of a TIFF (uncompressed, LZW, Deflate; gray, RGB, palette or CMYK of 8 bits, gray and RGB of 16) to RGB as
+ * Pillow does: alpha is dropped, 16-bit RGB keeps its high byte, 16-bit gray is clipped at 255.
+ * @throws ImageError, `unsupported` for all other kinds.
+ */
+export async function decodeTiff(
+  bytes: Uint8Array,
+  maxPixels: number,
+): Promise<{ image: RawImage; orientation: Orientation }> {
+  const { width, height, orientation, page: header } = await readTiff(bytes, maxPixels);
+  const { type, bitsPerSample: bits, samplesPerPixel: samples, compression } = header;
+  if (!READ_COMPRESSIONS.includes(compression))
+    throw unsupported('tiff-compression', `compression ${compression} is not supported`);
+  const kind = Object.entries(PHOTOMETRIC).find(([, value]) => value === type)?.[0];
+  const isGray = type === PHOTOMETRIC.whiteIsZero || type === PHOTOMETRIC.blackIsZero;
+  const channels = type === PHOTOMETRIC.rgb ? 3 : type === PHOTOMETRIC.cmyk ? 4 : 1;
+  const depthIsRead = bits === 8 || (bits === 16 && (type === PHOTOMETRIC.blackIsZero || type === PHOTOMETRIC.rgb));
+  const planar = header.get('PlanarConfiguration');
+  const premultiplied = header.get('ExtraSamples');
+  const odd = header.sampleFormat !== 1 || samples < channels || (planar !== undefined && planar !== 1 && samples > 1);
+  if (!kind || !depthIsRead || odd || samples > channels + 1) {
+    throw unsupported(
+      'tiff-kind',
+      `${bits}-bit ${kind ?? `photometric ${type}`} of ${samples} samples is not supported`,
+    );
+  }
+  const extra = Array.isArray(premultiplied) ? premultiplied[0] : premultiplied;
+  if (samples > channels && extra === 1) throw unsupported('tiff-kind', 'premultiplied alpha is not supported');
+  const page = await firstPage(bytes, false);
+  const source = page.data;
+  if (source.length < width * height * samples) throw fault('tiff-data', 'fewer pixels than the header says');
+  const data = allocate(Uint8Array, width * height * 3);
+  const { palette } = page;
+  if (type === PHOTOMETRIC.palette && !palette) throw fault('tiff-data', 'a palette image without a palette');
+  for (let i = 0, from = 0, to = 0; i < width * height; i++, from += samples, to += 3) {
+    for (let c = 0; c < 3; c++) {
+      const value = source[from + (channels === 1 ? 0 : c)]!;
+      if (palette && type === PHOTOMETRIC.palette) data[to + c] = palette[value]![c]! >> 8;
+      else if (type === PHOTOMETRIC.cmyk) data[to + c] = inked(value, source[from + 3]!);
+      else if (bits === 16) data[to + c] = isGray ? Math.min(255, value) : value >> 8;
+      else data[to + c] = value;
+    }
+  }
+  return { image: { data, width, height }, orientation };
+}
+
+/** Pillow's CMYK to RGB: light (255 - K) less the ink's share of it. */
+function inked(ink: number, black: number): number {
+  const light = 255 - black;
+  const product = ink * light + 128;
+  return Math.max(0, light - ((product + (product >> 8)) >> 8));
+}

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { ImageError } from '../../src/errors.js';
+import { decodeFrames, decodeImage } from '../../src/image/decode.js';
+import { parseProcessorConfig } from '../../src/image/image-config.js';
+import { preprocess, toChannelsFirst } from '../../src/image/preprocess.js';
+import { type ResizeFilter, resize } from '../../src/image/resize.js';
+import { avifWasm, sha256, webpWasm } from './support.js';
+
+const FOLDER = new URL('../fixtures/real/', import.meta.url);
+const bytesOf = (file: string) => new Uint8Array(readFileSync(new URL(file, FOLDER)));
+const jsonOf = (file: string) => JSON.parse(readFileSync(new URL(file, FOLDER), 'utf8'));
+const options = { webpWasm, avifWasm };
+
+interface Manifest {
+  readonly pictures: readonly {
+    readonly file: string;
+    readonly kind: string;
+    readonly expect: 'decodes' | 'refused';
+    readonly width: number;
+    readonly height: number;
+    readonly sha256: string;
+  }[];
+  readonly resizes: readonly {
+    readonly file: string;
+    readonly width: number;
+    readonly height: number;
+    readonly resample: ResizeFilter;
+    readonly sha256: string;
+  }[];
+  readonly processors: readonly { readonly folder: string; readonly kind: string }[];
+}
+
+const { pictures, resizes, processors } = jsonOf('manifest.json') as Manifest;
+
+describe('images as people have them, against Pillow 12.3', () => {
+  for (const entry of pictures) {
+    it(`${entry.expect}: ${entry.file} (${entry.kind})`, async () => {
+      if (entry.expect === 'refused') {
+        await assert.rejects(decodeImage(bytesOf(entry.file), options), ImageError);
+        return;
+      }
+      const image = await decodeImage(bytesOf(entry.file), options);
+      assert.deepEqual([image.width, image.height], [entry.width, entry.height]);
+      if (!entry.file.endsWith('.avif')) assert.equal(sha256(image.data), entry.sha256);
+      const mended = /damage|damaged|stray|no DHT|resynchronises|end early/.test(entry.kind);
+      assert.equal(image.warnings.length > 0, mended, image.warnings.join('; '));
+    });
+  }
+
+  for (const { file, width, height, resample, sha256: expected } of resizes) {
+    it(`resize of ${file} to ${width} by ${height}, ${resample}`, async () => {
+      assert.equal(sha256(resize(await decodeImage(bytesOf(file)), width, height, resample).data), expected);
+    });
+  }
+
+  for (const { folder, kind } of processors) {
+    it(`processor ${folder} (${kind})`, async () => {
+      const config = parseProcessorConfig(jsonOf(`${folder}/processor_config.json`), 'processor_config.json');
+      const values = preprocess([await decodeImage(bytesOf('processor-picture.png'))], config!);
+      const stored = bytesOf(`${folder}/expected.safetensors`);
+      const start = 8 + Number(new DataView(stored.buffer).getBigUint64(0, true));
+      const { pixel_values } = JSON.parse(new TextDecoder().decode(stored.subarray(8, start)));
+      const [from, to] = pixel_values.data_offsets;
+      assert.equal(sha256(toChannelsFirst(values)), sha256(stored.subarray(start + from, start + to)));
+    });
+  }
+
+  it('animated WebP and PNG have several frames, the first of which is the image', async () => {
+    for (const file of ['pictures/animated.webp', 'pictures/animated.png']) {
+      const frames = await decodeFrames(bytesOf(file), options);
+      assert.ok(frames.length > 1, file);
+      assert.equal(sha256(frames[0]!.data), sha256((await decodeImage(bytesOf(file), options)).data));
+    }
+  });
+
+  it('an aborted decode throws the reason', async () => {
+    const signal = AbortSignal.abort(new Error('enough'));
+    await assert.rejects(decodeImage(bytesOf('pictures/named.jfif'), { signal }), /enough/);
+  });
+});
