@@ -123,14 +123,19 @@ describe('hub: several processes, and their deaths', () => {
   it('one of two dies: the other takes over where it stopped', () =>
     withFolder(async (cacheDir) => {
       const doomed = start(cacheDir);
-      await new Promise<void>((resolve) => sendClosely(cacheDir, WEIGHTS.content.length / 2, resolve));
-      hub.onSent = undefined;
-      hub.pace = { bytes: CHUNK / 4, ms: 20 };
-      const heir = finished(start(cacheDir));
-      await sleep(200); // it waits for the lock now
-      doomed.kill('SIGKILL');
-      hub.pace = undefined;
-      assert.deepEqual(readFileSync(join(await heir, FILE)), WEIGHTS.content);
+      const gone = once(doomed, 'close');
+      const listings = () => hub.requests.filter(({ path }) => path.includes('/api/')).length;
+      const heir = await new Promise<string>((resolve) => {
+        sendClosely(cacheDir, WEIGHTS.content.length / 2, async () => {
+          hub.onSent = undefined;
+          const next = finished(start(cacheDir));
+          while (listings() < 2) await sleep(1); // it has the listing and goes for the lock; the first one gets nothing meanwhile
+          doomed.kill('SIGKILL');
+          await gone;
+          resolve(next);
+        });
+      });
+      assert.deepEqual(readFileSync(join(heir, FILE)), WEIGHTS.content);
       assert.ok(hub.bytesSent < WEIGHTS.content.length + 4 * CHUNK, `${hub.bytesSent} bytes sent`);
       assertTidy(cacheDir);
     }));
