@@ -22,6 +22,7 @@ export type {
   GeneratedSequence,
   LogitsProcessor,
   SessionSource,
+  StoppingCriterion,
   TokenEvent,
   VocabularyFacts,
 } from './generation/session.js';

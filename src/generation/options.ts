@@ -18,8 +18,13 @@ import {
   signal,
   texts,
 } from '../options.js';
-import { checkIds, type LogitsProcessor, type TokenEvent, type VocabularyFacts } from './session.js';
-import type { StoppingCriterion } from './stopping-criteria.js';
+import {
+  checkIds,
+  type LogitsProcessor,
+  type StoppingCriterion,
+  type TokenEvent,
+  type VocabularyFacts,
+} from './session.js';
 
 /** Receives each token as it comes, and is awaited; returning `false` ends that row with finish `stopped`. */
 export type TokenListener = (event: TokenEvent) => unknown;

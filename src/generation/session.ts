@@ -38,6 +38,9 @@ export interface LengthLimits {
 /** Changes scores (logits, or log-probabilities in beam search) in place; -Infinity forbids a token. `ids`: the row so far, prompt included. */
 export type LogitsProcessor = (scores: Float32Array, ids: readonly number[]) => void;
 
+/** Is a row over with the last of `ids` (prompt included, whose length is `promptLength`)? Asked of every row, and of every candidate of a beam search. */
+export type StoppingCriterion = (ids: readonly number[], promptLength: number) => boolean;
+
 /** What generation has to know of a vocabulary: its size and the ids with a meaning of their own. */
 export interface VocabularyFacts {
   readonly size: number;

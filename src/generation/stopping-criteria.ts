@@ -1,9 +1,6 @@
 /** What ends a row besides its end token and its length, as Hugging Face transformers has it (`generation/stopping_criteria.py`). */
 import type { CheckedOptions, Strategy } from './options.js';
-import type { VocabularyFacts } from './session.js';
-
-/** Is a row over with the last of `ids` (prompt included, whose length is `promptLength`)? Asked of every row, and of every candidate of a beam search. */
-export type StoppingCriterion = (ids: readonly number[], promptLength: number) => boolean;
+import type { StoppingCriterion, VocabularyFacts } from './session.js';
 
 /** Is the row over with the last of `ids`? */
 export type StopsRow = (ids: readonly number[]) => boolean;

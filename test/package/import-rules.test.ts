@@ -1,0 +1,212 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path/posix';
+import { ROOT } from '../support/fixtures.js';
+
+/**
+ * Who may import whom (docs/architecture.md). A module is a folder of src/ or a file beside them; `node:` and package names count too.
+ * Modules that are not listed as Node's must run wherever JavaScript runs.
+ */
+/** Open to every module. */
+const PURE = ['errors', 'load-events', 'crc32', 'file-signature', 'options', 'event-loop'];
+const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; readonly packages: readonly RegExp[] }>> =
+  {
+    errors: { modules: [], packages: [] },
+    'load-events': { modules: [], packages: [] },
+    crc32: { modules: [], packages: [] },
+    'file-signature': { modules: [], packages: [] },
+    options: { modules: ['errors'], packages: [] },
+    'event-loop': { modules: [], packages: [] },
+    layers: { modules: PURE, packages: [/^@tensorflow\/tfjs-core$/] },
+    checkpoint: {
+      modules: [...PURE, 'layers/param-spec'],
+      packages: [/^@tensorflow\/tfjs-core$/, /^zod\/mini$/, /^fflate$/],
+    },
+    model: {
+      modules: [...PURE, 'layers', 'checkpoint', 'generation/session'],
+      packages: [/^@tensorflow\/tfjs-core$/, /^zod\/mini$/],
+    },
+    tokenizer: { modules: PURE, packages: [/^zod\/mini$/] },
+    metrics: { modules: PURE, packages: [] },
+    image: {
+      modules: PURE,
+      packages: [/^@jsquash\/webp/],
+    },
+    generation: { modules: PURE, packages: [/^zod\/mini$/] },
+    image2text: {
+      modules: [...PURE, 'layers', 'model', 'checkpoint', 'tokenizer', 'image', 'generation', 'explain'],
+      packages: [/^@tensorflow\/tfjs-core$/],
+    },
+    explain: {
+      modules: [...PURE, 'layers', 'model', 'image', 'generation/log-softmax'],
+      packages: [/^@tensorflow\/tfjs-core$/, /^fast-png$/],
+    },
+    hub: { modules: [...PURE, 'checkpoint/byte-source', 'platform/write-whole'], packages: [/^node:/] },
+    backend: { modules: [...PURE], packages: [/^@tensorflow\/tfjs-core$/, /^node:/] },
+    pipeline: { modules: [...PURE, 'image2text', 'generation', 'tokenizer', 'checkpoint/byte-source'], packages: [] },
+    index: {
+      modules: [
+        ...PURE,
+        'layers',
+        'model',
+        'checkpoint',
+        'tokenizer',
+        'image',
+        'generation',
+        'explain',
+        'image2text',
+        'pipeline',
+      ],
+      packages: [],
+    },
+  };
+
+const IMPORT =
+  /(?:^|\n)\s*(?:import|export)\b[^'";]*?from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g;
+
+const sources = readdirSync(`${ROOT}src`, { recursive: true, encoding: 'utf8' })
+  .map((file) => file.replaceAll('\\', '/'))
+  .filter((file) => file.endsWith('.ts') && !file.startsWith('backend/assembly/'));
+
+const imports = (file: string): string[] =>
+  [...readFileSync(`${ROOT}src/${file}`, 'utf8').matchAll(IMPORT)].map((match) => match[1] ?? match[2] ?? match[3]!);
+
+/** The module of a file below src: its folder, or its own name. */
+const moduleOf = (file: string): string => (file.includes('/') ? file.split('/')[0]! : file.replace(/\.ts$/, ''));
+
+/** Modules and entry points of a platform: they may use every module but the command. */
+const PLATFORM = ['platform', 'inspect', 'parity', 'tools', 'node', 'browser'];
+const EVERYTHING = { modules: [...PURE, ...Object.keys(MODULES), ...PLATFORM], packages: [/^/] };
+
+/** All rules that the imports of `file` break. */
+function faults(file: string, names = imports(file)): string[] {
+  const module = moduleOf(file);
+  if (module === 'cli') return []; // a test of its own
+  const code = MODULES[module] ?? (PLATFORM.includes(module) ? EVERYTHING : undefined);
+  if (code === undefined) return [`${file} is in a module that has no rule`];
+  return names.flatMap((name) => {
+    if (!name.startsWith('.'))
+      return code.packages.some((allowed) => allowed.test(name)) ? [] : [`${file} imports ${name}`];
+    const target = relative('/src', join('/src', dirname(file), name)).replace(/\.js$/, '');
+    const allowed =
+      moduleOf(target) === module ||
+      code.modules.some((wanted) => target === wanted || target.startsWith(`${wanted}/`));
+    return allowed ? [] : [`${file} imports ${target}`];
+  });
+}
+
+describe('import rules', () => {
+  it('every import stays within what its module may use', () => {
+    assert.ok(sources.length > 40, `only ${sources.length} files were looked at`);
+    assert.deepEqual(
+      sources.flatMap((file) => faults(file)),
+      [],
+    );
+  });
+
+  it('the command imports entry points, option tables and few files of the platform only', () => {
+    const odd = sources
+      .filter((file) => file.startsWith('cli/'))
+      .flatMap((file) =>
+        imports(file)
+          .filter((name) => name.startsWith('.'))
+          .map((name) => relative('/src', join('/src', dirname(file), name)).replace(/\.js$/, ''))
+          .filter(
+            (target) =>
+              !target.startsWith('cli/') &&
+              ![
+                'node',
+                'errors',
+                'options',
+                'parity/index',
+                'tools/index',
+                'backend/index',
+                'options',
+                'generation/options',
+                'image/identify',
+                'hub/lock',
+                'platform/write-whole',
+              ].includes(target),
+          )
+          .map((target) => `${file} imports ${target}`),
+      );
+    assert.deepEqual(odd, []);
+  });
+
+  it('would notice', () => {
+    assert.equal(imports('layers/linear.ts').length >= 4, true);
+    const match = [..."import x from 'node:fs';\nawait import('./y.js');".matchAll(IMPORT)].map((m) => m[1] ?? m[2]);
+    assert.deepEqual(match, ['node:fs', './y.js']);
+    assert.deepEqual(faults('layers/x.ts', ['../model/git.js', 'node:fs', './linear.js', '../errors.js']), [
+      'layers/x.ts imports model/git',
+      'layers/x.ts imports node:fs',
+    ]);
+    assert.deepEqual(faults('parity/x.ts', ['../cli/program.js', 'node:fs']), ['parity/x.ts imports cli/program']);
+    assert.deepEqual(faults('attic/x.ts', []), ['attic/x.ts is in a module that has no rule']);
+  });
+
+  it('there is no import circle, types included', () => {
+    const found = circles(graph()).filter((files) => !OPEN_CIRCLES.includes(files.join()));
+    assert.deepEqual(found, []);
+    assert.deepEqual(
+      circles(
+        new Map([
+          ['a', ['b']],
+          ['b', ['c']],
+          ['c', ['b']],
+          ['d', ['a']],
+        ]),
+      ),
+      [['b', 'c']],
+    );
+  });
+
+  it('no file reads a tensor synchronously', () => {
+    const odd = sources.filter((file) => /\.dataSync\(|\.arraySync\(/.test(readFileSync(`${ROOT}src/${file}`, 'utf8')));
+    assert.deepEqual(odd, []);
+  });
+});
+
+/** Circles of types that are still to be mended; nothing may be added. */
+const OPEN_CIRCLES: readonly string[] = [
+  'checkpoint/load-params.ts,checkpoint/read-weights.ts',
+  'parity/case-file.ts,parity/compare.ts',
+];
+
+/** Every file below src with the files that it imports. */
+function graph(): ReadonlyMap<string, readonly string[]> {
+  const known = new Set(sources);
+  return new Map(
+    sources.map((file) => [
+      file,
+      imports(file)
+        .filter((name) => name.startsWith('.'))
+        .map((name) => relative('/src', join('/src', dirname(file), name)).replace(/\.js$/, '.ts'))
+        .filter((target) => known.has(target)),
+    ]),
+  );
+}
+
+/** Strongly connected components of more than one file (Tarjan, 1972). */
+function circles(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const index = new Map<string, number>();
+  const low = new Map<string, number>();
+  const stack: string[] = [];
+  const found: string[][] = [];
+  const visit = (file: string): void => {
+    index.set(file, index.size);
+    low.set(file, index.get(file)!);
+    stack.push(file);
+    for (const target of imports.get(file) ?? []) {
+      if (!index.has(target)) {
+        visit(target);
+        low.set(file, Math.min(low.get(file)!, low.get(target)!));
+      } else if (stack.includes(target)) low.set(file, Math.min(low.get(file)!, index.get(target)!));
+    }
+    if (low.get(file) !== index.get(file)) return;
+    const component = stack.splice(stack.indexOf(file));
+    if (component.length > 1) found.push(component.sort());
+  };
+  for (const file of imports.keys()) if (!index.has(file)) visit(file);
+  return found;
+}
