@@ -43,7 +43,12 @@ export type {
   CaptionStreamOptions,
   Token,
 } from './image2text/captions.js';
-export type { ExplainOptions, GenerateSequencesOptions, Image2Text } from './image2text/image2text.js';
+export type {
+  ExplainOptions,
+  GenerateSequencesOptions,
+  Image2Text,
+  ModelOptions,
+} from './image2text/image2text.js';
 export { createImage2Text } from './image2text/image2text.js';
 export type { InputOptions, OpenImage, OpenVideo } from './image2text/input-loader.js';
 export type {

@@ -124,7 +124,7 @@ export function holdImage(
   const cache: HeldCache = {
     image,
     retain: () => {
-      if (ended) throw disposedError(); // between the look-up and the use
+      if (ended && users === 0) throw disposedError();
       users++;
     },
     release: () => {
@@ -149,6 +149,26 @@ const disposedError = () => new DisposedError({ code: 'image-disposed', detail: 
 
 export const isEncodedImage = (input: unknown): input is EncodedImage =>
   typeof input === 'object' && input !== null && held.has(input as EncodedImage);
+
+/**
+ * What was encoded before among `inputs`, at their places; it is kept until `release()`, whoever disposes of it meanwhile.
+ *
+ * @throws as `encodedInput`.
+ */
+export function retainEncoded(
+  inputs: readonly unknown[],
+  git: Git,
+): { readonly ready: readonly (ModelInput | undefined)[]; release(): void } {
+  const ready = inputs.map((input) => (isEncodedImage(input) ? encodedInput(input, git) : undefined));
+  const caches = ready.flatMap((input) => input?.held ?? []);
+  for (const cache of caches) cache.retain();
+  return {
+    ready,
+    release() {
+      for (const cache of caches.splice(0)) cache.release();
+    },
+  };
+}
 
 /**
  * The input that was encoded, with its cache.

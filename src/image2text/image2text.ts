@@ -22,19 +22,27 @@ import {
   withStreamer,
   writeSequences,
 } from './captions.js';
-import { encodeInput, holdImage, withEncodedImages } from './encoded-image.js';
+import type { ModelInput } from './encoded-image.js';
+import { encodeInput, holdImage, retainEncoded, withEncodedImages } from './encoded-image.js';
 import type { InputOptions } from './input-loader.js';
 import { createInputLoader } from './input-loader.js';
 import type { EncodedImage, VisualInput } from './inputs.js';
-import { isVideoInput } from './inputs.js';
+import { imagesOf, isImageBatch, isVideoInput } from './inputs.js';
 import { startLifetime } from './lifetime.js';
 import { type CheckedCall, checkCall, type Method, type methodOptions } from './method-options.js';
+import { createWorkQueue } from './queue.js';
 import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, ScoreTextsOptions, TextScore } from './scores.js';
 import { embedInput, rankLabels, scoreTexts } from './scores.js';
 
 /** Options of `explain`. */
 export type ExplainOptions = Omit<CaptionOptions, keyof typeof methodOptions> &
   OptionsFor<typeof methodOptions, 'explain'>;
+
+/** How a model opens its inputs and shares its work. */
+export interface ModelOptions extends InputOptions {
+  /** Most rows (images, questions), of one call or of several made at once, that are decoded together. Default 8. */
+  readonly maxBatch?: number | undefined;
+}
 
 /** Options of `generate`: ids instead of text. */
 export type GenerateSequencesOptions = Omit<CaptionOptions, keyof typeof methodOptions> &
@@ -54,6 +62,10 @@ export interface Image2Text {
   readonly warnings: readonly string[];
   /** Says what is in an image or happens in a video. Without options it decodes as the original project does: 4 beams, length penalty 0.6. */
   caption(input: VisualInput, options?: CaptionOptions): Promise<Caption>;
+  caption(
+    inputs: readonly VisualInput[],
+    options: CaptionOptions & { readonly onError: 'collect' },
+  ): Promise<(Caption | Error)[]>;
   caption(inputs: readonly VisualInput[], options?: CaptionOptions): Promise<Caption[]>;
   /** Answers questions about one image or video, which is encoded once for all of them. Questions are cut as the original cuts them, to 38 tokens. */
   answer(input: VisualInput, question: string, options?: AnswerOptions): Promise<Answer>;
@@ -84,7 +96,7 @@ export function createImage2Text(
   git: Git,
   tokenizer: Tokenizer,
   imageConfig: ImageConfig,
-  options: InputOptions = {},
+  { maxBatch = 8, ...options }: ModelOptions = {},
   warnings: readonly string[] = [],
   generationConfig?: GenerationConfig,
 ): Image2Text {
@@ -99,23 +111,64 @@ export function createImage2Text(
     checkCall(method, given, callContext);
   const loader = createInputLoader(git, imageConfig, options);
 
-  /** Texts for inputs with the prompts of each: `[input][prompt][rank]`. */
-  async function write(
+  const queue = createWorkQueue(context, maxBatch);
+
+  /** Texts for inputs with the prompts of each, `[prompt][rank]` for every input. */
+  async function writeEach(
     inputs: readonly VisualInput[],
     promptsOf: (input: number) => readonly (readonly number[])[],
-    {
-      own: { streamer, batchSize, trace, signal },
-      generation,
-    }: Pick<CheckedCall<'caption'>, 'generation'> & {
-      readonly own: Pick<CheckedCall<'caption'>['own'], 'streamer' | 'batchSize' | 'trace' | 'signal'>;
-    },
-  ): Promise<GeneratedSequence[][][]> {
+    { own: { streamer, batchSize, trace, signal }, generation }: WritingCall,
+    onError: 'throw' | 'collect',
+  ): Promise<(GeneratedSequence[][] | Error)[]> {
     const given = withStreamer(generation, streamer, inputs.length === 0 ? undefined : promptsOf(0)[0]);
     return lifetime.during(signal, async (signal) => {
-      const tasks = [];
-      for (const [n, input] of inputs.entries())
-        tasks.push({ ...(await loader.load(input, signal)), prompts: promptsOf(n) });
-      return writeSequences(context, tasks, given, { batchSize, trace, signal });
+      const { ready, release } = retainEncoded(inputs, git);
+      try {
+        const fetched = await loader.fetchRemote(inputs, signal); // nobody waits in the queue for the network
+        const load = async (n: number, signal: AbortSignal) => {
+          const input = fetched[n]!;
+          if (input instanceof Error) throw input;
+          return ready[n] ?? loader.load(input, signal);
+        };
+        const request = {
+          inputs: inputs.length,
+          load,
+          promptsOf,
+          generation: given,
+          batchSize,
+          trace,
+          onError,
+          signal,
+        };
+        // A call that waits for its listener must not keep others waiting, nor wait for one that the listener makes.
+        return await ('onToken' in given ? createWorkQueue(context, maxBatch) : queue).write(request);
+      } finally {
+        release();
+      }
+    });
+  }
+
+  /** The same where the first error ends the call. */
+  const write = async (
+    inputs: readonly VisualInput[],
+    promptsOf: (input: number) => readonly (readonly number[])[],
+    call: WritingCall,
+  ) => (await writeEach(inputs, promptsOf, call, 'throw')) as GeneratedSequence[][][];
+
+  /** Opens an input and runs `body` on it when its turn comes. */
+  function inTurn<T>(
+    input: VisualInput,
+    given: AbortSignal | undefined,
+    body: (loaded: ModelInput, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    return lifetime.during(given, async (signal) => {
+      const { ready, release } = retainEncoded([input], git);
+      try {
+        const loaded = ready[0] ?? (await loader.load(input, signal));
+        return await queue.run(signal, () => body(loaded, signal));
+      } finally {
+        release();
+      }
     });
   }
 
@@ -136,10 +189,9 @@ export function createImage2Text(
     { signal, trace }: OptionsFor<typeof methodOptions, 'encode'>,
     body: (image: ImageCache, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    return lifetime.during(signal, async (signal) => {
-      const loaded = await loader.load(input, signal);
-      return withEncodedImages(git, [loaded], { signal, trace }, (image) => body(image, signal));
-    });
+    return inTurn(input, signal, (loaded, signal) =>
+      withEncodedImages(git, [loaded], { signal, trace }, (image) => body(image, signal)),
+    );
   }
 
   return {
@@ -151,9 +203,9 @@ export function createImage2Text(
     caption: (async (inputs: VisualInput | readonly VisualInput[], options?: CaptionOptions) => {
       const call = check('caption', options);
       const prompt = promptIds(tokenizer, call.own.prompt);
-      const written = await write(asList(inputs), () => [prompt], call);
-      const captions = written.map(([ranked]) => toCaption(tokenizer, ranked!));
-      return Array.isArray(inputs) ? captions : captions[0]!;
+      const written = await withList(inputs, (many) => writeEach(many, () => [prompt], call, call.own.onError));
+      const captions = written.map((found) => (found instanceof Error ? found : toCaption(tokenizer, found[0]!)));
+      return Array.isArray(inputs) || isImageBatch(inputs) ? captions : captions[0]!;
     }) as Image2Text['caption'],
     answer: (async (input: VisualInput, questions: string | readonly string[], options?: AnswerOptions) => {
       checkOne('image', input);
@@ -163,8 +215,7 @@ export function createImage2Text(
     async encode(input, options) {
       checkOne('image', input);
       const { trace, signal: given } = check('encode', options).own;
-      return lifetime.during(given, async (signal) => {
-        const loaded = await loader.load(input, signal);
+      return inTurn(input, given, async (loaded, signal) => {
         const cache = await encodeInput(git, loaded, { signal, trace });
         const image = holdImage(git, input, loaded, cache, () => encoded.delete(image));
         encoded.add(image);
@@ -188,9 +239,7 @@ export function createImage2Text(
     async embed(input, options) {
       checkOne('image', input);
       const given = check('embed', options).own;
-      return lifetime.during(given.signal, async (signal) =>
-        embedInput(context, await loader.load(input, signal), { ...given, signal }),
-      );
+      return inTurn(input, given.signal, (loaded, signal) => embedInput(context, loaded, { ...given, signal }));
     },
     async explain(input, options) {
       checkOne('image', input);
@@ -219,17 +268,35 @@ export function createImage2Text(
     async generate(inputs, options) {
       const call = check('generate', options);
       const { inputIds = [tokenizer.clsId] } = call.own;
-      const many = asList(inputs);
-      const prompts = promptsFor(inputIds, many.length);
-      const written = await write(many, (n) => [prompts[n]!], call);
+      const written = await withList(inputs, async (many) => {
+        const prompts = promptsFor(inputIds, many.length);
+        return write(many, (n) => [prompts[n]!], call);
+      });
       return written.map(([ranked]) => ranked!);
     },
     dispose: () => lifetime.end(),
   };
 }
 
-const asList = (inputs: VisualInput | readonly VisualInput[]): readonly VisualInput[] =>
-  Array.isArray(inputs) ? (inputs as readonly VisualInput[]) : [inputs as VisualInput];
+/** One input or several as a list; a tensor [images, height, width, 1 | 3 | 4] is as many images. */
+async function withList<T>(
+  inputs: VisualInput | readonly VisualInput[],
+  body: (inputs: readonly VisualInput[]) => Promise<T>,
+): Promise<T> {
+  if (Array.isArray(inputs)) return body(inputs as readonly VisualInput[]);
+  if (!isImageBatch(inputs)) return body([inputs as VisualInput]);
+  const images = imagesOf(inputs);
+  try {
+    return await body(images);
+  } finally {
+    for (const image of images) image.dispose();
+  }
+}
+
+/** A checked call of a method that writes. */
+type WritingCall = Pick<CheckedCall<'caption'>, 'generation'> & {
+  readonly own: Pick<CheckedCall<'caption'>['own'], 'streamer' | 'batchSize' | 'trace' | 'signal'>;
+};
 
 /** What an encoded image was made of. */
 const sourceOf = (input: VisualInput): VisualInput =>

@@ -45,12 +45,19 @@ export interface InputLoader {
   open(input: VisualInput, signal?: AbortSignal): Promise<RawImage | RawImage[]>;
   /** Preprocessed for the model, and checked to fit it; a list is the frames of a video. */
   prepare(images: RawImage | readonly RawImage[]): ModelInput;
+  /** Images of http addresses as their bytes, a few at a time, or why they cannot be had; everything else as it is. */
+  fetchRemote(inputs: readonly VisualInput[], signal?: AbortSignal): Promise<(VisualInput | Error)[]>;
   /** Both, or what was encoded before. */
   load(input: VisualInput, signal?: AbortSignal): Promise<ModelInput>;
 }
 
 /** Most bytes of an image file. */
 export const MAX_IMAGE_BYTES = 256 * 2 ** 20;
+
+const FETCHES_AT_ONCE = 4;
+
+const isRemote = (input: VisualInput): boolean =>
+  (typeof input === 'string' || input instanceof URL) && /^https?:/i.test(String(input));
 
 /** A loader for the images and videos of one model. */
 export function createInputLoader(git: Git, imageConfig: ImageConfig, options: InputOptions = {}): InputLoader {
@@ -72,6 +79,23 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, options: I
       );
       checkSize(shape, config);
       return { data, shape: isVideo ? [1, ...shape] : shape };
+    },
+    async fetchRemote(inputs, signal) {
+      const fetched: (VisualInput | Error)[] = [...inputs];
+      const remote = inputs.flatMap((input, n) => (isRemote(input) ? [n] : []));
+      const next = async (): Promise<void> => {
+        for (let n = remote.shift(); n !== undefined; n = remote.shift()) {
+          try {
+            const { bytes, file } = await (options.openImage ?? fetchImage)(inputs[n] as string | URL, signal);
+            fetched[n] = new File([bytes as BlobPart], file);
+          } catch (error) {
+            signal?.throwIfAborted();
+            fetched[n] = error as Error;
+          }
+        }
+      };
+      await Promise.all(Array.from({ length: FETCHES_AT_ONCE }, next));
+      return fetched;
     },
     async load(input, signal) {
       if (isEncodedImage(input)) return encodedInput(input, git);

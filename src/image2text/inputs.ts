@@ -1,5 +1,5 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
-import { Tensor as TensorClass } from '@tensorflow/tfjs-core';
+import { Tensor as TensorClass, unstack } from '@tensorflow/tfjs-core';
 import { ImageError } from '../errors.js';
 import type { RawImage, Samples } from '../image/raw-image.js';
 import { rawImage } from '../image/raw-image.js';
@@ -69,6 +69,12 @@ export const isVideoInput = (input: unknown): input is VideoInput =>
 
 /** Whether a value is a tensor of rank 4, which stands for as many images as its first dimension says. */
 export const isImageBatch = (input: unknown): input is Tensor => input instanceof TensorClass && input.rank === 4;
+
+/** The images of a tensor [images, height, width, 1 | 3 | 4]; the caller disposes of them. */
+export function imagesOf(batch: Tensor): Tensor[] {
+  if (batch.isDisposed) throw new ImageError({ code: 'tensor-disposed', detail: 'this tensor was disposed' });
+  return unstack(batch);
+}
 
 /** A tensor [height, width, 1 | 3 | 4] as RGB. */
 export async function tensorToRawImage(tensor: Tensor): Promise<RawImage> {

@@ -14,12 +14,11 @@ import type { LoadGitOptions } from '../model/load-git.js';
 import { loadGitParams, openGit } from '../model/load-git.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { loadTokenizer } from '../tokenizer/tokenizer.js';
-import type { Image2Text } from './image2text.js';
+import type { Image2Text, ModelOptions } from './image2text.js';
 import { createImage2Text } from './image2text.js';
-import type { InputOptions } from './input-loader.js';
 
 /** How a model is loaded, and how its images are opened and preprocessed. */
-export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, InputOptions {
+export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, ModelOptions {
   /** Receives how far loading is, in transformers.js's events. */
   readonly onProgress?: OnLoadEvent | undefined;
   /** Make this registered tfjs backend the current one first. Default: the application's current backend is left as it is. */

@@ -66,10 +66,10 @@ export const methodOptions = {
     defaults: { generate: undefined },
     help: 'Token ids that each text starts with.',
   }),
-  /** How many rows (images, questions) are decoded together. Results do not depend on it. */
+  /** How many rows (images, questions) are decoded together. Results do not depend on it. Default: the model's `maxBatch`. */
   batchSize: integer({
     least: 1,
-    defaults: { caption: 8, answer: 8, generate: 8 },
+    defaults: { caption: undefined, answer: undefined, generate: undefined },
     help: 'How many images or questions are computed together.',
   }),
   /** Receives the tokens of one row as they come (greedy and sample); transformers.js's streamers fit. */
@@ -81,6 +81,11 @@ export const methodOptions = {
       if (typeof value.put === 'function' && typeof value.end === 'function') return;
       fail(name, 'wrong-type', 'expected an object with put() and end()');
     },
+  }),
+  /** `throw`: the first input that fails ends the call. `collect`: its error is the result at its place, and the others are done. */
+  onError: choice(['throw', 'collect'], {
+    defaults: { caption: 'throw' },
+    help: 'Whether one image that fails ends the call.',
   }),
   /** How many names to return. */
   topK: integer({ least: 1, defaults: { classify: 5 }, help: 'How many names to return.' }),
