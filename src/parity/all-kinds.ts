@@ -9,6 +9,7 @@ import { normalizeCases, resizeCases } from './resize-cases.js';
 import { routeCases } from './route-cases.js';
 import { samplingCases } from './sampling-cases.js';
 import { tokenizerCases } from './tokenizer-cases.js';
+import { finetuneCases } from './training-cases.js';
 import { unknownFiles } from './unknown-files.js';
 
 /** Every kind of case, in the order in which they look at a folder. */
@@ -23,6 +24,7 @@ export const CASE_KINDS: readonly CaseKind[] = [
   normalizeCases,
   routeCases,
   tokenizerCases,
+  finetuneCases,
   modelCases,
   unknownFiles,
 ];

@@ -10,7 +10,7 @@ import { runInterpolation } from './interpolation-case.js';
 import type { ParityRow } from './parity-row.js';
 import { failed, notRun } from './parity-row.js';
 import { runStepwise } from './stepwise-case.js';
-import { runTraining } from './training-case.js';
+import { runTraining } from './training-cases.js';
 
 /** Files of a checkpoint folder that are the checkpoint's own. */
 export const CHECKPOINT_FILE =

@@ -6,14 +6,10 @@ import { REFERENCE, TOKENIZER_REFERENCE } from '../support/fixtures.js';
 import { collect } from './support.js';
 
 /** Folders whose cases depend on the backend, and how many comparisons each has at least. */
-const TENSOR_FOLDERS = { 'tiny-a': 249, 'tiny-b': 218, 'tiny-video': 245, checkpoints: 14 } as const;
+const TENSOR_FOLDERS = { 'tiny-a': 290, 'tiny-b': 255, 'tiny-video': 280, checkpoints: 14 } as const;
 
-/** What may be not run, and nothing else: records of bugs of transformers 4.40, and training after its first step. */
-const NOT_RUN = [
-  /greedy_left_padded_cache\/?.* sequences$/,
-  /forward_single_frame_4d past\./,
-  /training (loss\[1\.\.3\]|grad\.\*|grad_l2_norm_all|step1\.\*|step3\.\*)$/,
-];
+/** What may be not run, and nothing else: records of bugs of transformers 4.40. */
+const NOT_RUN = [/greedy_left_padded_cache\/?.* sequences$/, /forward_single_frame_4d past\./];
 
 function expectParity(rows: readonly ParityRow[], atLeast: number, allowed: readonly RegExp[], label: string): void {
   const name = (row: ParityRow) => `${row.case} ${row.tensor}`;
@@ -24,7 +20,9 @@ function expectParity(rows: readonly ParityRow[], atLeast: number, allowed: read
   assert.deepEqual(faults, []);
   const { passed, worstRatio } = summarizeParity(rows);
   assert.ok(passed >= atLeast, `${label}: only ${passed} comparisons, expected ${atLeast}`);
-  const far = rows.filter((row) => (row.ratio ?? 0) > 3).map((row) => `${name(row)} ${row.ratio}`);
+  const far = rows
+    .filter((row) => (row.ratio ?? 0) > 3 && !row.case.endsWith('/training')) // those are in test/training
+    .map((row) => `${name(row)} ${row.ratio}`);
   assert.deepEqual(far, [], `${label}: more than 3 times the reference's own error`);
   const worst =
     worstRatio === undefined
