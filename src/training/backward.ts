@@ -18,16 +18,15 @@ import {
   tile,
   zeros,
 } from '@tensorflow/tfjs-core';
-import { activate } from '../layers/activation.js';
 import { attend, mergeHeads, splitHeads } from '../layers/attention.js';
 import { embed } from '../layers/embedding.js';
 import type { LayerNorm } from '../layers/layer-norm.js';
 import { layerNorm } from '../layers/layer-norm.js';
 import type { Linear } from '../layers/linear.js';
-import { linear } from '../layers/linear.js';
+import { activate, linear } from '../layers/linear.js';
 import { textMask } from '../layers/mask.js';
 import { cutPatches, patchEmbedding } from '../layers/patch-embedding.js';
-import { tidyTree } from '../layers/tidy-tree.js';
+import { tidyTree } from '../layers/tidy.js';
 import type { Git } from '../model/git.js';
 import type { GitConfig, VisionConfig } from '../model/git-config.js';
 import type { TextDecoder } from '../model/text-decoder.js';

@@ -21,10 +21,10 @@ import {
   tensor2d,
   tidy,
 } from '@tensorflow/tfjs-core';
-import type { Activation } from '../layers/activation.js';
 import type { KeyValue } from '../layers/attention.js';
 import type { LayerNorm } from '../layers/layer-norm.js';
-import { tidyTree } from '../layers/tidy-tree.js';
+import type { Activation } from '../layers/linear.js';
+import { tidyTree } from '../layers/tidy.js';
 
 // The gradient of each layer, written out, from tfjs operations that every backend has. tfjs's own tape is not used: Node's build of tfjs-core
 // registers no gradients, a tape keeps every activation, and the embedding's gradient there needs a kernel that the stock wasm backend lacks.
