@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { HubError } from '../errors.js';
 import { acquireLock } from '../hub/lock.js';
+import { sweepTemporaries } from '../platform/write-whole.js';
 import { UsageError } from './errors.js';
 import type { Shard } from './inputs.js';
 
@@ -40,6 +41,7 @@ export async function lockFolders(
   };
   try {
     for (const folder of [...folders].sort()) {
+      await sweepTemporaries(folder);
       const what = `the ${ending} files in ${folder}`;
       locks.push(await acquire(join(folder, `${name}${part(shard)}.lock`), what));
       for (const other of await readdir(folder)) {

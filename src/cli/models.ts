@@ -24,25 +24,27 @@ async function run(_names: readonly string[], flags: { readonly json?: boolean }
   return EXIT.done;
 }
 
+/** Two lines for each: its facts in columns, then what it is for. */
 function table(models: readonly PublishedModel[]): string {
   const rows = [
-    ['model', 'parameters', 'image', 'licence', 'score', 'for'],
-    ...models.map(({ id, parameters, imageSize, frames, licence, score, about }) => [
+    ['model', 'size', 'image', 'frames', 'published score'],
+    ...models.map(({ id, parameters, imageSize, frames, score }) => [
       id,
-      `${Math.round(parameters / 1e6)} M`,
-      `${imageSize} px${frames > 0 ? `, ${frames} frames` : ''}`,
-      licence,
+      `${Math.round((parameters * BYTES_PER_PARAMETER) / 1e6)} MB`,
+      `${imageSize} px`,
+      frames > 0 ? String(frames) : '-',
       score === undefined ? '-' : `${score.value} ${score.metric}`,
-      about,
     ]),
   ];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+  const lines = rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd(),
+  );
+  return lines.flatMap((line, n) => (n === 0 ? [line] : [line, `  ${models[n - 1]!.about}`])).join('\n');
 }
+
+/** The published files have float32 weights. */
+const BYTES_PER_PARAMETER = 4;

@@ -14,12 +14,17 @@ async function run(name: Name, ...args: string[]): Promise<{ code: number | null
 }
 
 describe('commands for checkpoints', () => {
-  it('models: a table of 17, or JSON', async () => {
+  it('models: a table of 17 within 80 columns, or JSON', async () => {
     const { code, out } = await run('models');
-    assert.deepEqual([code, out.trim().split('\n').length], [0, 18]);
+    const rows = out.trim().split('\n');
+    assert.deepEqual([code, rows.length], [0, 1 + 2 * 17]);
+    assert.deepEqual(
+      rows.filter((row) => row.length > 80),
+      [],
+    );
     assert.match(
       out,
-      /^microsoft\/git-large-textcaps +394 M +224 px +MIT +106\.3 CIDEr x100 +captions that read text/m,
+      /^microsoft\/git-large-textcaps +1578 MB +224 px +- +106\.3 CIDEr x100\n {2}captions that read text/m,
     );
     assert.equal((JSON.parse((await run('models', '--json')).out) as unknown[]).length, 17);
   });

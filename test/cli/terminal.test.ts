@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { EXAMPLES, ROOT } from '../support/fixtures.js';
+import { COMMAND } from './support.js';
+
+/** Runs a command in a terminal of 40 columns, sends it a signal when the bar is there, and prints all that the terminal receives. */
+const IN_TERMINAL = `
+import fcntl, os, pty, signal, struct, sys, termios
+pid, fd = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 40, 0, 0))
+    os.execvp(sys.argv[2], sys.argv[2:])
+seen, wanted = b'', sys.argv[1]
+while True:
+    try:
+        piece = os.read(fd, 65536)
+    except OSError:
+        break
+    if not piece:
+        break
+    seen += piece
+    if wanted and b'1/6 images' in seen:
+        os.kill(pid, getattr(signal, wanted))
+        wanted = ''
+status = os.waitpid(pid, 0)[1]
+sys.stdout.buffer.write(seen)
+sys.exit(os.waitstatus_to_exitcode(status) & 0xff)
+`;
+
+const IMAGES = [
+  ['black-round-sign-sky.jpg', 'a black round sign that says sky'],
+  ['black-shirt-press.jpg', 'a black shirt that says press'],
+  ['black-shirt-right.jpg', 'a black shirt that says right'],
+  ['blue-mug-dream.jpg', 'a blue mug with the word dream on it'],
+  ['blue-mug-juice.png', 'a blue mug with the word juice on it'],
+  ['red-book-short.png', 'a red book with the title short'],
+] as const;
+
+describe('in a terminal', () => {
+  before(function () {
+    if (spawnSync('python3', ['-c', 'import pty']).status === 0) return;
+    console.log('    skipped: needs python3 and its pty module');
+    this.skip();
+  });
+
+  function runInTerminal(signal: string): { code: number | null; shown: string } {
+    const { CI: _, ...env } = process.env;
+    const images = IMAGES.map(([name]) => EXAMPLES + name);
+    const command = ['-c', IN_TERMINAL, signal, ...COMMAND, 'caption', ...images, '--model', 'demo'];
+    const { status, stdout } = spawnSync('python3', command, { cwd: ROOT, env, encoding: 'utf8' });
+    return { code: status, shown: stdout };
+  }
+
+  /** No mode is changed, and the status line is never wider than the terminal. */
+  function checkModes(shown: string): void {
+    assert.deepEqual(new Set(shown.match(/\u001b\[?[0-9;?]*[A-Za-z0-9]/g)), new Set(['\u001b[K']));
+    for (const [, line] of shown.matchAll(/\r\u001b\[K([^\r\n]*)(?=\r)/g)) {
+      if (/images,|loading/.test(line!)) assert.ok(line!.length < 40, line);
+    }
+  }
+
+  it('captions are whole, whatever the width; the last bar stays', () => {
+    const { code, shown } = runInTerminal('');
+    assert.equal(code, 0, shown);
+    checkModes(shown);
+    for (const [name, text] of IMAGES)
+      assert.ok(shown.includes(`${EXAMPLES}${name}\t${text}\r\n`), `${name}: ${shown}`);
+    assert.match(shown, /6\/6 images, [^\n]*\r\n$/);
+  });
+
+  for (const [signal, wanted] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const) {
+    it(`${signal}: nothing to restore, and a line that says where it stopped`, () => {
+      const { code, shown } = runInTerminal(signal);
+      assert.equal(code, wanted, shown);
+      checkModes(shown);
+      assert.match(shown, /image2text: stopped: \d of 6 images are done\r\n$/);
+    });
+  }
+});
