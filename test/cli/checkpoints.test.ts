@@ -24,7 +24,7 @@ describe('commands for checkpoints', () => {
     );
     assert.match(
       out,
-      /^microsoft\/git-large-textcaps +1578 MB +224 px +- +106\.3 CIDEr x100\n {2}captions that read text/m,
+      /^microsoft\/git-large-textcaps +1577 MB +224 px +- +106\.3 CIDEr x100\n {2}captions that read text/m,
     );
     assert.equal((JSON.parse((await run('models', '--json')).out) as unknown[]).length, 17);
   });
