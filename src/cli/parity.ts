@@ -2,7 +2,7 @@ import type { NodeBackend } from '../node.js';
 import type { ParityRow } from '../parity/index.js';
 import type { CliCommand, Context } from './context.js';
 import { EXIT } from './errors.js';
-import { addBackend, addExamples } from './options.js';
+import { addBackend, addExamples, addNote } from './options.js';
 import { jsonText } from './terminal.js';
 
 interface ParityFlags {
@@ -20,11 +20,9 @@ export const parityCommand: CliCommand = {
       .argument('<dir>', 'folder with cases (docs/parity.md describes the layouts)')
       .option('--only <pattern>', 'only cases whose path matches: text, or a glob with *')
       .option('--json', 'a JSON array of rows');
-    addBackend(command).addHelpText(
-      'after',
-      '\nExit code 1 if any case fails. A case that cannot be run is listed as not run, never as passed.',
-    );
+    addBackend(command);
     addExamples(command, 'image2text parity reference/', 'image2text parity reference/ --backend cpu --only "tiny-*"');
+    addNote(command, 'Exit code 1 if any case fails. A case that cannot be run is listed as not run, never as passed.');
   },
   run,
 };

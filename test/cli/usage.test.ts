@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { Readable, Writable } from 'node:stream';
 import { BACKENDS, WEIGHT_FORMATS } from '../../src/cli/options.js';
 import * as door from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
@@ -39,6 +40,30 @@ describe('the command: help and wrong usage', () => {
       assert.equal((await cli(['help', name])).stdout, stdout);
     });
   }
+
+  it('help fits every width from 40 to 200 columns and breaks between words', async () => {
+    const { run, COMMANDS: commands } = await import('../../src/cli/program.js');
+    const textAt = async (args: readonly string[], columns: number): Promise<string> => {
+      let text = '';
+      const write = (chunk: Buffer, _: string, done: () => void): void => {
+        text += chunk.toString();
+        done();
+      };
+      const output = () => Object.assign(new Writable({ write }), { columns });
+      await run(args, { stdin: Readable.from([]), stdout: output(), stderr: output() });
+      return text;
+    };
+    const wordsOf = (text: string): string[] => text.replace(/ \\\n/g, '\n').split(/\s+/);
+    for (const name of commands.map((command) => command.name)) {
+      const words = wordsOf(await textAt([name, '--help'], 200));
+      for (const columns of [40, 57, 80, 120, 200]) {
+        const text = await textAt([name, '--help'], columns);
+        const long = text.split('\n').filter((line) => line.length > columns && line.trim().split(' ').length > 2);
+        assert.deepEqual(long, [], `${name} at ${columns}`);
+        assert.deepEqual(wordsOf(text), words, `${name} at ${columns}`);
+      }
+    }
+  });
 
   it('says its version', async () => {
     const { version } = JSON.parse(readFileSync(`${ROOT}package.json`, 'utf8')) as { version: string };
