@@ -21,7 +21,7 @@ export const downloadCommand: CliCommand = {
     addExamples(
       command,
       'image2text download microsoft/git-base-coco',
-      'image2text caption photo.jpg --model "$(image2text download microsoft/git-base-coco)"',
+      'image2text caption photo.jpg --model microsoft/git-base-coco',
     );
   },
   run,

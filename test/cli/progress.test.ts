@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { showLoading, startProgress } from '../../src/cli/progress.js';
-import { statusLine } from '../../src/cli/terminal.js';
+import { jsonText, plain, statusLine } from '../../src/cli/terminal.js';
 import { DEMO, EXAMPLES } from '../support/fixtures.js';
 import { cli } from './support.js';
 
@@ -87,5 +87,18 @@ describe('the status line', () => {
     delete process.env['CI'];
     const { stderr } = await cli(['caption', `${EXAMPLES}blue-mug-dream.jpg`, '--model', DEMO]);
     assert.equal(stderr, '');
+  });
+});
+
+describe('texts on a terminal', () => {
+  const ODD = 'a\u0000\u001b[2J\u009b\u200e\u202e\u2066\u2028\udce9\u{1f431}b';
+
+  it('controls, directions and broken characters are escaped, in JSON to the same value', () => {
+    assert.equal(plain(ODD), 'a\\u0000\\u001b[2J\\u009b\\u200e\\u202e\\u2066\\u2028\\udce9\u{1f431}b');
+    for (const indent of [undefined, 2]) {
+      const json = jsonText({ [ODD]: [ODD] }, indent);
+      assert.doesNotMatch(json, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200e\u202a-\u202e\u2066-\u2069]/);
+      assert.deepEqual(JSON.parse(json), { [ODD]: [ODD] });
+    }
   });
 });
