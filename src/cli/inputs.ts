@@ -246,7 +246,7 @@ async function isImageFile(path: string | Buffer, entry: Entry): Promise<boolean
 }
 
 async function beginsAsImage(path: string | Buffer): Promise<boolean> {
-  const { formatOf } = await import('../image/identify.js');
+  const { formatOf } = await import('../image/image-file.js');
   try {
     const file = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
     try {

@@ -1,7 +1,7 @@
 import { ImageError } from '../errors.js';
-import { latin1, u32be } from './bytes.js';
-import { allocate, checkPixels, fault } from './fault.js';
+import { latin1, u32be } from './image-file.js';
 import type { RawImage } from './raw-image.js';
+import { allocate, checkPixels, fault } from './raw-image.js';
 import { startWasm, type WasmSource, withImageData } from './webp.js';
 
 /** Bytes in which the item properties of an AVIF file are looked for. */

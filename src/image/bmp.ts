@@ -1,6 +1,6 @@
-import { u16le, u32le } from './bytes.js';
-import { allocate, checkPixels, fault, unsupported } from './fault.js';
+import { u16le, u32le } from './image-file.js';
 import type { RawImage } from './raw-image.js';
+import { allocate, checkPixels, fault, unsupported } from './raw-image.js';
 
 /** The header of a BMP file. */
 export interface BmpFile {

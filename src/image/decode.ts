@@ -2,18 +2,15 @@ import { OptionError } from '../errors.js';
 import { decodeAvif, readAvif } from './avif.js';
 import { decodeBmp, readBmp } from './bmp.js';
 import { applyOrientation, type Orientation, orientationOf } from './exif.js';
-import { withFile } from './fault.js';
-import { paintGif } from './gif/decode-gif.js';
-import { readGif } from './gif/gif-file.js';
-import { formatOf, type ImageFormat } from './identify.js';
+import { paintGif, readGif } from './gif.js';
+import { formatOf, type ImageFormat } from './image-file.js';
 import { DEFAULT_MAX_PIXELS } from './image-options.js';
 import { decodeJpeg, readJpegHeader } from './jpeg/decode-jpeg.js';
 import { readPngChunks, readPngHeader } from './png/chunks.js';
 import { decodePng, decodePngFrames } from './png/decode-png.js';
-import type { RawImage } from './raw-image.js';
+import { type RawImage, withFile } from './raw-image.js';
 import { decodeTiff, readTiff } from './tiff.js';
 import { decodeWebp, readWebp, type WasmSource } from './webp.js';
-import { runInSlices } from './work.js';
 
 export interface DecodeOptions {
   /** What to call the image in errors. Default `image`. */
@@ -196,3 +193,22 @@ const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) 
     return { format: 'gif', width, height, kind, frames: frames.length, orientation: 1 };
   },
 };
+
+/** Work is done in slices of about this many milliseconds, between which other tasks run and an abort is noticed. */
+const SLICE_MS = 25;
+
+/**
+ * Runs a decoder that yields now and then, giving the event loop a turn after every slice. A small image is done in the first one.
+ * @throws the signal's reason once it is aborted.
+ */
+export async function runInSlices<T>(work: Generator<unknown, T>, signal: AbortSignal | undefined): Promise<T> {
+  signal?.throwIfAborted();
+  for (let until = performance.now() + SLICE_MS; ; ) {
+    const step = work.next();
+    if (step.done) return step.value;
+    if (performance.now() < until) continue;
+    await new Promise((resolve) => setTimeout(resolve));
+    signal?.throwIfAborted();
+    until = performance.now() + SLICE_MS;
+  }
+}

@@ -1,4 +1,4 @@
-import { latin1, u16be, u16le, u32be, u32le } from './bytes.js';
+import { latin1, u16be, u16le, u32be, u32le } from './image-file.js';
 import type { RawImage } from './raw-image.js';
 
 /** How an image is to be turned before looking at it: EXIF's numbers 1 (as it is) to 8. */

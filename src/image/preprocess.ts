@@ -1,10 +1,16 @@
 import { ImageError, OptionError } from '../errors.js';
-import { type CropPlan, type CropRounding, place, planCenterCrop, roundHalfEven } from './center-crop.js';
-import { allocate } from './fault.js';
 import { CLIP_MEAN, CLIP_STD, type ImageConfig, MAX_IMAGE_SIDE } from './image-config.js';
 import { PREPROCESSINGS, type Preprocessing } from './image-options.js';
-import { isRawImage, type RawImage } from './raw-image.js';
-import { type ResizeFilter, resize } from './resize.js';
+import { allocate, isRawImage, type RawImage } from './raw-image.js';
+import {
+  type CropPlan,
+  type CropRounding,
+  place,
+  planCenterCrop,
+  type ResizeFilter,
+  resize,
+  roundHalfEven,
+} from './resize.js';
 
 /** Images ready for the model: float32 [B, height, width, 3], rows from the top, RGB. */
 export interface PixelValues {

@@ -1,7 +1,7 @@
 import { ImageError } from '../errors.js';
 import type { Orientation } from './exif.js';
-import { allocate, checkPixels, fault, unsupported } from './fault.js';
 import type { RawImage } from './raw-image.js';
+import { allocate, checkPixels, fault, unsupported } from './raw-image.js';
 
 /** What is used of a page of the `tiff` package. */
 interface Page {

@@ -1,7 +1,7 @@
 import { ImageError } from '../errors.js';
-import { join, latin1, u16le, u24le, u32le } from './bytes.js';
-import { allocate, checkPixels, fault } from './fault.js';
+import { join, latin1, u16le, u24le, u32le } from './image-file.js';
 import type { RawImage } from './raw-image.js';
+import { allocate, checkPixels, fault } from './raw-image.js';
 
 /** One frame of an animation. */
 interface WebpFrame {

@@ -1,9 +1,8 @@
 import { z } from 'zod/mini';
-import { place, planCenterCrop } from '../image/center-crop.js';
 import { defaultImageConfig } from '../image/image-config.js';
 import { preprocess, shortestEdgeSize } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
-import { crop, resize } from '../image/resize.js';
+import { crop, place, planCenterCrop, resize } from '../image/resize.js';
 import { checkLayout, firstOf, needTensor, readJsonFile, readTensors, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';
 import { compareNumbers } from './compare.js';

@@ -1,11 +1,10 @@
 import { z } from 'zod/mini';
 import { ConfigError } from '../errors.js';
-import { planCenterCrop } from '../image/center-crop.js';
 import { defaultImageConfig } from '../image/image-config.js';
 import { keepRatioSize, preprocess, shortestEdgeSize, toChannelsFirst } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
 import type { ResizeFilter } from '../image/resize.js';
-import { resize } from '../image/resize.js';
+import { planCenterCrop, resize } from '../image/resize.js';
 import type { CaseFile } from './case-file.js';
 import { needTensor, readCaseFile, readJsonFile, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';

@@ -1,9 +1,8 @@
 import { z } from 'zod/mini';
-import { planCenterCrop } from '../image/center-crop.js';
 import { defaultImageConfig } from '../image/image-config.js';
 import { keepRatioSize, preprocess, shortestEdgeSize } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
-import { resize } from '../image/resize.js';
+import { planCenterCrop, resize } from '../image/resize.js';
 import { checkLayout, firstOf, readJsonFile, sniffJson } from './case-file.js';
 import type { CaseKind, ParityCase } from './case-kind.js';
 import { compareFacts, comparePixelValues, readImage, samples, sha256 } from './image-rows.js';

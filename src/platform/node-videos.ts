@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { open, readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { ImageError } from '../errors.js';
-import { formatOf } from '../image/identify.js';
+import { formatOf } from '../image/image-file.js';
 import type { OpenVideo } from '../image2text/input-loader.js';
 import { type FfmpegOptions, readVideoFrames } from './ffmpeg.js';
 import { localPath } from './node-files.js';

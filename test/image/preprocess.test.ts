@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { gunzipSync } from 'node:zlib';
-import { centerCrop, planCenterCrop } from '../../src/image/center-crop.js';
 import { defaultImageConfig, type ImageConfig } from '../../src/image/image-config.js';
 import { keepRatioSize, preprocess, shortestEdgeSize, toChannelsFirst } from '../../src/image/preprocess.js';
 import { type RawImage, rawImage } from '../../src/image/raw-image.js';
-import { type ResizeFilter, resize } from '../../src/image/resize.js';
+import { centerCrop, planCenterCrop, type ResizeFilter, resize } from '../../src/image/resize.js';
 import { readBin, readJson } from '../support/fixtures.js';
 import { decodeReference, PROCESSOR, type ReferenceSize, referenceImages, sha256 } from './support.js';
 

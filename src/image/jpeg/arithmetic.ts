@@ -1,5 +1,4 @@
-import type { EntropyData } from './entropy.js';
-import type { BlockDecoder } from './huffman.js';
+import type { BlockDecoder, EntropyData } from './huffman.js';
 import { type JpegState, type Scan, ZIGZAG } from './markers.js';
 
 /**

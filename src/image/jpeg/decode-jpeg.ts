@@ -1,9 +1,8 @@
-import { allocate, fault, unsupported } from '../fault.js';
 import type { RawImage } from '../raw-image.js';
+import { allocate, fault, unsupported } from '../raw-image.js';
 import { arithmeticDecoder } from './arithmetic.js';
-import { EntropyData } from './entropy.js';
-import { type BlockDecoder, defaultTables, progressiveHuffman, sequentialHuffman } from './huffman.js';
-import { transformBlock, transformFlat } from './idct.js';
+import { type BlockDecoder, defaultTables, EntropyData, progressiveHuffman, sequentialHuffman } from './huffman.js';
+import { needsSmoothing, type Smoother, smoother, transformBlock, transformFlat } from './idct.js';
 import { decodeLosslessScan } from './lossless.js';
 import {
   type Component,
@@ -22,7 +21,6 @@ import {
   segmentOf,
 } from './markers.js';
 import { type Colors, colorsOf, lineSource, writeLine } from './output.js';
-import { needsSmoothing, type Smoother, smoother } from './smoothing.js';
 
 /**
  * Scans of a file, and how often they may visit each block of a large image: real files have up to some 20 scans, while a progressive

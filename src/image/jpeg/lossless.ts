@@ -1,5 +1,5 @@
-import { fault } from '../fault.js';
-import type { EntropyData } from './entropy.js';
+import { fault } from '../raw-image.js';
+import type { EntropyData } from './huffman.js';
 import { losslessHuffman } from './huffman.js';
 import type { Component, Frame, JpegState, Scan } from './markers.js';
 

@@ -1,5 +1,5 @@
-import { latin1, u16be } from '../bytes.js';
-import { checkPixels, fault, unsupported } from '../fault.js';
+import { latin1, u16be } from '../image-file.js';
+import { checkPixels, fault, unsupported } from '../raw-image.js';
 
 /** One color component of a frame, with all that its scans fill in. */
 export interface Component {

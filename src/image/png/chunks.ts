@@ -1,7 +1,7 @@
 import { crc32 } from '../../crc32.js';
 import { ImageError } from '../../errors.js';
-import { join, latin1, u32be } from '../bytes.js';
-import { checkPixels, fault } from '../fault.js';
+import { join, latin1, u32be } from '../image-file.js';
+import { checkPixels, fault } from '../raw-image.js';
 import { inflateZlib } from './inflate.js';
 
 /** What IHDR says. */

@@ -1,6 +1,6 @@
 import { ImageError } from '../../errors.js';
-import { join } from '../bytes.js';
-import { fault } from '../fault.js';
+import { join } from '../image-file.js';
+import { fault } from '../raw-image.js';
 
 /** Bits looked up at once. Longer codes (rare by construction) take the slow path. */
 const FAST_BITS = 10;
