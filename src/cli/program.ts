@@ -11,6 +11,7 @@ import { doctorCommand } from './doctor.js';
 import { downloadCommand } from './download.js';
 import { embedCommand } from './embed.js';
 import { EXIT } from './errors.js';
+import { evaluateCommand } from './evaluate.js';
 import { explainCommand } from './explain.js';
 import { inspectCommand } from './inspect.js';
 import { modelsCommand } from './models.js';
@@ -31,6 +32,7 @@ export const COMMANDS: readonly CliCommand[] = [
   scoreCommand,
   embedCommand,
   explainCommand,
+  evaluateCommand,
   inspectCommand,
   parityCommand,
   modelsCommand,

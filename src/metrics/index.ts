@@ -6,4 +6,6 @@
 export { MetricError } from '../errors.js';
 export * from './answers.js';
 export * from './captions.js';
+export * from './evaluate.js';
+export * from './formats.js';
 export { ptbTokens, tokenizeCaption } from './ptb-tokenizer.js';

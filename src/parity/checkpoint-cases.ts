@@ -1,12 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod/mini';
+import * as z from 'zod/mini';
 import { Image2TextError } from '../errors.js';
-import { readCaseFile, readJsonFile } from './case-file.js';
-import type { CaseKind, ParityCase } from './case-kind.js';
-import type { Folder } from './folders.js';
-import { runForward } from './forward-case.js';
-import { notRun } from './parity-row.js';
+import { type CaseKind, type Folder, notRun, type ParityCase, readCaseFile, readJsonFile } from './cases.js';
+import { runForward } from './forward.js';
 
 const FILE = 'checkpoints.json';
 

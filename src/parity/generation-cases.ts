@@ -1,14 +1,204 @@
-import { z } from 'zod/mini';
-import type { Git } from '../model/git.js';
-import { disposeCache } from '../model/kv-cache.js';
-import { firstOf, needTensor, readJsonFile, readTensors, sniffJson } from './case-file.js';
-import type { CaseKind, ParityCase, ParityScope } from './case-kind.js';
-import type { HostTensor } from './compare.js';
-import type { Folder } from './folders.js';
-import { toChannelsLast } from './forward-input.js';
-import { tiledCache } from './forward-stages.js';
-import { generationGolden, runGolden } from './generation-golden.js';
-import { takeRows } from './host-tensors.js';
+import { gather, tensor1d, tidy } from '@tensorflow/tfjs-core';
+import * as z from 'zod/mini';
+import { generate } from '../generation/generate.js';
+import type { GenerateOptions } from '../generation/options.js';
+import {
+  type DecoderSession,
+  type GeneratedSequence,
+  padRows,
+  type SessionSource,
+  type VocabularyFacts,
+} from '../generation/session.js';
+import { textMask } from '../layers/mask.js';
+import { decodeText, type Git, vocabularyLogits } from '../model/git.js';
+import { startSession } from '../model/git-session.js';
+import { disposeCache, gatherCache, type ImageCache } from '../model/kv-cache.js';
+import type { HostTensor } from './cases.js';
+import {
+  type CaseKind,
+  type Folder,
+  firstOf,
+  needTensor,
+  notRun,
+  type ParityCase,
+  type ParityRow,
+  type ParityScope,
+  readJsonFile,
+  readTensors,
+  sniffJson,
+} from './cases.js';
+import { compareIdRows, compareNumbers, takeRows } from './compare.js';
+import { tiledCache, toChannelsLast } from './forward.js';
+
+export const idRows = z.array(z.array(z.int()));
+
+/** A call of Hugging Face's `generate` and what it gave; `sequences` with the prompt, filled up with the pad token. */
+export const generationGolden = z.object({
+  input_ids: idRows,
+  attention_mask: z.optional(idRows),
+  args: z.record(z.string(), z.unknown()),
+  sequences: idRows,
+  sequences_scores: z.optional(z.array(z.number())),
+  sequences_scores_f64: z.optional(z.array(z.number())),
+});
+type GenerationGolden = z.infer<typeof generationGolden>;
+
+/** Scores are sums of float32 log-probabilities. */
+const SCORE_TOLERANCE = 1e-4;
+
+/** Hugging Face's arguments by their names here. `null` is not an option of ours: it changes nothing, or is handled apart. */
+const ARGUMENTS: Readonly<Record<string, string | null>> = {
+  num_beams: null,
+  do_sample: null,
+  use_cache: null,
+  max_length: 'maxLength',
+  max_new_tokens: 'maxNewTokens',
+  min_length: 'minLength',
+  min_new_tokens: 'minNewTokens',
+  repetition_penalty: 'repetitionPenalty',
+  no_repeat_ngram_size: 'noRepeatNgramSize',
+  bad_words_ids: 'badWords',
+  num_return_sequences: 'numReturnSequences',
+  length_penalty: 'lengthPenalty',
+  early_stopping: 'earlyStopping',
+};
+/** What greedy search does not look at. */
+const BEAMS_ONLY: ReadonlySet<string> = new Set(['num_return_sequences', 'length_penalty', 'early_stopping']);
+
+/** Runs a golden on images that are in the cache, one for each prompt: rows `sequences`, and `scores` where it has them. */
+export async function* runGolden(
+  git: Git,
+  image: ImageCache,
+  golden: GenerationGolden,
+  caseName: string,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<ParityRow> {
+  const why = unsuitable(golden);
+  if (why !== undefined) {
+    yield notRun(caseName, 'sequences', why);
+    return;
+  }
+  const { attention_mask: mask } = golden;
+  const open: SessionSource = () => (isPadded(mask) ? paddedSession(git, image, mask) : startSession(git, image));
+  const options = { ...optionsOf(golden.args), ...(signal && { signal }) } as GenerateOptions;
+  const found = (await generate(open, vocabularyOf(git), options, golden.input_ids)).flat();
+  const ids = padRows(
+    found.map((row) => row.ids),
+    git.config.padTokenId,
+  );
+  yield compareIdRows(caseName, 'sequences', ids, golden.sequences);
+  const { sequences_scores: scores, sequences_scores_f64: truth } = golden;
+  if (scores !== undefined) yield scoreRow(caseName, 'scores', found, scores, truth);
+}
+
+/**
+ * Scores against the reference's; where it ran in float64 too, its own difference stands beside. transformers keeps the scores of a
+ * float64 run as float32, so the truth is rounded as coarsely as what it should judge, and a ratio would be of rounding to rounding.
+ */
+export function scoreRow(
+  caseName: string,
+  tensor: string,
+  found: readonly GeneratedSequence[],
+  scores: readonly number[],
+  truth?: readonly number[],
+): ParityRow {
+  const host = (values: readonly number[]) => ({ shape: [values.length], values });
+  const own = truth === undefined ? undefined : Math.max(...scores.map((score, row) => Math.abs(score - truth[row]!)));
+  return compareNumbers(caseName, tensor, host(found.map(({ score }) => score)), {
+    expected: host(truth ?? scores),
+    referenceError: own,
+    isTruth: truth?.some((score) => Math.fround(score) !== score) ?? false,
+    tolerance: SCORE_TOLERANCE,
+  });
+}
+
+export const vocabularyOf = ({ config }: Git): VocabularyFacts => ({
+  size: config.vocabSize,
+  bosId: config.bosTokenId,
+  eosId: config.eosTokenId,
+});
+
+const isPadded = (mask: GenerationGolden['attention_mask']): mask is number[][] =>
+  mask?.some((row) => row.includes(0)) ?? false;
+
+/** Why a golden cannot be compared; undefined where it can. */
+function unsuitable({ args, attention_mask: mask }: GenerationGolden): string | undefined {
+  const unknown = Object.keys(args).find((name) => !Object.hasOwn(ARGUMENTS, name));
+  if (unknown !== undefined) return `no option here for the argument "${unknown.slice(0, 60)}"`;
+  if (args['do_sample'] === true) return 'random draws differ between programs: see the sampling cases';
+  if (isPadded(mask) && args['use_cache'] !== false) {
+    return 'records a bug of transformers 4.40, which forgets the attention mask once the cache is used';
+  }
+  return undefined;
+}
+
+function optionsOf(args: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const numBeams = args['num_beams'] ?? 1;
+  const greedy = numBeams === 1;
+  const options: Record<string, unknown> = greedy ? { strategy: 'greedy' } : { strategy: 'beam', numBeams };
+  for (const [name, value] of Object.entries(args)) {
+    const ours = ARGUMENTS[name];
+    if (typeof ours === 'string' && value !== null && !(greedy && BEAMS_ONLY.has(name))) options[ours] = value;
+  }
+  return options;
+}
+
+/**
+ * A session for prompts that carry padding and an attention mask, as Hugging Face runs them without a cache: pad tokens keep their
+ * positions and are hidden from every later row. Everything is computed again at each step; the library itself pads no prompt.
+ */
+function paddedSession(git: Git, image: ImageCache, mask: readonly (readonly number[])[]): DecoderSession {
+  let rows = mask.map((columns, imageIndex) => ({ imageIndex, columns, ids: [] as readonly number[] }));
+  return {
+    get rows() {
+      return rows.length;
+    },
+    maxLength: git.config.maxPositionEmbeddings,
+    async step(ids) {
+      rows = rows.map((row, r) => ({ ...row, ids: [...row.ids, ...ids[r]!] }));
+      const columns = rows.map((row) => row.ids.map((_, t) => row.columns[t] ?? 1));
+      const images = gatherCache(
+        image,
+        rows.map((row) => row.imageIndex),
+      );
+      try {
+        return await lastLogits(
+          git,
+          rows.map((row) => row.ids),
+          columns,
+          images,
+        );
+      } finally {
+        disposeCache(images);
+      }
+    },
+    reorder(order) {
+      rows = order.map((row) => rows[row]!);
+    },
+    dispose() {},
+  };
+}
+
+/** Logits after the last token of each row; all rows are of one length. */
+async function lastLogits(
+  git: Git,
+  ids: readonly (readonly number[])[],
+  columns: readonly (readonly number[])[],
+  image: ImageCache,
+): Promise<Float32Array[]> {
+  const tokens = ids[0]!.length;
+  const logits = tidy(() => {
+    const { hidden } = decodeText(git, { ids, mask: textMask(tokens, 0, columns) }, image);
+    return vocabularyLogits(git, gather(hidden, tensor1d([tokens - 1], 'int32'), 1)); // [R, 1, V]
+  });
+  try {
+    const values = (await logits.data()) as Float32Array;
+    const { vocabSize } = git.config;
+    return ids.map((_, r) => values.slice(r * vocabSize, (r + 1) * vocabSize));
+  } finally {
+    logits.dispose();
+  }
+}
 
 /** By these a file is known. */
 const sign = z.object({

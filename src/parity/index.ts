@@ -3,8 +3,6 @@
  *
  * @module
  */
-export type { ParityRow, Verdict } from './parity-row.js';
-export type { ParitySummary } from './parity-table.js';
-export { formatParityTable, summarizeParity } from './parity-table.js';
-export type { ParityOptions } from './run-parity.js';
-export { runParity } from './run-parity.js';
+export type { ParityRow, Verdict } from './cases.js';
+export type { ParityOptions, ParitySummary } from './run-parity.js';
+export { formatParityTable, runParity, summarizeParity } from './run-parity.js';

@@ -1,20 +1,180 @@
-import { z } from 'zod/mini';
-import type { Git } from '../model/git.js';
-import type { CaseFile } from './case-file.js';
-import { readCaseFile, readJsonFile } from './case-file.js';
-import type { CaseKind, Found, ParityCase } from './case-kind.js';
-import type { Folder } from './folders.js';
-import { runForward } from './forward-case.js';
-import { runGreedyLogits } from './greedy-logits-case.js';
-import { runInterpolation } from './interpolation-case.js';
-import type { ParityRow } from './parity-row.js';
-import { failed, notRun } from './parity-row.js';
-import { runStepwise } from './stepwise-case.js';
+import { concat, dispose, type Tensor, type Tensor2D, type Tensor3D, tensor2d } from '@tensorflow/tfjs-core';
+import * as z from 'zod/mini';
+import { textMask } from '../layers/mask.js';
+import { interpolatePositions } from '../layers/position-interpolation.js';
+import { tidyTree } from '../layers/tidy.js';
+import { decodeText, type Git, vocabularyLogits } from '../model/git.js';
+import { startSession } from '../model/git-session.js';
+import { disposeCache, type ImageCache, type TextCache } from '../model/kv-cache.js';
+import type { HostTensor } from './cases.js';
+import {
+  type CaseFile,
+  type CaseKind,
+  CHECKPOINT_FILE,
+  type Folder,
+  type Found,
+  failed,
+  needTensor,
+  notRun,
+  type ParityCase,
+  type ParityRow,
+  readCaseFile,
+  readJsonFile,
+  readTensors,
+} from './cases.js';
+import { compareTensor, pickRows } from './compare.js';
+import {
+  type ForwardInput,
+  outputNames,
+  readBack,
+  readForwardInput,
+  readIds,
+  runForward,
+  tiledCache,
+  toChannelsLast,
+} from './forward.js';
 import { runTraining } from './training-cases.js';
 
-/** Files of a checkpoint folder that are the checkpoint's own. */
-export const CHECKPOINT_FILE =
-  /^(model|pytorch_model)([-.].*)?\.(safetensors|bin|pt)$|^(model\.safetensors|pytorch_model\.bin)\.index\.json$|^model\.pt$/;
+/**
+ * The logits by which each token of generated `sequences` was chosen, [B, steps, V], with those tokens forced on a decoding session.
+ * Rows go on after their end token in the reference; that part is left out.
+ */
+async function* runGreedyLogits(git: Git, file: CaseFile, caseName: string): AsyncGenerator<ParityRow> {
+  const from = file.facts.pixel_values_from;
+  const images = from === undefined ? file.tensors : await readTensors(file.folder, from);
+  const pixels = toChannelsLast(needTensor({ ...file, tensors: images }, 'pixel_values'), file.name, git.config);
+  const sequences = readIds(needTensor(file, 'sequences'), file.name, 'sequences', git.config.vocabSize);
+  const scores = needTensor(file, 'scores');
+  const ours = await forcedLogits(git, pixels, sequences, scores.shape[1] ?? 0);
+  const prompt = sequences[0]!.length - (scores.shape[1] ?? 0);
+  const kept = sequences.flatMap((row, b) => {
+    const end = row.indexOf(git.config.eosTokenId, prompt);
+    const steps = (end < 0 ? row.length - 1 : end) - prompt + 1;
+    return Array.from({ length: steps }, (_, t) => [b, t] as const);
+  });
+  const live = new Map([...file.tensors].map(([name, x]) => [name, name.startsWith('scores') ? pickRows(x, kept) : x]));
+  yield compareTensor(caseName, 'scores', pickRows(ours, kept), { ...file, tensors: live });
+}
+
+/** The logits of the last `steps` tokens, [B, steps, V], one token a step. */
+async function forcedLogits(
+  git: Git,
+  pixels: HostTensor,
+  sequences: readonly (readonly number[])[],
+  steps: number,
+): Promise<HostTensor> {
+  const cache = tiledCache(git, pixels, sequences.length);
+  const session = startSession(git, cache);
+  const { vocabSize } = git.config;
+  const values = new Float32Array(sequences.length * steps * vocabSize);
+  try {
+    const prompt = sequences[0]!.length - steps;
+    for (let t = 0; t < steps; t++) {
+      const ids = sequences.map((row) => (t === 0 ? row.slice(0, prompt) : [row[prompt + t - 1]!]));
+      for (const [b, logits] of (await session.step(ids)).entries()) values.set(logits, (b * steps + t) * vocabSize);
+    }
+  } finally {
+    session.dispose();
+    disposeCache(cache);
+  }
+  return { shape: [sequences.length, steps, vocabSize], values };
+}
+
+/** How many tokens the first step gets; the others get one each. */
+const PREFILL = 2;
+
+/** Decoding with a growing cache, and the same tokens at once: `logits.stepwise`, `logits.full` (text rows only), `past.*` at the end. */
+async function* runStepwise(git: Git, file: CaseFile, caseName: string): AsyncGenerator<ParityRow> {
+  const input = readForwardInput(file, git.config);
+  const tokens = input.ids[0]!.length;
+  const steps = [Math.min(PREFILL, tokens), ...new Array<number>(Math.max(0, tokens - PREFILL)).fill(1)];
+  const stepwise = await decodeInSteps(git, input, steps);
+  const full = await decodeInSteps(git, input, [tokens]);
+  const ours = new Map([
+    ...stepwise,
+    ['logits.stepwise', stepwise.get('logits')!],
+    ['logits.full', full.get('logits')!],
+  ]);
+  for (const name of outputNames(file)) {
+    const found = ours.get(name);
+    yield found === undefined
+      ? notRun(caseName, name, 'decoding in steps has no stage of this name')
+      : compareTensor(caseName, name, found, file);
+  }
+}
+
+/** Logits of every text position, [B, T, V], and the text cache, when the text is given in pieces of these lengths. */
+async function decodeInSteps(
+  git: Git,
+  input: ForwardInput,
+  steps: readonly number[],
+): Promise<Map<string, HostTensor>> {
+  const image = input.pixels && tiledCache(git, input.pixels, input.ids.length);
+  const pieces: Tensor3D[] = [];
+  let past: TextCache = [];
+  try {
+    let start = 0;
+    for (const length of steps) {
+      const step = decodeStep(git, input, [start, start + length], image, past);
+      disposeCache(past);
+      past = step.text;
+      pieces.push(step.logits);
+      start += length;
+    }
+    const results = new Map<string, Tensor>([['logits', concat(pieces, 1)]]);
+    for (const [layer, { key, value }] of past.entries()) {
+      results.set(`past.${layer}.key`, key).set(`past.${layer}.value`, value);
+    }
+    past = [];
+    return await readBack(results);
+  } finally {
+    dispose(pieces);
+    disposeCache(past);
+    if (image !== undefined) disposeCache(image);
+  }
+}
+
+function decodeStep(
+  git: Git,
+  input: ForwardInput,
+  [start, end]: readonly [number, number],
+  image: ImageCache | undefined,
+  past: TextCache,
+): { readonly logits: Tensor3D; readonly text: TextCache } {
+  return tidyTree(() => {
+    const cut = (rows: readonly (readonly number[])[], from: number) => rows.map((row) => row.slice(from, end));
+    const mask = textMask(end - start, start, input.attentionMask && cut(input.attentionMask, 0));
+    const ids = cut(input.ids, start);
+    const positions = input.positions && cut(input.positions, start);
+    const { hidden, text } = decodeText(git, { ids, mask, ...(positions && { positions }) }, image, past);
+    return { logits: vocabularyLogits(git, hidden), text };
+  });
+}
+
+const INPUT = 'position_embedding';
+
+/** A position table, `position_embedding`, resized to the grids that the names `table.ROWSxCOLUMNS` give. Needs no model. */
+async function* runInterpolation(file: CaseFile, caseName: string): AsyncGenerator<ParityRow> {
+  const table = needTensor(file, INPUT);
+  for (const name of outputNames(file).filter((name) => name !== INPUT)) {
+    const [, rows, columns] = /^table\.(\d{1,3})x(\d{1,3})$/.exec(name) ?? [];
+    yield rows === undefined
+      ? notRun(caseName, name, 'not a table.ROWSxCOLUMNS')
+      : compareTensor(caseName, name, await resized(table, Number(rows), Number(columns)), file);
+  }
+}
+
+async function resized(table: HostTensor, rows: number, columns: number): Promise<HostTensor> {
+  const x = tensor2d(table.values as Float32Array, table.shape as [number, number], 'float32');
+  let y: Tensor2D | undefined;
+  try {
+    y = interpolatePositions(x, rows, columns);
+    return { shape: y.shape, values: await y.data() };
+  } finally {
+    x.dispose();
+    y?.dispose();
+  }
+}
 
 const indexSchema = z.object({ cases: z.array(z.object({ case: z.string() })) });
 

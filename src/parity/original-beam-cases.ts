@@ -1,21 +1,25 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod/mini';
+import * as z from 'zod/mini';
 import { generate } from '../generation/generate.js';
 import type { GenerateOptions } from '../generation/options.js';
 import { padRows } from '../generation/session.js';
 import type { Git } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { disposeCache } from '../model/kv-cache.js';
-import { firstOf, readJsonFile, sniffJson } from './case-file.js';
-import type { CaseKind, ParityCase } from './case-kind.js';
-import { compareIdRows } from './compare-sequences.js';
-import type { Folder } from './folders.js';
-import { tiledCache } from './forward-stages.js';
-import { caseImages } from './generation-cases.js';
-import { idRows, scoreRow, vocabularyOf } from './generation-golden.js';
-import type { ParityRow } from './parity-row.js';
-import { notRun } from './parity-row.js';
+import {
+  type CaseKind,
+  type Folder,
+  firstOf,
+  notRun,
+  type ParityCase,
+  type ParityRow,
+  readJsonFile,
+  sniffJson,
+} from './cases.js';
+import { compareIdRows } from './compare.js';
+import { tiledCache } from './forward.js';
+import { caseImages, idRows, scoreRow, vocabularyOf } from './generation-cases.js';
 
 /** By these a file is known. */
 const sign = z.object({

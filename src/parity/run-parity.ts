@@ -1,11 +1,49 @@
+import { join } from 'node:path';
 import { Image2TextError, OptionError } from '../errors.js';
-import { CASE_KINDS } from './all-kinds.js';
-import type { CaseKind, Found, ParityCase, ParityScope } from './case-kind.js';
-import type { Folder } from './folders.js';
-import { walkFolders } from './folders.js';
-import { openModelShelf } from './model-shelf.js';
-import type { ParityRow } from './parity-row.js';
-import { failed, notRun } from './parity-row.js';
+import {
+  type CaseKind,
+  type Folder,
+  type Found,
+  failed,
+  notRun,
+  openModelShelf,
+  type ParityCase,
+  type ParityRow,
+  type ParityScope,
+  unknownFiles,
+  walkFolders,
+} from './cases.js';
+import { checkpointCases } from './checkpoint-cases.js';
+import { fullSizeCases } from './full-size-cases.js';
+import { generationCases } from './generation-cases.js';
+import { imageCases } from './image-cases.js';
+import { manifestCases } from './manifest-cases.js';
+import { metricsCases } from './metrics-cases.js';
+import { modelCases } from './model-cases.js';
+import { originalBeamCases } from './original-beam-cases.js';
+import { normalizeCases, preprocessingCases, resizeCases } from './preprocessing-cases.js';
+import { samplingCases } from './sampling-cases.js';
+import { tokenizerCases } from './tokenizer-cases.js';
+import { finetuneCases } from './training-cases.js';
+
+/** Every kind of case, in the order in which they look at a folder. */
+const CASE_KINDS: readonly CaseKind[] = [
+  manifestCases,
+  checkpointCases,
+  fullSizeCases,
+  generationCases,
+  originalBeamCases,
+  samplingCases,
+  imageCases,
+  resizeCases,
+  normalizeCases,
+  preprocessingCases,
+  tokenizerCases,
+  metricsCases,
+  finetuneCases,
+  modelCases,
+  unknownFiles,
+];
 
 export interface ParityOptions {
   /** Runs only the cases whose name contains this, or matches it as a whole where it has a `*`. */
@@ -24,10 +62,11 @@ export async function* runParity(directory: string, options: ParityOptions = {})
   const models = openModelShelf(signal);
   const scope: ParityScope = { models, signal, asked: only !== undefined && /[^*]/.test(only) };
   const wanted = matcher(only);
+  const claimedBelow = new Set<string>(); // paths of files of later folders
   let cases = 0;
   try {
     for await (const folder of walkFolders(directory)) {
-      for (const parityCase of (await findCases(folder)).filter(({ name }) => wanted(name))) {
+      for (const parityCase of (await findCases(folder, claimedBelow)).filter(({ name }) => wanted(name))) {
         signal?.throwIfAborted();
         cases++;
         yield* runCase(parityCase, scope);
@@ -42,13 +81,14 @@ export async function* runParity(directory: string, options: ParityOptions = {})
 }
 
 /** Each kind in turn takes its files; what is left and looks like a case is named, never passed over in silence. */
-async function findCases(folder: Folder): Promise<ParityCase[]> {
+async function findCases(folder: Folder, claimedBelow: Set<string>): Promise<ParityCase[]> {
   const cases: ParityCase[] = [];
-  let unclaimed = folder.files;
+  let unclaimed = folder.files.filter((file) => !claimedBelow.has(join(folder.path, file)));
   for (const kind of CASE_KINDS) {
     const found = await findKind(kind, folder, unclaimed);
     cases.push(...found.cases);
     unclaimed = unclaimed.filter((file) => !found.claims.includes(file));
+    for (const file of found.claims) if (file.includes('/')) claimedBelow.add(join(folder.path, file));
   }
   return cases;
 }
@@ -101,4 +141,64 @@ function matcher(only: string | undefined): (name: string) => boolean {
   const parts = only.split(/\*+/).map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
   const pattern = new RegExp(`^${parts.join('.*')}$`, 's');
   return (name) => pattern.test(name);
+}
+
+/** How a run ended. */
+export interface ParitySummary {
+  readonly passed: number;
+  readonly failed: number;
+  readonly notRun: number;
+  /** The largest error / reference error of all rows that have one; undefined where none has. */
+  readonly worstRatio?: number;
+}
+
+export function summarizeParity(rows: readonly ParityRow[]): ParitySummary {
+  const count = (verdict: ParityRow['verdict']) => rows.filter((row) => row.verdict === verdict).length;
+  const ratios = rows.flatMap((row) => (row.ratio === undefined ? [] : [row.ratio]));
+  return {
+    passed: count('pass'),
+    failed: count('fail'),
+    notRun: count('not run'),
+    ...(ratios.length === 0 ? {} : { worstRatio: Math.max(...ratios) }),
+  };
+}
+
+const HEADINGS = ['case', 'tensor', 'error', 'reference', 'ratio', 'tolerance', 'verdict', 'note'] as const;
+/** Columns of numbers stand to the right. */
+const RIGHT = new Set([2, 3, 4, 5]);
+
+/** The rows as a table for people, a line each, and the summary as last line. */
+export function formatParityTable(rows: readonly ParityRow[]): string {
+  const cells = rows.map((row) => [
+    row.case,
+    row.tensor,
+    number(row.error),
+    number(row.referenceError),
+    row.ratio === undefined ? '' : row.ratio.toFixed(2),
+    number(row.tolerance),
+    row.verdict,
+    row.note ?? '',
+  ]);
+  const table = [[...HEADINGS], ...cells];
+  const widths = HEADINGS.map((_, column) => table.reduce((most, line) => Math.max(most, line[column]!.length), 0));
+  const lines = table.map((line) =>
+    line
+      .map((cell, column) => (RIGHT.has(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
+      .join('  ')
+      .trimEnd(),
+  );
+  return [...lines, '', summaryLine(rows)].join('\n');
+}
+
+function summaryLine(rows: readonly ParityRow[]): string {
+  const { passed, failed, notRun, worstRatio } = summarizeParity(rows);
+  const worst = rows.find((row) => row.ratio === worstRatio && worstRatio !== undefined);
+  const ratio = worst === undefined ? '' : `; worst ratio ${worstRatio!.toFixed(2)} (${worst.case}, ${worst.tensor})`;
+  return `${passed} passed, ${failed} failed, ${notRun} not run${ratio}`;
+}
+
+/** Exact counts as they are, measured errors with three digits. */
+function number(value: number | undefined): string {
+  if (value === undefined) return '';
+  return Number.isInteger(value) ? `${value}` : value.toExponential(2);
 }

@@ -1,4 +1,4 @@
-import { z } from 'zod/mini';
+import * as z from 'zod/mini';
 import { ConfigError } from '../errors.js';
 import { logSumExp } from '../generation/log-softmax.js';
 import {
@@ -11,16 +11,23 @@ import {
   topP,
 } from '../generation/logits-processors.js';
 import type { LogitsProcessor } from '../generation/session.js';
-import type { CaseFile } from './case-file.js';
-import { firstOf, needTensor, readCaseFile, readJsonFile, sniffJson } from './case-file.js';
-import type { CaseKind, ParityCase } from './case-kind.js';
-import type { HostTensor } from './compare.js';
+import type { HostTensor } from './cases.js';
+import {
+  type CaseFile,
+  type CaseKind,
+  type Folder,
+  firstOf,
+  needTensor,
+  notRun,
+  type ParityCase,
+  type ParityRow,
+  readCaseFile,
+  readJsonFile,
+  sniffJson,
+} from './cases.js';
 import { compareTensor } from './compare.js';
-import type { Folder } from './folders.js';
-import { readIds } from './forward-input.js';
-import { idRows } from './generation-golden.js';
-import type { ParityRow } from './parity-row.js';
-import { notRun } from './parity-row.js';
+import { readIds } from './forward.js';
+import { idRows } from './generation-cases.js';
 
 const sign = z.object({ cases: firstOf(z.object({ name: z.string(), order: z.unknown() })) });
 

@@ -1,17 +1,23 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod/mini';
+import * as z from 'zod/mini';
 import { readJson } from '../checkpoint/json.js';
 import { ConfigError } from '../errors.js';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.js';
-import { checkLayout, readJsonFile, sniffJson } from './case-file.js';
-import type { CaseKind, ParityCase } from './case-kind.js';
-import { firstDifference } from './compare-sequences.js';
-import type { Folder } from './folders.js';
-import { idRows } from './generation-golden.js';
-import type { ParityRow } from './parity-row.js';
-import { exactRow, notRun } from './parity-row.js';
+import {
+  type CaseKind,
+  checkLayout,
+  exactRow,
+  type Folder,
+  notRun,
+  type ParityCase,
+  type ParityRow,
+  readJsonFile,
+  sniffJson,
+} from './cases.js';
+import { countRows, firstDifference } from './compare.js';
+import { idRows } from './generation-cases.js';
 
 const VOCABULARY = 'vocab.txt';
 
@@ -92,20 +98,6 @@ async function readRows(folder: string, file: string): Promise<unknown[]> {
       throw new ConfigError({ file, path: `line ${index + 1}`, code: 'not-json', detail: 'this line is not JSON' });
     }
   });
-}
-
-/** Counts the rows that differ and says how the first does. */
-function countRows<T>(
-  caseName: string,
-  tensor: string,
-  rows: readonly T[],
-  difference: (row: T) => string | undefined,
-): ParityRow {
-  const wrong = rows.flatMap((row, index) => {
-    const how = difference(row);
-    return how === undefined ? [] : [`row ${index + 1}${how}`];
-  });
-  return exactRow(caseName, tensor, wrong.length, wrong[0]);
 }
 
 type TextRow = { readonly text: string; readonly ids: readonly number[] };

@@ -9,16 +9,10 @@ import type { TrainingBatch } from '../training/backward.js';
 import type { LoraAdapter } from '../training/lora.js';
 import { type Optimization, type OptimizationOptions, startOptimization } from '../training/optimization.js';
 import { storedLayouts, toStoredLayout } from '../training/parameters.js';
-import type { CaseFile } from './case-file.js';
-import { needTensor, readCaseFile, readJsonFile, sniffJson } from './case-file.js';
-import type { CaseKind, ParityCase } from './case-kind.js';
-import type { HostTensor } from './compare.js';
+import type { CaseFile, CaseKind, Folder, HostTensor, ParityCase, ParityRow } from './cases.js';
+import { exactRow, needTensor, notRun, readCaseFile, readJsonFile, sniffJson } from './cases.js';
 import { compareNumbers, compareTensor, largestError } from './compare.js';
-import type { Folder } from './folders.js';
-import { outputNames } from './forward-case.js';
-import { pixelTensor, readForwardInput } from './forward-input.js';
-import type { ParityRow } from './parity-row.js';
-import { exactRow, notRun } from './parity-row.js';
+import { outputNames, pixelTensor, readForwardInput } from './forward.js';
 
 /** Key biases have no true gradient (softmax does not see a shift), so that what rounding leaves is judged by the norm of all. */
 const KEY_BIAS = /\.(key|k_proj)\.bias$/;

@@ -6,7 +6,18 @@ import * as door from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
 import { cli, demo, ended, start } from './support.js';
 
-const COMMANDS = ['caption', 'answer', 'video', 'classify', 'score', 'embed', 'explain', 'inspect', 'parity'];
+const COMMANDS = [
+  'caption',
+  'answer',
+  'video',
+  'classify',
+  'score',
+  'embed',
+  'explain',
+  'evaluate',
+  'inspect',
+  'parity',
+];
 const IMAGE = `${EXAMPLES}red-book-short.png`;
 
 const MODEL_FREE = /^(describe|captoin|capt\nion|inspect|parity)$/;

@@ -145,9 +145,10 @@ describe('metrics, as properties', () => {
 });
 
 describe('the metrics entry point', () => {
-  it('bundles for a page without tfjs and without Node', async () => {
+  /** Files and size of a bundle for a page. */
+  async function bundle(code: string): Promise<{ inputs: string[]; bytes: number }> {
     const { metafile, outputFiles } = await build({
-      entryPoints: [`${ROOT}src/metrics/index.ts`],
+      stdin: { contents: code, resolveDir: `${ROOT}src/metrics`, loader: 'ts' },
       bundle: true,
       write: false,
       format: 'esm',
@@ -155,11 +156,33 @@ describe('the metrics entry point', () => {
       metafile: true,
       minify: true,
     });
-    const inputs = Object.keys(metafile.inputs);
+    const [output] = Object.values(metafile.outputs);
+    const inputs = Object.entries(output!.inputs).flatMap(([file, { bytesInOutput }]) =>
+      bytesInOutput > 0 ? [file] : [],
+    );
+    return { inputs, bytes: outputFiles[0]!.contents.length };
+  }
+
+  it('bundles for a page without tfjs and without Node', async () => {
+    const { inputs } = await bundle("export * from './index.ts';");
+    assert.ok(
+      inputs.some((file) => file.includes('src/metrics/captions')),
+      inputs.join(),
+    );
     assert.deepEqual(
-      inputs.filter((file) => /tfjs|node:|node_modules/.test(file)),
+      inputs.filter(
+        (file) => /tensorflow|tfjs|node:/.test(file) || (file.includes('node_modules') && !file.includes('/zod/')),
+      ),
       [],
     );
-    assert.ok(outputFiles[0]!.contents.length < 40_000, `${outputFiles[0]!.contents.length} bytes`);
+  });
+
+  it('one score brings nothing of other packages', async () => {
+    const { inputs, bytes } = await bundle("export { ciderScore, scoreCaptions, vqaAccuracy } from './index.ts';");
+    assert.deepEqual(
+      inputs.filter((file) => file.includes('node_modules')),
+      [],
+    );
+    assert.ok(bytes < 25_000, `${bytes} bytes`);
   });
 });

@@ -27,7 +27,7 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
       packages: [/^@tensorflow\/tfjs-core$/, /^zod\/mini$/],
     },
     tokenizer: { modules: PURE, packages: [/^zod\/mini$/] },
-    metrics: { modules: PURE, packages: [] },
+    metrics: { modules: PURE, packages: [/^zod\/mini$/] },
     image: {
       modules: PURE,
       packages: [/^@jsquash\/webp/],
@@ -120,6 +120,7 @@ describe('import rules', () => {
                 'options',
                 'parity/index',
                 'tools/index',
+                'metrics/index',
                 'backend/index',
                 'options',
                 'generation/options',

@@ -100,9 +100,9 @@ describe('parity notices', () => {
       changeElement(join(inside, 'normalize_table.safetensors'), 'normalize_table', 300, (value) => value + 1e-6);
       changeElement(join(inside, 'crop_with_padding.safetensors'), 'pixel_values', 400, (value) => value + 1e-6);
       changeJson(join(inside, 'pictures.json'), (json) => {
-        json.images[0].size30.resized_sha256 = json.images[1].size30.crop_sha256;
-        json.images[1].size224.pixel_values_sha256 = json.images[0].size30.pixel_values_sha256;
-        json.images[2].file = json.images[1].file;
+        json.pictures[0].size30.resized_sha256 = json.pictures[1].size30.crop_sha256;
+        json.pictures[1].size224.pixel_values_sha256 = json.pictures[0].size30.pixel_values_sha256;
+        json.pictures[2].file = json.pictures[1].file;
       });
       changeJson(join(inside, 'other-routes.json'), (json) => json.minmax_sizes.rows[0][4]++);
       const rows = failures(await collect(folder)).map((row) => row.replace('image-processor/', ''));
@@ -110,9 +110,9 @@ describe('parity notices', () => {
         'crop_with_padding pixel_values',
         'normalize_table normalize_table',
         'other-routes/minmax_sizes sizes',
-        'images/png_rgb.png size30 resized',
-        'images/png_rgba.png decoded',
-        'images/png_rgba.png size224 pixel_values',
+        'pictures/png_rgb.png size30 resized',
+        'pictures/png_rgba.png decoded',
+        'pictures/png_rgba.png size224 pixel_values',
         'resize/00_noise bicubic',
       ]);
     });

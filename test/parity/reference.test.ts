@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { ParityRow } from '../../src/parity/index.js';
 import { summarizeParity } from '../../src/parity/index.js';
 import { BACKENDS, useBackend } from '../support/backends.js';
-import { REFERENCE, TOKENIZER_REFERENCE } from '../support/fixtures.js';
+import { METRICS_REFERENCE, REAL, REFERENCE, TOKENIZER_REFERENCE } from '../support/fixtures.js';
 import { collect } from './support.js';
 
 /** Folders whose cases depend on the backend, and how many comparisons each has at least. */
@@ -63,6 +63,15 @@ describe('parity with the reference', () => {
   it('the tokenizer with the full vocabulary', async function () {
     if (TOKENIZER_REFERENCE === undefined) this.skip();
     expectParity(await collect(TOKENIZER_REFERENCE), 10, [], 'tokenizer');
+  });
+
+  it('metrics of captions and answers', async () => {
+    expectParity(await collect(METRICS_REFERENCE), 56, [], 'metrics');
+  });
+
+  it('a manifest of files as people have them: those kept here', async () => {
+    const rows = await collect(REAL, { only: 'tokenizers/' });
+    expectParity(rows, 6, [], 'real tokenizers');
   });
 
   it('generated weights and the image of the full-size model', async () => {

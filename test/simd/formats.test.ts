@@ -5,7 +5,7 @@ import { encodeImage, loadGit, startSession } from '../../src/index.js';
 import { disposeGit } from '../../src/model/git.js';
 import { disposeCache } from '../../src/model/kv-cache.js';
 import { fromDirectory, loadImage2Text } from '../../src/node.js';
-import { readTensors } from '../../src/parity/case-file.js';
+import { readTensors } from '../../src/parity/cases.js';
 import { largestError } from '../support/close.js';
 import { DEMO, REFERENCE, ROOT, readJson } from '../support/fixtures.js';
 import { useVariant, VARIANTS } from './support.js';

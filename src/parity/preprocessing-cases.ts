@@ -1,20 +1,26 @@
-import { z } from 'zod/mini';
+import * as z from 'zod/mini';
 import { ConfigError } from '../errors.js';
 import { defaultImageConfig } from '../image/image-config.js';
 import { keepRatioSize, preprocess, shortestEdgeSize, toChannelsFirst } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
-import type { ResizeFilter } from '../image/resize.js';
-import { planCenterCrop, resize } from '../image/resize.js';
-import type { CaseFile } from './case-file.js';
-import { needTensor, readCaseFile, readJsonFile, sniffJson } from './case-file.js';
-import type { CaseKind, ParityCase } from './case-kind.js';
-import type { HostTensor } from './compare.js';
-import { compareNumbers } from './compare.js';
-import { compareIdRows } from './compare-sequences.js';
-import type { Folder } from './folders.js';
-import { compareBytes } from './image-rows.js';
-import type { ParityRow } from './parity-row.js';
-import { notRun } from './parity-row.js';
+import { planCenterCrop, type ResizeFilter, resize } from '../image/resize.js';
+import type { HostTensor } from './cases.js';
+import {
+  type CaseFile,
+  type CaseKind,
+  checkLayout,
+  type Folder,
+  firstOf,
+  needTensor,
+  notRun,
+  type ParityCase,
+  type ParityRow,
+  readCaseFile,
+  readJsonFile,
+  sniffJson,
+} from './cases.js';
+import { compareIdRows, compareNumbers } from './compare.js';
+import { compareBytes, compareFacts, comparePixelValues, readImage, samples, sha256 } from './image-cases.js';
 
 /** By these a file is known. */
 const sign = z.object({ resize_cases: z.array(z.unknown()) });
@@ -86,7 +92,7 @@ function toImage({ shape, values }: HostTensor, file: string, path: string): Raw
 }
 
 /** A table of sizes: the columns that `compute` gives, from those that it takes. */
-export function sizesCase(
+function sizesCase(
   name: string,
   { columns, rows }: z.infer<typeof tableSchema>,
   compute: (row: Readonly<Record<string, number>>) => Readonly<Record<string, number>>,
@@ -111,7 +117,7 @@ const targetSize = (row: Readonly<Record<string, number>>): Readonly<Record<stri
 };
 
 /** The original's size for questions: short side `min_size`, long side at most about `max_size`. */
-export const ratioSize = (row: Readonly<Record<string, number>>): Readonly<Record<string, number>> => {
+const ratioSize = (row: Readonly<Record<string, number>>): Readonly<Record<string, number>> => {
   const [new_width, new_height] = keepRatioSize(row['width']!, row['height']!, row['min_size']!, row['max_size']!);
   return { new_width, new_height };
 };
@@ -173,4 +179,104 @@ function allBytes(): RawImage {
 function byteValues(pixels: ReturnType<typeof preprocess>): Float32Array {
   const values = toChannelsFirst(pixels);
   return Float32Array.from({ length: 768 }, (_, i) => values[Math.floor(i / 256) * 256 * 256 + (i % 256)]!);
+}
+
+/** By these a file is known. */
+const preprocessingSign = z.object({ minmax_sizes: z.unknown(), cases: firstOf(z.object({ file: z.string() })) });
+
+const expectedSchema = z.object({
+  pixel_values_sha256: z.string(),
+  crop_top: z.optional(z.int()),
+  crop_left: z.optional(z.int()),
+  width: z.optional(z.int()),
+  height: z.optional(z.int()),
+  resized_sha256: z.optional(z.string()),
+  sample: z.optional(samples),
+});
+type Expected = z.infer<typeof expectedSchema>;
+
+const preprocessingFile = z.object({
+  minmax_sizes: z.object({ columns: z.array(z.string()), rows: z.array(z.array(z.number())) }),
+  cases: z.array(z.catchall(z.object({ file: z.string() }), z.unknown())),
+});
+
+/** Other ways from an image to model input: the original's, with and without keeping the shape, and the video processor's. */
+export const preprocessingCases: CaseKind = {
+  async find(folder, unclaimed) {
+    const cases: ParityCase[] = [];
+    const claims: string[] = [];
+    for (const file of unclaimed.filter((name) => name.endsWith('.json'))) {
+      if (!(await sniffJson(folder.path, file, preprocessingSign))) continue;
+      const { minmax_sizes: sizes, cases: images } = await readJsonFile(folder.path, file, preprocessingFile);
+      const prefix = `${folder.label}/${file.replace(/\.json$/, '')}`;
+      cases.push(sizesCase(`${prefix}/minmax_sizes`, sizes, ratioSize));
+      for (const { file: image, ...kinds } of images) {
+        const name = `${prefix}/${image.split('/').at(-1)}`;
+        cases.push({
+          name,
+          async *run() {
+            const source = await readImage(folder.path, image);
+            for (const [key, route] of Object.entries(kinds)) yield* preprocessingRows(name, key, source, route);
+          },
+        });
+      }
+      claims.push(file);
+    }
+    return { cases, claims };
+  },
+};
+
+function* preprocessingRows(caseName: string, key: string, source: RawImage, json: unknown): Generator<ParityRow> {
+  const [, kind, first, second] =
+    /^(original|original_minmax|video_processor)_(\d{1,4})(?:_(\d{1,4}))?$/.exec(key) ?? [];
+  const [edge, most] = [Number(first), Number(second)];
+  const expectedOf = (value: unknown): Expected => checkLayout(value, `${caseName} ${key}`, expectedSchema);
+  if (kind === 'original' && second === undefined) yield* originalRows(caseName, key, source, edge, expectedOf(json));
+  else if (kind === 'original_minmax' && second !== undefined) {
+    yield* ratioRows(caseName, key, source, { min: edge, max: most }, expectedOf(json));
+  } else if (kind === 'video_processor' && second === undefined) {
+    const route = expectedOf(json);
+    const pixels = preprocess([source], defaultImageConfig(edge, 'videomae'));
+    yield comparePixelValues(caseName, key, pixels, { sha256: route.pixel_values_sha256, samples: route.sample });
+  } else yield notRun(caseName, key, 'no preprocessing of this name');
+}
+
+function* originalRows(
+  caseName: string,
+  key: string,
+  source: RawImage,
+  edge: number,
+  route: Expected,
+): Generator<ParityRow> {
+  const [width, height] = shortestEdgeSize(source.width, source.height, edge);
+  const { window } = planCenterCrop(width, height, edge, edge, 'half-even');
+  const { crop_top, crop_left } = route;
+  yield compareFacts(
+    caseName,
+    `${key} crop`,
+    { crop_top: window.top, crop_left: window.left },
+    { crop_top, crop_left },
+  );
+  const pixels = preprocess([source], defaultImageConfig(edge), { preprocessing: 'original' });
+  yield comparePixelValues(caseName, key, pixels, { sha256: route.pixel_values_sha256, samples: route.sample });
+}
+
+function* ratioRows(
+  caseName: string,
+  key: string,
+  source: RawImage,
+  keepRatio: { readonly min: number; readonly max: number },
+  route: Expected,
+): Generator<ParityRow> {
+  const [width, height] = keepRatioSize(source.width, source.height, keepRatio.min, keepRatio.max);
+  const resized = resize(source, width, height, 'bicubic');
+  const { width: expectedWidth, height: expectedHeight, resized_sha256 } = route;
+  const facts = { width, height, resized_sha256: sha256(resized.data) };
+  yield compareFacts(caseName, `${key} resized`, facts, {
+    width: expectedWidth,
+    height: expectedHeight,
+    resized_sha256,
+  });
+  const pixels = preprocess([source], defaultImageConfig(), { preprocessing: 'original', keepRatio });
+  yield comparePixelValues(caseName, key, pixels, { sha256: route.pixel_values_sha256, samples: route.sample });
 }
