@@ -12,7 +12,7 @@ interface Expectation {
 }
 
 /** The largest |a - b| and where it is; NaN counts as infinite, equal infinities as no difference. */
-function largestError(a: ArrayLike<number>, b: ArrayLike<number>): { error: number; index: number } {
+export function largestError(a: ArrayLike<number>, b: ArrayLike<number>): { error: number; index: number } {
   let error = 0;
   let index = -1;
   for (let i = 0; i < b.length; i++) {
