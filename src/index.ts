@@ -3,10 +3,12 @@
  *
  * @module
  */
+
+export type { WeightFormat } from 'tfjs-backend-simd';
 export type { ByteSource, ModelFiles } from './checkpoint/byte-source.js';
 export { fromBytes } from './checkpoint/byte-source.js';
-export type { LoadParamsOptions, LoadProgress, WeightFormat } from './checkpoint/load-params.js';
-export { WEIGHT_FORMATS } from './checkpoint/load-params.js';
+export { WEIGHT_FORMATS } from './checkpoint/dtypes.js';
+export type { LoadParamsOptions, LoadProgress } from './checkpoint/load-params.js';
 export * from './errors.js';
 export * from './explain/index.js';
 export type { ConstrainedResult, RankedName, RankOptions } from './generation/constrained.js';

@@ -1,3 +1,4 @@
+import type { WeightFormat } from 'tfjs-backend-simd';
 import { quote, WeightError } from '../errors.js';
 import { elementCount, nameOf, type StoredTensor, type TensorMap } from './stored-tensor.js';
 
@@ -5,6 +6,12 @@ import { elementCount, nameOf, type StoredTensor, type TensorMap } from './store
  * From stored bytes to numbers. Bytes are little-endian, as is every machine that runs JavaScript today. Typed arrays demand
  * alignment and files do not give it, so a view is taken where it can be and a copy where it must be.
  */
+
+/** How the weights of linear layers can be kept in memory. A format of the backend that is missing here does not compile. */
+export const WEIGHT_FORMATS = Object.keys({ f32: 0, bf16: 0, f16: 0, int8: 0 } satisfies Record<
+  WeightFormat,
+  0
+>) as readonly WeightFormat[];
 
 /** What messages need to know of a tensor. */
 export type TensorLabel = Pick<StoredTensor, 'name' | 'dtype' | 'file'>;

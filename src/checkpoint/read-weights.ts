@@ -1,8 +1,8 @@
+import type { ParamSink, StoredNumbers } from 'tfjs-backend-simd';
 import { WeightError } from '../errors.js';
 import type { TensorSpec } from '../layers/param-spec.js';
 import { dequantise, readScales, storedNumbers, toFloat32 } from './dtypes.js';
 import { TURNED_ROWS, turnKernels, turnRows } from './layout.js';
-import type { ParamSink, StoredNumbers } from './load-params.js';
 import { elementCount, nameOf, type StoredTensor } from './stored-tensor.js';
 
 /** Memory that is used again while a checkpoint is read: what is thrown away makes the collector run every few pieces. */

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
+import { WEIGHT_FORMATS } from '../checkpoint/dtypes.js';
 import { OptionError } from '../errors.js';
 import { generationOptions } from '../generation/options.js';
 import type { CaptionOptions } from '../node.js';
@@ -42,9 +43,6 @@ export const shard = (text: string): Shard => {
 
 /** Names of Node's backends, apart from their code, so that `--help` does not load TensorFlow.js. A test compares them with the entry point's. */
 export const BACKENDS = ['auto', 'simd', 'wasm', 'cpu', 'webgpu', 'node', 'node-gpu'];
-
-/** How weights can be kept; compared likewise. */
-export const WEIGHT_FORMATS = ['f32', 'bf16', 'f16', 'int8'];
 
 export const addBackend = (command: Command): Command =>
   command.addOption(new Option('--backend <name>', 'what computes').choices(BACKENDS).default('auto'));

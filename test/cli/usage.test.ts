@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { Readable, Writable } from 'node:stream';
-import { BACKENDS, WEIGHT_FORMATS } from '../../src/cli/options.js';
+import { BACKENDS } from '../../src/cli/options.js';
 import * as door from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
 import { cli, demo, ended, start } from './support.js';
@@ -81,9 +81,8 @@ describe('the command: help and wrong usage', () => {
     assert.deepEqual(await cli(['--version']), { code: 0, stdout: `${version}\n`, stderr: '' });
   });
 
-  it('knows the backends and the weight formats of the door', () => {
+  it('knows the backends of the entry point', () => {
     assert.deepEqual(BACKENDS, [...door.NODE_BACKENDS]);
-    assert.deepEqual(WEIGHT_FORMATS, [...door.WEIGHT_FORMATS]);
   });
 
   it('without a command: the help on stderr, code 2', async () => {

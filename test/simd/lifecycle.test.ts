@@ -66,7 +66,7 @@ describe('simd: programs and their threads', () => {
     const { code, said } = await program(`
       import { startBackend } from '${ROOT}src/node.ts';
       globalThis.WebAssembly = undefined;
-      try { await startBackend('simd'); } catch (error) { console.log(error.name, error.rule); }`);
+      try { await startBackend('simd'); } catch (error) { console.log(error.name, error.code); }`);
     assert.equal(code, 0);
     assert.match(said, /BackendError backend-failed/);
   });
