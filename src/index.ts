@@ -32,7 +32,7 @@ export { padRows } from './generation/session.js';
 export type { DecodedImage, DecodeOptions } from './image/decode.js';
 export { decodeFrames, decodeImage } from './image/decode.js';
 export type { Channels, ImageConfig, Sides } from './image/image-config.js';
-export type { PreprocessOptions } from './image/preprocess.js';
+export type { ImageOptions, PreprocessOptions } from './image/image-options.js';
 export type { RawImage, Samples } from './image/raw-image.js';
 export type { ResizeFilter } from './image/resize.js';
 export type { WasmSource } from './image/webp.js';

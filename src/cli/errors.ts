@@ -1,5 +1,6 @@
 import { Image2TextError, OptionError } from '../errors.js';
 import { generationOptions } from '../generation/options.js';
+import { IMAGE_OPTIONS } from '../image/image-options.js';
 import type { OptionTable } from '../options.js';
 
 /** Exit codes of the command. */
@@ -55,11 +56,6 @@ const FLAGS: Readonly<Record<string, string>> = {
   maxShardBytes: '--max-shard-size',
   dtype: '--dtype',
   batchSize: '--batch',
-  keepRatio: '--keep-ratio',
-  maxPixels: '--max-megapixels',
-  route: '--preprocessing',
-  preprocessing: '--preprocessing',
-  exifOrientation: '--ignore-orientation',
   labels: '--labels',
   cacheDir: '--cache-dir',
   revision: '--revision',
@@ -67,7 +63,7 @@ const FLAGS: Readonly<Record<string, string>> = {
 };
 
 const flagOf = (option: string): string | undefined =>
-  (generationOptions as OptionTable)[option]?.flag ?? FLAGS[option];
+  (({ ...generationOptions, ...IMAGE_OPTIONS }) as OptionTable)[option]?.flag ?? FLAGS[option];
 
 /** The message with the flags of the command in place of the library's names. */
 function optionMessage({ path = '', code, detail, message }: OptionError): string {

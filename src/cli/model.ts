@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { HubError } from '../errors.js';
+import type { ImageOptions } from '../image/image-options.js';
 import type { Image2Text, NodeBackend, NodeLoadOptions, WeightFormat } from '../node.js';
 import type { Context } from './context.js';
 import { UsageError } from './errors.js';
@@ -11,13 +12,13 @@ export interface HubFlags {
   readonly cacheDir?: string;
 }
 
-/** Options that choose and place the model, and say how it sees. */
+/** Options that choose and place the model, and say how images become its input. */
 export interface ModelFlags extends HubFlags {
   readonly model?: string;
   readonly backend: NodeBackend;
   readonly weights: WeightFormat;
-  readonly preprocessing: 'huggingface' | 'original';
-  readonly keepRatio?: { readonly min: number; readonly max: number };
+  readonly preprocessing: NonNullable<ImageOptions['preprocessing']>;
+  readonly keepRatio?: NonNullable<ImageOptions['keepRatio']>;
   readonly ignoreOrientation?: boolean;
   readonly maxMegapixels?: number;
   readonly quiet?: boolean;

@@ -3,6 +3,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import { WEIGHT_FORMATS } from '../checkpoint/dtypes.js';
 import { OptionError } from '../errors.js';
 import { generationOptions } from '../generation/options.js';
+import { IMAGE_OPTIONS, PREPROCESSINGS } from '../image/image-options.js';
 import type { CaptionOptions } from '../node.js';
 import type { OptionDeclaration } from '../options.js';
 import { checkValue, takersOf } from '../options.js';
@@ -53,7 +54,9 @@ export const addHub = (command: Command): Command =>
     .option('--revision <name>', 'branch, tag or commit on the Hub; default main')
     .option('--cache-dir <dir>', "instead of Hugging Face's cache (HF_HUB_CACHE, HF_HOME)");
 
-/** Which model, and how it sees. */
+const { maxPixels, orientation, preprocessing, keepRatio } = IMAGE_OPTIONS;
+
+/** Which model, and how images become its input. */
 export function addModel(command: Command): Command {
   command
     .optionsGroup('Model and images:')
@@ -68,17 +71,13 @@ export function addModel(command: Command): Command {
         .default('f32'),
     )
     .addOption(
-      new Option('--preprocessing <name>', 'as Hugging Face does it, or the original')
-        .choices(['huggingface', 'original'])
-        .default('huggingface'),
+      new Option(`${preprocessing.flag} <name>`, clauseOf(preprocessing))
+        .choices(PREPROCESSINGS)
+        .default(preprocessing.defaults.preprocess),
     )
-    .option(
-      '--keep-ratio <min,max>',
-      "with --preprocessing original: short side min, long side at most max, as the original's VQA models (480,640)",
-      ratio,
-    )
-    .option('--ignore-orientation', 'leave images as stored, whatever their EXIF orientation says')
-    .option('--max-megapixels <n>', 'refuse larger images; default 100', positive);
+    .option(`${keepRatio.flag} <min,max>`, clauseOf(keepRatio), ratio)
+    .option(orientation.flag!, 'leave images as stored, whatever orientation their metadata ask for')
+    .option(`${maxPixels.flag} <n>`, `${clauseOf(maxPixels)}; default ${maxPixels.defaults.decode / 1e6}`, positive);
 }
 
 // --- Generation ---
@@ -120,6 +119,10 @@ function optionOf(name: OptionName, declaration: OptionDeclaration<never>, flag:
 const placeholder = ({ type, choices }: OptionDeclaration<never>): string =>
   type === 'integer' ? '<n>' : type === 'number' ? '<x>' : choices === undefined ? '<list>' : '<how>';
 
+/** The declaration's sentence as the command's help has it: no capital, no full stop. */
+const clauseOf = ({ help }: { readonly help: string }): string =>
+  `${help[0]!.toLowerCase()}${help.slice(1).replace(/\.$/, '')}`;
+
 /** The declaration's sentence, who takes the option where not all do, and its default. */
 function helpOf(name: OptionName, declaration: OptionDeclaration<never>): string {
   const takers = Object.entries(declaration.defaults);
@@ -133,8 +136,7 @@ function helpOf(name: OptionName, declaration: OptionDeclaration<never>): string
     ...(values.size > 1 ? [`default ${takers.map(([taker, own]) => `${own} for ${taker}`).join(', ')}`] : []),
     ...(values.size === 1 && value !== undefined ? [`default ${value}`] : []),
   ];
-  const sentence = declaration.help.replace(/\.$/, '');
-  return `${sentence[0]!.toLowerCase()}${sentence.slice(1)}${notes.length > 0 ? `; ${notes.join('; ')}` : ''}`;
+  return [clauseOf(declaration), ...notes].join('; ');
 }
 
 const parserOf =

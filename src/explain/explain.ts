@@ -1,7 +1,8 @@
 import type { Tensor5D } from '@tensorflow/tfjs-core';
 import { reshape, tensor4d } from '@tensorflow/tfjs-core';
 import type { ImageConfig } from '../image/image-config.js';
-import { type PixelValues, type PreprocessOptions, preprocess } from '../image/preprocess.js';
+import type { PreprocessOptions } from '../image/image-options.js';
+import { type PixelValues, preprocess } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
 import type { Git } from '../model/git.js';
 import { explainTokens } from './explain-tokens.js';

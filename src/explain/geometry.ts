@@ -1,6 +1,7 @@
 import { OptionError } from '../errors.js';
 import type { ImageConfig } from '../image/image-config.js';
-import { type PreprocessOptions, resizePlan } from '../image/preprocess.js';
+import type { PreprocessOptions } from '../image/image-options.js';
+import { resizePlan } from '../image/preprocess.js';
 import type { Rectangle } from './types.js';
 
 interface Size {

@@ -1,10 +1,10 @@
-import { OptionError } from '../errors.js';
+import { checkOptions, type OptionsFor } from '../options.js';
 import { decodeAvif, readAvif } from './avif.js';
 import { decodeBmp, readBmp } from './bmp.js';
 import { applyOrientation, type Orientation, orientationOf } from './exif.js';
 import { paintGif, readGif } from './gif.js';
 import { formatOf, type ImageFormat } from './image-file.js';
-import { DEFAULT_MAX_PIXELS } from './image-options.js';
+import { DEFAULT_MAX_PIXELS, IMAGE_OPTIONS } from './image-options.js';
 import { decodeJpeg, readJpegHeader } from './jpeg/decode-jpeg.js';
 import { readPngChunks, readPngHeader } from './png/chunks.js';
 import { decodePng, decodePngFrames } from './png/decode-png.js';
@@ -12,19 +12,14 @@ import { type RawImage, withFile } from './raw-image.js';
 import { decodeTiff, readTiff } from './tiff.js';
 import { decodeWebp, readWebp, type WasmSource } from './webp.js';
 
-export interface DecodeOptions {
+/** `maxPixels`, `orientation` and `signal` as IMAGE_OPTIONS declares them, and what only a decoder needs. */
+export interface DecodeOptions extends OptionsFor<typeof IMAGE_OPTIONS, 'decode'> {
   /** What to call the image in errors. Default `image`. */
-  readonly file?: string;
-  /** Most pixels, checked in the header before anything is allocated; for animations all frames together. Default 100 million. */
-  readonly maxPixels?: number;
-  /** Turn the image as its metadata ask (EXIF, else XMP), as viewers and Hugging Face's `load_image` do. Default true. */
-  readonly orientation?: boolean;
+  readonly file?: string | undefined;
   /** WebAssembly of the WebP decoder (`@jsquash/webp/codec/dec/webp_dec.wasm`); needed in Node, where it cannot be fetched. */
-  readonly webpWasm?: WasmSource;
+  readonly webpWasm?: WasmSource | undefined;
   /** The same for AVIF (`@jsquash/avif/codec/dec/avif_dec.wasm`). */
-  readonly avifWasm?: WasmSource;
-  /** Ends the work between two slices of about 25 ms. */
-  readonly signal?: AbortSignal;
+  readonly avifWasm?: WasmSource | undefined;
 }
 
 /** A decoded image, and what of its file was damaged and mended as libjpeg or libpng do: one sentence each. */
@@ -32,10 +27,12 @@ export interface DecodedImage extends RawImage {
   readonly warnings: readonly string[];
 }
 
-function checkOptions({ maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions): number {
-  if (Number.isFinite(maxPixels) && maxPixels >= 1) return maxPixels;
-  throw new OptionError({ path: 'maxPixels', code: 'not-positive', detail: `${maxPixels} is not a positive number` });
+/** The options with their defaults. */
+function checkDecodeOptions({ file = 'image', webpWasm, avifWasm, ...options }: DecodeOptions) {
+  return { ...checkOptions(options, IMAGE_OPTIONS, 'decode'), file, webpWasm, avifWasm };
 }
+
+type Checked = ReturnType<typeof checkDecodeOptions>;
 
 /**
  * Decodes a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF (first frame) to RGB, as Pillow's `Image.open(f).convert("RGB")`: alpha is dropped, never blended. The
@@ -43,15 +40,15 @@ function checkOptions({ maxPixels = DEFAULT_MAX_PIXELS }: DecodeOptions): number
  * @throws ImageError for anything that is no whole image, and (field `unsupported`) for legal images of kinds that are not read.
  */
 export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<DecodedImage> {
-  const maxPixels = checkOptions(options);
-  return withFile(options.file ?? 'image', async () => {
-    const { image, orientation, warnings } = await decodeStored(bytes, formatOf(bytes), maxPixels, options);
-    const upright = options.orientation === false ? image : applyOrientation(image, orientation);
+  const checked = checkDecodeOptions(options);
+  return withFile(checked.file, async () => {
+    const { image, orientation, warnings } = await decodeStored(bytes, formatOf(bytes), checked);
+    const upright = checked.orientation ? applyOrientation(image, orientation) : image;
     return { ...upright, warnings: [...warnings] };
   });
 }
 
-/** The image as stored, how it is to be turned to look right, and what was mended on the way. */
+/** The image as stored, its orientation, and what was mended on the way. */
 interface Stored {
   readonly image: RawImage;
   readonly orientation: Orientation;
@@ -59,13 +56,8 @@ interface Stored {
 }
 
 /** Decodes by format. */
-async function decodeStored(
-  bytes: Uint8Array,
-  format: ImageFormat,
-  maxPixels: number,
-  options: DecodeOptions,
-): Promise<Stored> {
-  const { signal } = options;
+async function decodeStored(bytes: Uint8Array, format: ImageFormat, options: Checked): Promise<Stored> {
+  const { maxPixels, signal } = options;
   if (format === 'png') {
     const png = readPngChunks(bytes, maxPixels);
     const warnings = new Set<string>();
@@ -105,20 +97,20 @@ function gifImages(bytes: Uint8Array, maxPixels: number, wanted: number): RawIma
  * @throws ImageError as `decodeImage`; `maxPixels` counts the pixels of all frames.
  */
 export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> {
-  const maxPixels = checkOptions(options);
-  return withFile(options.file ?? 'image', async () => {
+  const { maxPixels, ...checked } = checkDecodeOptions(options);
+  return withFile(checked.file, async () => {
     const format = formatOf(bytes);
     if (format === 'gif') return gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY);
     if (format === 'webp') {
       const webp = readWebp(bytes, maxPixels);
       const wanted = Number.POSITIVE_INFINITY;
       if (webp.animated) {
-        return decodeWebp(bytes, webp, options.webpWasm, { wanted, maxPixels, signal: options.signal });
+        return decodeWebp(bytes, webp, checked.webpWasm, { wanted, maxPixels, signal: checked.signal });
       }
     }
     if (format === 'png') {
       const png = readPngChunks(bytes, maxPixels);
-      if (png.frames.length > 0) return runInSlices(decodePngFrames(png, maxPixels, new Set()), options.signal);
+      if (png.frames.length > 0) return runInSlices(decodePngFrames(png, maxPixels, new Set()), checked.signal);
     }
     return [await decodeImage(bytes, options)];
   });
@@ -129,13 +121,13 @@ export { DEFAULT_MAX_PIXELS };
 /** What an image's header says. */
 export interface ImageInfo {
   readonly format: ImageFormat;
-  /** As stored, before any turning. */
+  /** As stored, before its orientation is applied. */
   readonly width: number;
   readonly height: number;
   /** The kind of image in words: `8-bit palette, interlaced`, `progressive, YCbCr 4:2:0`. */
   readonly kind: string;
   readonly frames: number;
-  /** EXIF's number for how it is to be turned; 1 is as stored. */
+  /** EXIF's number; 1 is as stored. */
   readonly orientation: Orientation;
 }
 
@@ -144,8 +136,8 @@ export interface ImageInfo {
  * @throws ImageError as `decodeImage`, for what can be seen in the headers.
  */
 export async function identifyImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<ImageInfo> {
-  const maxPixels = checkOptions(options);
-  return withFile(options.file ?? 'image', () => INFO[formatOf(bytes)](bytes, maxPixels));
+  const { maxPixels, file } = checkDecodeOptions(options);
+  return withFile(file, () => INFO[formatOf(bytes)](bytes, maxPixels));
 }
 
 const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) => ImageInfo | Promise<ImageInfo>>> = {

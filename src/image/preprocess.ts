@@ -1,6 +1,7 @@
-import { ImageError, OptionError } from '../errors.js';
+import { ImageError } from '../errors.js';
+import { checkOptions, fail } from '../options.js';
 import { CLIP_MEAN, CLIP_STD, type ImageConfig, MAX_IMAGE_SIDE } from './image-config.js';
-import { PREPROCESSINGS, type Preprocessing } from './image-options.js';
+import { IMAGE_OPTIONS, type PreprocessOptions } from './image-options.js';
 import { allocate, isRawImage, type RawImage } from './raw-image.js';
 import {
   type CropPlan,
@@ -16,21 +17,6 @@ import {
 export interface PixelValues {
   readonly data: Float32Array;
   readonly shape: readonly [batch: number, height: number, width: number, channels: 3];
-}
-
-export interface PreprocessOptions {
-  /**
-   * `huggingface` (default): the checkpoint's processor as transformers 5.18 runs it. `transformers-4.40`: the same as that version ran
-   * it, which returns one pixel less where a center crop is larger than the image by an odd number. `original`: the original
-   * project's transforms, for images and video frames alike: bicubic, CLIP mean and deviation, crop offsets rounded half to even,
-   * whatever the processor's configuration says.
-   */
-  readonly preprocessing?: Preprocessing;
-  /**
-   * `original` only: keep the image's shape instead of cropping, short side `min`, but long side at most about `max` (the
-   * original's VQA models: 480 and 640, large ones 420 and 560).
-   */
-  readonly keepRatio?: { readonly min: number; readonly max: number };
 }
 
 /** How one image becomes input: resized size, filter, the part that is kept, and the value of every byte per channel. */
@@ -133,7 +119,7 @@ export function preprocess(
   config: ImageConfig,
   options: PreprocessOptions = {},
 ): PixelValues {
-  checkOptions(images, options);
+  checkArguments(images, options);
   const original = options.preprocessing === 'original';
   const table = valueTable(original ? { ...config, ...ORIGINAL_VALUES } : config);
   const plans = images.map((image) => resizePlan(image, config, options));
@@ -164,21 +150,12 @@ function writeValues(bytes: Uint8Array, table: Float32Array, out: Float32Array, 
   }
 }
 
-function checkOptions(images: readonly RawImage[], { preprocessing, keepRatio }: PreprocessOptions): void {
-  const fail = (path: string, detail: string): never => {
-    throw new OptionError({ path, code: 'preprocess', detail });
-  };
-  if (images.length === 0) fail('images', 'no image');
+function checkArguments(images: readonly RawImage[], options: PreprocessOptions): void {
+  const { preprocessing, keepRatio } = checkOptions(options, IMAGE_OPTIONS, 'preprocess');
+  if (images.length === 0) fail('images', 'preprocess', 'no image');
   const odd = images.findIndex((image) => !isRawImage(image));
   if (odd >= 0) throw new ImageError({ code: 'raw-image', detail: `image ${odd} is no RGB image with all its bytes` });
-  if (preprocessing !== undefined && !PREPROCESSINGS.includes(preprocessing)) {
-    fail('preprocessing', `unknown preprocessing ${String(preprocessing)}`);
-  }
-  if (keepRatio === undefined) return;
-  if (preprocessing !== 'original') fail('keepRatio', 'is for preprocessing "original"');
-  const isSide = (side: number) => Number.isInteger(side) && side >= 1 && side <= MAX_IMAGE_SIDE;
-  if (!isSide(keepRatio.min) || !isSide(keepRatio.max))
-    fail('keepRatio', `sides must be 1 to ${MAX_IMAGE_SIDE} pixels`);
+  if (keepRatio && preprocessing !== 'original') fail('keepRatio', 'preprocess', 'is for preprocessing "original"');
 }
 
 /** The same values as float32 [B, 3, height, width], the order of PyTorch, for comparing. */

@@ -4,7 +4,7 @@ import { ConfigError, ImageError } from '../errors.js';
 import type { DecodeOptions } from '../image/decode.js';
 import { decodeFrames, decodeImage } from '../image/decode.js';
 import type { ImageConfig } from '../image/image-config.js';
-import type { PreprocessOptions } from '../image/preprocess.js';
+import type { ImageOptions, PreprocessOptions } from '../image/image-options.js';
 import { preprocess } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
 import type { Git } from '../model/git.js';
@@ -25,13 +25,11 @@ export type OpenVideo = (
 ) => Promise<readonly ImageInput[] | undefined>;
 
 /** How images and videos are opened, decoded and preprocessed. */
-export interface InputOptions extends PreprocessOptions {
-  /** Turn the image as its EXIF orientation says, as viewers do. Default true. */
-  readonly orientation?: boolean | undefined;
-  /** Most pixels to decode; refused from the header. Default 100 million. */
-  readonly maxPixels?: number | undefined;
+export interface InputOptions extends Omit<ImageOptions, 'signal'> {
   /** Where the WebP decoder's WebAssembly comes from; `/node` gives its own. Default: fetched from beside the codec. */
-  readonly webpWasm?: DecodeOptions['webpWasm'] | undefined;
+  readonly webpWasm?: DecodeOptions['webpWasm'];
+  /** The same for AVIF. */
+  readonly avifWasm?: DecodeOptions['avifWasm'];
   /** Opens paths and URLs; `/node` gives its own. Default: `fetch`. */
   readonly openImage?: OpenImage | undefined;
   /** Opens folders and files as videos; `/node` gives its own. Default: none, videos are animated images or frames. */
@@ -62,8 +60,10 @@ const isRemote = (input: VisualInput): boolean =>
 /** A loader for the images and videos of one model. */
 export function createInputLoader(git: Git, imageConfig: ImageConfig, options: InputOptions = {}): InputLoader {
   const { config } = git;
-  const { openImage: _, openVideo: __, orientation: ___, maxPixels: ____, webpWasm: _____, ...rest } = options;
-  const preprocessing: PreprocessOptions = withoutUndefined(rest);
+  const preprocessing: PreprocessOptions = withoutUndefined({
+    preprocessing: options.preprocessing,
+    keepRatio: options.keepRatio,
+  });
   const loader: InputLoader = {
     preprocessing,
     open: (input, signal) =>
@@ -126,9 +126,9 @@ export async function toRawImage(
   if (image instanceof TensorClass) return tensorToRawImage(image);
   if (typeof image === 'string' || image instanceof URL) {
     const { bytes, file } = await (options.openImage ?? fetchImage)(image, signal);
-    return decodeImage(bytes, decodeOptions(file, options));
+    return decodeImage(bytes, decodeOptions(file, options, signal));
   }
-  if (isBytes(image)) return decodeImage(await bytesOf(image), decodeOptions(nameOf(image, 'image'), options));
+  if (isBytes(image)) return decodeImage(await bytesOf(image), decodeOptions(nameOf(image, 'image'), options, signal));
   if (isSamples(image)) return samplesToRawImage(image);
   if (isPageImage(image)) return samplesToRawImage(readPixels(image));
   throw new ImageError({
@@ -148,8 +148,10 @@ async function bytesOf(source: Uint8Array | ArrayBuffer | Blob): Promise<Uint8Ar
 const nameOf = (source: unknown, otherwise: string): string =>
   typeof File !== 'undefined' && source instanceof File ? source.name : otherwise;
 
-const decodeOptions = (file: string, { maxPixels, orientation, webpWasm }: InputOptions): DecodeOptions =>
-  withoutUndefined({ file, maxPixels, orientation, webpWasm } as DecodeOptions);
+const decodeOptions = (file: string, options: InputOptions, signal: AbortSignal | undefined): DecodeOptions => {
+  const { maxPixels, orientation, webpWasm, avifWasm } = options;
+  return { file, maxPixels, orientation, webpWasm, avifWasm, signal };
+};
 
 const describe = (value: unknown): string => (value === null ? 'null' : `a value of type ${typeof value}`);
 
@@ -201,9 +203,9 @@ async function listFrames(
     const opened = await options.openVideo?.(source, count, signal);
     if (opened !== undefined) return opened;
     const { bytes, file } = await (options.openImage ?? fetchImage)(source, signal);
-    return decodeFrames(bytes, decodeOptions(file, options));
+    return decodeFrames(bytes, decodeOptions(file, options, signal));
   }
-  return decodeFrames(await bytesOf(source), decodeOptions(nameOf(source, 'video'), options));
+  return decodeFrames(await bytesOf(source), decodeOptions(nameOf(source, 'video'), options, signal));
 }
 
 async function framesOfTensor(video: Tensor, count: number): Promise<RawImage[]> {

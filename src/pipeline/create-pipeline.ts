@@ -22,7 +22,7 @@ const TASKS: Readonly<Record<PipelineTask, (labels: readonly string[] | undefine
 const OURS = ['progressCallback', 'dtype', 'candidateLabels'];
 /** What the loader is given. */
 const LOADERS = (
-  'device revision cacheDir localFilesOnly signal backend onProgress upload uploadCopies weights openImage openVideo webpWasm preprocessing keepRatio ' +
+  'device revision cacheDir localFilesOnly signal backend onProgress upload uploadCopies weights openImage openVideo webpWasm avifWasm preprocessing keepRatio ' +
   'orientation maxPixels'
 ).split(' ');
 

@@ -171,6 +171,8 @@ function openDevice(path: string, signal?: AbortSignal): ReadStream {
   throw new ImageError({ file: path, code: 'not-a-file', detail: 'this is a terminal' });
 }
 
-/** The WebP decoder's WebAssembly from the codec's package: Node's `fetch` does not open files. */
+/** The WebAssembly of the WebP and AVIF decoders from their packages: Node's `fetch` does not open files. */
 export const webpWasm: WasmSource = () =>
   readFile(createRequire(import.meta.url).resolve('@jsquash/webp/codec/dec/webp_dec.wasm'));
+export const avifWasm: WasmSource = () =>
+  readFile(createRequire(import.meta.url).resolve('@jsquash/avif/codec/dec/avif_dec.wasm'));

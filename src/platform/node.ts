@@ -5,7 +5,7 @@ import type { Image2Text } from '../image2text/image2text.js';
 import type { LoadOptions } from '../image2text/load.js';
 import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
 import { createPipeline } from '../pipeline/index.js';
-import { openImage, webpWasm } from './node-files.js';
+import { avifWasm, openImage, webpWasm } from './node-files.js';
 import { openVideo } from './node-videos.js';
 import { type HubOptions, openModel } from './open-model.js';
 import { type BackendName, backendOfDevice, createBackendStarter } from './start-backend.js';
@@ -38,7 +38,7 @@ export async function loadImage2Text(model: string | ModelFiles, options: NodeLo
   await ensureBackend(backend);
   await prepareBackend(rest); // before a download of hundreds of megabytes
   const files = typeof model === 'string' ? await openModel(model, hub) : model;
-  return loadFiles(files, { openImage, openVideo, webpWasm, ...rest });
+  return loadFiles(files, { openImage, openVideo, webpWasm, avifWasm, ...rest });
 }
 
 /** For callers without types. */

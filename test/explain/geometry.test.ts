@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { OptionError } from '../../src/errors.js';
 import { heatMap, type Rectangle, seenRectangle } from '../../src/explain/index.js';
 import { defaultImageConfig, type ImageConfig } from '../../src/image/image-config.js';
-import { type PreprocessOptions, preprocess } from '../../src/image/preprocess.js';
+import type { PreprocessOptions } from '../../src/image/image-options.js';
+import { preprocess } from '../../src/image/preprocess.js';
 import type { RawImage } from '../../src/image/raw-image.js';
 
 /** Bytes as they are, no averaging of neighbours: what a patch of the input shows can be read off. */

@@ -30,7 +30,7 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
     metrics: { modules: PURE, packages: [/^zod\/mini$/] },
     image: {
       modules: PURE,
-      packages: [/^@jsquash\/webp/],
+      packages: [/^@jsquash\/(webp|avif)/, /^tiff$/],
     },
     generation: { modules: PURE, packages: [/^zod\/mini$/] },
     image2text: {
@@ -122,7 +122,8 @@ describe('import rules', () => {
                 'metrics/index',
                 'checkpoint/dtypes',
                 'generation/options',
-                'image/identify',
+                'image/image-file',
+                'image/image-options',
                 'hub/lock',
                 'platform/write-whole',
               ].includes(target),
