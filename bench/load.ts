@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util';
 import { memory, randomUniform, type Tensor, type Tensor4D, tensor } from '@tensorflow/tfjs-core';
 import { type ConvertDtype, encodeTensor } from '../src/checkpoint/encode-tensor.js';
 import { generatedStore } from '../src/checkpoint/generated-weights.js';
-import { turnedShape } from '../src/checkpoint/layout.js';
+import { transposedShape } from '../src/checkpoint/layout.js';
 import { elementCount } from '../src/checkpoint/stored-tensor.js';
 import { generate, startSession, type WeightFormat } from '../src/index.js';
 import { specEntries } from '../src/layers/param-spec.js';
@@ -30,7 +30,7 @@ import { machine, median, ms, table } from './support.js';
 
 const CONFIG = { model_type: 'git' };
 const SPEC = gitSpec(parseGitConfig(CONFIG));
-const SHAPES = specEntries(SPEC).map(({ spec }) => turnedShape(spec.shape, spec.layout));
+const SHAPES = specEntries(SPEC).map(({ spec }) => transposedShape(spec.shape, spec.layout));
 /** Exactly so many words, however the generated weights would end a sentence. */
 const LENGTH = { maxNewTokens: 20, minNewTokens: 20 } as const;
 const LARGEST = Math.max(...SHAPES.map(elementCount));
@@ -164,7 +164,7 @@ async function measurePeaks(path: string, asked: string): Promise<void> {
   const side = Number(values['image-size']);
   const pixels = randomUniform([1, side, side, 3], -2, 2, 'float32', 7) as Tensor4D;
   const image = encodeImage(git, pixels);
-  const { vocabSize: size, bosTokenId: bosId, eosTokenId: eosId } = git.config;
-  await generate(() => startSession(git, image), { size, bosId, eosId }, { strategy: 'greedy', ...LENGTH });
+  const { vocabSize: size, bosTokenId: bosId, eosTokenIds: eosIds } = git.config;
+  await generate(() => startSession(git, image), { size, bosId, eosIds }, { strategy: 'greedy', ...LENGTH });
   console.log(JSON.stringify({ weights: bytes, load, caption: highest() - bytes } satisfies Peaks));
 }

@@ -114,7 +114,7 @@ async function measureStages(
     session.dispose();
     return result;
   };
-  const vocabulary = { size: config.vocabSize, bosId: config.bosTokenId, eosId: config.eosTokenId };
+  const vocabulary = { size: config.vocabSize, bosId: config.bosTokenId, eosIds: config.eosTokenIds };
   // Exactly `tokens` words, however the generated weights would end a sentence.
   const length = { maxNewTokens: tokens, minNewTokens: tokens } as const;
   const caption = (stage: Stage, strategy: 'greedy' | 'original') =>

@@ -11,13 +11,11 @@ export { WEIGHT_FORMATS } from './checkpoint/dtypes.js';
 export type { LoadParamsOptions, LoadProgress } from './checkpoint/load-params.js';
 export * from './errors.js';
 export * from './explain/index.js';
-export type { ConstrainedResult, RankedName, RankOptions } from './generation/constrained.js';
-export { constrainedGreedy, rankNames } from './generation/constrained.js';
 export { generate, streamTokens } from './generation/generate.js';
 export type * from './generation/options.js';
 export { generationOptions, STRATEGIES } from './generation/options.js';
-export type { ScoreOptions, SequenceScore } from './generation/score.js';
-export { scoreSequences } from './generation/score.js';
+export type { ConstrainedResult, RankedName, RankOptions, ScoreOptions, SequenceScore } from './generation/score.js';
+export { constrainedGreedy, rankNames, scoreSequences } from './generation/score.js';
 export type {
   DecoderSession,
   Finish,
@@ -69,6 +67,8 @@ export type { TokenStreamer } from './image2text/method-options.js';
 export type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, TextScore } from './image2text/scores.js';
 export type { KeyValue } from './layers/attention.js';
 export type { Layout, TensorSpec } from './layers/param-spec.js';
+export type { Trace } from './layers/tidy.js';
+export { collectTrace } from './layers/tidy.js';
 export type * from './load-events.js';
 export type { Git, TextInput } from './model/git.js';
 export {
@@ -89,8 +89,6 @@ export type { ImageCache, TextCache } from './model/kv-cache.js';
 export type { LoadGitOptions } from './model/load-git.js';
 export { loadGit } from './model/load-git.js';
 export { plainForward } from './model/plain-forward.js';
-export type { Trace } from './model/trace.js';
-export { collectTrace } from './model/trace.js';
 export * from './pipeline/index.js';
 export type { AddedToken } from './tokenizer/added-tokens.js';
 export type * from './tokenizer/tokenizer.js';

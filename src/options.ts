@@ -1,6 +1,6 @@
 /**
  * Options are declared once: what an option takes, its range, its default for each strategy or method that takes it, its flag, its Hugging
- * Face name and its help stand in one place. Types, checks, the command's flags, snake_case aliases and the tables in docs/ are made from that.
+ * Face name and its help are in one place. Types, checks, the command's flags, snake_case aliases and the tables in docs/ are made from that.
  */
 import { OptionError, quote } from './errors.js';
 

@@ -177,7 +177,7 @@ export const scaleName = (name: string): string => name + SUFFIX;
 export const INT8_METADATA: Readonly<Record<string, string>> = { [QUANTIZATION_KEY]: INT8_SCHEME };
 
 /**
- * Joins each I8 tensor of a quantised file with its scales, which then are no tensors of their own any more; other files pass
+ * Joins each I8 tensor of a quantized file with its scales, which then are no tensors of their own any more; other files pass
  * unchanged. Nothing is read. Throws WeightError `unknown-quantization`, `missing-scale`, `scale-dtype` or `scale-shape`.
  */
 export function attachScales(tensors: TensorMap, metadata: Readonly<Record<string, string>>, file: string): TensorMap {
@@ -216,7 +216,7 @@ export async function readScales(scales: StoredTensor): Promise<Float32Array<Arr
  * int8 weights as float32 into `values`, which has their number. `first`: which element of the tensor `bytes` begins with.
  * Throws WeightError (`int8-range`) for -128, which the scheme leaves out so that negating never overflows.
  */
-export function dequantise(
+export function dequantize(
   stored: StoredTensor,
   bytes: Uint8Array<ArrayBuffer>,
   first: number,
@@ -241,7 +241,7 @@ export function dequantise(
   }
 }
 
-/** Visits the parts of a piece of `count` elements, of which `first` is the first in its tensor, that lie in one output channel each. */
+/** Visits the parts of a piece of `count` elements, of which `first` is the first in its tensor, that belong to one output channel each. */
 export function eachChannel(
   count: number,
   first: number,

@@ -119,7 +119,7 @@ export function encodeTensor(stored: StoredTensor, dtype: ConvertDtype, losses: 
     case 'bf16':
       return [{ name, shape, dtype: 'BF16', pieces: () => brains(stored) }];
     case 'int8':
-      return quantised(stored);
+      return quantized(stored);
   }
 }
 
@@ -162,7 +162,7 @@ async function* brains(stored: StoredTensor): AsyncGenerator<Uint8Array> {
 }
 
 /** The scales come before the weights in the file, and are found by reading the tensor once more. */
-function quantised(stored: StoredTensor): NewTensor[] {
+function quantized(stored: StoredTensor): NewTensor[] {
   const { name, shape } = stored;
   let found: Promise<Float32Array> | undefined;
   const scales = (): Promise<Float32Array> => {

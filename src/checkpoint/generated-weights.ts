@@ -1,7 +1,7 @@
 import { type Tensor, tensor } from '@tensorflow/tfjs-core';
 import { ConfigError } from '../errors.js';
 import { mapSpec, type ParamsOf, type SpecTree, specEntries } from '../layers/param-spec.js';
-import { turnedShape } from './layout.js';
+import { transposedShape } from './layout.js';
 import { elementCount, type StoredTensor, type TensorMap } from './stored-tensor.js';
 
 /**
@@ -107,6 +107,6 @@ export function randomParams<S extends SpecTree>(spec: S, seed: number): ParamsO
     const isNorm = shape.length === 1 && name.endsWith('weight');
     const inputs = shape.slice(1).reduce((product, size) => product * size, 1);
     fill(values, 0, fnv1a(`${seed}:${name}`), isNorm ? 1 : 0, shape.length > 1 ? Math.sqrt(3 / inputs) : 0.1);
-    return tensor(values, turnedShape(shape, layout), 'float32');
+    return tensor(values, transposedShape(shape, layout), 'float32');
   });
 }

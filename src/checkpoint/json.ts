@@ -44,7 +44,7 @@ function unescapeString(literal: string): string | undefined {
 
 const isDigit = (code: number) => code >= 0x30 && code <= 0x39;
 
-/** The value, and the index at which each name of the outermost object stands. */
+/** The value, and the index of each name of the outermost object. */
 export interface JsonText {
   readonly value: Json;
   readonly indexOf: ReadonlyMap<string, number>;
@@ -98,7 +98,7 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
     list('}', depth, () => {
       const start = at;
       const name = text[at] === '"' ? string() : fail('json-syntax', `expected a name in quotes, found ${found()}`);
-      if (name in result) fail('duplicate-key', `the name ${JSON.stringify(name.slice(0, 60))} stands twice`, start);
+      if (name in result) fail('duplicate-key', `the name ${JSON.stringify(name.slice(0, 60))} is there twice`, start);
       if (depth === 1) indexOf.set(name, start);
       space();
       expect(':');
@@ -224,7 +224,7 @@ export interface JsonBytesOptions {
   readonly maxArrayLength?: number;
 }
 
-/** A JSON value and where the names of its outermost object stand, in bytes of the file. */
+/** A JSON value and where the names of its outermost object are, in bytes of the file. */
 export interface ParsedJson {
   readonly value: Json;
   offsetOf(name: string): number | undefined;

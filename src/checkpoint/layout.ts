@@ -1,17 +1,17 @@
 import type { Layout } from '../layers/param-spec.js';
 
 /**
- * Turns stored weights into the order that the layers use, on the host, once, at load. Rows arrive in groups, so that a matrix is
+ * Transposes stored weights into the order that the layers use, on the host, once, at load. Rows arrive in groups, so that a matrix is
  * never in memory twice.
  */
 
-/** Rows that are turned together: their floats stand side by side in the target, so that lines of the cache are filled at once. */
-export const TURNED_ROWS = 8;
+/** Rows that are transposed together: their floats are side by side in the target, so that lines of the cache are filled at once. */
+export const ROW_GROUP = 8;
 /** Columns to a strip: as many lines of the target are being filled at a time, and must stay in the cache. */
 const COLUMNS = 16;
 
-/** The shape of a parameter after it is turned. */
-export function turnedShape(shape: readonly number[], layout: Layout): number[] {
+/** The shape of a parameter after it is transposed. */
+export function transposedShape(shape: readonly number[], layout: Layout): number[] {
   if (layout === 'as-is') return [...shape];
   if (layout === 'linear') return [shape[1]!, shape[0]!];
   const [outputs, inputs, height, width] = shape as readonly [number, number, number, number];
@@ -19,10 +19,10 @@ export function turnedShape(shape: readonly number[], layout: Layout): number[] 
 }
 
 /**
- * Puts `rows` (whole rows of a [out, in] matrix, from row `first` on) into `target`, which holds the turned [in, out] matrix.
+ * Puts `rows` (whole rows of a [out, in] matrix, from row `first` on) into `target`, which holds the transposed [in, out] matrix.
  * Returns whether all of them are finite: looking at each number once more would take as long again.
  */
-export function turnRows(
+export function transposeRows(
   rows: Float32Array,
   first: number,
   outputs: number,
@@ -30,12 +30,12 @@ export function turnRows(
   target: Float32Array,
 ): boolean {
   const count = rows.length / inputs;
-  const whole = count - (count % TURNED_ROWS);
+  const whole = count - (count % ROW_GROUP);
   let zero = 0;
   for (let strip = 0; strip < inputs; strip += COLUMNS) {
     const end = Math.min(strip + COLUMNS, inputs);
-    for (let row = 0; row < whole; row += TURNED_ROWS) {
-      zero += turnEight(rows, row * inputs, strip, end, target, first + row, outputs, inputs);
+    for (let row = 0; row < whole; row += ROW_GROUP) {
+      zero += transposeEightRows(rows, row * inputs, strip, end, target, first + row, outputs, inputs);
     }
     for (let row = whole; row < count; row++) {
       for (let column = strip; column < end; column++) {
@@ -52,7 +52,7 @@ export function turnRows(
  * Eight rows of one strip of columns, written out: the loop over them would cost more than the copying. Returns the sum of all values
  * times 0, which is 0 for finite ones and NaN for the others.
  */
-function turnEight(
+function transposeEightRows(
   rows: Float32Array,
   start: number,
   begin: number,
@@ -91,7 +91,7 @@ function turnEight(
 }
 
 /** A convolution's kernels from OIHW to HWIO: for each output, [in, height, width] becomes [height, width, in]. */
-export function turnKernels(values: Float32Array, shape: readonly number[], target: Float32Array): void {
+export function transposeKernels(values: Float32Array, shape: readonly number[], target: Float32Array): void {
   const [outputs, inputs, height, width] = shape as readonly [number, number, number, number];
   const area = height * width;
   for (let output = 0; output < outputs; output++) {

@@ -10,7 +10,7 @@ import {
   type TensorSpec,
 } from '../layers/param-spec.js';
 import { isWeight, WEIGHT_FORMATS } from './dtypes.js';
-import { turnedShape } from './layout.js';
+import { transposedShape } from './layout.js';
 import { beginReading, piecePool, type Reading } from './read-weights.js';
 import { elementCount, nameOf, type StoredTensor, type TensorMap } from './stored-tensor.js';
 
@@ -144,7 +144,7 @@ export interface LoadParamsOptions {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Guesses the cause when names or shapes do not fit. */
   readonly hint?: ((faults: readonly WeightFault[]) => string | undefined) | undefined;
-  /** Makes the tensor, for backends that want to pack it; `values` and `shape` are turned already. Default: tfjs `tensor`. */
+  /** Makes the tensor, for backends that want to pack it; `values` and `shape` are transposed already. Default: tfjs `tensor`. */
   readonly upload?: ((values: Float32Array, shape: number[], name: string, layout: Layout) => Tensor) | undefined;
   /** `upload` keeps nothing of `values`, so that their memory can hold the next tensor's. Default false. */
   readonly uploadCopies?: boolean | undefined;
@@ -154,7 +154,7 @@ export interface LoadParamsOptions {
 
 /**
  * Loads the parameters that `spec` describes, as float32 tensors owned by the caller: names, shapes and dtypes are all compared
- * first, then tensors are read one at a time (peak: the model and one tensor; on `simd` the model and some pieces), widened, turned to their
+ * first, then tensors are read one at a time (peak: the model and one tensor; on `simd` the model and some pieces), widened, transposed to their
  * layout and uploaded. On failure or abort everything made is disposed.
  *
  * Throws WeightError (`weights-do-not-fit`, `unsupported-dtype`, `non-finite`), BackendError (`weight-format`) where the backend does not keep
@@ -201,7 +201,7 @@ async function loadTensors(
   return made;
 }
 
-/** As the header lists them, which is mostly as they lie in the file. */
+/** As the header lists them, which is mostly their order in the file. */
 function inFileOrder(needed: readonly NeededParam[], stored: TensorMap): NeededParam[] {
   const order = new Map([...stored.keys()].map((name, position) => [name, position]));
   return [...needed].sort((a, b) => order.get(a.name)! - order.get(b.name)!);
@@ -210,7 +210,7 @@ function inFileOrder(needed: readonly NeededParam[], stored: TensorMap): NeededP
 /** Bytes of the tensors to come that are read while one is worked on: many small ones, or a piece of a large one. */
 const AHEAD = 4 * 2 ** 20;
 
-/** The parameters in turn, each with its reading, which has begun some time before. */
+/** The parameters one by one, each with its reading, which has begun some time before. */
 function* readAhead(
   needed: readonly NeededParam[],
   stored: TensorMap,
@@ -218,9 +218,9 @@ function* readAhead(
   const pool = piecePool();
   const begun: Reading[] = [];
   let bytes = 0;
-  for (const [turn, param] of needed.entries()) {
-    while (turn + begun.length < needed.length && (begun.length < 2 || bytes < AHEAD)) {
-      const { name, spec } = needed[turn + begun.length]!;
+  for (const [index, param] of needed.entries()) {
+    while (index + begun.length < needed.length && (begun.length < 2 || bytes < AHEAD)) {
+      const { name, spec } = needed[index + begun.length]!;
       begun.push(beginReading(stored.get(name)!, spec, pool));
       bytes += begun.at(-1)!.bytesAhead;
     }
@@ -234,7 +234,7 @@ function* readAhead(
 export type MakeParam = (param: NeededParam & { readonly reading: Reading }, stored: StoredTensor) => Promise<Tensor>;
 
 /**
- * How parameters become tensors on the current backend: poured into its memory where it takes them so, otherwise from values that are turned
+ * How parameters become tensors on the current backend: streamed into its memory where it takes them so, otherwise from values that are transposed
  * on the host.
  *
  * @throws OptionError (`unknown-format`, `contradiction`); BackendError (`weight-format`).
@@ -243,15 +243,15 @@ export async function paramMaker(needed: readonly NeededParam[], options: LoadPa
   const { weights = 'f32', signal, upload = (values, shape) => tensor(values, shape, 'float32') } = options;
   checkWeights(options);
   const start = options.upload === undefined ? startParamOf(backend()) : undefined;
-  const turned = needed.filter(({ spec }) => start === undefined || spec.layout === 'conv2d');
+  const transposed = needed.filter(({ spec }) => start === undefined || spec.layout === 'conv2d');
   const reuse = options.upload === undefined ? await copiesAtOnce() : options.uploadCopies === true;
-  const room = reuse ? roomFor(turned) : undefined;
+  const room = reuse ? roomFor(transposed) : undefined;
   return async ({ name, spec, reading }, stored) => {
-    const poured = start && (await pour(start, stored, spec, reading, weights));
-    if (poured !== undefined) return poured;
+    const streamed = start && (await streamParam(start, stored, spec, reading, weights));
+    if (streamed !== undefined) return streamed;
     const values = await reading.finish(room?.subarray(0, elementCount(spec.shape)));
     signal?.throwIfAborted();
-    return upload(values, turnedShape(spec.shape, spec.layout), name, spec.layout);
+    return upload(values, transposedShape(spec.shape, spec.layout), name, spec.layout);
   };
 }
 
@@ -261,7 +261,7 @@ function startParamOf(current: { startParam?: StartParam } | object): StartParam
 }
 
 /** A tensor with a number that is too large for the format is read once more, and kept as f32. */
-async function pour(
+async function streamParam(
   start: StartParam,
   stored: StoredTensor,
   spec: TensorSpec,
@@ -272,11 +272,11 @@ async function pour(
   if (sink === undefined) return undefined;
   let whole = false;
   try {
-    whole = await reading.pour(sink);
+    whole = await reading.streamInto(sink);
   } finally {
     if (!whole) sink.tensor.dispose();
   }
-  return whole ? sink.tensor : pour(start, stored, spec, beginReading(stored, spec), 'f32');
+  return whole ? sink.tensor : streamParam(start, stored, spec, beginReading(stored, spec), 'f32');
 }
 
 /**

@@ -1,8 +1,8 @@
 import type { ParamSink, StoredNumbers } from 'tfjs-backend-simd';
 import { WeightError } from '../errors.js';
 import type { TensorSpec } from '../layers/param-spec.js';
-import { dequantise, readScales, storedNumbers, toFloat32 } from './dtypes.js';
-import { TURNED_ROWS, turnKernels, turnRows } from './layout.js';
+import { dequantize, readScales, storedNumbers, toFloat32 } from './dtypes.js';
+import { ROW_GROUP, transposeKernels, transposeRows } from './layout.js';
 import { elementCount, nameOf, type StoredTensor } from './stored-tensor.js';
 
 /** Memory that is used again while a checkpoint is read: what is thrown away makes the collector run every few pieces. */
@@ -30,7 +30,7 @@ export function bufferPool(size: number): BufferPool {
   };
 }
 
-/** Elements read at a time where values must be converted or turned, so that a matrix is in memory once, not twice. */
+/** Elements read at a time where values must be converted or transposed, so that a matrix is in memory once, not twice. */
 const PIECE = 2 ** 20;
 
 /** A tensor whose first bytes are on their way. */
@@ -38,22 +38,22 @@ export interface Reading {
   /** How many bytes that is. */
   readonly bytesAhead: number;
   /**
-   * The float32 values that the parameter holds, turned to its layout; in `target` where it is given, which has that many elements.
+   * The float32 values that the parameter holds, transposed to its layout; in `target` where it is given, which has that many elements.
    * Call it once. Throws as `readWeights`.
    */
   finish(target?: Float32Array<ArrayBuffer>): Promise<Float32Array<ArrayBuffer>>;
   /**
-   * Instead of `finish`: hands the numbers to `sink` as they lie in the file, not turned, and not widened where it takes them so. Resolves to
+   * Instead of `finish`: streams the numbers into `sink` in their order in the file, not transposed, and not widened where it takes them so. Resolves to
    * whether it took them; not if one is too large for it. Throws as `readWeights`.
    */
-  pour(sink: Omit<ParamSink, 'tensor'>): Promise<boolean>;
+  streamInto(sink: Omit<ParamSink, 'tensor'>): Promise<boolean>;
 }
 
-/** Begins to read a tensor, so that the disk works while another one is being turned. An error shows in `finish` only. */
+/** Begins to read a tensor, so that the disk works while another one is being transposed. An error shows in `finish` only. */
 export function beginReading(stored: StoredTensor, { shape, layout }: TensorSpec, pool?: BufferPool): Reading {
   const count = elementCount(shape);
   const [outputs = 1, inputs = 1] = shape;
-  const units = { 'as-is': 1, linear: inputs * TURNED_ROWS, conv2d: count };
+  const units = { 'as-is': 1, linear: inputs * ROW_GROUP, conv2d: count };
   const { pieces, rawPieces, bytesAhead } = beginPieces(stored, units[layout], pool);
   return {
     bytesAhead,
@@ -61,16 +61,16 @@ export function beginReading(stored: StoredTensor, { shape, layout }: TensorSpec
       for await (const piece of pieces()) {
         const { values, first } = piece;
         if (layout === 'linear') {
-          if (!turnRows(values, first / inputs, outputs, inputs, target)) throw nonFinite(stored, piece);
+          if (!transposeRows(values, first / inputs, outputs, inputs, target)) throw nonFinite(stored, piece);
           continue;
         }
         if (!allFinite(values)) throw nonFinite(stored, piece);
-        if (layout === 'conv2d') turnKernels(values, shape, target);
+        if (layout === 'conv2d') transposeKernels(values, shape, target);
         else target.set(values, first);
       }
       return target;
     },
-    async pour(sink) {
+    async streamInto(sink) {
       const asStored = sink.dtypes.includes(stored.dtype);
       for await (const piece of rawPieces()) {
         const numbers = asStored ? piece.stored() : { dtype: 'F32', data: piece.values() };
@@ -84,14 +84,14 @@ export function beginReading(stored: StoredTensor, { shape, layout }: TensorSpec
 }
 
 /**
- * Reads one stored tensor as the float32 values that a parameter holds, turned to its layout.
+ * Reads one stored tensor as the float32 values that a parameter holds, transposed to its layout.
  * Throws WeightError: `unsupported-dtype`, `non-finite` for NaN and infinity, which no trained weight has and which would only
  * show much later, as an empty caption; `bad-scale` or `int8-range` for int8 weights.
  */
 export const readWeights = (stored: StoredTensor, spec: TensorSpec): Promise<Float32Array<ArrayBuffer>> =>
   beginReading(stored, spec).finish();
 
-/** Some values of a tensor as they lie in the file; `first` is the index of their first element. */
+/** Some values of a tensor as the file has them; `first` is the index of their first element. */
 export interface Piece {
   readonly values: Float32Array<ArrayBuffer>;
   readonly first: number;
@@ -106,7 +106,7 @@ interface RawPiece {
 }
 
 /**
- * The float32 values of a stored tensor as they lie in the file, a million or so at a time. Those of a piece are gone when the next is
+ * The float32 values of a stored tensor as the file has them, a million or so at a time. Those of a piece are gone when the next is
  * asked for. Throws as `readWeights`.
  */
 export async function* readPieces(stored: StoredTensor): Pieces {
@@ -181,7 +181,7 @@ async function widenerOf(stored: StoredTensor, pool: BufferPool): Promise<Widene
     const room = pool.take((bytes.length / itemBytes) * 4);
     const values = new Float32Array(room.buffer, 0, room.length / 4);
     if (scales === undefined) return toFloat32(stored, bytes, values);
-    dequantise(stored, bytes, first, scales, values);
+    dequantize(stored, bytes, first, scales, values);
     return values;
   };
   return { widen, scales };

@@ -178,7 +178,7 @@ export interface SafetensorsFile {
 /**
  * Opens a safetensors file: reads and checks the header, and no tensor. Follows the format's text and the order of checks of its
  * reference reader (length, UTF-8, JSON, entries, offsets without hole or overlap, byte counts, nothing after the last tensor);
- * stricter in one thing: a name that stands twice is refused. Throws SafetensorsError with the rule and the byte offset.
+ * stricter in one thing: a name that is there twice is refused. Throws SafetensorsError with the rule and the byte offset.
  */
 export async function readSafetensors(source: ByteSource, file: string): Promise<SafetensorsFile> {
   const length = await headerLength(source, file);

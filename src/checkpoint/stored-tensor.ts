@@ -14,7 +14,7 @@ export interface StoredTensor {
    * given and has their length, or in memory of their own.
    */
   read(begin?: number, end?: number, room?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
-  /** I8 weights of a quantised file: what one is worth in each output channel, F32 [out] (int8.ts). */
+  /** I8 weights of a quantized file: what one is worth in each output channel, F32 [out] (dtypes.ts). */
   readonly scales?: StoredTensor;
 }
 

@@ -1,10 +1,10 @@
 import type { Tensor, Tensor2D, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { dispose, keep, mean, reshape, slice, tidy } from '@tensorflow/tfjs-core';
 import { textMask } from '../layers/mask.js';
+import type { Trace } from '../layers/tidy.js';
 import type { Git } from '../model/git.js';
 import { decodeText, encodeImage, vocabularyLogits } from '../model/git.js';
 import { disposeCache } from '../model/kv-cache.js';
-import type { Trace } from '../model/trace.js';
 
 /** What one pass over an image and a text attended to; means are over heads. I counts the image tokens of all frames. */
 export interface Attentions {

@@ -33,7 +33,7 @@ interface ScoredRow {
   readonly rawLogProb: (id: number) => number;
 }
 
-/** Turns the logits of a row whose tokens are `ids` into scores. */
+/** Scores of a row whose tokens are `ids`, from its logits. */
 export type RowScorer = (logits: Float32Array, ids: readonly number[], path: string) => ScoredRow;
 
 /** Hugging Face: log-softmax first, processors act on log-probabilities, nothing is normalized again. Overwrites the logits. */
@@ -134,7 +134,7 @@ export async function scoreCandidates(
   for (const [beam, { ids, sum }] of beams.entries()) {
     const row = logits.length === 1 ? 0 : beam;
     if (row === rawLogProbs.length) {
-      const scored = scoreRow(logits[row]!, ids, placeOf(image, ids.length));
+      const scored = scoreRow(logits[row]!, ids, pathOf(image, ids.length));
       scores = scored.scores as Float32Array<ArrayBuffer>;
       rawLogProbs.push(scored.rawLogProb);
     }
@@ -157,7 +157,7 @@ export interface ImageStart extends RowRules {
   readonly image: number;
   /** Most tokens of a row, prompt included. */
   readonly limit: number;
-  readonly eosId: number;
+  readonly eosIds: readonly number[];
 }
 
 /** The search over one image, as a machine: logits of its rows in, next rows out. */
@@ -182,12 +182,12 @@ export async function runBeams<Taker extends BeamStrategy>(
   options: CheckedOptions<Taker>,
   start: (image: ImageStart, options: CheckedOptions<Taker>) => ImageSearch,
 ): Promise<GeneratedSequence[][]> {
-  const { eosId } = scope.vocabulary;
+  const { eosIds } = scope.vocabulary;
   checkRows(options, prompts.length);
   const searches = prompts.map((prompt, image) => {
     const limit = lengthLimit(prompt, image, options, scope.session);
     const rules = rowRules(options, scope.vocabulary, prompt.length);
-    return start({ scope, prompt, image, limit, eosId, ...rules }, options);
+    return start({ scope, prompt, image, limit, eosIds, ...rules }, options);
   });
   let live = searches.map((search, first) => ({ search, first, rows: 1 }));
   let logits = await stepSession(scope, prompts);
@@ -238,7 +238,7 @@ export function beamResult(beam: Beam, promptLength: number, score: number, fini
 }
 
 /** Where an image's logits came from, for error messages. */
-export const placeOf = (image: number, length: number): string => `image ${image}, token ${length}`;
+export const pathOf = (image: number, length: number): string => `image ${image}, token ${length}`;
 
 /** The rules on tokens left an image neither a beam nor a finished sentence. */
 export const allForbidden = (path: string): never =>
@@ -279,15 +279,16 @@ export function hypotheses(keep: number): Hypotheses {
 }
 
 /**
- * Beam search as in Hugging Face transformers 4.40 (`generation/beam_search.py`, `BeamSearchScorer`): candidates are the 2K best; an end
- * token counts only among the first K; score = sum / (new tokens, end token included) ^ lengthPenalty. Fewer results than `numReturnSequences`
+ * Beam search as in Hugging Face transformers 4.40 (`generation/beam_search.py`, `BeamSearchScorer`): candidates are the 2K best, with n end
+ * tokens the (1 + n) K best; an end token counts only among the first K; score = sum / (new tokens, end token included) ^ lengthPenalty. Fewer results than `numReturnSequences`
  * only where the rules on tokens leave fewer. A stopping criterion ends a candidate as an end token does (transformers 5).
  *
  * One difference: forbidden tokens never become beams, where Hugging Face lets beams of score -Infinity live on.
  */
 export function beamSearch(start: ImageStart, options: CheckedOptions<'beam'>): ImageSearch {
-  const { prompt, image, limit, eosId, stops } = start;
+  const { prompt, image, limit, eosIds, stops } = start;
   const { numBeams, lengthPenalty, earlyStopping } = options;
+  const count = Math.max(2, 1 + eosIds.length) * numBeams; // so many that numBeams of them go on, whichever end
   const scoreRow = logSoftmaxThenProcess(start.processors);
   const ended = hypotheses(numBeams);
   let beams = beamsAtStart(prompt, numBeams);
@@ -304,11 +305,11 @@ export function beamSearch(start: ImageStart, options: CheckedOptions<'beam'>): 
 
   const advance = async (logits: readonly Float32Array[]): Promise<readonly Move[]> => {
     const length = beams[0]!.ids.length + 1;
-    const { candidates, rawLogProbs } = await scoreCandidates(start, beams, logits, scoreRow, 2 * numBeams);
+    const { candidates, rawLogProbs } = await scoreCandidates(start, beams, logits, scoreRow, count);
     const next: { readonly beam: Beam; readonly move: Move }[] = [];
     for (const [rank, { beam, row, id, sum }] of candidates.entries()) {
       const grown = grow(beams[beam]!, id, sum, rawLogProbs[row]!(id));
-      const finish = id === eosId ? 'eos' : stops(grown.ids) ? 'stopped' : undefined;
+      const finish = eosIds.includes(id) ? 'eos' : stops(grown.ids) ? 'stopped' : undefined;
       if (finish === undefined) next.push({ beam: grown, move: { row, id } });
       else if (rank < numBeams) ended.add(beamResult(grown, prompt.length, score(sum, length), finish));
       if (next.length === numBeams) break;
@@ -317,7 +318,7 @@ export function beamSearch(start: ImageStart, options: CheckedOptions<'beam'>): 
     if (candidates.length > 0 && isDone(candidates[0]!.sum, length)) return [];
     if (length < limit && beams.length > 0) return next.map(({ move }) => move);
     for (const beam of beams) ended.add(beamResult(beam, prompt.length, score(beam.sum, length), 'length'));
-    return ended.count > 0 ? [] : allForbidden(placeOf(image, length - 1));
+    return ended.count > 0 ? [] : allForbidden(pathOf(image, length - 1));
   };
 
   return { advance, results: () => ended.best(options.numReturnSequences) };

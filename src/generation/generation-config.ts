@@ -9,8 +9,8 @@ export interface GenerationConfig {
   readonly strategy: 'greedy' | 'sample' | 'beam' | undefined;
   /** Values by our names, as they are in the file. */
   readonly options: Readonly<Record<string, unknown>>;
-  /** Ends a row, where the file says so: it wins over config.json. */
-  readonly eosTokenId: number | undefined;
+  /** What ends a row, where the file says so: it wins over config.json. */
+  readonly eosTokenIds: readonly number[] | undefined;
 }
 
 /** Keys with an effect that is not ours to give, and the values with which they have none. Null never has one. */
@@ -49,9 +49,13 @@ const schema = z.looseObject({
 /**
  * Reads a parsed generation_config.json; unknown keys are ignored, as transformers ignores them. Values are checked when a call uses them.
  *
- * @throws ConfigError with the key: a wrong type, or a setting that would change the texts and that this library does not have.
+ * @throws ConfigError with the key: a wrong type, an end token outside the vocabulary, or a setting that would change the texts and that this library does not have.
  */
-export function parseGenerationConfig(json: unknown, file = 'generation_config.json'): GenerationConfig {
+export function parseGenerationConfig(
+  json: unknown,
+  file = 'generation_config.json',
+  vocabSize = Number.POSITIVE_INFINITY,
+): GenerationConfig {
   const parsed = z.safeParse(schema, json);
   if (!parsed.success) {
     const { path = [], message = 'is wrong' } = parsed.error.issues[0] ?? {};
@@ -68,7 +72,11 @@ export function parseGenerationConfig(json: unknown, file = 'generation_config.j
   const { do_sample: sample, num_beams: beams, eos_token_id: eos } = parsed.data;
   if (sample === true && (beams ?? 1) > 1) throw unsupported(file, 'do_sample', 'beam search with sampling');
   const ends = typeof eos === 'number' ? [eos] : (eos ?? []);
-  if (ends.length > 1) throw unsupported(file, 'eos_token_id', ends);
+  for (const id of ends) {
+    if (id >= 0 && id < vocabSize) continue;
+    const detail = `${id} is outside the vocabulary of ${vocabSize}`;
+    throw new ConfigError({ file, path: 'eos_token_id', code: 'token-outside-vocabulary', detail });
+  }
   const named = sample !== undefined && sample !== null;
   const options: Record<string, unknown> = {};
   for (const [name, { huggingFace }] of Object.entries(generationOptions) as [string, { huggingFace?: string }][]) {
@@ -79,7 +87,7 @@ export function parseGenerationConfig(json: unknown, file = 'generation_config.j
   return {
     strategy: (beams ?? 1) > 1 ? 'beam' : sample === true ? 'sample' : named || beams === 1 ? 'greedy' : undefined,
     options,
-    eosTokenId: ends[0],
+    eosTokenIds: ends.length === 0 ? undefined : ends,
   };
 }
 

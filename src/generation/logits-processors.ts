@@ -1,10 +1,9 @@
 /**
- * The rules that make tokens less likely or forbid them, as Hugging Face transformers has them (`generation/logits_process.py`).
- * Each function returns one that changes one row of scores in place; a forbidden token gets -Infinity.
+ * The rules that make tokens less likely or forbid them, as Hugging Face transformers has them (`generation/logits_process.py`), and what ends
+ * a row. Each rule is a function that changes one row of scores in place; a forbidden token gets -Infinity.
  */
 import type { CheckedOptions, Strategy } from './options.js';
-import type { LogitsProcessor, VocabularyFacts } from './session.js';
-import { type StopsRow, stopsRow } from './stopping-criteria.js';
+import type { LogitsProcessor, StoppingCriterion, VocabularyFacts } from './session.js';
 
 const FORBIDDEN = Number.NEGATIVE_INFINITY;
 
@@ -21,21 +20,25 @@ export function rowRules(
   promptLength: number,
 ): RowRules {
   return {
-    processors: processorsFor(options, vocabulary.eosId, promptLength),
+    processors: processorsFor(options, vocabulary.eosIds, promptLength),
     stops: stopsRow(options, vocabulary, promptLength),
   };
 }
 
 /** Processors in Hugging Face's order: biases, repetition, n-grams, bad words, lengths, the caller's own; for sampling temperature, top-k, top-p, min-p. */
-function processorsFor(options: CheckedOptions<Strategy>, eosId: number, promptLength: number): LogitsProcessor[] {
+function processorsFor(
+  options: CheckedOptions<Strategy>,
+  eosIds: readonly number[],
+  promptLength: number,
+): LogitsProcessor[] {
   const list: LogitsProcessor[] = [];
   if (options.sequenceBias !== undefined && options.sequenceBias.length > 0)
     list.push(sequenceBias(options.sequenceBias));
   if (options.repetitionPenalty !== 1) list.push(repetitionPenalty(options.repetitionPenalty));
   if (options.noRepeatNgramSize > 0) list.push(noRepeatNgram(options.noRepeatNgramSize));
-  if (options.badWords !== undefined && options.badWords.length > 0) list.push(badWords(options.badWords, eosId));
-  if (options.minLength > 0) list.push(minLength(options.minLength, eosId));
-  if (options.minNewTokens > 0) list.push(minLength(promptLength + options.minNewTokens, eosId));
+  if (options.badWords !== undefined && options.badWords.length > 0) list.push(badWords(options.badWords, eosIds));
+  if (options.minLength > 0) list.push(minLength(options.minLength, eosIds));
+  if (options.minNewTokens > 0) list.push(minLength(promptLength + options.minNewTokens, eosIds));
   list.push(...(options.logitsProcessors ?? []));
   if (options.strategy !== 'sample') return list;
   if (options.temperature !== 1) list.push(temperature(options.temperature));
@@ -94,11 +97,11 @@ export function noRepeatNgram(size: number): LogitsProcessor {
 }
 
 /**
- * Forbids the last token of every sequence whose other tokens the row ends with. As in Hugging Face: a sequence that is just the end token
+ * Forbids the last token of every sequence whose other tokens the row ends with. As in Hugging Face: a sequence that is just an end token
  * is no bad word, and a sequence longer than the row so far is not looked at.
  */
-export function badWords(sequences: readonly (readonly number[])[], eosId: number): LogitsProcessor {
-  const list = sequences.filter((sequence) => sequence.length > 1 || sequence[0] !== eosId);
+export function badWords(sequences: readonly (readonly number[])[], eosIds: readonly number[]): LogitsProcessor {
+  const list = sequences.filter((sequence) => sequence.length > 1 || !eosIds.includes(sequence[0]!));
   return (scores, ids) => {
     for (const sequence of list) {
       if (endsWith(ids, sequence)) scores[sequence[sequence.length - 1]!] = FORBIDDEN;
@@ -106,10 +109,10 @@ export function badWords(sequences: readonly (readonly number[])[], eosId: numbe
   };
 }
 
-/** Forbids the end token while the row, prompt included, has fewer than `length` tokens. */
-export function minLength(length: number, eosId: number): LogitsProcessor {
+/** Forbids the end tokens while the row, prompt included, has fewer than `length` tokens. */
+export function minLength(length: number, eosIds: readonly number[]): LogitsProcessor {
   return (scores, ids) => {
-    if (ids.length < length) scores[eosId] = FORBIDDEN;
+    if (ids.length < length) for (const id of eosIds) scores[id] = FORBIDDEN;
   };
 }
 
@@ -226,3 +229,37 @@ function sinkMostLikely(heap: Uint32Array, from: number, size: number, scores: F
 /** Is token `a` more likely than `b`? */
 const likelier = (a: number, b: number, scores: Float32Array): boolean =>
   scores[a]! > scores[b]! || (scores[a]! === scores[b]! && a < b);
+
+// What ends a row besides its end tokens and its length (`generation/stopping_criteria.py`).
+
+/** Is the row over with the last of `ids`? */
+export type StopsRow = (ids: readonly number[]) => boolean;
+
+/** All criteria of one row in one. */
+export function stopsRow(
+  { stopStrings: strings = [], stoppingCriteria = [] }: CheckedOptions<Strategy>,
+  { textOf }: VocabularyFacts,
+  promptLength: number,
+): StopsRow {
+  const criteria = [...stoppingCriteria];
+  if (strings.length > 0 && textOf !== undefined) criteria.push(stopStrings(strings, textOf));
+  return (ids) => criteria.some((isOver) => isOver(ids, promptLength));
+}
+
+/**
+ * Over where one of `strings` ends within the text of the last token: `stop` with `st` + `op`, with `un` + `stop` and with `st` + `opped`, not
+ * with a token that follows them. The prompt counts as text before the new tokens. Texts are those of the tokens one after the other, without the
+ * clean-up that decoding does: a full stop is ` .` behind a word.
+ */
+export function stopStrings(strings: readonly string[], textOf: (id: number) => string): StoppingCriterion {
+  const longest = strings.reduce((most, string) => Math.max(most, string.length), 0);
+  return (ids) => {
+    const last = textOf(ids[ids.length - 1]!);
+    let before = '';
+    for (let at = ids.length - 2; at >= 0 && before.length < longest - 1; at--) before = textOf(ids[at]!) + before;
+    return strings.some((string) => {
+      const reach = Math.min(before.length, string.length - 1); // further back it would end before the last token
+      return (before.slice(before.length - reach) + last).includes(string);
+    });
+  };
+}

@@ -10,7 +10,7 @@ import {
   type ImageSearch,
   type ImageStart,
   type Move,
-  placeOf,
+  pathOf,
   processThenLogSoftmax,
   scoreCandidates,
 } from './beam-search.js';
@@ -25,11 +25,12 @@ import type { LogitsProcessor } from './session.js';
  * candidate ends its beam: without its own token, but with that token's log-probability in the sum. So a sentence cut by the limit loses a
  * word and gets an end token in its place (finish `length`). Our addition: a stopping criterion ends a candidate, with its own token.
  *
- * `ids` end with the end token; the original's matrix is `padRows(ids, eosId, maxLength)`, without the prompt if there was one.
+ * `ids` end with the end token; the original's matrix is `padRows(ids, eosIds[0], maxLength)`, without the prompt if there was one.
  */
 export function originalBeamSearch(start: ImageStart, options: CheckedOptions<'original'>): ImageSearch {
-  const { prompt, image, limit, eosId, stops } = start;
+  const { prompt, image, limit, eosIds, stops } = start;
   const { numBeams, perNode, lengthPenalty, numReturnSequences } = options;
+  const count = Math.max(perNode, 1 + eosIds.length) * numBeams; // the original has one end token and never fewer than 2 a beam
   const scoreRow = processThenLogSoftmax(start.processors);
   const ended = hypotheses(numReturnSequences);
   let beams = beamsAtStart(prompt, numBeams);
@@ -38,21 +39,23 @@ export function originalBeamSearch(start: ImageStart, options: CheckedOptions<'o
 
   const advance = async (logits: readonly Float32Array[]): Promise<readonly Move[]> => {
     const length = beams[0]!.ids.length;
-    const { candidates, rawLogProbs } = await scoreCandidates(start, beams, logits, scoreRow, perNode * numBeams);
+    const { candidates, rawLogProbs } = await scoreCandidates(start, beams, logits, scoreRow, count);
     if (candidates.length > 0 && ended.full && ended.worst >= candidates[0]!.sum / norm(limit - 1)) return [];
     const last = length + 1 === limit;
     const next: { readonly beam: Beam; readonly move: Move }[] = [];
     for (const { beam, row, id, sum } of candidates) {
       const grown = grow(beams[beam]!, id, sum, rawLogProbs[row]!(id));
-      if (id !== eosId && stops(grown.ids)) {
+      const isEnd = eosIds.includes(id);
+      if (!isEnd && stops(grown.ids)) {
         ended.add(beamResult(grown, prompt.length, sum / norm(length + 1), 'stopped'));
-      } else if (last || id === eosId) {
-        const sentence = grow(beams[beam]!, eosId, sum, rawLogProbs[row]!(eosId));
-        ended.add(beamResult(sentence, prompt.length, sum / norm(length), id === eosId ? 'eos' : 'length'));
+      } else if (last || isEnd) {
+        const endId = isEnd ? id : eosIds[0]!;
+        const sentence = grow(beams[beam]!, endId, sum, rawLogProbs[row]!(endId));
+        ended.add(beamResult(sentence, prompt.length, sum / norm(length), isEnd ? 'eos' : 'length'));
       } else next.push({ beam: grown, move: { row, id } });
       if (next.length === numBeams) break;
     }
-    if (next.length === 0 && ended.count === 0) allForbidden(placeOf(image, length));
+    if (next.length === 0 && ended.count === 0) allForbidden(pathOf(image, length));
     beams = next.map(({ beam }) => beam);
     return next.map(({ move }) => move);
   };
@@ -78,7 +81,7 @@ export function autoregressiveSearch(
   start: ImageStart,
   { numBeams, perNode }: CheckedOptions<'original-autoregressive'>,
 ): ImageSearch {
-  const { prompt, image, limit, eosId, stops } = start;
+  const { prompt, image, limit, eosIds, stops } = start;
   const firstStep = processThenLogSoftmax(start.processors);
   const laterStep = processThenLogSoftmax([...start.processors, discourageLast]);
   let beams: Beam[] = [{ ids: prompt, logProbs: [], sum: 0 }]; // best first
@@ -93,12 +96,12 @@ export function autoregressiveSearch(
         offers.push({ beam });
         continue;
       }
-      const { scores, rawLogProb } = scoreRow(logits[row]!, beam.ids, placeOf(image, beam.ids.length));
+      const { scores, rawLogProb } = scoreRow(logits[row]!, beam.ids, pathOf(image, beam.ids.length));
       const best = bestCandidates(first ? numBeams : perNode);
       best.offer(0, row, beam.sum, scores);
       for (const { id, sum } of best.best()) {
         const grown = grow(beam, id, sum, rawLogProb(id));
-        const finish = id === eosId ? 'eos' : stops(grown.ids) ? 'stopped' : undefined;
+        const finish = eosIds.includes(id) ? 'eos' : stops(grown.ids) ? 'stopped' : undefined;
         offers.push({ beam: { ...grown, finish }, move: { row, id } });
       }
       row++;
@@ -106,7 +109,7 @@ export function autoregressiveSearch(
     }
     offers.sort((a, b) => b.beam.sum - a.beam.sum);
     const kept = offers.slice(0, numBeams);
-    if (kept.length === 0) allForbidden(placeOf(image, prompt.length));
+    if (kept.length === 0) allForbidden(pathOf(image, prompt.length));
     beams = kept.map(({ beam }) => beam);
     const moves = kept.flatMap(({ beam, move }) => (move === undefined || beam.finish !== undefined ? [] : [move]));
     const length = Math.max(...beams.map((beam) => beam.ids.length));

@@ -29,7 +29,7 @@ export function seededRandom(seed: number, stream = 0): Random {
 
 const rotate = (x: number, bits: number): number => (x << bits) | (x >>> (32 - bits));
 
-/** SplitMix32: well mixed 32-bit words from any start, neighbouring ones included. */
+/** SplitMix32: well mixed 32-bit words from any start, neighboring ones included. */
 function splitMix32(start: number): () => number {
   let state = start | 0;
   return () => {

@@ -46,13 +46,13 @@ export interface VocabularyFacts {
   readonly size: number;
   /** Starts a row when no prompt is given ([CLS], 101 in BERT's vocabulary). */
   readonly bosId: number;
-  /** Ends a row ([SEP], 102). */
-  readonly eosId: number;
-  /** What a token adds to a text, as it stands behind others: ` sign`, `ed`. `stopStrings` needs it. */
+  /** The tokens that end a row, at least one ([SEP], 102). Texts that are scored are closed with the first. */
+  readonly eosIds: readonly number[];
+  /** What a token adds to a text, as it follows others: ` sign`, `ed`. `stopStrings` needs it. */
   readonly textOf?: (id: number) => string;
 }
 
-/** Why a row ended: its end token, the length limit, or a consumer that said stop. */
+/** Why a row ended: an end token, the length limit, or a consumer that said stop. */
 export type Finish = 'eos' | 'length' | 'stopped';
 
 /** One generated row. */
@@ -207,5 +207,5 @@ export function checkVocabulary(vocabulary: VocabularyFacts): void {
   };
   const size = check('size', 2, Number.MAX_SAFE_INTEGER);
   check('bosId', 0, size - 1);
-  check('eosId', 0, size - 1);
+  checkIds(given['eosIds'], 'eosIds', vocabulary);
 }

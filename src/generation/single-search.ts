@@ -48,7 +48,7 @@ export async function* singleSearch(
   while (true) {
     for (const [r, row] of live.entries()) {
       await scope.rowDone();
-      const event = advance(row, logits[r]!, scope.vocabulary.eosId, copy);
+      const event = advance(row, logits[r]!, scope.vocabulary.eosIds, copy);
       if ((yield event) === false) row.finish ??= 'stopped';
     }
     const kept = live.flatMap((row, r) => (row.finish === undefined ? [r] : []));
@@ -86,7 +86,12 @@ function startRow(
 }
 
 /** Chooses the next token of `row` from `logits`. */
-function advance(row: Row, logits: Float32Array, eosId: number, copy: ReturnType<typeof workingCopy>): TokenEvent {
+function advance(
+  row: Row,
+  logits: Float32Array,
+  eosIds: readonly number[],
+  copy: ReturnType<typeof workingCopy>,
+): TokenEvent {
   const path = `image ${row.image}, token ${row.ids.length}`;
   const normalizer = logNormalizer(logits, path);
   const scores = row.processors.length === 0 ? logits : copy(logits);
@@ -99,7 +104,7 @@ function advance(row: Row, logits: Float32Array, eosId: number, copy: ReturnType
   const index = row.logProbs.length;
   row.ids.push(id);
   row.logProbs.push(logProb);
-  if (id === eosId) row.finish = 'eos';
+  if (eosIds.includes(id)) row.finish = 'eos';
   else if (row.stops(row.ids)) row.finish = 'stopped';
   else if (row.ids.length >= row.limit) row.finish = 'length';
   const event = { row: row.image, sample: row.sample, index, id, logProb };

@@ -3,11 +3,11 @@ import { generate, streamTokens } from '../generation/generate.js';
 import type { GenerationConfig } from '../generation/generation-config.js';
 import type { GenerateOptions, StreamOptions } from '../generation/options.js';
 import type { Finish, GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/session.js';
+import type { Trace } from '../layers/tidy.js';
 import type { Git } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import { disposeCache } from '../model/kv-cache.js';
-import type { Trace } from '../model/trace.js';
 import type { OptionsFor } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { ModelInput } from './encoded-image.js';
@@ -84,12 +84,16 @@ export interface Task extends ModelInput {
 export const vocabularyOf = ({ git: { config }, tokenizer, generationConfig }: TextContext): VocabularyFacts => ({
   size: config.vocabSize,
   bosId: config.bosTokenId,
-  eosId: generationConfig?.eosTokenId ?? config.eosTokenId,
+  eosIds: sepFirst(generationConfig?.eosTokenIds ?? config.eosTokenIds, tokenizer.sepId),
   textOf: (id) => {
     const piece = pieceOf(tokenizer, id);
     return piece.startsWith('##') ? piece.slice(2) : ` ${piece}`;
   },
 });
+
+/** The model learnt to close its texts with [SEP], so that is the end token that scores count, wherever it is in the list. */
+const sepFirst = (ids: readonly number[], sepId: number): readonly number[] =>
+  ids.includes(sepId) ? [sepId, ...ids.filter((id) => id !== sepId)] : ids;
 
 /** [CLS] and the words of a prompt, without [SEP]: the text goes on from there. */
 export const promptIds = (tokenizer: Tokenizer, prompt = ''): number[] => [

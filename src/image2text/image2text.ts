@@ -252,7 +252,7 @@ export function createImage2Text(
         const ids =
           text === undefined
             ? (await writeSequences(context, [task], generation, { signal }))[0]![0]![0]!.ids
-            : [...prompt, ...tokenizer.encode(text, { addSpecialTokens: false }), git.config.eosTokenId];
+            : [...prompt, ...tokenizer.encode(text, { addSpecialTokens: false }), callContext.vocabulary.eosIds[0]!];
         const said = text ?? tokenizer.decode(ids.slice(prompt.length), { skipSpecialTokens: true });
         const about = { images, imageConfig, preprocess: loader.preprocessing, ids, promptLength: prompt.length };
         return explainText(git, tokenizer, { ...about, prompt: given.prompt, text: said }, { signal });

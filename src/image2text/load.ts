@@ -38,7 +38,7 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
   const generation = await readJsonFile(files, 'generation_config.json');
-  const generationConfig = generation && parseGenerationConfig(generation.json, generation.file);
+  const generationConfig = generation && parseGenerationConfig(generation.json, generation.file, config.vocabSize);
   const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...input } = options;
   const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
   const params = await loadGitParams(config, tensors, files.label, loading);
@@ -154,8 +154,8 @@ function checkFit(tokenizer: Tokenizer, config: GitConfig, file: string): void {
     fail(`${tokenizer.vocabSize} words, config.json has vocab_size ${config.vocabSize}`);
   if (tokenizer.clsId !== config.bosTokenId)
     fail(`[CLS] has id ${tokenizer.clsId}, config.json has bos_token_id ${config.bosTokenId}`);
-  if (tokenizer.sepId !== config.eosTokenId)
-    fail(`[SEP] has id ${tokenizer.sepId}, config.json has eos_token_id ${config.eosTokenId}`);
+  if (!config.eosTokenIds.includes(tokenizer.sepId))
+    fail(`[SEP] has id ${tokenizer.sepId}, config.json has eos_token_id ${config.eosTokenIds.join(', ')}`);
 }
 
 /** The processor in processor_config.json, else preprocessor_config.json, or what CLIP does for images of the model's size where there is none. */

@@ -4,7 +4,7 @@ import type { GenerationConfig } from '../generation/generation-config.js';
 import { withGenerationConfig } from '../generation/generation-config.js';
 import { checkGenerateOptions, type GenerateOptions, generationOptions } from '../generation/options.js';
 import type { VocabularyFacts } from '../generation/session.js';
-import type { Trace } from '../model/trace.js';
+import type { Trace } from '../layers/tidy.js';
 import {
   asObject,
   type CheckedFor,

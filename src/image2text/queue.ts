@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import type { GenerateOptions } from '../generation/options.js';
 import type { GeneratedSequence } from '../generation/session.js';
-import type { Trace } from '../model/trace.js';
+import type { Trace } from '../layers/tidy.js';
 import { type TextContext, writeSequences } from './captions.js';
 import type { ModelInput } from './encoded-image.js';
 

@@ -1,11 +1,10 @@
 import type { Tensor, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { mean, reshape, slice, tensor, tidy } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
-import { constrainedGreedy, rankNames } from '../generation/constrained.js';
-import { scoreSequences } from '../generation/score.js';
+import { constrainedGreedy, rankNames, scoreSequences } from '../generation/score.js';
+import type { Trace } from '../layers/tidy.js';
 import { featuresInTurns, projectFeatures } from '../model/git.js';
 import type { ImageCache } from '../model/kv-cache.js';
-import type { Trace } from '../model/trace.js';
 import type { OptionsFor } from '../options.js';
 import type { TextContext, Token } from './captions.js';
 import { meanProbability, pieceOf, promptIds, sessionOver, vocabularyOf } from './captions.js';
@@ -57,10 +56,11 @@ export async function scoreTexts(
   options: { readonly prompt?: string | undefined; readonly signal: AbortSignal; readonly trace?: Trace | undefined },
 ): Promise<TextScore[]> {
   const { git, tokenizer } = context;
-  const sequences = texts.map((text) => [...wordIds(context, text, 'texts'), git.config.eosTokenId]);
+  const vocabulary = vocabularyOf(context);
+  const sequences = texts.map((text) => [...wordIds(context, text, 'texts'), vocabulary.eosIds[0]!]);
   const open = sessionOver(git, image, [0], options.trace);
   const prompt = promptIds(tokenizer, options.prompt);
-  const scores = await scoreSequences(open, vocabularyOf(context), prompt, sequences, {
+  const scores = await scoreSequences(open, vocabulary, prompt, sequences, {
     maxRows: SCORE_ROWS,
     signal: options.signal,
   });

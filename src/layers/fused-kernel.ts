@@ -8,7 +8,7 @@ type Attributes = Readonly<Record<string, string | number>>;
 
 /**
  * Runs a fused kernel if the current backend has it; undefined otherwise. Inputs that are undefined are left out.
- * Gradients do not pass through these kernels; `withoutFusedKernels` turns them off.
+ * Gradients do not pass through these kernels; `withoutFusedKernels` switches them off.
  */
 export function runFused<T extends Tensor>(
   kernel: FusedKernel,

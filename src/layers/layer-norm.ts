@@ -20,8 +20,8 @@ export function layerNorm(p: LayerNorm, x: Tensor3D, epsilon: number, residual?:
 function composedLayerNorm(p: LayerNorm, x: Tensor3D, epsilon: number, residual?: Tensor3D): Tensor3D {
   return tidy(() => {
     const input = residual === undefined ? x : add(x, residual);
-    const centred = sub(input, mean(input, -1, true));
-    const variance = mean(square(centred), -1, true); // [B, T, 1]
-    return add(mul(mul(centred, rsqrt(add(variance, epsilon))), p.weight), p.bias);
+    const centered = sub(input, mean(input, -1, true));
+    const variance = mean(square(centered), -1, true); // [B, T, 1]
+    return add(mul(mul(centered, rsqrt(add(variance, epsilon))), p.weight), p.bias);
   });
 }

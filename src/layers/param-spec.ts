@@ -1,12 +1,12 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 
 /**
- * How a stored tensor is turned when it is loaded:
+ * How a stored tensor is transposed when it is loaded:
  * `as-is`; `linear` from PyTorch's [out, in] to [in, out]; `conv2d` from OIHW to HWIO.
  */
 export type Layout = 'as-is' | 'linear' | 'conv2d';
 
-/** One parameter, as a value: its shape in the checkpoint and how it is turned at load. */
+/** One parameter, as a value: its shape in the checkpoint and how it is transposed at load. */
 export interface TensorSpec {
   readonly kind: 'tensor';
   readonly shape: readonly number[];

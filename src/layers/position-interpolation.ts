@@ -3,7 +3,7 @@ import { concat, matMul, slice, tensor2d, tidy } from '@tensorflow/tfjs-core';
 
 /**
  * A position table for another image size: the class row is kept, the square grid is resized bicubically
- * (a = -0.75, half-pixel centres, no antialiasing, borders clamped: torch's `interpolate` as CLIP and GIT use it).
+ * (a = -0.75, half-pixel centers, no antialiasing, borders clamped: torch's `interpolate` as CLIP and GIT use it).
  * table: float32 [1 + g·g, D] → [1 + rows·columns, D].
  *
  * Resizing is linear in the table, so it is one product with a matrix that has at most 16 non-zero weights a row.
@@ -35,11 +35,11 @@ export function resizeMatrix(grid: number, rows: number, columns: number): Float
 /** For each of `size` targets the four [source index, weight] pairs along one axis of length `grid`. */
 function cubicTaps(grid: number, size: number): [number, number][][] {
   return Array.from({ length: size }, (_, target) => {
-    const centre = ((target + 0.5) * grid) / size - 0.5;
-    const first = Math.floor(centre) - 1;
+    const center = ((target + 0.5) * grid) / size - 0.5;
+    const first = Math.floor(center) - 1;
     return [0, 1, 2, 3].map((tap): [number, number] => [
       Math.min(Math.max(first + tap, 0), grid - 1),
-      cubic(Math.abs(centre - (first + tap))),
+      cubic(Math.abs(center - (first + tap))),
     ]);
   });
 }

@@ -1,6 +1,6 @@
-/** Memory of tensor functions: trees of tensors, and long computations that can pause between their steps. */
+/** Memory of tensor functions: trees of tensors, long computations that can pause between their steps, and a look at what they make on the way. */
 import type { Tensor, TensorContainer } from '@tensorflow/tfjs-core';
-import { tensor_util, tidy } from '@tensorflow/tfjs-core';
+import { clone, keep, tensor_util, tidy } from '@tensorflow/tfjs-core';
 import { nextTask } from '../event-loop.js';
 
 /** `tidy` for a result that is a tree of tensors (plain objects and arrays); tfjs types it for mutable containers only. */
@@ -53,4 +53,27 @@ function runStep<T>(steps: Steps<T>, alive: readonly Tensor[]): IteratorResult<r
   const kept = new Set(tensor_util.getTensorsInContainer(step.value as unknown as TensorContainer));
   for (const x of alive) if (!kept.has(x)) x.dispose();
   return step;
+}
+
+/**
+ * Receives every named intermediate. The tensor lives only during the call: a listener that wants more takes `keep(clone(x))`.
+ * With `attentions: true` it also receives attention probabilities [B, H, rows, columns], which takes the composed path.
+ */
+export interface Trace {
+  (name: string, x: Tensor): void;
+  readonly attentions?: boolean;
+}
+
+/** A listener that keeps a copy of what `wanted` accepts; the caller disposes `tensors`' values. */
+export function collectTrace(options: { attentions?: boolean; wanted?: (name: string) => boolean } = {}): {
+  readonly trace: Trace;
+  readonly tensors: Map<string, Tensor>;
+} {
+  const tensors = new Map<string, Tensor>();
+  const listen = (name: string, x: Tensor): void => {
+    if (options.wanted?.(name) === false) return;
+    tensors.get(name)?.dispose();
+    tensors.set(name, keep(clone(x)));
+  };
+  return { trace: Object.assign(listen, { attentions: options.attentions ?? false }), tensors };
 }

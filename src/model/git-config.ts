@@ -35,7 +35,8 @@ export interface GitConfig {
   /** How many text tokens a sequence may have. */
   readonly maxPositionEmbeddings: number;
   readonly bosTokenId: number;
-  readonly eosTokenId: number;
+  /** The tokens that end a text, at least one. */
+  readonly eosTokenIds: readonly number[];
   readonly padTokenId: number;
   /** Frames with a temporal embedding; 0 for a model of single images. */
   readonly numImageWithEmbedding: number;
@@ -73,10 +74,10 @@ const schema = z.object({
   max_position_embeddings: z._default(size(65_536), 1024),
   position_embedding_type: z._default(z.literal('absolute'), 'absolute'),
   bos_token_id: z._default(z.int(), 101),
-  /** Some files list several, as generation configs do; the first is the model's own. */
+  /** One or several; a row ends at any of them. */
   eos_token_id: z.pipe(
-    z.transform((value) => (Array.isArray(value) && value.length > 0 ? (value[0] as unknown) : value)),
-    z._default(z.int(), 102),
+    z.transform((value) => (typeof value === 'number' ? [value] : value)),
+    z._default(z.array(z.int()).check(z.minLength(1)), [102]),
   ),
   pad_token_id: z._default(z.int(), 0),
   num_image_with_embedding: z._default(z.nullable(size(64)), null),
@@ -105,9 +106,13 @@ export function parseGitConfig(json: unknown, file = 'config.json'): GitConfig {
     const detail = `${v.patch_size} is larger than image_size ${v.image_size}`;
     throw new ConfigError({ file, path: 'vision_config.patch_size', code: 'patch-larger-than-image', detail });
   }
-  for (const key of ['bos_token_id', 'eos_token_id', 'pad_token_id'] as const) {
-    if (raw[key] >= 0 && raw[key] < raw.vocab_size) continue;
-    const detail = `${raw[key]} is outside the vocabulary of ${raw.vocab_size}`;
+  for (const [key, id] of [
+    ['bos_token_id', raw.bos_token_id],
+    ...raw.eos_token_id.map((id) => ['eos_token_id', id] as const),
+    ['pad_token_id', raw.pad_token_id],
+  ] as const) {
+    if (id >= 0 && id < raw.vocab_size) continue;
+    const detail = `${id} is outside the vocabulary of ${raw.vocab_size}`;
     throw new ConfigError({ file, path: key, code: 'token-outside-vocabulary', detail });
   }
   const grid = Math.floor(v.image_size / v.patch_size);
@@ -122,7 +127,7 @@ export function parseGitConfig(json: unknown, file = 'config.json'): GitConfig {
     tieWordEmbeddings: raw.tie_word_embeddings,
     maxPositionEmbeddings: raw.max_position_embeddings,
     bosTokenId: raw.bos_token_id,
-    eosTokenId: raw.eos_token_id,
+    eosTokenIds: Object.freeze(raw.eos_token_id),
     padTokenId: raw.pad_token_id,
     numImageWithEmbedding: raw.num_image_with_embedding ?? 0,
     vision: Object.freeze({

@@ -4,12 +4,12 @@ import { DisposedError, OptionError } from '../errors.js';
 import { nextTask } from '../event-loop.js';
 import type { DecoderSession } from '../generation/session.js';
 import { textMask } from '../layers/mask.js';
+import type { Trace } from '../layers/tidy.js';
 import { tidyTree } from '../layers/tidy.js';
 import type { Git } from './git.js';
 import { decodeText, vocabularyLogits } from './git.js';
 import type { ImageCache, TextCache } from './kv-cache.js';
 import { disposeCache, gatherCache, imageCacheShape, textLength } from './kv-cache.js';
-import type { Trace } from './trace.js';
 
 /** What one row is: which image it looks at, and which of its cache columns hold real tokens (1) or padding (0). */
 interface Row {
@@ -22,7 +22,7 @@ interface Row {
  * A decoding session over images that are already in the cache: one empty row per image at first. It borrows `image`
  * (never disposes it) and owns what it makes; `dispose()` is due whatever happens. One step at a time.
  *
- * @param trace hears the decoder's intermediates of every step.
+ * @param trace receives the decoder's intermediates of every step.
  * @throws OptionError for an id outside the vocabulary or a row longer than `maxLength`; DisposedError after `dispose()`.
  */
 export function startSession(git: Git, image: ImageCache, trace?: Trace): DecoderSession {

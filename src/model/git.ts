@@ -4,12 +4,12 @@ import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
 import { linear, linearSpec } from '../layers/linear.js';
 import type { ParamsOf } from '../layers/param-spec.js';
 import { repeat, tensorSpec } from '../layers/param-spec.js';
+import type { Trace } from '../layers/tidy.js';
 import { runSteps, runStepsInTurns, type Steps, tidyTree } from '../layers/tidy.js';
 import type { GitConfig } from './git-config.js';
 import type { ImageCache, TextCache } from './kv-cache.js';
 import { appendKeyValue, textLength } from './kv-cache.js';
 import { decodeTokens, imageCacheSteps, textDecoderSpec, textEmbeddings, textEmbeddingsSpec } from './text-decoder.js';
-import type { Trace } from './trace.js';
 import { frameOf, visionEncoderSpec, visionSteps } from './vision-encoder.js';
 
 // GIT (Wang et al., arXiv 2205.14100). The image's tokens attend to each other and never to the text, so the image is

@@ -7,9 +7,9 @@ import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
 import { linear, linearSpec } from '../layers/linear.js';
 import type { ParamsOf } from '../layers/param-spec.js';
 import { repeat } from '../layers/param-spec.js';
+import type { Trace } from '../layers/tidy.js';
 import { type Steps, tidyTree } from '../layers/tidy.js';
 import type { GitConfig } from './git-config.js';
-import type { Trace } from './trace.js';
 
 // BERT's post-norm encoder (Devlin et al., arXiv 1810.04805) used as GIT's decoder: no cross-attention, no token types.
 
@@ -40,7 +40,7 @@ type TextLayer = ParamsOf<ReturnType<typeof textLayerSpec>>;
 type TextEmbeddings = ParamsOf<ReturnType<typeof textEmbeddingsSpec>>;
 export type TextDecoder = ParamsOf<ReturnType<typeof textDecoderSpec>>;
 
-/** Word + position, normalised. ids, positions: B lists of T → float32 [B, T, D]. Trace name: `text.embeddings`. */
+/** Word + position, normalized. ids, positions: B lists of T → float32 [B, T, D]. Trace name: `text.embeddings`. */
 export function textEmbeddings(
   p: TextEmbeddings,
   ids: readonly (readonly number[])[],

@@ -9,9 +9,8 @@ import type { ParamsOf } from '../layers/param-spec.js';
 import { repeat, tensorSpec } from '../layers/param-spec.js';
 import { patchEmbedding, patchEmbeddingSpec } from '../layers/patch-embedding.js';
 import { interpolatePositions } from '../layers/position-interpolation.js';
-import type { Steps } from '../layers/tidy.js';
+import type { Steps, Trace } from '../layers/tidy.js';
 import type { VisionConfig } from './git-config.js';
-import type { Trace } from './trace.js';
 
 // CLIP's image tower (Radford et al., arXiv 2103.00020) as GIT uses it: every token is kept, the class token included.
 
@@ -98,7 +97,7 @@ export function visionLayer(
 }
 
 /**
- * Pixels to image features, a layer a step. pixels: float32 [B, height, width, 3], normalised as the checkpoint asks → [B, I, D] with
+ * Pixels to image features, a layer a step. pixels: float32 [B, height, width, 3], normalized as the checkpoint asks → [B, I, D] with
  * I = 1 + ⌊height/P⌋·⌊width/P⌋. Trace names: `vision.embeddings`, `vision.pre_layernorm`, `vision.layer.N`,
  * `vision.attention.N`, `vision.post_layernorm`.
  */

@@ -1,10 +1,10 @@
 import { dispose, type Tensor, type Tensor3D, type Tensor4D, type Tensor5D, tensor } from '@tensorflow/tfjs-core';
 import { ConfigError } from '../errors.js';
 import { textMask } from '../layers/mask.js';
+import { collectTrace } from '../layers/tidy.js';
 import { decodeText, encodeImage, type Git, vocabularyLogits } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import { disposeCache, gatherCache, type ImageCache } from '../model/kv-cache.js';
-import { collectTrace } from '../model/trace.js';
 import { type CaseFile, type HostTensor, needTensor, notRun, type ParityRow } from './cases.js';
 import { compareTensor, concatAttention, concatTokens, frameOf, tileRows } from './compare.js';
 

@@ -115,7 +115,7 @@ export function scoreRow(
 export const vocabularyOf = ({ config }: Git): VocabularyFacts => ({
   size: config.vocabSize,
   bosId: config.bosTokenId,
-  eosId: config.eosTokenId,
+  eosIds: config.eosTokenIds,
 });
 
 const isPadded = (mask: GenerationGolden['attention_mask']): mask is number[][] =>

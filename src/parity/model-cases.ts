@@ -48,7 +48,7 @@ async function* runGreedyLogits(git: Git, file: CaseFile, caseName: string): Asy
   const ours = await forcedLogits(git, pixels, sequences, scores.shape[1] ?? 0);
   const prompt = sequences[0]!.length - (scores.shape[1] ?? 0);
   const kept = sequences.flatMap((row, b) => {
-    const end = row.indexOf(git.config.eosTokenId, prompt);
+    const end = row.findIndex((id, at) => at >= prompt && git.config.eosTokenIds.includes(id));
     const steps = (end < 0 ? row.length - 1 : end) - prompt + 1;
     return Array.from({ length: steps }, (_, t) => [b, t] as const);
   });

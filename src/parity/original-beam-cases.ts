@@ -123,7 +123,7 @@ async function* runOriginal(
     // The original drops the prefix and fills with end tokens as long as its batch needs.
     const prefix = golden.prefix?.[0]?.length ?? 0;
     const rows = found.map((row) => row.ids.slice(prefix));
-    const ours = padRows(rows, git.config.eosTokenId, expected[0]?.length ?? 0);
+    const ours = padRows(rows, git.config.eosTokenIds[0]!, expected[0]?.length ?? 0);
     yield compareIdRows(caseName, 'sequences', ours, expected);
     yield scoreRow(caseName, 'scores', found, golden.logprobs.flat());
   } finally {

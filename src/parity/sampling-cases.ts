@@ -61,7 +61,7 @@ function samplingCase(folder: Folder, base: string, golden: Golden): ParityCase 
       const { config } = await models.get(folder.path);
       const file = await readCaseFile(folder.path, base, true);
       const unknown = golden.order.find(([code]) => !Object.hasOwn(RULES, String(code)));
-      if (unknown === undefined) yield* runSampling(file, golden, config.vocabSize, config.eosTokenId, name);
+      if (unknown === undefined) yield* runSampling(file, golden, config.vocabSize, config.eosTokenIds, name);
       else yield notRun(name, '-', `no rule here of the name "${String(unknown[0]).slice(0, 60)}"`);
     },
   };
@@ -71,12 +71,12 @@ function* runSampling(
   file: CaseFile,
   golden: Golden,
   vocabulary: number,
-  eosId: number,
+  eosIds: readonly number[],
   caseName: string,
 ): Generator<ParityRow> {
   const raw = needTensor(file, 'raw_logits');
   const ids = readIds(needTensor(file, 'input_ids'), file.name, 'input_ids', vocabulary);
-  const processors = golden.order.map((code) => makeProcessor(code, eosId, file.name));
+  const processors = golden.order.map((code) => makeProcessor(code, eosIds, file.name));
   const logits = new Float32Array(raw.values.length);
   const probs = new Float32Array(raw.values.length);
   for (const [row, tokens] of ids.entries()) {
@@ -130,18 +130,20 @@ type Step = Golden['order'][number];
 type Named = (name: string) => number | undefined;
 
 /** Hugging Face's rules by name, made from their value and further arguments. */
-const RULES: Readonly<Record<string, (value: Step[number], named: Named, eosId: number) => LogitsProcessor>> = {
+const RULES: Readonly<
+  Record<string, (value: Step[number], named: Named, eosIds: readonly number[]) => LogitsProcessor>
+> = {
   temperature: (value) => temperature(Number(value)),
   top_k: (value, named) => topK(Number(value), named('min_tokens_to_keep')),
   top_p: (value, named) => topP(Number(value), named('min_tokens_to_keep')),
   repetition_penalty: (value) => repetitionPenalty(Number(value)),
   no_repeat_ngram_size: (value) => noRepeatNgram(Number(value)),
-  bad_words_ids: (value, _, eosId) => badWords(value as number[][], eosId),
-  min_length: (value, _, eosId) => minLength(Number(value), eosId),
-  min_new_tokens: (value, named, eosId) => minLength((named('prompt_length') ?? 0) + Number(value), eosId),
+  bad_words_ids: (value, _, eosIds) => badWords(value as number[][], eosIds),
+  min_length: (value, _, eosIds) => minLength(Number(value), eosIds),
+  min_new_tokens: (value, named, eosIds) => minLength((named('prompt_length') ?? 0) + Number(value), eosIds),
 };
 
-function makeProcessor([code, value, ...rest]: Step, eosId: number, file: string): LogitsProcessor {
+function makeProcessor([code, value, ...rest]: Step, eosIds: readonly number[], file: string): LogitsProcessor {
   if (Array.isArray(value) !== (code === 'bad_words_ids') || typeof value === 'string') {
     const detail = `the value of ${String(code).slice(0, 60)} is of the wrong type`;
     throw new ConfigError({ file: `${file}.json`, path: 'order', code: 'case-layout', detail });
@@ -150,5 +152,6 @@ function makeProcessor([code, value, ...rest]: Step, eosId: number, file: string
     const at = rest.indexOf(name);
     return at < 0 ? undefined : Number(rest[at + 1]);
   };
-  return RULES[String(code)]!(value!, named, named('eos_token_id') ?? eosId);
+  const own = named('eos_token_id');
+  return RULES[String(code)]!(value!, named, own === undefined ? eosIds : [own]);
 }

@@ -132,7 +132,7 @@ function checkOptions({ dtype, maxShardBytes, signal }: ConvertOptions): void {
   }
 }
 
-/** What lies beside the weights, and is copied as it is where it is there. */
+/** The files beside the weights, and is copied as it is where it is there. */
 const COPIED = [
   'preprocessor_config.json',
   'processor_config.json',

@@ -111,7 +111,7 @@ export async function checkDestination(destination: string, overwrite: boolean):
   throw new OptionError({ file: destination, path: 'destination', code: 'destination-exists', detail });
 }
 
-/** One rename where the place is free; else file by file, since other files of that folder are none of our business. */
+/** One rename where there is no folder of that name; else file by file, since other files of that folder are none of our business. */
 async function publish(staging: string, destination: string, overwrite: boolean): Promise<void> {
   if ((await whatIsAt(destination)) === 'empty') await rmdir(destination);
   if ((await whatIsAt(destination)) === 'nothing') return rename(staging, destination);

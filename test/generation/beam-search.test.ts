@@ -5,10 +5,19 @@ import type { GeneratedSequence, VocabularyFacts } from '../../src/generation/se
 import { allSentences, naiveBeam, naiveOriginal } from './naive-search.js';
 import { hashScript, logSoftmax, near, newLog, type Script, scriptedSession, total } from './scripted-session.js';
 
-const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosId: 2 };
+const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosIds: [2] };
+/** Ends with any of three tokens. */
+const MANY_ENDS: VocabularyFacts = { ...SMALL, eosIds: [2, 5, 7] };
 const PROMPTS = [[1], [1, 5, 3]];
 
-const run = (script: Script, options: GenerateOptions, prompts: number[][], maxLength = 14, log = newLog()) =>
+const run = (
+  script: Script,
+  options: GenerateOptions,
+  prompts: number[][],
+  maxLength = 14,
+  log = newLog(),
+  vocabulary = SMALL,
+) =>
   generate(
     () =>
       scriptedSession(
@@ -17,7 +26,7 @@ const run = (script: Script, options: GenerateOptions, prompts: number[][], maxL
         maxLength,
         log,
       ),
-    SMALL,
+    vocabulary,
     options,
     prompts,
   );
@@ -50,9 +59,10 @@ describe('beam search (Hugging Face)', () => {
         earlyStopping,
         maxLength,
       } as const;
-      const rows = await run(script, options, PROMPTS);
+      const vocabulary = seed % 3 === 1 ? MANY_ENDS : SMALL;
+      const rows = await run(script, options, PROMPTS, 14, newLog(), vocabulary);
       PROMPTS.forEach((prompt, image) => {
-        const settings = { beams: numBeams, eos: SMALL.eosId, maxLength, lengthPenalty, earlyStopping, keep: 2 };
+        const settings = { beams: numBeams, eos: vocabulary.eosIds, maxLength, lengthPenalty, earlyStopping, keep: 2 };
         const expected = naiveBeam((ids) => script(image, ids), prompt, settings);
         assert.deepEqual(
           rows[image]!.map((row) => row.ids),
@@ -62,7 +72,7 @@ describe('beam search (Hugging Face)', () => {
         rows[image]!.forEach((row, rank) => {
           near(row.score, expected[rank]!.score, 1e-5, `score of seed ${seed}`);
           checkRow(script, image, prompt, row);
-          assert.equal(row.finish, row.ids.at(-1) === SMALL.eosId ? 'eos' : 'length');
+          assert.equal(row.finish, vocabulary.eosIds.includes(row.ids.at(-1)!) ? 'eos' : 'length');
           count++;
         });
       });
@@ -71,7 +81,7 @@ describe('beam search (Hugging Face)', () => {
   });
 
   it('is exhaustive when the beams hold everything: the best of all sentences', async () => {
-    const tiny: VocabularyFacts = { size: 4, bosId: 1, eosId: 2 };
+    const tiny: VocabularyFacts = { size: 4, bosId: 1, eosIds: [2] };
     for (let seed = 0; seed < 12; seed++) {
       const script = hashScript(tiny, seed);
       const options = {
@@ -147,9 +157,14 @@ describe('beam search (original)', () => {
         numReturnSequences: keep,
         maxLength,
       } as const;
-      const rows = await run(script, options, PROMPTS);
+      const vocabulary = seed % 3 === 1 ? MANY_ENDS : SMALL;
+      const rows = await run(script, options, PROMPTS, 14, newLog(), vocabulary);
       PROMPTS.forEach((prompt, image) => {
-        const expected = naiveOriginal((ids) => script(image, ids), prompt, { ...s, eos: SMALL.eosId, maxLength });
+        const expected = naiveOriginal((ids) => script(image, ids), prompt, {
+          ...s,
+          eos: vocabulary.eosIds,
+          maxLength,
+        });
         assert.deepEqual(
           rows[image]!.map((row) => row.ids),
           expected.map((row) => row.ids),
@@ -158,7 +173,7 @@ describe('beam search (original)', () => {
         rows[image]!.forEach((row, rank) => {
           near(row.score, expected[rank]!.score, 1e-5, `score of seed ${seed}`);
           checkRow(script, image, prompt, row);
-          assert.equal(row.ids.at(-1), SMALL.eosId, 'an end token is always written');
+          assert.ok(vocabulary.eosIds.includes(row.ids.at(-1)!), 'an end token is always written');
           if (row.finish === 'length') cut++;
         });
       });
@@ -182,7 +197,7 @@ describe('beam search (original)', () => {
       const [rows] = await run(script, { strategy: 'original-autoregressive', maxLength: 10 }, [[1]]);
       const ids = [1];
       let sum = 0;
-      while (ids.length < 10 && ids.at(-1) !== SMALL.eosId) {
+      while (ids.length < 10 && ids.at(-1) !== SMALL.eosIds[0]!) {
         const logits = Array.from(script(0, ids));
         if (ids.length > 1) logits[ids.at(-1)!] = -10000;
         const id = logits.indexOf(Math.max(...logits));

@@ -7,7 +7,7 @@ import type { DecoderSession, VocabularyFacts } from '../../src/generation/sessi
 import { padRows } from '../../src/generation/session.js';
 import { hashScript, newLog, type SessionLog, scriptedSession } from './scripted-session.js';
 
-const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosId: 2 };
+const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosIds: [2] };
 const STRATEGIES = ['greedy', 'sample', 'beam', 'original', 'original-autoregressive'] as const;
 const script = hashScript(SMALL, 3);
 
@@ -151,7 +151,7 @@ describe('generate: options', () => {
     for (const [prompts, path, code] of cases) {
       await assert.rejects(generate(open, SMALL, {}, prompts as number[][]), { name: 'OptionError', path, code });
     }
-    await assert.rejects(generate(open, { ...SMALL, eosId: 9 }), { name: 'OptionError', path: 'eosId' });
+    await assert.rejects(generate(open, { ...SMALL, eosIds: [9] }), { name: 'OptionError', path: 'eosIds[0]' });
     await assert.rejects(generate(open, null as never), { name: 'OptionError', path: 'vocabulary' });
   });
 

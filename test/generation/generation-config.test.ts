@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { parseGenerationConfig, withGenerationConfig } from '../../src/generation/generation-config.js';
 import { checkGenerateOptions } from '../../src/generation/options.js';
 
-const SMALL = { size: 9, bosId: 1, eosId: 2 };
+const SMALL = { size: 9, bosId: 1, eosIds: [2] };
 const apply = (file: object, given: object = {}) =>
   withGenerationConfig({ ...given }, parseGenerationConfig(file), 'original');
 
@@ -91,11 +91,12 @@ describe('generation_config.json', () => {
     [{ do_sample: true, num_beams: 2 }, 'do_sample', 'unsupported-generation'],
     [{ num_beam_groups: 2 }, 'num_beam_groups', 'unsupported-generation'],
     [{ suppress_tokens: [3] }, 'suppress_tokens', 'unsupported-generation'],
-    [{ eos_token_id: [2, 3] }, 'eos_token_id', 'unsupported-generation'],
+    [{ eos_token_id: [2, 9] }, 'eos_token_id', 'token-outside-vocabulary'],
+    [{ eos_token_id: ['2'] }, 'eos_token_id', 'wrong-type'],
   ];
   for (const [file, path, code] of wrong) {
     it(`${JSON.stringify(file)}: ${code}`, () =>
-      assert.throws(() => parseGenerationConfig(file), {
+      assert.throws(() => parseGenerationConfig(file, undefined, SMALL.size), {
         name: 'ConfigError',
         file: 'generation_config.json',
         path,
@@ -103,8 +104,10 @@ describe('generation_config.json', () => {
       }));
   }
 
-  it('its end token wins over config.json', () => {
-    assert.equal(parseGenerationConfig({ eos_token_id: [5] }).eosTokenId, 5);
-    assert.equal(parseGenerationConfig({}).eosTokenId, undefined);
+  it('names one end token, several, or none', () => {
+    assert.deepEqual(parseGenerationConfig({ eos_token_id: 5 }).eosTokenIds, [5]);
+    assert.deepEqual(parseGenerationConfig({ eos_token_id: [5, 7] }).eosTokenIds, [5, 7]);
+    for (const file of [{}, { eos_token_id: null }, { eos_token_id: [] }])
+      assert.equal(parseGenerationConfig(file).eosTokenIds, undefined);
   });
 });

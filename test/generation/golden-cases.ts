@@ -43,7 +43,7 @@ export const originalCases = (): readonly OriginalCase[] =>
 
 export function vocabularyOf(model: string): VocabularyFacts {
   const config = readJson<Record<string, number>>(`${REFERENCE}${model}/config.json`);
-  return { size: config['vocab_size']!, bosId: config['bos_token_id']!, eosId: config['eos_token_id']! };
+  return { size: config['vocab_size']!, bosId: config['bos_token_id']!, eosIds: [config['eos_token_id']!] };
 }
 
 /** The images of a model's generation cases: for each, its frames of [3, size, size]. */
@@ -111,7 +111,7 @@ export async function checkOriginal(open: OpenImages, c: OriginalCase): Promise<
   const width = c.kind === 'beam' ? c.max_steps : (c.predictions[0] as readonly number[]).length;
   const matrix = padRows(
     rows.map((row) => row.ids),
-    vocabulary.eosId,
+    vocabulary.eosIds[0]!,
     width,
   ).map((row) => row.slice(cut));
   const depth = c.num_keep_best === undefined ? 1 : 2;

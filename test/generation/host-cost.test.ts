@@ -4,7 +4,7 @@ import type { GenerateOptions } from '../../src/generation/options.js';
 import type { VocabularyFacts } from '../../src/generation/session.js';
 import { type Script, scriptedSession } from './scripted-session.js';
 
-const BERT: VocabularyFacts = { size: 30522, bosId: 101, eosId: 102 };
+const BERT: VocabularyFacts = { size: 30522, bosId: 101, eosIds: [102] };
 const NEW_TOKENS = 60;
 
 /** CPU milliseconds of `body`, all threads. */
@@ -20,7 +20,7 @@ describe('host cost of a step with the vocabulary of BERT', () => {
     { length: BERT.size },
     (_, id) => 6 * Math.sin(id * 12.9898) + (id % 500 === 0 ? 5 : 0),
   );
-  logits[BERT.eosId] = -9;
+  logits[BERT.eosIds[0]!] = -9;
   const script: Script = (_, ids) => {
     const own = logits.slice();
     own[1000 + ids.length] = 14;

@@ -15,14 +15,20 @@ interface NaiveBeam {
 
 export interface NaiveBeamSettings {
   readonly beams: number;
-  readonly eos: number;
+  /** The end tokens; the first one closes what is cut. */
+  readonly eos: readonly number[];
   readonly maxLength: number;
   readonly lengthPenalty: number;
 }
 
-export function naiveGreedy(next: NextLogits, prompt: readonly number[], eos: number, maxLength: number): number[] {
+export function naiveGreedy(
+  next: NextLogits,
+  prompt: readonly number[],
+  eos: readonly number[],
+  maxLength: number,
+): number[] {
   const ids = [...prompt];
-  while (ids.length < maxLength && (ids.length === prompt.length || ids.at(-1) !== eos)) {
+  while (ids.length < maxLength && (ids.length === prompt.length || !eos.includes(ids.at(-1)!))) {
     const logits = Array.from(next(ids));
     ids.push(logits.indexOf(Math.max(...logits)));
   }
@@ -44,11 +50,11 @@ export function naiveBeam(
   let beams: NaiveBeam[] = Array.from({ length: s.beams }, (_, k) => ({ ids: prompt, sum: k === 0 ? 0 : -1e9 }));
   for (let length = prompt.length + 1; ; length++) {
     const all = beams.flatMap(({ ids, sum }) => logSoftmax(next(ids)).map((p, id) => ({ ids, id, sum: sum + p })));
-    const best = all.sort((a, b) => b.sum - a.sum).slice(0, 2 * s.beams);
+    const best = all.sort((a, b) => b.sum - a.sum).slice(0, Math.max(2, 1 + s.eos.length) * s.beams);
     const open: NaiveBeam[] = [];
     best.forEach(({ ids, id, sum }, rank) => {
       if (open.length === s.beams) return;
-      if (id !== s.eos) open.push({ ids: [...ids, id], sum });
+      if (!s.eos.includes(id)) open.push({ ids: [...ids, id], sum });
       else if (rank < s.beams) add([...ids, id], sum, length - prompt.length);
     });
     beams = open;
@@ -76,14 +82,15 @@ export function naiveOriginal(
   let beams: NaiveBeam[] = Array.from({ length: s.beams }, (_, k) => ({ ids: prompt, sum: k === 0 ? 0 : -1e9 }));
   for (let length = prompt.length; length < s.maxLength; length++) {
     const all = beams.flatMap(({ ids, sum }) => logSoftmax(next(ids)).map((p, id) => ({ ids, id, sum: sum + p })));
-    const best = all.sort((a, b) => b.sum - a.sum).slice(0, s.perNode * s.beams);
+    const best = all.sort((a, b) => b.sum - a.sum).slice(0, Math.max(s.perNode, 1 + s.eos.length) * s.beams);
     const full = hypotheses.length === s.keep;
     if (full && hypotheses.at(-1)!.score >= best[0]!.sum / norm(s.maxLength - 1)) break;
     const open: NaiveBeam[] = [];
     for (const { ids, id, sum } of best) {
       if (open.length === s.beams) break;
-      if (id === s.eos || length + 1 === s.maxLength)
-        hypotheses.push({ ids: [...ids, s.eos], score: sum / norm(length) });
+      const isEnd = s.eos.includes(id);
+      if (isEnd || length + 1 === s.maxLength)
+        hypotheses.push({ ids: [...ids, isEnd ? id : s.eos[0]!], score: sum / norm(length) });
       else open.push({ ids: [...ids, id], sum });
       hypotheses.sort((a, b) => b.score - a.score);
       hypotheses.splice(s.keep);

@@ -21,10 +21,10 @@ import { hashScript, scriptedSession } from './scripted-session.js';
 const LETTERS: VocabularyFacts = {
   size: 9,
   bosId: 1,
-  eosId: 2,
+  eosIds: [2],
   textOf: (id) => (id === 1 ? '' : ` ${'xyzabcdef'[id]}`),
 };
-const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosId: 2 };
+const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosIds: [2] };
 const table: Readonly<Record<string, OptionDeclaration<never>>> = generationOptions;
 const script = hashScript(SMALL, 3);
 const open = () => scriptedSession(script, [0], 30);

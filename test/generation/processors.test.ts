@@ -7,12 +7,12 @@ import {
   noRepeatNgram,
   repetitionPenalty,
   sequenceBias,
+  stopStrings,
   temperature,
   topK,
   topP,
 } from '../../src/generation/logits-processors.js';
 import type { LogitsProcessor } from '../../src/generation/session.js';
-import { stopStrings } from '../../src/generation/stopping-criteria.js';
 import { expectClose } from '../support/close.js';
 import { REFERENCE, readJson } from '../support/fixtures.js';
 import { peekSafetensors } from '../support/peek-safetensors.js';
@@ -20,7 +20,7 @@ import { logSoftmax } from './scripted-session.js';
 
 type Step = readonly [name: string, value: any, extra?: string, extraValue?: any];
 
-const EOS = 102;
+const EOS = [102];
 
 /** A step of sampling.json as one of our processors. */
 function processorOf([name, value, extra, extraValue]: Step): LogitsProcessor {
@@ -109,7 +109,7 @@ describe('processors: definitions', () => {
     fc.assert(
       fc.property(scores, ids, sequences, (values, row, words) => {
         const got = Float32Array.from(values);
-        badWords(words, 2)(got, row);
+        badWords(words, [2])(got, row);
         values.forEach((value, id) => {
           const completes = words.some((word) => {
             const fits = word.length === 1 || word.length <= row.length;

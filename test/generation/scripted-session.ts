@@ -13,7 +13,7 @@ export function hashScript(vocabulary: VocabularyFacts, seed: number, spread = 3
       let x = Math.imul(h ^ Math.imul(id + 1, 0xc2b2ae3d), 0x85ebca6b);
       x = Math.imul(x ^ (x >>> 15), 0x735a2d97);
       x ^= x >>> 15;
-      return ((x >>> 0) / 2 ** 31 - 1) * spread + (id === vocabulary.eosId ? eosBonus : 0);
+      return ((x >>> 0) / 2 ** 31 - 1) * spread + (id === vocabulary.eosIds[0]! ? eosBonus : 0);
     });
   };
 }

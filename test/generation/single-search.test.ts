@@ -5,7 +5,7 @@ import type { GeneratedSequence, TokenEvent, VocabularyFacts } from '../../src/g
 import { naiveGreedy } from './naive-search.js';
 import { hashScript, logSoftmax, near, newLog, type Script, scriptedSession, total } from './scripted-session.js';
 
-const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosId: 2 };
+const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosIds: [2] };
 const script = hashScript(SMALL, 3, 3, 1);
 const open =
   (images: number[], log = newLog(), s: Script = script) =>
@@ -22,14 +22,14 @@ describe('greedy search', () => {
       for (const [image, [row]] of rows.entries()) {
         assert.deepEqual(
           row!.ids,
-          naiveGreedy((ids) => own(image, ids), prompts[image]!, SMALL.eosId, 9),
+          naiveGreedy((ids) => own(image, ids), prompts[image]!, SMALL.eosIds, 9),
         );
         row!.newIds.forEach((id, i) => {
           const before = row!.ids.slice(0, prompts[image]!.length + i);
           near(row!.tokenLogProbs[i]!, logSoftmax(own(image, before))[id]!, 1e-6, 'log-probability');
         });
         near(row!.score, total(row!.tokenLogProbs), 1e-12, 'score');
-        assert.equal(row!.finish, row!.ids.at(-1) === SMALL.eosId ? 'eos' : 'length');
+        assert.equal(row!.finish, row!.ids.at(-1) === SMALL.eosIds[0]! ? 'eos' : 'length');
         finishes.add(row!.finish);
       }
     }

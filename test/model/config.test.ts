@@ -24,14 +24,16 @@ describe('config.json', () => {
     assert.deepEqual(parseGitConfig({ model_type: 'git', invented: [1] }), full);
   });
 
-  it('takes the first of several eos tokens, and null for a vision config that was left out', () => {
+  it('takes one end token or several, and null for a vision config that was left out', () => {
     const json = { model_type: 'git', eos_token_id: [7, 102], vision_config: null };
     const c = parseGitConfig(json);
-    assert.equal(c.eosTokenId, 7);
+    assert.deepEqual(c.eosTokenIds, [7, 102]);
+    assert.deepEqual(parseGitConfig({ model_type: 'git' }).eosTokenIds, [102]);
     assert.deepEqual(c.vision, parseGitConfig({ model_type: 'git' }).vision);
     for (const [change, path] of [
       [{ eos_token_id: [] }, 'eos_token_id'],
-      [{ eos_token_id: ['7'] }, 'eos_token_id'],
+      [{ eos_token_id: ['7'] }, 'eos_token_id.0'],
+      [{ eos_token_id: [102, 30522] }, 'eos_token_id'],
       [{ vision_config: [] }, 'vision_config'],
       [{ vision_config: { hidden_size: '768' } }, 'vision_config.hidden_size'],
     ] as const) {

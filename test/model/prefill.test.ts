@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import type { Tensor3D } from '@tensorflow/tfjs-core';
 import { profile, randomUniform } from '@tensorflow/tfjs-core';
 import { randomParams } from '../../src/checkpoint/generated-weights.js';
+import { collectTrace, type Trace } from '../../src/layers/tidy.js';
 import { disposeGit, gitSpec, prefillImage } from '../../src/model/git.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
 import { disposeCache, type ImageCache } from '../../src/model/kv-cache.js';
-import { collectTrace, type Trace } from '../../src/model/trace.js';
 import { BACKENDS, useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
 

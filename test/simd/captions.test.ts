@@ -34,7 +34,7 @@ describe('simd: captions of a tiny model', () => {
     const git = await loadGit(await fromDirectory(TINY));
     const { imageSize } = git.config.vision;
     const pixels: tf.Tensor4D = tf.randomUniform([1, imageSize, imageSize, 3], -2, 2, 'float32', 7);
-    const vocabulary = { size: git.config.vocabSize, bosId: git.config.bosTokenId, eosId: git.config.eosTokenId };
+    const vocabulary = { size: git.config.vocabSize, bosId: git.config.bosTokenId, eosIds: git.config.eosTokenIds };
     const caption = async (turn: number) => {
       const image = encodeImage(git, pixels);
       const strategy = turn % 4 === 0 ? 'original' : 'greedy';

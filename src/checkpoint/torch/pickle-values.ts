@@ -41,7 +41,7 @@ export interface PickleGlobal {
   readonly kind: 'global';
   readonly name: string;
 }
-/** A block of numbers that lies elsewhere in the file. */
+/** A block of numbers elsewhere in the file. */
 export interface PickleStorage {
   readonly kind: 'storage';
   readonly dtype: string;

@@ -246,12 +246,12 @@ export function unpickle(
   start: number,
   options: UnpickleOptions,
 ): { value: PickleValue; end: number } {
-  const { file, path: place, base, loadStorage } = options;
+  const { file, path, base, loadStorage } = options;
   const reader = pickleReader(
     bytes,
     start,
     (code, detail, offset, unsupported) =>
-      new TorchFileError({ file, path: place, offset: base + offset, code, detail, unsupported }),
+      new TorchFileError({ file, path, offset: base + offset, code, detail, unsupported }),
   );
   const { fail } = reader;
   const machine: Machine = { reader, stack: pickleStack(fail), fail, loadStorage };

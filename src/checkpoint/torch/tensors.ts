@@ -14,7 +14,7 @@ import {
 } from './pickle-values.js';
 
 /**
- * Every name that a checkpoint may mention, compared exactly; all others are refused where they stand. Nothing is ever looked up in
+ * Every name that a checkpoint may mention, compared exactly; all others are refused. Nothing is ever looked up in
  * a module, imported or evaluated: a name is either in these tables or an error. The tables follow what
  * `torch.load(weights_only=True)` allows (torch/_weights_only_unpickler.py); whatever is no tensor becomes an inert placeholder.
  */

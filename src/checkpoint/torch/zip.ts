@@ -148,7 +148,7 @@ function centralHeader(bytes: Uint8Array<ArrayBuffer>, at: number, base: number,
   return { entry: { name, flags, method, crc, packedSize, size, offset, limit: base }, length };
 }
 
-/** Packed size, size and offset; each that is all ones stands in the zip64 field instead, in this order: size, packed, offset. */
+/** Packed size, size and offset; each that is all ones is in the zip64 field instead, in this order: size, packed, offset. */
 function sizes(view: DataView, at: number, extra: DataView, bad: (detail: string) => Error): [number, number, number] {
   let wideAt = -1;
   let wideEnd = -1;
@@ -196,7 +196,7 @@ function separate(entries: readonly ZipEntry[], directory: number, fail: ZipFail
     if (entry.offset + LOCAL_SIZE + entry.packedSize > limit) {
       throw fail('zip-overlap', `${quote(entry.name)} runs into what follows it`, entry.offset);
     }
-    if (result.has(entry.name)) throw fail('zip-duplicate', `${quote(entry.name)} stands twice`, entry.offset);
+    if (result.has(entry.name)) throw fail('zip-duplicate', `${quote(entry.name)} is there twice`, entry.offset);
     result.set(entry.name, { ...entry, limit });
     limit = entry.offset;
   }
@@ -321,7 +321,7 @@ async function proveStored(
   checkCrc(crc, entry, fail);
 }
 
-/** 0 stands for no checksum: torch writes it where `set_crc32_options(False)` was called, and reads it so. */
+/** 0 means no checksum: torch writes it where `set_crc32_options(False)` was called, and reads it so. */
 function checkCrc(crc: number, entry: ZipEntry, fail: ZipFail): void {
   if (crc !== entry.crc && entry.crc !== 0)
     throw fail('zip-crc', `the checksum of ${quote(entry.name)} is wrong`, entry.offset);

@@ -1,32 +1,33 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { constrainedGreedy, rankNames } from '../../src/generation/constrained.js';
 import { generate } from '../../src/generation/generate.js';
-import { scoreSequences } from '../../src/generation/score.js';
-import type { VocabularyFacts } from '../../src/generation/session.js';
 import {
   buildTrie,
   childrenOf,
+  constrainedGreedy,
   goesOn,
   groupsOf,
+  rankNames,
   rootOf,
+  scoreSequences,
   type Trie,
   type TrieNode,
-} from '../../src/generation/trie.js';
+} from '../../src/generation/score.js';
+import type { VocabularyFacts } from '../../src/generation/session.js';
 import { hashScript, logSoftmax, near, newLog, type Script, scriptedSession, total } from './scripted-session.js';
 
-const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosId: 2 };
+const SMALL: VocabularyFacts = { size: 9, bosId: 1, eosIds: [2] };
 const script = hashScript(SMALL, 8);
 const lists = fc.array(fc.array(fc.integer({ min: 3, max: 6 }), { minLength: 1, maxLength: 5 }), {
   minLength: 1,
   maxLength: 25,
 });
 
-/** All prefixes that a walk of the trie meets, with the caller's places of the sequences below each. */
+/** All prefixes that a walk of the trie meets, with the caller's indices of the sequences below each. */
 function prefixes(trie: Trie, node: TrieNode, path: readonly number[] = []): Map<string, number[]> {
-  const found = new Map([[path.join(), trie.places.slice(node.from, node.to).sort((a, b) => a - b)]]);
+  const found = new Map([[path.join(), trie.order.slice(node.from, node.to).sort((a, b) => a - b)]]);
   for (const child of childrenOf(trie, node)) {
-    for (const [key, places] of prefixes(trie, child.node, [...path, child.id])) found.set(key, places);
+    for (const [key, indices] of prefixes(trie, child.node, [...path, child.id])) found.set(key, indices);
   }
   return found;
 }
@@ -161,7 +162,7 @@ describe('scoring', () => {
 
 describe('class names', () => {
   it('1,000 names: exact, best first, probabilities sum to 1, far fewer than 1,000 full decodes', async () => {
-    const vocabulary: VocabularyFacts = { size: 200, bosId: 1, eosId: 2 };
+    const vocabulary: VocabularyFacts = { size: 200, bosId: 1, eosIds: [2] };
     const own = hashScript(vocabulary, 21);
     // Names as WordPiece gives them: 40 first words, some of them followed by one of 30 second words or two more pieces.
     const names = Array.from({ length: 1000 }, (_, i) => [
@@ -213,9 +214,9 @@ function originalRule(
   prompt: readonly number[],
   names: readonly (readonly number[])[],
 ): number[] {
-  const closed = names.map((name) => [...name, SMALL.eosId]);
+  const closed = names.map((name) => [...name, SMALL.eosIds[0]!]);
   const out: number[] = [];
-  while (out.at(-1) !== SMALL.eosId) {
+  while (out.at(-1) !== SMALL.eosIds[0]!) {
     const logits = Array.from(next([...prompt, ...out]));
     if (out.length > 0) logits[out.at(-1)!] = -10000;
     const scores = logSoftmax(logits);
