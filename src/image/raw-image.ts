@@ -64,7 +64,7 @@ export function isRawImage(value: unknown): value is RawImage {
   );
 }
 
-/** An illegal image: the broken rule, what was found, and where in the bytes. `withFile` adds the name at the door. */
+/** An illegal image: the broken rule, what was found, and where in the bytes. `withFile` adds the name of the file. */
 export const fault = (code: string, detail: string, offset?: number): ImageError =>
   new ImageError({ code, detail, offset });
 
@@ -72,7 +72,7 @@ export const fault = (code: string, detail: string, offset?: number): ImageError
 export const unsupported = (code: string, detail: string, offset?: number): ImageError =>
   new ImageError({ code, detail, offset, unsupported: true });
 
-/** The same error with a place that the thrower could not know, where it is ours and has none yet. */
+/** The same error with a file name and an offset that the thrower could not know, where it is ours and has none yet. */
 export function addFacts(error: unknown, facts: { readonly file?: string; readonly offset?: number }): unknown {
   if (!(error instanceof ImageError)) return error;
   const { path, code, detail, unsupported, cause } = error;
@@ -90,9 +90,15 @@ export async function withFile<T>(file: string, body: () => T | Promise<T>): Pro
   }
 }
 
+/** Longest side of an image: a longer one cannot be resized, and the tables of the resize grow with it. */
+export const MAX_SIDE = 1 << 20;
+
 /** Refuses an image from its header, before anything is allocated in proportion to it. */
 export function checkPixels(width: number, height: number, maxPixels: number, offset?: number): void {
   if (width < 1 || height < 1) throw fault('image-size', `the image is ${width} by ${height} pixels`, offset);
+  if (Math.max(width, height) > MAX_SIDE) {
+    throw fault('image-size', `a side of ${Math.max(width, height)} pixels; at most ${MAX_SIDE}`, offset);
+  }
   if (width * height <= maxPixels) return;
   const megapixels = (count: number) => (count / 1e6).toFixed(count < 1e6 ? 3 : 1);
   throw fault(

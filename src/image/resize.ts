@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.js';
-import { allocate, fault, type RawImage } from './raw-image.js';
+import { allocate, fault, MAX_SIDE, type RawImage } from './raw-image.js';
 
 /** Names of Pillow's filters. */
 export type ResizeFilter = 'nearest' | 'box' | 'bilinear' | 'hamming' | 'bicubic' | 'lanczos';
@@ -93,8 +93,6 @@ export interface Window {
   readonly height: number;
 }
 
-/** Longest side that can be resized: only PNG can be longer, and the filter's table grows with it. */
-const MAX_SIDE = 1 << 20;
 /** Pillow's fixed point: weights are integers times 2^22, sums start at a half. */
 const SHIFT = 22;
 const HALF = 1 << (SHIFT - 1);

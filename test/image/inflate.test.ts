@@ -45,14 +45,6 @@ describe('inflate', () => {
     }
   });
 
-  it('stops a bomb soon after the limit', () => {
-    const packed = new Uint8Array(deflateSync(Buffer.alloc(200_000_000)));
-    const start = performance.now();
-    const { bytes, end } = inflate([packed], 1000);
-    assert.equal(end, 'longer');
-    assert.ok(bytes.length < 1 << 20 && performance.now() - start < 500, `${bytes.length} bytes`);
-  });
-
   it('every truncation is an error; with any bit damaged it agrees with zlib', () => {
     const bytes = sample(seeded(2), 2000);
     const packed = new Uint8Array(deflateSync(bytes));

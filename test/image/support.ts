@@ -1,7 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { crc32 } from '../../src/crc32.js';
+import { ImageError } from '../../src/errors.js';
 import { type DecodeOptions, decodeFrames, decodeImage } from '../../src/image/decode.js';
+import { formatOf } from '../../src/image/image-file.js';
+import { decodeJpeg, readJpegHeader } from '../../src/image/jpeg/decode-jpeg.js';
+import { readPngChunks } from '../../src/image/png/chunks.js';
+import { decodePng } from '../../src/image/png/decode-png.js';
 import type { RawImage } from '../../src/image/raw-image.js';
 import { REFERENCE, readBin, readJson } from '../support/fixtures.js';
 
@@ -76,4 +82,54 @@ export function seeded(seed: number): () => number {
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
   };
+}
+
+/** A PNG chunk with its checksum. */
+export function pngChunk(type: string, data: Uint8Array): Buffer {
+  const bytes = Buffer.concat([Buffer.alloc(4), Buffer.from(type, 'latin1'), data, Buffer.alloc(4)]);
+  bytes.writeUInt32BE(data.length);
+  bytes.writeUInt32BE(crc32(bytes.subarray(4, bytes.length - 4)), bytes.length - 4);
+  return bytes;
+}
+
+export const PNG_SIGNATURE = Buffer.from('89504e470d0a1a0a', 'hex');
+
+/** A PNG file of given compressed data. */
+export function png(
+  width: number,
+  height: number,
+  bitDepth: number,
+  colorType: number,
+  idat: readonly Uint8Array[],
+): Buffer {
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  header.set([bitDepth, colorType], 8);
+  const pieces = idat.map((data) => pngChunk('IDAT', data));
+  return Buffer.concat([PNG_SIGNATURE, pngChunk('IHDR', header), ...pieces, pngChunk('IEND', Buffer.alloc(0))]);
+}
+
+/**
+ * The work of decoding a PNG or JPEG: steps (a deflate block or at most 256 KiB of pixels; a row of blocks), and JPEG blocks visited. All
+ * other formats have none that is counted.
+ */
+export function countWork(bytes: Uint8Array): { steps: number; blocks: number; error: unknown } {
+  let [steps, blocks] = [0, 0];
+  try {
+    const format = formatOf(bytes);
+    if (format === 'png') {
+      for (const work = decodePng(readPngChunks(bytes, 1e8), new Set()); !work.next().done; ) steps++;
+    } else if (format === 'jpeg') {
+      const work = decodeJpeg(bytes, readJpegHeader(bytes, 1e8));
+      for (let step = work.next(); !step.done; step = work.next()) {
+        steps++;
+        blocks += step.value;
+      }
+    }
+    return { steps, blocks, error: undefined };
+  } catch (error) {
+    if (!(error instanceof ImageError)) throw error;
+    return { steps, blocks, error };
+  }
 }

@@ -106,7 +106,6 @@ export function readPngHeader(bytes: Uint8Array, maxPixels: number): PngHeader {
   if (compression !== 0) throw fault('png-ihdr', `compression method ${compression} does not exist`, 26);
   if (filter !== 0) throw fault('png-ihdr', `filter method ${filter} does not exist`, 27);
   if (interlace! > 1) throw fault('png-ihdr', `interlace method ${interlace} does not exist`, 28);
-  if (width > 0x7fffffff || height > 0x7fffffff) throw fault('image-size', 'a side is above 2^31-1 pixels', 16);
   checkPixels(width, height, maxPixels, 16);
   return { width, height, bitDepth: bitDepth!, colorType: colorType!, interlaced: interlace === 1 };
 }
