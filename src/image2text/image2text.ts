@@ -1,4 +1,5 @@
-import { OptionError } from '../errors.js';
+import type { ModelFiles } from '../checkpoint/byte-source.js';
+import { DisposedError, OptionError } from '../errors.js';
 import type { Explanation } from '../explain/index.js';
 import { explainText } from '../explain/index.js';
 import type { GenerationConfig } from '../generation/generation-config.js';
@@ -8,6 +9,8 @@ import type { Git } from '../model/git.js';
 import { disposeGit } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { ImageCache } from '../model/kv-cache.js';
+import type { LoraAdapter } from '../model/lora.js';
+import { checkAdapter, mergeAdapter } from '../model/lora.js';
 import type { OptionsFor } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { checkOne, checkTextOrTexts, checkTexts } from './arguments.js';
@@ -24,7 +27,7 @@ import {
 } from './captions.js';
 import type { ModelInput } from './encoded-image.js';
 import { encodeInput, holdImage, retainEncoded, withEncodedImages } from './encoded-image.js';
-import type { InputOptions } from './input-loader.js';
+import type { InputLoader, InputOptions } from './input-loader.js';
 import { createInputLoader } from './input-loader.js';
 import type { EncodedImage, VisualInput } from './inputs.js';
 import { imagesOf, isImageBatch, isVideoInput } from './inputs.js';
@@ -87,6 +90,14 @@ export interface Image2Text {
     inputs: VisualInput | readonly VisualInput[],
     options?: GenerateSequencesOptions,
   ): Promise<GeneratedSequence[][]>;
+  /**
+   * Changes what is said from the next call on: the weights with a LoRA adapter merged in, or, with `undefined`, the model's own. Nothing is
+   * loaded again; calls in flight keep the weights that they started with. The caller keeps the adapter and may dispose of it afterwards. Images
+   * that were encoded with other weights have to be encoded again.
+   *
+   * @throws OptionError (`adapter-does-not-fit`); DisposedError.
+   */
+  useAdapter(adapter: LoraAdapter | undefined): void;
   /** Frees the weights as soon as calls in flight have stopped, which they do at their next step with a DisposedError. */
   dispose(): void;
 }
@@ -96,14 +107,49 @@ export function createImage2Text(
   git: Git,
   tokenizer: Tokenizer,
   imageConfig: ImageConfig,
-  { maxBatch = 8, ...options }: ModelOptions = {},
+  options: ModelOptions = {},
   warnings: readonly string[] = [],
   generationConfig?: GenerationConfig,
+  files?: ModelFiles,
 ): Image2Text {
+  const { maxBatch, ...inputs } = options;
+  const model = switchAdapters(git, (git, free) =>
+    createFixed(git, free, tokenizer, imageConfig, options, warnings, generationConfig),
+  );
+  parts.set(model, { loader: createInputLoader(git, imageConfig, inputs), generationConfig, files });
+  return model;
+}
+
+/** What a model was made of that its interface does not show, for training. */
+export interface ModelParts {
+  readonly loader: InputLoader;
+  readonly generationConfig: GenerationConfig | undefined;
+  /** Where it was loaded from, if it was. */
+  readonly files: ModelFiles | undefined;
+}
+const parts = new WeakMap<Image2Text, ModelParts>();
+
+/** The parts of a model. @throws OptionError for what is no model of this library. */
+export function partsOf(model: Image2Text): ModelParts {
+  const found = parts.get(model);
+  if (found !== undefined) return found;
+  throw new OptionError({ path: 'model', code: 'wrong-type', detail: 'expected a model that loadImage2Text made' });
+}
+
+/** A model whose weights stay. `free` is called when it is disposed of and no call is left. */
+function createFixed(
+  git: Git,
+  free: () => void,
+  tokenizer: Tokenizer,
+  imageConfig: ImageConfig,
+  { maxBatch = 8, ...options }: ModelOptions,
+  warnings: readonly string[],
+  generationConfig: GenerationConfig | undefined,
+): FixedModel {
   const encoded = new Set<EncodedImage>();
   const lifetime = startLifetime(() => {
     for (const image of encoded) image.dispose();
-    disposeGit(git);
+    free();
   });
   const context: TextContext = { git, tokenizer, generationConfig };
   const callContext = { tokenizer, vocabulary: vocabularyOf(context), generationConfig };
@@ -314,4 +360,90 @@ function promptsFor(
     code: 'row-count',
     detail: `${ids.length} lists of ids for ${inputs} images`,
   });
+}
+
+/** A model whose weights stay as they are. */
+type FixedModel = Omit<Image2Text, 'useAdapter'>;
+
+/** A model over its own weights or over those with an adapter, whichever is in use; it owns `base` from here on. */
+function switchAdapters(base: Git, make: (git: Git, free: () => void) => FixedModel): Image2Text {
+  let unfreed = 0;
+  const start = (git: Git, freeOwn: () => void): InUse => {
+    unfreed++;
+    const free = (): void => {
+      freeOwn();
+      if (--unfreed === 0) disposeGit(base); // the base's weights are in all of them
+    };
+    return { model: make(git, free), calls: 0 };
+  };
+  const own = start(base, () => {});
+  const all = new Set([own]);
+  let now = own;
+  let ended = false;
+  const freeIdle = (): void => {
+    for (const one of all) {
+      if (one === own || one === now || one.calls > 0) continue;
+      all.delete(one);
+      one.model.dispose();
+    }
+  };
+  const during = async <T>(body: (model: FixedModel) => Promise<T>): Promise<T> => {
+    const used = now;
+    used.calls++;
+    try {
+      return await body(used.model);
+    } finally {
+      used.calls--;
+      freeIdle();
+    }
+  };
+  return {
+    get git() {
+      return now.model.git;
+    },
+    config: base.config,
+    tokenizer: own.model.tokenizer,
+    imageConfig: own.model.imageConfig,
+    warnings: own.model.warnings,
+    caption: ((...given: Parameters<Image2Text['caption']>) =>
+      during((model): Promise<unknown> => model.caption(...given))) as Image2Text['caption'],
+    answer: ((...given: Parameters<Image2Text['answer']>) =>
+      during((model): Promise<unknown> => model.answer(...given))) as Image2Text['answer'],
+    encode: (...given) => during((model) => model.encode(...given)),
+    classify: (...given) => during((model) => model.classify(...given)),
+    score: (...given) => during((model) => model.score(...given)),
+    embed: (...given) => during((model) => model.embed(...given)),
+    explain: (...given) => during((model) => model.explain(...given)),
+    generate: (...given) => during((model) => model.generate(...given)),
+    async *stream(...given) {
+      const used = now;
+      used.calls++;
+      try {
+        yield* used.model.stream(...given);
+      } finally {
+        used.calls--;
+        freeIdle();
+      }
+    },
+    useAdapter(adapter) {
+      if (ended) throw new DisposedError({ code: 'model-disposed', detail: 'this model was disposed' });
+      if (adapter === undefined) now = own;
+      else {
+        checkAdapter(base, adapter);
+        const { git, dispose } = mergeAdapter(base, adapter);
+        now = start(git, dispose);
+        all.add(now);
+      }
+      freeIdle();
+    },
+    dispose() {
+      ended = true;
+      for (const { model } of all) model.dispose();
+    },
+  };
+}
+
+interface InUse {
+  readonly model: FixedModel;
+  calls: number;
 }

@@ -42,7 +42,7 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...input } = options;
   const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
   const params = await loadGitParams(config, tensors, files.label, loading);
-  const model = createImage2Text({ config, params }, tokenizer, imageConfig, input, warnings, generationConfig);
+  const model = createImage2Text({ config, params }, tokenizer, imageConfig, input, warnings, generationConfig, files);
   try {
     onProgress?.({ status: 'ready', task: 'image-to-text', model: files.label });
   } catch (error) {

@@ -29,6 +29,7 @@ import { cutPatches, patchEmbedding } from '../layers/patch-embedding.js';
 import { tidyTree } from '../layers/tidy.js';
 import type { Git } from '../model/git.js';
 import type { GitConfig, VisionConfig } from '../model/git-config.js';
+import type { Adapter } from '../model/lora.js';
 import type { TextDecoder } from '../model/text-decoder.js';
 import { frameOf, type VisionEncoder } from '../model/vision-encoder.js';
 import {
@@ -66,13 +67,6 @@ export const IGNORED_LABEL = -100;
 /** How many tokens of a batch are learnt. */
 export const countLabels = (labels: TrainingBatch['labels']): number =>
   labels.reduce((sum, row) => sum + row.slice(1).filter((label) => label !== IGNORED_LABEL).length, 0);
-
-/** Low-rank matrices beside a linear layer: y = x W + b + scale · (x Aᵀ) Bᵀ. A: [r, in], B: [out, r], as PEFT stores them. */
-export interface Adapter {
-  readonly a: Tensor2D;
-  readonly b: Tensor2D;
-  readonly scale: number;
-}
 
 /** Gradients by parameter name, summed over micro-batches. It owns them. */
 export interface Gradients {
@@ -345,6 +339,8 @@ export interface PassOptions {
   /** Keep only each layer's input and compute the rest again on the way back: memory for one layer instead of all. */
   readonly recompute: boolean;
   readonly adapters?: ReadonlyMap<string, Adapter> | undefined;
+  /** Stop after the loss: no gradient is computed. */
+  readonly lossOnly?: boolean | undefined;
   /** Called between layers: yields to the event loop, and throws where the call was aborted. */
   readonly pause?: (() => Promise<void>) | undefined;
 }
@@ -420,6 +416,7 @@ export async function accumulateGradients(
     await pause();
     const { loss, dHidden } = own(headBackward(pass, git, x, batch, options));
     free(x);
+    if (options.lossOnly === true) return (await loss.data())[0]!;
 
     // Backward.
     let dy: Tensor3D = dHidden;

@@ -1,10 +1,10 @@
 import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core';
-import { add, dispose, matMul, mul, tensor2d, tidy, zeros } from '@tensorflow/tfjs-core';
+import { tensor2d, zeros } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
 import { type Random, seededRandom } from '../generation/random.js';
 import type { Git } from '../model/git.js';
-import type { Adapter } from './backward.js';
-import { namedParameters, withParameters } from './parameters.js';
+import type { Adapter, LoraAdapter } from '../model/lora.js';
+import { namedParameters } from '../model/parameters.js';
 
 // Low-rank adaptation (Hu et al., arXiv 2106.09685): the weights stay as they are, and beside some of them two thin matrices learn.
 
@@ -15,14 +15,6 @@ export interface LoraOptions {
   readonly alpha?: number | undefined;
   /** Ends of names of linear layers, as PEFT's `target_modules`. Default the decoder's `query` and `value`. */
   readonly targets?: readonly string[] | undefined;
-}
-
-/** An adapter of a whole model: its matrices by the name of their linear layer. It owns them. */
-export interface LoraAdapter {
-  readonly rank: number;
-  readonly alpha: number;
-  readonly targets: readonly string[];
-  readonly layers: ReadonlyMap<string, Adapter>;
 }
 
 /** The linear layers that the targets name. */
@@ -94,24 +86,4 @@ export function withAdapterParameters(adapter: LoraAdapter, parameters: Readonly
     }),
   );
   return { ...adapter, layers };
-}
-
-/**
- * The model with the adapter merged in: W + scale · (B A)ᵀ. Makes new tensors for the weights that have an adapter, which the caller disposes of
- * with the returned function; the others are the model's own.
- */
-export function mergeAdapter(git: Git, adapter: LoraAdapter): { readonly git: Git; dispose(): void } {
-  const parameters = namedParameters(git);
-  const merged: Tensor[] = [];
-  for (const [name, { a, b, scale }] of adapter.layers) {
-    const weight = tidy(() => add(parameters.get(`${name}.weight`)!, mul(matMul(a, b, true, true), scale)));
-    merged.push(weight);
-    parameters.set(`${name}.weight`, weight);
-  }
-  return { git: withParameters(git, parameters), dispose: () => dispose(merged) };
-}
-
-/** Frees the matrices. */
-export function disposeAdapter({ layers }: LoraAdapter): void {
-  for (const { a, b } of layers.values()) dispose([a, b]);
 }

@@ -2,11 +2,12 @@ import type { Tensor } from '@tensorflow/tfjs-core';
 import { dispose } from '@tensorflow/tfjs-core';
 import { BackendError, OptionError } from '../errors.js';
 import type { Git } from '../model/git.js';
+import { type LoraAdapter, mergeAdapter } from '../model/lora.js';
+import { namedParameters, withParameters } from '../model/parameters.js';
 import { accumulateGradients, countLabels, startGradients, type TrainingBatch } from './backward.js';
-import { adapterParameters, type LoraAdapter, mergeAdapter, withAdapterParameters } from './lora.js';
+import { adapterParameters, withAdapterParameters } from './lora.js';
 import type { Moments, Schedule } from './optimizer.js';
 import { clipFactor, createAdamW, decays, globalNorm, scheduleFactor } from './optimizer.js';
-import { namedParameters, withParameters } from './parameters.js';
 
 /** Names of the vision tower's parameters begin so. */
 export const VISION_PREFIX = 'git.image_encoder.';
@@ -75,6 +76,8 @@ export interface Optimization {
   state(): OptimizationState;
   /** Goes on from a saved state; takes its tensors over. */
   restore(state: OptimizationState): void;
+  /** Frees what only further steps need. */
+  disposeMoments(): void;
   dispose(): void;
 }
 
@@ -157,6 +160,7 @@ export function startOptimization(git: Git, options: OptimizationOptions): Optim
       for (const [name, tensor] of state.parameters) trained.set(name, tensor);
       optimizer.restore(state.step, state.moments);
     },
+    disposeMoments: () => optimizer.dispose(),
     dispose() {
       dispose([...trained.values()]);
       trained.clear();

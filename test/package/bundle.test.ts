@@ -123,3 +123,16 @@ describe('bundles', () => {
     await assert.rejects(bundle('src/node.ts'), /node:fs/);
   });
 });
+
+describe('the bundle of training', () => {
+  it('pulls in no node: module and no backend', async () => {
+    const { inputs } = await bundle('src/training/index.ts');
+    assert.ok(inputs.some((input) => input.endsWith('src/training/trainer.ts')));
+    assert.deepEqual(
+      inputs.filter((input) =>
+        /(^|[/])node:|tfjs-backend|tfjs-node|src\/(platform|cli|parity|hub|tools)\//.test(input),
+      ),
+      [],
+    );
+  });
+});

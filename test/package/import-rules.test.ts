@@ -37,6 +37,13 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
       modules: [...PURE, 'layers', 'model', 'checkpoint', 'tokenizer', 'image', 'generation', 'explain'],
       packages: [/^@tensorflow\/tfjs-core$/],
     },
+    training: {
+      modules: [
+        ...PURE,
+        ...['layers', 'model', 'checkpoint', 'tokenizer', 'image', 'generation', 'image2text', 'metrics'],
+      ],
+      packages: [/^@tensorflow\/tfjs-core$/],
+    },
     explain: {
       modules: [...PURE, 'layers', 'model', 'image', 'generation/log-softmax'],
       packages: [/^@tensorflow\/tfjs-core$/, /^fast-png$/],

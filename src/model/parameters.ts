@@ -2,9 +2,9 @@ import type { Tensor } from '@tensorflow/tfjs-core';
 import { transpose } from '@tensorflow/tfjs-core';
 import type { Layout } from '../layers/param-spec.js';
 import { mapSpec, specEntries } from '../layers/param-spec.js';
-import type { Git, GitParams } from '../model/git.js';
-import { gitSpec } from '../model/git.js';
-import type { GitConfig } from '../model/git-config.js';
+import type { Git, GitParams } from './git.js';
+import { gitSpec } from './git.js';
+import type { GitConfig } from './git-config.js';
 
 /** Every parameter of a model by its name in the checkpoint; the model's own tensors. */
 export function namedParameters(git: Git): Map<string, Tensor> {

@@ -1,0 +1,345 @@
+import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core';
+import { dispose, tensor } from '@tensorflow/tfjs-core';
+import type { ModelFiles } from '../checkpoint/byte-source.js';
+import { readBytes } from '../checkpoint/byte-source.js';
+import { readJson } from '../checkpoint/json.js';
+import { type NewTensor, readSafetensors } from '../checkpoint/safetensors.js';
+import type { TensorMap } from '../checkpoint/stored-tensor.js';
+import { ConfigError, OptionError, SafetensorsError } from '../errors.js';
+import type { Image2Text } from '../image2text/image2text.js';
+import { partsOf } from '../image2text/image2text.js';
+import type { Git } from '../model/git.js';
+import type { GitConfig } from '../model/git-config.js';
+import type { Adapter, LoraAdapter } from '../model/lora.js';
+import { checkAdapter } from '../model/lora.js';
+import { namedParameters, storedLayouts, toStoredLayout } from '../model/parameters.js';
+import { bytePieces, safetensorsPieces, type TrainingFolder, textPieces } from './folder.js';
+import type { OptimizationState } from './optimization.js';
+import type { Moments } from './optimizer.js';
+
+/** A tensor as a file stores it; it is read when its turn comes. `stored` makes what is written, and is disposed of. */
+const newTensor = (name: string, shape: readonly number[], stored: () => Tensor): NewTensor => ({
+  name,
+  dtype: 'F32',
+  shape,
+  async *pieces() {
+    const values = stored();
+    try {
+      const data = (await values.data()) as Float32Array;
+      yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    } finally {
+      values.dispose();
+    }
+  },
+});
+
+// --- A model in the layout of a published checkpoint ---
+
+/** Files of a checkpoint that training leaves as they are. */
+const COPIED = [
+  'config.json',
+  'preprocessor_config.json',
+  'processor_config.json',
+  'generation_config.json',
+  'vocab.txt',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+] as const;
+
+/**
+ * Writes a model as a folder that `loadImage2Text` and transformers load: model.safetensors in float32 with Hugging Face's names and layout, the
+ * other files as those that the model was loaded from, and `card` as README.md.
+ *
+ * @param git the weights; by default those in use.
+ * @throws OptionError (`no-files`) for a model that was not loaded from files; what the folder throws.
+ */
+export async function saveModel(
+  model: Image2Text,
+  folder: TrainingFolder,
+  { git = model.git, card }: { readonly git?: Git; readonly card?: string | undefined } = {},
+): Promise<void> {
+  const { files } = partsOf(model);
+  if (files === undefined) {
+    const detail =
+      'the model was made of parts, so that there is no vocabulary and no config.json to write beside its weights';
+    throw new OptionError({ path: 'model', code: 'no-files', detail });
+  }
+  for (const name of COPIED) {
+    const source = await files.open(name);
+    if (source !== undefined)
+      await folder.write(name, bytePieces(configured(name, await readBytes(source, 0, source.size))));
+    else if (name === 'config.json') await folder.write(name, textPieces(configJson(model.config)));
+  }
+  if (card !== undefined) await folder.write('README.md', textPieces(card));
+  const layouts = storedLayouts(git.config);
+  const tensors = [...namedParameters(git)].map(([name, parameter]) => {
+    const layout = layouts.get(name)!;
+    return newTensor(name, storedShape(layout, parameter.shape), () => toStoredLayout(layout, parameter));
+  });
+  await folder.write('model.safetensors', safetensorsPieces(tensors, { format: 'pt' }));
+}
+
+const storedShape = (layout: string, shape: readonly number[]): readonly number[] =>
+  layout === 'linear' ? [shape[1]!, shape[0]!] : layout === 'conv2d' ? [3, 2, 0, 1].map((axis) => shape[axis]!) : shape;
+
+/** As it was, unless it says what is no longer so: a head tied to the word embeddings, which is trained and written apart, or narrow weights. */
+function configured(name: string, bytes: Uint8Array): Uint8Array {
+  if (name !== 'config.json') return bytes;
+  const json = readJson(bytes, name) as Record<string, unknown>;
+  const changed: Record<string, unknown> = { ...json };
+  if (json['tie_word_embeddings'] === true) changed['tie_word_embeddings'] = false;
+  for (const key of ['torch_dtype', 'dtype']) if (json[key] !== undefined) changed[key] = 'float32';
+  if (Object.keys(json).every((key) => changed[key] === json[key])) return bytes;
+  return new TextEncoder().encode(`${JSON.stringify(changed, undefined, 2)}\n`);
+}
+
+/** config.json of a model in the original's layout, which has none. */
+function configJson(c: GitConfig): string {
+  const config = {
+    architectures: ['GitForCausalLM'],
+    model_type: 'git',
+    ...{ vocab_size: c.vocabSize, hidden_size: c.hiddenSize, num_hidden_layers: c.numHiddenLayers },
+    ...{ num_attention_heads: c.numAttentionHeads, intermediate_size: c.intermediateSize, hidden_act: c.hiddenAct },
+    ...{ layer_norm_eps: c.layerNormEps, max_position_embeddings: c.maxPositionEmbeddings, tie_word_embeddings: false },
+    ...{
+      bos_token_id: c.bosTokenId,
+      eos_token_id: c.eosTokenIds.length === 1 ? c.eosTokenIds[0] : c.eosTokenIds,
+      pad_token_id: c.padTokenId,
+    },
+    num_image_with_embedding: c.numImageWithEmbedding === 0 ? null : c.numImageWithEmbedding,
+    vision_config: {
+      model_type: 'git_vision_model',
+      ...{ hidden_size: c.vision.hiddenSize, intermediate_size: c.vision.intermediateSize },
+      ...{ num_hidden_layers: c.vision.numHiddenLayers, num_attention_heads: c.vision.numAttentionHeads },
+      ...{ image_size: c.vision.imageSize, patch_size: c.vision.patchSize },
+      ...{ hidden_act: c.vision.hiddenAct, layer_norm_eps: c.vision.layerNormEps },
+    },
+    torch_dtype: 'float32',
+  };
+  return `${JSON.stringify(config, undefined, 2)}\n`;
+}
+
+// --- LoRA adapters as PEFT stores them ---
+
+const ADAPTER_FILE = 'adapter_model.safetensors';
+const ADAPTER_CONFIG = 'adapter_config.json';
+const PEFT_PREFIX = 'base_model.model.';
+
+/**
+ * Writes an adapter as PEFT does: adapter_model.safetensors with `base_model.model.NAME.lora_A.weight` and `…lora_B.weight`, and
+ * adapter_config.json.
+ *
+ * @param base what the adapter is for: a name on the Hub or a folder.
+ */
+export async function saveAdapter(adapter: LoraAdapter, folder: TrainingFolder, base?: string): Promise<void> {
+  const tensors = [...adapter.layers].flatMap(([name, { a, b }]) => [
+    newTensor(`${PEFT_PREFIX}${name}.lora_A.weight`, a.shape, () => a.clone()),
+    newTensor(`${PEFT_PREFIX}${name}.lora_B.weight`, b.shape, () => b.clone()),
+  ]);
+  const config = {
+    base_model_name_or_path: base ?? null,
+    ...{ bias: 'none', fan_in_fan_out: false, inference_mode: true, init_lora_weights: true },
+    ...{ lora_alpha: adapter.alpha, lora_dropout: 0, modules_to_save: null, peft_type: 'LORA', r: adapter.rank },
+    // Names in full: PEFT takes a list for ends of names, and "query" means the same layers here and there, but "0" or "dense" might not.
+    target_modules: [...adapter.layers.keys()],
+    ...{ task_type: null, use_dora: false, use_rslora: false },
+  };
+  await folder.write(ADAPTER_CONFIG, textPieces(`${JSON.stringify(config, undefined, 2)}\n`));
+  await folder.write(ADAPTER_FILE, safetensorsPieces(tensors, { format: 'pt' }));
+}
+
+/**
+ * Loads an adapter that this library or PEFT wrote, for `model.useAdapter`. The caller owns it: `disposeAdapter`.
+ *
+ * @throws ConfigError for an adapter of another kind (DoRA, biases); SafetensorsError; OptionError where it does not fit the model.
+ */
+export async function loadAdapter(files: ModelFiles, model: Pick<Image2Text, 'git'>): Promise<LoraAdapter> {
+  const { rank, alpha, scaleOf } = await readAdapterConfig(files);
+  const source = await files.open(ADAPTER_FILE);
+  if (source === undefined)
+    throw new ConfigError({
+      file: files.label,
+      path: ADAPTER_FILE,
+      code: 'missing-file',
+      detail: 'there is none in this folder',
+    });
+  const { tensors } = await readSafetensors(source, ADAPTER_FILE);
+  const layers = new Map<string, Adapter>();
+  const made: Tensor[] = [];
+  try {
+    for (const [name] of tensors) {
+      const layer = /^base_model\.model\.(.+)\.lora_A\.weight$/.exec(name)?.[1];
+      if (layer === undefined) {
+        if (/\.lora_B\.weight$/.test(name)) continue;
+        throw new ConfigError({
+          file: ADAPTER_FILE,
+          path: name,
+          code: 'unknown-tensor',
+          detail: 'only lora_A and lora_B are known',
+          unsupported: true,
+        });
+      }
+      const read = async (which: 'A' | 'B'): Promise<Tensor2D> => {
+        const matrix = (await readTensor(
+          tensors,
+          `${PEFT_PREFIX}${layer}.lora_${which}.weight`,
+          ADAPTER_FILE,
+        )) as Tensor2D;
+        made.push(matrix);
+        return matrix;
+      };
+      const [a, b] = [await read('A'), await read('B')];
+      layers.set(layer, { a, b, scale: scaleOf(layer, a.shape[0]) });
+    }
+    const adapter = { rank, alpha, targets: [...layers.keys()], layers };
+    checkAdapter(model.git, adapter);
+    return adapter;
+  } catch (error) {
+    dispose(made);
+    throw error;
+  }
+}
+
+async function readAdapterConfig(files: ModelFiles) {
+  const source = await files.open(ADAPTER_CONFIG);
+  const fail = (code: string, path: string, detail: string): never => {
+    throw new ConfigError({ file: ADAPTER_CONFIG, path, code, detail, unsupported: code === 'unsupported' });
+  };
+  if (source === undefined)
+    throw new ConfigError({
+      file: files.label,
+      path: ADAPTER_CONFIG,
+      code: 'missing-file',
+      detail: 'there is none in this folder',
+    });
+  const json = readJson(await readBytes(source, 0, source.size), ADAPTER_CONFIG) as Record<string, unknown>;
+  const { peft_type: type, r: rank, lora_alpha: alpha, use_rslora: rootScale } = json;
+  if (type !== 'LORA') fail('unsupported', 'peft_type', `expected "LORA", found ${JSON.stringify(type)}`);
+  if (typeof rank !== 'number' || rank < 1 || !Number.isInteger(rank))
+    return fail('rank', 'r', 'expected a whole number from 1 on');
+  if (typeof alpha !== 'number' || !Number.isFinite(alpha)) return fail('alpha', 'lora_alpha', 'expected a number');
+  for (const [key, off] of [
+    ['use_dora', false],
+    ['fan_in_fan_out', false],
+    ['bias', 'none'],
+    ['modules_to_save', null],
+  ] as const) {
+    const found = json[key];
+    if (found !== undefined && found !== null && found !== off && !(Array.isArray(found) && found.length === 0))
+      fail('unsupported', key, `${JSON.stringify(found)} is not possible here`);
+  }
+  for (const key of ['rank_pattern', 'alpha_pattern']) {
+    if (Object.keys((json[key] ?? {}) as object).length > 0)
+      fail('unsupported', key, 'one rank and one alpha for all layers are possible');
+  }
+  const scaleOf = (_: string, r: number): number => alpha / (rootScale === true ? Math.sqrt(r) : r);
+  return { rank, alpha, scaleOf };
+}
+
+async function readTensor(tensors: TensorMap, name: string, file: string): Promise<Tensor> {
+  const stored = tensors.get(name);
+  if (stored === undefined)
+    throw new SafetensorsError({ file, path: name, code: 'missing', detail: 'this tensor is not in the file' });
+  if (stored.dtype !== 'F32')
+    throw new SafetensorsError({
+      file,
+      path: name,
+      code: 'dtype',
+      detail: `${stored.dtype}; F32 is expected`,
+      unsupported: true,
+    });
+  const bytes = await stored.read();
+  const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+  return tensor(values, [...stored.shape], 'float32');
+}
+
+// --- A run, to go on with ---
+
+/** Where a run is: all that decides what comes next, besides its options and its data. */
+export interface RunPosition {
+  readonly epoch: number;
+  /** How many pairs of the epoch's order were drawn. */
+  readonly drawn: number;
+  /** The best validation loss so far. */
+  readonly best: number | null;
+  /** The first loss, to see whether it rises. */
+  readonly firstLoss: number | null;
+}
+
+const STATE_FILE = 'state.safetensors';
+const STATE_KIND = 'generative-image2text training state 1';
+
+/** Writes the state of a run as one file, so that it is there as a whole or as it was before. `identity` is what has to be equal to go on. */
+export async function saveRun(
+  folder: TrainingFolder,
+  state: OptimizationState,
+  position: RunPosition,
+  identity: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  const plain = (name: string, parameter: Tensor) => newTensor(name, parameter.shape, () => parameter.clone());
+  const tensors = [
+    ...[...state.parameters].map(([name, parameter]) => plain(`parameter.${name}`, parameter)),
+    ...[...state.moments].flatMap(([name, { first, second }]) => [
+      plain(`first.${name}`, first),
+      plain(`second.${name}`, second),
+    ]),
+  ];
+  const run = JSON.stringify({ step: state.step, position, identity });
+  await folder.write(STATE_FILE, safetensorsPieces(tensors, { kind: STATE_KIND, run }));
+}
+
+/**
+ * Reads the state of a run; undefined where there is none. The caller owns the tensors.
+ *
+ * @throws OptionError (`resume-differs`) naming the first option or fact that is another one; ConfigError, SafetensorsError for a file that is
+ *   no such state.
+ */
+export async function loadRun(
+  folder: ModelFiles,
+  identity: Readonly<Record<string, unknown>>,
+): Promise<{ readonly state: OptimizationState; readonly position: RunPosition } | undefined> {
+  const source = await folder.open(STATE_FILE);
+  if (source === undefined) return undefined;
+  const { tensors, metadata } = await readSafetensors(source, STATE_FILE);
+  if (metadata['kind'] !== STATE_KIND)
+    throw new ConfigError({
+      file: STATE_FILE,
+      path: 'kind',
+      code: 'not-a-run',
+      detail: 'this is no state of a training run',
+    });
+  const run = JSON.parse(metadata['run']!) as {
+    step: number;
+    position: RunPosition;
+    identity: Record<string, unknown>;
+  };
+  const wanted = JSON.parse(JSON.stringify(identity)) as Record<string, unknown>;
+  for (const key of new Set([...Object.keys(wanted), ...Object.keys(run.identity)])) {
+    const [now, then] = [JSON.stringify(wanted[key]), JSON.stringify(run.identity[key])];
+    if (now === then) continue;
+    const detail = `the run in ${folder.label} has ${then}, this one ${now}: it would not end as it was to`;
+    throw new OptionError({ path: key, code: 'resume-differs', detail });
+  }
+  const parameters = new Map<string, Tensor>();
+  const moments = new Map<string, Moments>();
+  const made: Tensor[] = [];
+  const read = async (name: string): Promise<Tensor> => {
+    const values = await readTensor(tensors, name, STATE_FILE);
+    made.push(values);
+    return values;
+  };
+  try {
+    for (const name of tensors.keys()) {
+      const [, kind, parameter] = /^(parameter|first)\.(.+)$/.exec(name) ?? [];
+      if (kind === 'parameter') parameters.set(parameter!, await read(name));
+      if (kind === 'first')
+        moments.set(parameter!, { first: await read(name), second: await read(`second.${parameter}`) });
+    }
+  } catch (error) {
+    dispose(made);
+    throw error;
+  }
+  return { state: { step: run.step, parameters, moments }, position: run.position };
+}
