@@ -6,13 +6,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, type SimdBackend, setThreads } from 'tfjs-backend-simd';
 import { loadImage2Text } from '../../src/node.js';
 import { DEMO, ROOT, readJson } from '../support/fixtures.js';
-import { useVariant } from './support.js';
+import { untilAllWork, useVariant } from './support.js';
 
-/** What a program says and how it ends. It has half a minute. */
+/** What a program says and how it ends. */
 function program(code: string, flags: readonly string[] = []): Promise<{ code: number; said: string }> {
   const args = [...flags, '--no-warnings', '--import', 'tsx', '--input-type=module', '-e', code];
   return new Promise((resolve) => {
-    execFile(process.execPath, args, { cwd: ROOT, timeout: 30_000 }, (error, stdout, stderr) =>
+    execFile(process.execPath, args, { cwd: ROOT, timeout: 110_000 }, (error, stdout, stderr) =>
       resolve({ code: error === null ? 0 : Number(error.code ?? -1), said: stdout + stderr }),
     );
   });
@@ -26,7 +26,6 @@ const START = `
   await tf.setBackend('simd');
   const work = async () => {
     for (let i = 0; i < 20; i++) tf.tidy(() => { tf.exp(tf.ones([300_000])); });
-    await new Promise((resolve) => setTimeout(resolve, 60));
     return 'sum ' + (await tf.sum(tf.ones([1000])).data())[0];
   };`;
 
@@ -39,12 +38,12 @@ async function sine(): Promise<Float32Array> {
 }
 
 describe('simd: programs and their threads', () => {
-  it('a process with helpers ends by itself', async () => {
+  it('a process with workers ends by itself', async () => {
     const { code, said } = await program(`${START} console.log(await work());`);
     assert.deepEqual([code, said.trim()], [0, 'sum 1000']);
   });
 
-  it('a process ends with its error, and when it is told to', async () => {
+  it('a process ends with its error, and by process.exit', async () => {
     const failing = await program(`${START} await work(); throw new Error('on purpose');`);
     assert.equal(failing.code, 1);
     assert.match(failing.said, /on purpose/);
@@ -84,7 +83,7 @@ describe('simd: programs and their threads', () => {
     setThreads(3, 'simd-threads');
   });
 
-  it('helpers that are ended from outside are missed by nobody, and replaced', async () => {
+  it('workers that are terminated from outside lose no result, and are replaced', async () => {
     const threads = createRequire(import.meta.url)('node:worker_threads') as { Worker: typeof Worker };
     const started: Worker[] = [];
     class Watched extends Worker {
@@ -100,7 +99,7 @@ describe('simd: programs and their threads', () => {
       assert.ok(await tf.setBackend('simd-mortal'));
       const expected = await sine();
       assert.equal(started.length, 2);
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await untilAllWork(2, async () => assert.deepEqual(await sine(), expected));
       const ends = started.map((worker) => worker.terminate()); // they may be at a chunk when it reaches them
       for (let i = 0; i < 20; i++) assert.deepEqual(await sine(), expected);
       await Promise.all(ends);

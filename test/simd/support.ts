@@ -2,6 +2,6 @@
 import { registerSimdBackend } from 'tfjs-backend-simd';
 import { starterOf } from '../../packages/tfjs-backend-simd/test/support.js';
 
-export { holds, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
+export { holds, untilAllWork, VARIANTS } from '../../packages/tfjs-backend-simd/test/support.js';
 
 export const useVariant = starterOf(registerSimdBackend);

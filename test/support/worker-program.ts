@@ -1,4 +1,4 @@
-/** What lifecycle.test.ts runs inside a worker: the backend with its own helpers. */
+/** What lifecycle.test.ts runs inside a worker: the backend with its own workers. */
 import { parentPort } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, setThreads } from 'tfjs-backend-simd';

@@ -43,7 +43,7 @@ export const WORKING: i32 = 4;
 const UNREAD: usize = <usize>CONTROL + 512;
 
 let state: usize = 0;
-let pulseAt: usize = UNREAD;
+let heartbeatAt: usize = UNREAD;
 let keeping: bool = false;
 
 @inline export function stateOf(thread: i32): usize {
@@ -61,7 +61,7 @@ let keeping: bool = false;
 /** From here on this instance is worker number `thread`. */
 export function becomeWorker(thread: i32): void {
   state = stateOf(thread);
-  pulseAt = heartbeatOf(thread);
+  heartbeatAt = heartbeatOf(thread);
   keeping = true;
 }
 
@@ -77,7 +77,7 @@ export function keepsResults(): bool {
 
 /** A sign of life, some every 20 microseconds in long chunks: whoever gives none for a while is not running. */
 @inline export function heartbeat(): void {
-  store<i32>(pulseAt, load<i32>(pulseAt) + 1);
+  store<i32>(heartbeatAt, load<i32>(heartbeatAt) + 1);
 }
 
 /** May this thread put its chunk into the result? False when the caller has taken it back: then its work is void. */

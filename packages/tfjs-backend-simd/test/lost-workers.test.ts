@@ -12,18 +12,21 @@ const NAME = 'simd-lost-workers';
 /** Number of the worker that the tests play themselves, behind the two real ones. */
 const IMPOSTOR = 3;
 const STATE = (WORKERS + (IMPOSTOR - 1) * WORKER_BYTES) >> 2;
-/** Products after which the impostor must have found its chunk, on however busy a machine. */
-const TURNS = 2000;
+/** Products after which the impostor must have found its chunk, on however loaded a machine. */
+const TURNS = 20_000;
+/** Times that the caller must sleep before the impostor has its result in place. */
+const SLEEPS = 20;
 const [IDLE, RECLAIMED] = [0, 2];
 
 /**
- * A worker that claims one chunk of the next job, as assembly/pool.ts says, and then does nothing at all with it; `state` is what
- * it says of itself: computing (its number), or putting its result in place (the same negative). It ends after `life` ms.
+ * A worker that claims one chunk of the next job, as assembly/pool.ts says, and then does nothing at all with it. `sign` is what it
+ * says of itself: 1 computing, for ever; -1 putting its result in place, until it has seen the caller go to sleep `sleeps` times. It counts
+ * them, and stops where the caller goes on without it: `turns` is the number of products that the caller has finished.
  */
 const IMPOSTURE = `
-  const { workerData: { memory, state, sign, life }, parentPort } = require('node:worker_threads');
+  const { workerData: { memory, state, sign, sleeps, turns }, parentPort } = require('node:worker_threads');
   const words = new Int32Array(memory.buffer), longs = new BigInt64Array(memory.buffer);
-  const JOINING = 1, [OPEN, NEXT, CHUNKS] = [32832 >> 2, 32896 >> 3, 33092 >> 2];
+  const JOINING = 1, [OPEN, NEXT, CHUNKS, CALLER_SLEEPS] = [32832 >> 2, 32896 >> 3, 33092 >> 2, 33152 >> 2];
   parentPort.postMessage('ready');
   for (let claimed = false; !claimed; ) {
     while (Atomics.load(words, OPEN) === 0) {}
@@ -36,13 +39,21 @@ const IMPOSTURE = `
     }
     if (!claimed) Atomics.store(words, state, 0);
   }
-  parentPort.postMessage('claimed');
-  setTimeout(() => Atomics.store(words, state, 0), life);
+  if (sign > 0) Atomics.wait(turns, 1, 0);
+  const turn = Atomics.load(turns, 0);
+  let seen = 0;
+  while (seen < sleeps && Atomics.load(turns, 0) === turn) seen += Atomics.exchange(words, CALLER_SLEEPS, 0);
+  const wentOn = Atomics.load(turns, 0) !== turn;
+  Atomics.store(words, state, 0);
+  parentPort.postMessage({ seen, wentOn });
 `;
 
-async function impostor(sign: 1 | -1, life: number): Promise<Worker> {
+/** Products that the caller has finished; and a word that never changes, to sleep on. */
+const turns = new Int32Array(new SharedArrayBuffer(8));
+
+async function impostor(sign: 1 | -1): Promise<Worker> {
   const { heap, kernels } = tf.backend() as SimdBackend;
-  const workerData = { memory: { buffer: heap.u8.buffer }, state: STATE, sign, life };
+  const workerData = { memory: { buffer: heap.u8.buffer }, state: STATE, sign, sleeps: SLEEPS, turns };
   const worker = new Worker(IMPOSTURE, { eval: true, workerData });
   await once(worker, 'message');
   kernels.setLimit(IMPOSTOR);
@@ -76,7 +87,7 @@ describe('simd: workers that are lost', () => {
 
   it('a chunk in the hands of a worker that does not run is done by the caller', async () => {
     const { heap } = tf.backend() as SimdBackend;
-    const worker = await impostor(1, 1e9);
+    const worker = await impostor(1);
     for (let i = 0; i < TURNS && Atomics.load(heap.i32, STATE) !== RECLAIMED; i++) {
       assert.deepEqual(await take(product()), expected);
     }
@@ -93,18 +104,17 @@ describe('simd: workers that are lost', () => {
 
   it('one that is putting its result in place is waited for', async () => {
     const { heap } = tf.backend() as SimdBackend;
-    const worker = await impostor(-1, 60);
-    let [claimed, longest] = [false, 0];
-    worker.on('message', () => {
-      claimed = true;
+    const worker = await impostor(-1);
+    let found: unknown;
+    worker.on('message', (message) => {
+      found = message;
     });
-    for (let i = 0; i < TURNS && !claimed; i++) {
-      const start = performance.now();
+    for (let i = 0; i < TURNS && found === undefined; i++) {
       await take(product()); // without that chunk, which nobody did
-      longest = Math.max(longest, performance.now() - start);
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      Atomics.add(turns, 0, 1);
+      await new Promise((resolve) => setImmediate(resolve));
     }
-    assert.ok(claimed && longest >= 50, `the caller waited ${longest} ms`);
+    assert.deepEqual(found, { seen: SLEEPS, wentOn: false });
     assert.equal(Atomics.load(heap.i32, STATE), IDLE);
     await worker.terminate();
     assert.deepEqual(await take(product()), expected);

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import fc from 'fast-check';
-import { registerSimdBackend, type SimdBackendOptions } from '../src/index.js';
+import { WORKER_BYTES, WORKERS } from '../src/abi.js';
+import { registerSimdBackend, type SimdBackend, type SimdBackendOptions } from '../src/index.js';
 
 /** All four binaries, and threads on the one that has them by default. */
 export const VARIANTS: readonly (SimdBackendOptions & { readonly name: string })[] = [
@@ -139,3 +140,41 @@ export async function holds<T>(
 /** A float32 tensor of sines: `step` from one number's angle to the next one's. */
 export const wave = (shape: number[], step: number): tf.Tensor =>
   tf.tidy(() => tf.sin(tf.mul(tf.reshape(tf.range(0, tf.util.sizeFromShape(shape)), shape), step)));
+
+/** Where a worker's heartbeat is in its block (assembly/thread.ts). */
+const HEARTBEAT = 64;
+/** Rounds after which every worker must have worked, on however loaded a machine. */
+const MOST_ROUNDS = 20_000;
+
+/** Repeats `work`, which shares products or attention, until each of the first `workers` workers has computed a part of it. Returns the rounds. */
+export async function untilAllWork(workers: number, work: () => unknown): Promise<number> {
+  const { heap } = tf.backend() as SimdBackend;
+  const heartbeats = () =>
+    Array.from({ length: workers }, (_, i) => Atomics.load(heap.i32, (WORKERS + i * WORKER_BYTES + HEARTBEAT) >> 2));
+  const before = heartbeats();
+  const idle = () => heartbeats().flatMap((beat, i) => (beat === before[i] ? [i + 1] : []));
+  for (let round = 1; round <= MOST_ROUNDS; round++) {
+    await work();
+    if (idle().length === 0) return round;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return assert.fail(`workers ${idle()} of ${workers} did nothing in ${MOST_ROUNDS} rounds`);
+}
+
+/** Runs `body`, and fails unless it leaves no tensor, also when it throws. */
+export async function expectNoTensors<T>(body: () => T | Promise<T>): Promise<T> {
+  const before = tf.memory().numTensors;
+  try {
+    return await body();
+  } finally {
+    assert.equal(tf.memory().numTensors, before, 'tensors leak');
+  }
+}
+
+/** Fails unless |got - expected| <= `atol` everywhere; NaN never passes. */
+export function expectClose(got: ArrayLike<number>, expected: ArrayLike<number>, atol: number): void {
+  assert.equal(got.length, expected.length);
+  for (let i = 0; i < got.length; i++) {
+    assert.ok(Math.abs(got[i]! - expected[i]!) <= atol, `element ${i}: got ${got[i]}, expected ${expected[i]}`);
+  }
+}

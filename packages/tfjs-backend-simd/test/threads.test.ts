@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import { Job } from '../src/abi.js';
 import { registerSimdBackend, type SimdBackend, setThreads, uploadWeight } from '../src/index.js';
-import { useVariant, wave } from './support.js';
+import { untilAllWork, useVariant, wave } from './support.js';
 
 /** One of everything that is shared between threads, at sizes of several chunks. */
 function everything(weights: readonly tf.Tensor[]): tf.Tensor[] {
@@ -33,9 +33,6 @@ async function read(tensors: tf.Tensor[]): Promise<Uint8Array[]> {
   return bytes;
 }
 
-/** Until the workers have had the time to start. */
-const settle = () => new Promise((resolve) => setTimeout(resolve, 150));
-
 describe('simd: threads', () => {
   before(() => useVariant('simd-threads'));
 
@@ -47,27 +44,26 @@ describe('simd: threads', () => {
     const alone = await read(everything(weights));
     for (const threads of [2, 3, 5]) {
       assert.equal(setThreads(threads, 'simd-threads'), threads);
-      await settle();
-      for (let round = 0; round < 3; round++) {
+      await untilAllWork(threads - 1, async () => {
         const together = await read(everything(weights));
         const differing = together.filter((bytes, i) => Buffer.compare(bytes, alone[i]!) !== 0);
         assert.equal(differing.length, 0, `${threads} threads`);
-      }
+      });
     }
     setThreads(3, 'simd-threads');
     tf.dispose(weights);
   });
 
-  it('workers take chunks', async () => {
+  it('workers take chunks of elementwise jobs', async () => {
     setThreads(2, 'simd-threads');
-    await settle();
     const { kernels, heap } = tf.backend() as SimdBackend;
     const x = tf.zeros([200 * 16384]);
     const y = tf.exp(x); // leaves its parameters behind, which the same job now reads again
     let own = 200;
-    for (let round = 0; round < 200 && own === 200; round++) {
+    for (let round = 0; round < 2000 && own === 200; round++) {
       own = kernels.share(Job.map, 200);
       kernels.join(1e6, 1);
+      await new Promise((resolve) => setImmediate(resolve)); // the worker may still have to start
     }
     assert.ok(own < 200 && heap.stats().used > 0, 'the worker never took a chunk');
     tf.dispose([x, y]);
