@@ -14,7 +14,7 @@ export interface GenerationConfig {
 }
 
 /** Keys with an effect that is not ours to give, and the values with which they have none. Null never has one. */
-const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
+export const unsupportedGeneration: Readonly<Record<string, readonly unknown[]>> = {
   begin_suppress_tokens: [],
   constraints: [],
   diversity_penalty: [0],
@@ -64,7 +64,7 @@ export function parseGenerationConfig(
     throw new ConfigError({ file, path: path.join('.') || undefined, code: 'wrong-type', detail });
   }
   const given = parsed.data as Readonly<Record<string, unknown>>;
-  for (const [key, neutral] of Object.entries(UNSUPPORTED)) {
+  for (const [key, neutral] of Object.entries(unsupportedGeneration)) {
     const value = given[key] ?? undefined;
     if (value === undefined || neutral.includes(value) || (Array.isArray(value) && value.length === 0)) continue;
     throw unsupported(file, key, value);

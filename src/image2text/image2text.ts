@@ -63,6 +63,8 @@ export interface Image2Text {
   readonly imageConfig: ImageConfig;
   /** What is odd about the files that it was loaded from, but harmless: tensors that it has no use for, an index that is not exact. */
   readonly warnings: readonly string[];
+  /** What its generation_config.json says, where it has one. */
+  readonly generationConfig: GenerationConfig | undefined;
   /** Says what is in an image or happens in a video. Without options it decodes as the original project does: 4 beams, length penalty 0.6. */
   caption(input: VisualInput, options?: CaptionOptions): Promise<Caption>;
   caption(
@@ -246,6 +248,7 @@ function createFixed(
     tokenizer,
     imageConfig,
     warnings,
+    generationConfig,
     caption: (async (inputs: VisualInput | readonly VisualInput[], options?: CaptionOptions) => {
       const call = check('caption', options);
       const prompt = promptIds(tokenizer, call.own.prompt);

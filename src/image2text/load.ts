@@ -9,6 +9,7 @@ import { parseGenerationConfig } from '../generation/generation-config.js';
 import type { ImageConfig } from '../image/image-config.js';
 import { defaultImageConfig, parseImageConfig, parseProcessorConfig } from '../image/image-config.js';
 import type { OnLoadEvent } from '../load-events.js';
+import { disposeGit } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { LoadGitOptions } from '../model/load-git.js';
 import { loadGitParams, openGit } from '../model/load-git.js';
@@ -42,7 +43,13 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...input } = options;
   const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
   const params = await loadGitParams(config, tensors, files.label, loading);
-  const model = createImage2Text({ config, params }, tokenizer, imageConfig, input, warnings, generationConfig, files);
+  let model: Image2Text;
+  try {
+    model = createImage2Text({ config, params }, tokenizer, imageConfig, input, warnings, generationConfig, files);
+  } catch (error) {
+    disposeGit({ config, params }); // an option is wrong
+    throw error;
+  }
   try {
     onProgress?.({ status: 'ready', task: 'image-to-text', model: files.label });
   } catch (error) {

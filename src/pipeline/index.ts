@@ -4,24 +4,239 @@
  * @module
  */
 import type { ModelFiles } from '../checkpoint/byte-source.js';
+import { DisposedError, OptionError, quote } from '../errors.js';
+import type { Image2Text } from '../image2text/image2text.js';
 import { loadImage2Text } from '../image2text/load.js';
-import { createPipeline } from './create-pipeline.js';
-import { contradiction } from './option-names.js';
+import type { OnLoadEvent } from '../load-events.js';
+import { imageTextToText } from './chat.js';
+import {
+  imageClassification,
+  imageFeatureExtraction,
+  readLabels,
+  videoClassification,
+  zeroShotImageClassification,
+} from './label-tasks.js';
+import {
+  checkSignal,
+  contradiction,
+  type Given,
+  readOptions,
+  spellingsOf,
+  withoutNulls,
+  wrongType,
+} from './options.js';
+import { pipelineTokenizer } from './streaming.js';
+import {
+  documentQuestionAnswering,
+  imageToText,
+  type Task,
+  videoToText,
+  visualQuestionAnswering,
+} from './text-tasks.js';
+import type { CreatePipeline, ModelLoadOptions, Pipelines, PipelineTask } from './types.js';
 
-export type { ModelLoader } from './create-pipeline.js';
-export { createPipeline } from './create-pipeline.js';
-export { InterruptableStoppingCriteria } from './interruptable.js';
-export type { TextStreamerOptions } from './text-streamer.js';
-export { TextStreamer } from './text-streamer.js';
+export type { CriterionFunction, PipelineTokenizer, StoppingCriteriaInput, TextStreamerOptions } from './streaming.js';
+export { InterruptableStoppingCriteria, StoppingCriteria, StoppingCriteriaList, TextStreamer } from './streaming.js';
 export type * from './types.js';
+
+/** Loads a model for a pipeline. */
+export type ModelLoader<M> = (model: M, options: ModelLoadOptions) => Promise<Image2Text>;
+
+interface TaskEntry {
+  /** `labels`: the names that a classification chooses from by default. */
+  readonly start: (labels: readonly string[] | undefined) => Task;
+  /** The published checkpoint that is loaded where none is named. */
+  readonly model: string;
+  /** Its name where this one is another of its names. */
+  readonly name?: PipelineTask;
+}
+
+const CAPTIONS = 'microsoft/git-base-textcaps';
+const QUESTIONS = 'microsoft/git-base-textvqa';
+const VIDEOS = 'microsoft/git-base-vatex';
+
+const TASKS: Readonly<Record<PipelineTask, TaskEntry>> = {
+  'image-to-text': { start: () => imageToText, model: CAPTIONS },
+  'image-text-to-text': { start: () => imageTextToText, model: QUESTIONS },
+  'video-to-text': { start: () => videoToText, model: VIDEOS },
+  'visual-question-answering': { start: () => visualQuestionAnswering, model: QUESTIONS },
+  vqa: { start: () => visualQuestionAnswering, model: QUESTIONS, name: 'visual-question-answering' },
+  'document-question-answering': { start: () => documentQuestionAnswering, model: QUESTIONS },
+  'image-classification': { start: imageClassification, model: CAPTIONS },
+  'video-classification': { start: videoClassification, model: VIDEOS },
+  'zero-shot-image-classification': { start: () => zeroShotImageClassification, model: CAPTIONS },
+  'image-feature-extraction': { start: () => imageFeatureExtraction, model: CAPTIONS },
+};
+
+/** What the loader is given; the type keeps the list complete. */
+const LOADING: Readonly<Record<keyof ModelLoadOptions, true>> = {
+  avifWasm: true,
+  backend: true,
+  cacheDir: true,
+  device: true,
+  endpoint: true,
+  keepRatio: true,
+  localFilesOnly: true,
+  maxBatch: true,
+  maxPixels: true,
+  onProgress: true,
+  openImage: true,
+  openVideo: true,
+  orientation: true,
+  preprocessing: true,
+  revision: true,
+  signal: true,
+  token: true,
+  upload: true,
+  uploadCopies: true,
+  webpWasm: true,
+  weights: true,
+};
+const SPELLINGS = spellingsOf([...Object.keys(LOADING), 'progressCallback', 'dtype', 'candidateLabels']);
+
+/** Options of transformers.js's loading that say where its ONNX files are, with the values that change nothing here. */
+const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
+  config: [],
+  model_file_name: [],
+  session_options: [],
+  subfolder: ['onnx', ''],
+  use_external_data_format: [false],
+};
+
+/** The weight format of a number format; `auto` leaves the choice to the loader. */
+const WEIGHTS: Readonly<Record<string, ModelLoadOptions['weights']>> = {
+  auto: undefined,
+  fp32: 'f32',
+  fp16: 'f16',
+  bf16: 'bf16',
+  q8: 'int8',
+  int8: 'int8',
+  uint8: 'int8',
+};
+
+/**
+ * `pipeline(task, model, options)` as transformers.js has it, for an entry point that loads models its own way. A model that is loaded already
+ * may be given instead; it stays the caller's.
+ *
+ * @throws OptionError for unknown tasks and options, contradictory ones, and those of loading where the model is loaded; what loading throws.
+ */
+export const createPipeline =
+  <M>(load: ModelLoader<M | string>): CreatePipeline<M> =>
+  async (task, model, options) => {
+    if (!Object.hasOwn(TASKS, task)) {
+      const detail = `there is no task ${quote(String(task))}; known are ${Object.keys(TASKS).join(', ')}`;
+      throw new OptionError({ path: 'task', code: 'unknown-task', detail });
+    }
+    const given = withoutNulls(readOptions(options, SPELLINGS, 'pipeline', NEUTRAL));
+    const { report, labels, loading } = readPipelineOptions(task, given);
+    const run = TASKS[task].start(labels);
+    if (isLoaded(model)) {
+      refuseLoading(given);
+      report?.({ status: 'ready', task, model: 'loaded model' });
+      return assemble(task, model, run, false);
+    }
+    const source = model ?? TASKS[task].model;
+    const loaded = await load(source, {
+      ...loading,
+      onProgress: report && ((event) => event.status === 'ready' || report(event)),
+    });
+    try {
+      report?.({ status: 'ready', task, model: labelOf(source) });
+    } catch (error) {
+      loaded.dispose();
+      throw error;
+    }
+    return assemble(task, loaded, run, true);
+  };
+
+function readPipelineOptions(task: PipelineTask, given: Given) {
+  const { progressCallback, onProgress, dtype, candidateLabels, ...loading } = given;
+  for (const [name, other] of SYNONYMS)
+    if (name in given && other in given) contradiction(name, `${name} and ${other} say the same: give one of them`);
+  const report = progressCallback ?? onProgress;
+  if (report !== undefined && typeof report !== 'function') wrongType('progress_callback', 'a function', report);
+  if (candidateLabels !== undefined && task !== 'image-classification' && task !== 'video-classification')
+    contradiction('candidate_labels', `the task ${task} does not use it`);
+  checkSignal(loading);
+  for (const name of ['revision', 'cacheDir'])
+    if (loading[name] !== undefined && typeof loading[name] !== 'string') wrongType(name, 'a text', loading[name]);
+  const device = forAllModules('device', loading['device']);
+  const weights = dtype === undefined ? undefined : weightsOf(forAllModules('dtype', dtype));
+  return {
+    report: report as OnLoadEvent | undefined,
+    labels: candidateLabels === undefined ? undefined : readLabels(candidateLabels),
+    loading: {
+      ...loading,
+      ...(device === undefined ? {} : { device }),
+      ...(weights === undefined ? {} : { weights }),
+    } as ModelLoadOptions,
+  };
+}
+
+const SYNONYMS = [
+  ['device', 'backend'],
+  ['dtype', 'weights'],
+  ['progressCallback', 'onProgress'],
+] as const;
+
+/** A value, or the one that all modules have in `{ encoder_model: …, decoder_model_merged: … }`. */
+function forAllModules(path: string, value: unknown): string | undefined {
+  if (value === undefined || typeof value === 'string') return value;
+  if (typeof value !== 'object' || Array.isArray(value)) return wrongType(path, 'a text', value);
+  const values = new Set(Object.values(value as object));
+  if (values.size > 1) contradiction(path, 'the parts of a model are loaded alike: give one value for all');
+  const [one] = values;
+  return one === undefined || typeof one === 'string' ? one : wrongType(path, 'a text', one);
+}
+
+function weightsOf(dtype: string | undefined): ModelLoadOptions['weights'] {
+  if (dtype === undefined) return undefined;
+  if (Object.hasOwn(WEIGHTS, dtype)) return WEIGHTS[dtype];
+  const detail = `there are no weights of ${quote(dtype)}; there are ${Object.keys(WEIGHTS).join(', ')}`;
+  throw new OptionError({ path: 'dtype', code: 'unsupported-dtype', detail, unsupported: true });
+}
+
+const isLoaded = (model: unknown): model is Image2Text =>
+  typeof model === 'object' && model !== null && 'git' in model && 'caption' in model;
+
+const labelOf = (model: unknown): string => {
+  if (typeof model === 'string') return model;
+  return typeof model === 'object' && model !== null && 'label' in model ? String(model.label) : 'model';
+};
+
+function refuseLoading(given: Given): void {
+  for (const name of [...Object.keys(LOADING), 'dtype'])
+    if (name in given && name !== 'onProgress')
+      contradiction(name, 'the model is loaded already; this option is of loading');
+}
+
+/** The function that transformers.js's users know, with its properties. */
+function assemble<T extends PipelineTask>(task: T, model: Image2Text, run: Task, isOwn: boolean): Pipelines[T] {
+  let disposed = false;
+  const call = async (...inputs: readonly unknown[]): Promise<unknown> => {
+    if (disposed) throw new DisposedError({ code: 'pipeline-disposed', detail: 'this pipeline was disposed' });
+    return run(model, inputs);
+  };
+  const properties = {
+    task: TASKS[task].name ?? task,
+    model,
+    tokenizer: pipelineTokenizer(model.tokenizer),
+    async dispose(): Promise<void> {
+      disposed = true;
+      if (isOwn) model.dispose();
+    },
+  };
+  return Object.assign(call, properties) as unknown as Pipelines[T];
+}
 
 /**
  * `pipeline('image-to-text', files)`: a function from images to texts, with transformers.js's inputs, options and results. The model comes
  * from files, or is one that is loaded; `device` names a registered tfjs backend (`auto`: the current one). Nothing is downloaded, so that
- * `cacheDir` and `localFilesOnly` are kept by themselves, and a revision there is none.
+ * `cacheDir`, `localFilesOnly`, `token` and `endpoint` have no effect, and there is no revision but `main`.
  */
 export const pipeline = createPipeline<ModelFiles>((files, options) => {
-  const { device, revision, cacheDir: _, localFilesOnly: __, ...rest } = options;
+  const { device, revision, cacheDir: _, localFilesOnly: __, token: ___, endpoint: ____, ...rest } = options;
   if (revision !== undefined && revision !== 'main') contradiction('revision', 'a model from files has no revisions');
-  return loadImage2Text(files, { ...rest, ...(device === undefined || device === 'auto' ? {} : { backend: device }) });
+  const backend = device === undefined || device === 'auto' ? {} : { backend: device };
+  return loadImage2Text(files as ModelFiles, { ...rest, ...backend });
 });

@@ -66,10 +66,16 @@ function openModel(model: string | URL | ModelFiles, options: BrowserFilesOption
 
 /**
  * `pipeline('image-to-text', 'microsoft/git-base-coco')`: a function from images to texts, with transformers.js's inputs, options and results.
- * The model is what `loadImage2Text` takes, or is loaded already; `device` names a backend (`simd`, `webgpu`, …).
+ * The model is what `loadImage2Text` takes, or is loaded already; `device` is `auto`, `wasm`, `webgpu`, … or names a backend.
  *
  * @throws OptionError for unknown tasks and options, and contradictory ones; what starting the backend and loading throw.
  */
-export const pipeline = createPipeline<string | URL | ModelFiles>((model, { device, ...options }) =>
-  loadImage2Text(model, { ...options, ...(device === undefined ? {} : { backend: backendOfDevice(device) }) }),
-);
+export const pipeline = createPipeline<string | URL | ModelFiles>((model, options) => {
+  const { device, cacheDir, localFilesOnly, ...rest } = options;
+  const path = cacheDir !== undefined ? 'cacheDir' : localFilesOnly === true ? 'localFilesOnly' : undefined;
+  if (path !== undefined) {
+    const detail = "a page has no folders: what it fetches is in the browser's Cache API";
+    throw new OptionError({ path, code: 'unsupported-option', detail, unsupported: true });
+  }
+  return loadImage2Text(model, { ...rest, ...(device === undefined ? {} : { backend: backendOfDevice(device) }) });
+});

@@ -97,11 +97,15 @@ async function startOne(name: Exclude<BackendName, 'auto'>, load: ImportPackage)
 
 const isAnyRegistered = (): boolean => Object.keys(engine().registryFactory).length > 0;
 
-/** transformers.js's names of devices that are not names of backends. */
-const DEVICES: Readonly<Record<string, BackendName>> = { gpu: 'webgpu', cuda: 'node-gpu' };
+/**
+ * Backends for transformers.js's names of devices. Its `cpu` and `wasm` are its fast ways on a processor, as `simd` is here; tfjs's backends
+ * of these names are meant where the application has registered them.
+ */
+const DEVICES: Readonly<Record<string, BackendName>> = { gpu: 'webgpu', cuda: 'node-gpu', cpu: 'simd', wasm: 'simd' };
 
 /** The backend of a device, by transformers.js's name of the device or our own of the backend. */
-export const backendOfDevice = (device: string): string => (Object.hasOwn(DEVICES, device) ? DEVICES[device]! : device);
+export const backendOfDevice = (device: string): string =>
+  Object.hasOwn(DEVICES, device) && !Object.hasOwn(engine().registryFactory, device) ? DEVICES[device]! : device;
 
 /** tfjs-node 4.22.0 calls two functions that Node 23 removed from `util`; they are put back before it is imported. */
 function restoreUtil(): void {

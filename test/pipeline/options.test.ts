@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { memory } from '@tensorflow/tfjs-core';
 import { type Image2Text, type ImageToTextPipeline, type LoadEvent, loadImage2Text, pipeline } from '../../src/node.js';
-import { pipeline as frontPipeline, InterruptableStoppingCriteria } from '../../src/pipeline/index.js';
+import { pipeline as frontPipeline } from '../../src/pipeline/index.js';
 import { fromDirectory } from '../../src/platform/node-files.js';
 import { useBackend } from '../support/backends.js';
 import { DEMO } from '../support/fixtures.js';
@@ -92,7 +92,11 @@ describe('pipelines: options', () => {
     [{ batch_size: 0 }, 'batchSize: out-of-range'],
     [{ streamer: {} }, 'streamer: wrong-type'],
     [{ stopping_criteria: {} }, 'stopping_criteria: wrong-type'],
-    [{ stopping_criteria: new InterruptableStoppingCriteria(), num_beams: 2 }, 'stopping_criteria: contradiction'],
+    [{ suppress_tokens: [3] }, 'suppress_tokens: unsupported-option'],
+    [{ numBeamGroups: 2 }, 'numBeamGroups: unsupported-option'],
+    [{ generation_config: { num_beam: 2 } }, 'num_beam: unknown-option'],
+    [{ logits_processor: () => 0 }, 'logitsProcessors: wrong-type'],
+    [{ bad_words_ids: [[1]], badWords: [[1]] }, 'badWords: given-twice'],
     [[3], 'options: not-an-object'],
     ['fast' as unknown as object, 'options: not-an-object'],
   ];
@@ -131,7 +135,16 @@ describe('pipelines: options', () => {
     const load = (options: object) => refusal(() => pipeline('image-to-text', DEMO, options));
     assert.equal(await load({ signal: 3 }), 'OptionError signal: wrong-type');
     assert.equal(await load({ quantized: true }), 'OptionError quantized: unknown-option');
-    assert.equal(await load({ dtype: 'q8' }), 'OptionError dtype: wrong-type');
+    assert.equal(await load({ dtype: 'q4' }), 'OptionError dtype: unsupported-dtype');
+    assert.equal(await load({ dtype: 3 }), 'OptionError dtype: wrong-type');
+    assert.equal(
+      await load({ dtype: { encoder_model: 'fp32', decoder_model: 'q8' } }),
+      'OptionError dtype: contradiction',
+    );
+    assert.equal(await load({ dtype: 'q8', weights: 'int8' }), 'OptionError dtype: contradiction');
+    assert.equal(await load({ maxBatch: 0 }), 'OptionError maxBatch: out-of-range');
+    assert.equal(await load({ session_options: { a: 1 } }), 'OptionError session_options: unsupported-option');
+    assert.equal(await load({ subfolder: 'tflite' }), 'OptionError subfolder: unsupported-option');
     assert.equal(await load({ progress_callback: 3 }), 'OptionError progress_callback: wrong-type');
     assert.equal(await load({ device: 'wasm', backend: 'wasm' }), 'OptionError device: contradiction');
     assert.equal(await load({ device: 'abacus' }), 'BackendError abacus: unknown-backend');

@@ -54,7 +54,12 @@ describe('pipelines: inputs and results of transformers.js', () => {
       ['image-to-text', 'visual-question-answering', 'video-to-text', 'image-classification'],
     );
     assert.equal(caption.model, model);
-    assert.equal(caption.tokenizer, model.tokenizer);
+    assert.equal(caption.tokenizer.vocabSize, model.tokenizer.vocabSize);
+    assert.equal(caption.tokenizer.decode([2n, 5n, 3n], { skip_special_tokens: true }), model.tokenizer.decode([5]));
+    assert.deepEqual(
+      caption.tokenizer.batch_decode([[5], [6n]]),
+      [5, 6].map((id) => model.tokenizer.decode([id])),
+    );
   });
 
   it('image-to-text: an image gives [{ generated_text }], a list of them a list of those, greedily as transformers 4.40', async () => {
