@@ -408,6 +408,7 @@ function switchAdapters(base: Git, make: (git: Git, free: () => void) => FixedMo
     tokenizer: own.model.tokenizer,
     imageConfig: own.model.imageConfig,
     warnings: own.model.warnings,
+    generationConfig: own.model.generationConfig,
     caption: ((...given: Parameters<Image2Text['caption']>) =>
       during((model): Promise<unknown> => model.caption(...given))) as Image2Text['caption'],
     answer: ((...given: Parameters<Image2Text['answer']>) =>

@@ -208,7 +208,7 @@ describe('pipelines: code written for transformers.js', () => {
     const withConfig = (strategy: 'beam' | 'sample', options: object) =>
       pipeline('image-to-text', {
         ...model,
-        generationConfig: { strategy, options, eosTokenId: undefined },
+        generationConfig: { strategy, options, eosTokenIds: undefined },
       } as Image2Text);
     const greedy = await (await pipeline('image-to-text', model))(MUG);
     const beams = await withConfig('beam', { numBeams: 3 });
