@@ -18,5 +18,6 @@ export { openVideo, videoOpener } from './platform/node-videos.js';
 export type { HubOptions } from './platform/open-model.js';
 export type { BackendName, NodeBackend } from './platform/start-backend.js';
 export { NODE_BACKENDS, quietTensorflow } from './platform/start-backend.js';
+export { trainingFolder } from './platform/training-folder.js';
 export type { FileKind, Inspection } from './tools/inspect.js';
 export { inspectFile } from './tools/inspect.js';

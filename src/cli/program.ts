@@ -20,6 +20,7 @@ import { parityCommand } from './parity.js';
 import { scoreCommand } from './score.js';
 import type { OutputStream, Terminal } from './terminal.js';
 import { plain } from './terminal.js';
+import { trainCommand } from './train.js';
 import { verifyCommand } from './verify.js';
 import { videoCommand } from './video.js';
 
@@ -34,6 +35,7 @@ export const COMMANDS: readonly CliCommand[] = [
   explainCommand,
   evaluateCommand,
   inspectCommand,
+  trainCommand,
   parityCommand,
   modelsCommand,
   downloadCommand,

@@ -126,6 +126,7 @@ describe('import rules', () => {
                 'options',
                 'parity/index',
                 'tools/index',
+                'training/index',
                 'metrics/index',
                 'checkpoint/dtypes',
                 'generation/options',
