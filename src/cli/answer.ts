@@ -101,7 +101,7 @@ async function answerAll(
 ): Promise<number> {
   const options = { ...(await generationOptionsOf(flags)), batchSize: flags.batch, signal: context.signal };
   const format = formatOf(flags);
-  return withModel(flags, context, async (model) => {
+  return withModel(flags, context, options, async (model) => {
     const [question] = questions;
     if (format === 'text' && questions.length === 1 && context.terminal.stdout.isTTY === true && canStream(options)) {
       const { batchSize: _, ...rest } = options;
@@ -121,7 +121,7 @@ async function answerAll(
  */
 async function converse(input: Input, flags: AnswerFlags, context: Context): Promise<number> {
   const options = { ...(await generationOptionsOf(flags, 'greedy')), signal: context.signal };
-  return withModel(flags, context, async (model) => {
+  return withModel(flags, context, options, async (model) => {
     const image = await model.encode(await opened(input), { signal: context.signal }); // encoded once, however long the talk
     context.stderr(`Ask about ${input.name}. An empty line ends.`);
     const lines = createInterface({
@@ -208,7 +208,7 @@ async function answerTsvFiles(flags: AnswerFlags, context: Context): Promise<num
       );
       lines = await openLineFile(output, rule, flags);
     }
-    return await withModel(flags, context, async (model) => {
+    return await withModel(flags, context, options, async (model) => {
       const work = async ([image]: readonly ImageInput[], [input]: readonly Asked[]): Promise<readonly Replies[]> => {
         const questions = (await readQuestions(input!.questions)).filter(({ id }) => !isThere(lines, id));
         return [await ask(model, image!, questions, { ...options, batchSize: flags.batch, signal: context.signal })];

@@ -127,7 +127,7 @@ async function captionToStdout(
     else if (format !== 'text') await context.stdout(captionLine(name, caption, format));
     else await context.stdout(`${several ? `${plain(name)}\t` : ''}${plain(caption.text)}`);
   };
-  return withModel(flags, context, async (model) => {
+  return withModel(flags, context, options, async (model) => {
     if (streams) return streamCaption(model, inputs[0]!, flags, options, context);
     const failed = await overImages(inputs, captionJob(model, flags, options, deliver), context);
     const [first] = shown;
@@ -165,7 +165,7 @@ async function captionMissing(
 ): Promise<number> {
   if (missing.length === 0) return 0;
   const resume = 'the same command with --skip-existing goes on';
-  return withModel(flags, context, (model) =>
+  return withModel(flags, context, options, (model) =>
     overImages(missing, { ...captionJob(model, flags, options, put), resume }, context),
   );
 }

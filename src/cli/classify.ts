@@ -60,7 +60,7 @@ async function run(names: readonly string[], flags: ClassifyFlags, context: Cont
     else if (format === 'jsonl') await context.stdout(jsonText({ file, labels: found }));
     else for (const score of found) await context.stdout((several ? `${plain(file)}\t` : '') + asText(score));
   };
-  return withModel(flags, context, async (model) => {
+  return withModel(flags, context, {}, async (model) => {
     const work = async ([image]: readonly Parameters<typeof model.classify>[0][]) => [
       await model.classify(image!, labels, options),
     ];

@@ -1,4 +1,6 @@
 import type { Command } from 'commander';
+import type { ModelFiles } from '../checkpoint/byte-source.js';
+import type { Image2Text, NodeLoadOptions } from '../node.js';
 import { EXIT, explainError } from './errors.js';
 import type { StatusLine, Terminal } from './terminal.js';
 import { plain, ReaderGone, send, statusLine } from './terminal.js';
@@ -18,7 +20,13 @@ export interface Context {
   report(error: unknown): number;
   /** The line below everything, where progress is shown. */
   readonly status: StatusLine;
+  readonly loadModel: LoadModel;
 }
+
+/** Loads a checkpoint that is open; the command disposes of the model. Tests give one that keeps a model for many runs. */
+export type LoadModel = (files: ModelFiles, options: NodeLoadOptions) => Promise<Image2Text>;
+
+const loadFresh: LoadModel = async (files, options) => (await import('../node.js')).loadImage2Text(files, options);
 
 /** A command as it runs: arguments of the command line, its options, and where it is. Resolves to the exit code. */
 export type Run<Flags> = (names: readonly string[], flags: Flags, context: Context) => Promise<number>;
@@ -38,7 +46,11 @@ type SignalName = keyof typeof SIGNALS;
  * Runs `body` with a signal that Ctrl-C, SIGTERM and SIGHUP fire. After the first of them the system's own handling is back, so that a
  * second one ends the process at once, whatever it waits for. A reader that closes our stdout ends the run quietly.
  */
-export async function inContext(terminal: Terminal, body: (context: Context) => Promise<number>): Promise<number> {
+export async function inContext(
+  terminal: Terminal,
+  body: (context: Context) => Promise<number>,
+  loadModel: LoadModel = loadFresh,
+): Promise<number> {
   const controller = new AbortController();
   const names = Object.keys(SIGNALS) as SignalName[];
   let stopped: SignalName | undefined;
@@ -50,7 +62,7 @@ export async function inContext(terminal: Terminal, body: (context: Context) => 
     ignoreSignals();
     controller.abort();
   }
-  const context = makeContext(terminal, controller.signal);
+  const context = { ...makeContext(terminal, controller.signal), loadModel };
   for (const name of names) process.on(name, onSignal);
   try {
     return await body(context);
@@ -69,7 +81,7 @@ export function interrupt(): void {
   else process.kill(process.pid, 'SIGINT');
 }
 
-function makeContext(terminal: Terminal, signal: AbortSignal): Context {
+function makeContext(terminal: Terminal, signal: AbortSignal): Omit<Context, 'loadModel'> {
   const status = statusLine(terminal.stderr);
   const stderr = (line: string): void => {
     status.clear();

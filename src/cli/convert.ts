@@ -4,7 +4,7 @@ import type { Conversion, ConvertDtype, ModelComparison } from '../tools/index.j
 import type { CliCommand, Context } from './context.js';
 import { EXIT } from './errors.js';
 import { expandInputs } from './inputs.js';
-import { type HubFlags, hubOptions, modelSource } from './model.js';
+import { type HubFlags, hubOptions } from './model.js';
 import { addBackend, addExamples, addHub } from './options.js';
 import { showLoading, startProgress } from './progress.js';
 import { jsonText, plain } from './terminal.js';
@@ -55,7 +55,7 @@ async function run([source, destination]: readonly string[], flags: ConvertFlags
   const { dtype, maxShardSize, overwrite, quiet } = flags;
   const images = flags.compare ? (await expandInputs(flags.compare, context)).inputs : [];
   const { convertCheckpoint, megabytes } = await import('../tools/index.js');
-  const made = await convertCheckpoint(modelSource(source!), destination!, {
+  const made = await convertCheckpoint(source!, destination!, {
     ...{ dtype, overwrite, ...hubOptions(flags), maxShardBytes: maxShardSize },
     signal: context.signal,
     onDownload: showLoading(context.status, { quiet, patience: 0 }),
@@ -86,7 +86,7 @@ async function compare(
   const { signal } = context;
   quietTensorflow();
   await startBackend(flags.backend);
-  const before = await loadImage2Text(modelSource(source), { signal, ...hubOptions(flags) });
+  const before = await loadImage2Text(source, { signal, ...hubOptions(flags) });
   const bar = startProgress(images.length, context, { what: 'images compared', quiet: flags.quiet });
   try {
     const after = await loadImage2Text(converted, { signal });

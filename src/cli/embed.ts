@@ -51,7 +51,7 @@ async function run(names: readonly string[], flags: EmbedFlags, context: Context
     await context.write(`${opened ? ',\n' : '[\n'}${text}`);
     opened = true;
   };
-  return withModel(flags, context, async (model) => {
+  return withModel(flags, context, {}, async (model) => {
     const work = async ([image]: readonly ImageInput[]) => [
       await model.embed(image!, { stage, pool, signal: context.signal }),
     ];

@@ -9,7 +9,7 @@ import { oneImage } from './inputs.js';
 import type { ModelFlags } from './model.js';
 import { withModel } from './model.js';
 import type { GenerationFlags } from './options.js';
-import { addExamples, addGeneration, addModel, generationOptionsOf } from './options.js';
+import { addExamples, addGeneration, addModel, flagsGiven, generationOptionsOf } from './options.js';
 import { jsonText, plain } from './terminal.js';
 import { listVideos } from './video.js';
 
@@ -67,14 +67,17 @@ async function run(names: readonly string[], flags: ExplainFlags, context: Conte
     throw new UsageError(`${output}: there is no folder ${dirname(output)}`);
   }
   if (overlays !== undefined && flags.overwrite !== true) await checkEmpty(overlays);
+  const generation = await generationOptionsOf(flags);
+  const unused = text === undefined ? undefined : flagsGiven(generation)[0];
+  if (unused !== undefined) throw new UsageError(`${unused}: with --text nothing is generated`);
   const options: ExplainOptions = {
-    ...(await generationOptionsOf(flags)),
+    ...generation,
     ...(text === undefined ? {} : { text }),
     ...(prompt === undefined ? {} : { prompt }),
     signal: context.signal,
   };
   const { renderPage } = await import('../node.js');
-  return withModel(flags, context, async (model) => {
+  return withModel(flags, context, options, async (model) => {
     const explanation = await explain(model, names, flags, options, context);
     if (output !== undefined) await writeWhole(output, renderPage(explanation));
     if (overlays !== undefined) await writeOverlays(explanation, overlays, flags.view);

@@ -1,9 +1,7 @@
-import { fileURLToPath } from 'node:url';
 import { HubError } from '../errors.js';
-import type { ImageOptions } from '../image/image-options.js';
-import type { Image2Text, NodeBackend, NodeLoadOptions, WeightFormat } from '../node.js';
+import type { Image2Text, NodeBackend, WeightFormat } from '../node.js';
 import type { Context } from './context.js';
-import { UsageError } from './errors.js';
+import { checkStrategy, DEFAULT_MODEL, type GivenOptions, type ImageFlags, imageOptionsOf } from './options.js';
 import { showLoading } from './progress.js';
 
 /** Options that say where a checkpoint comes from and where it is kept. */
@@ -12,39 +10,43 @@ export interface HubFlags {
   readonly cacheDir?: string;
 }
 
-/** Options that choose and place the model, and say how images become its input. */
-export interface ModelFlags extends HubFlags {
+/** Options that choose and place the model, and say how it reads images. */
+export interface ModelFlags extends HubFlags, ImageFlags {
   readonly model?: string;
   readonly backend: NodeBackend;
   readonly weights: WeightFormat;
-  readonly preprocessing: NonNullable<ImageOptions['preprocessing']>;
-  readonly keepRatio?: NonNullable<ImageOptions['keepRatio']>;
-  readonly ignoreOrientation?: boolean;
-  readonly maxMegapixels?: number;
   readonly quiet?: boolean;
 }
 
-/** What is used where no model is named. */
-export const DEFAULT_MODEL = 'microsoft/git-base-textcaps';
-
-/** The demo checkpoint that comes with the package. */
-export const DEMO_FOLDER = fileURLToPath(new URL('../../weights/demo', import.meta.url));
-
-/** Starts the backend, loads the model, and frees it when `body` has ended. */
+/**
+ * Starts the backend, loads the model, and frees it when `body` has ended. `generation`: options of generation that `body` uses, if any, so
+ * that one that the model's own strategy does not take is refused before the weights are read.
+ */
 export async function withModel<T>(
   flags: ModelFlags,
   context: Context,
+  generation: GivenOptions,
   body: (model: Image2Text) => Promise<T>,
 ): Promise<T> {
   const { signal, status } = context;
-  const options = loadOptions(flags);
-  const { loadImage2Text, quietTensorflow, startBackend } = await import('../node.js');
+  const options = { weights: flags.weights, ...imageOptionsOf(flags) };
+  const { quietTensorflow, startBackend } = await import('../node.js');
+  const { openGenerationConfig, prepareBackend } = await import('../image2text/load.js');
+  const { openModel } = await import('../platform/open-model.js');
   quietTensorflow();
   await startBackend(flags.backend);
+  await prepareBackend(options); // before a download of hundreds of megabytes
   const name = flags.model ?? DEFAULT_MODEL;
   if (flags.quiet !== true) await announceDownload(name, flags, context);
   const onProgress = showLoading(status, { quiet: flags.quiet, name });
-  const model = await loadImage2Text(modelSource(name), { ...options, signal, onProgress })
+  const load = async (): Promise<Image2Text> => {
+    const files = await openModel(name, { ...hubOptions(flags), signal, onProgress });
+    if (generation.strategy === undefined) {
+      checkStrategy(generation, (await openGenerationConfig(files))?.strategy ?? 'original');
+    }
+    return context.loadModel(files, { ...options, signal, onProgress });
+  };
+  const model = await load()
     .catch((error: unknown) => {
       throw withAdvice(error, flags);
     })
@@ -55,23 +57,6 @@ export async function withModel<T>(
   } finally {
     model.dispose();
   }
-}
-
-/** `demo` is the package's own; a folder of that name is `./demo`. */
-export const modelSource = (name: string): string => (name === 'demo' ? DEMO_FOLDER : name);
-
-function loadOptions(flags: ModelFlags): NodeLoadOptions {
-  if (flags.keepRatio !== undefined && flags.preprocessing !== 'original') {
-    throw new UsageError('--keep-ratio is for --preprocessing original');
-  }
-  return {
-    ...hubOptions(flags),
-    weights: flags.weights,
-    preprocessing: flags.preprocessing,
-    ...(flags.keepRatio === undefined ? {} : { keepRatio: flags.keepRatio }),
-    orientation: flags.ignoreOrientation !== true,
-    maxPixels: flags.maxMegapixels === undefined ? undefined : Math.max(1, Math.round(flags.maxMegapixels * 1e6)),
-  };
 }
 
 /** Options of the Hub, without those that were not given. */

@@ -3,14 +3,14 @@ import { InvalidArgumentError, Option } from 'commander';
 import { WEIGHT_FORMATS } from '../checkpoint/dtypes.js';
 import { OptionError } from '../errors.js';
 import { generationOptions } from '../generation/options.js';
-import { IMAGE_OPTIONS, PREPROCESSINGS } from '../image/image-options.js';
-import type { CaptionOptions } from '../node.js';
-import type { OptionDeclaration } from '../options.js';
+import type { ImageOptions } from '../image/image-options.js';
+import { IMAGE_OPTIONS } from '../image/image-options.js';
+import type { CaptionOptions, NodeLoadOptions } from '../node.js';
+import type { OptionDeclaration, OptionTable } from '../options.js';
 import { checkValue, takersOf } from '../options.js';
 import { UsageError } from './errors.js';
 import type { Shard } from './inputs.js';
 import { readTexts } from './inputs.js';
-import { DEFAULT_MODEL } from './model.js';
 import type { Format } from './output.js';
 
 // --- Values ---
@@ -20,18 +20,6 @@ export const integer = (least: number, most: number) => (text: string) => {
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= least && value <= most) return value;
   throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}.`);
-};
-
-const positive = (text: string): number => {
-  const value = Number(text);
-  if (text.trim() !== '' && Number.isFinite(value) && value > 0) return value;
-  throw new InvalidArgumentError('expected a number above 0.');
-};
-
-const ratio = (text: string): { min: number; max: number } => {
-  const [, min, max] = /^(\d{1,5}),(\d{1,5})$/.exec(text) ?? [];
-  if (min === undefined) throw new InvalidArgumentError('expected two whole numbers: 480,640.');
-  return { min: Number(min), max: Number(max) };
 };
 
 export const shard = (text: string): Shard => {
@@ -54,9 +42,10 @@ export const addHub = (command: Command): Command =>
     .option('--revision <name>', 'branch, tag or commit on the Hub; default main')
     .option('--cache-dir <dir>', "instead of Hugging Face's cache (HF_HUB_CACHE, HF_HOME)");
 
-const { maxPixels, orientation, preprocessing, keepRatio } = IMAGE_OPTIONS;
+/** What is used where no model is named. */
+export const DEFAULT_MODEL = 'microsoft/git-base-textcaps';
 
-/** Which model, and how images become its input. */
+/** Which model, and how it reads images. */
 export function addModel(command: Command): Command {
   command
     .optionsGroup('Model and images:')
@@ -64,102 +53,189 @@ export function addModel(command: Command): Command {
       '--model <name>',
       `a checkpoint on the Hub (microsoft/git-base-coco) or its folder, or demo: the small one that comes with the package, which knows drawings only; default ${DEFAULT_MODEL}`,
     );
-  return addBackend(addHub(command))
-    .addOption(
-      new Option('--weights <format>', 'how weights are kept in memory; only simd can keep them narrower than f32')
-        .choices(WEIGHT_FORMATS)
-        .default('f32'),
-    )
-    .addOption(
-      new Option(`${preprocessing.flag} <name>`, clauseOf(preprocessing))
-        .choices(PREPROCESSINGS)
-        .default(preprocessing.defaults.preprocess),
-    )
-    .option(`${keepRatio.flag} <min,max>`, clauseOf(keepRatio), ratio)
-    .option(orientation.flag!, 'leave images as stored, whatever orientation their metadata ask for')
-    .option(`${maxPixels.flag} <n>`, `${clauseOf(maxPixels)}; default ${maxPixels.defaults.decode / 1e6}`, positive);
+  addBackend(addHub(command)).addOption(
+    new Option('--weights <format>', 'how weights are kept in memory; only simd can keep them narrower than f32')
+      .choices(WEIGHT_FORMATS)
+      .default('f32'),
+  );
+  return addDeclared(command, IMAGE_FLAGS);
 }
 
-// --- Generation ---
+// --- Options that the library declares ---
 
-type Declarations = typeof generationOptions;
-type OptionName = keyof Declarations & string;
+/** An option of the library's tables that has a flag. */
+interface DeclaredFlag {
+  readonly name: string;
+  readonly flag: `--${string}`;
+  readonly declaration: OptionDeclaration<never>;
+  /** What the command takes in place of the library's value. */
+  readonly form?: FlagForm | undefined;
+}
 
-/** Values of the options of generation, under the names that commander gives them. */
-export type GenerationFlags = Readonly<Record<string, unknown>> & {
-  readonly strategy?: NonNullable<CaptionOptions['strategy']>;
-  readonly numReturnSequences?: number;
-  readonly stopWords?: string;
+/** A spelling of its own for the command line. */
+interface FlagForm {
+  readonly placeholder?: string;
+  /** What is added to the declaration's help. */
+  readonly note?: string;
+  /** The value as text; default: the library's. */
+  readonly showDefault?: (value: never) => string;
+  readonly parse?: (text: string) => unknown;
+}
+
+const MEGAPIXEL = 1e6;
+
+const FORMS: Readonly<Record<string, FlagForm>> = {
+  maxPixels: {
+    placeholder: '<n>',
+    note: 'in millions',
+    showDefault: (pixels: number) => String(pixels / MEGAPIXEL),
+    parse(text) {
+      const millions = Number(text);
+      if (text.trim() !== '' && Number.isFinite(millions) && millions > 0) {
+        return Math.max(1, Math.round(millions * MEGAPIXEL));
+      }
+      throw new InvalidArgumentError('expected a number above 0.');
+    },
+  },
+  keepRatio: {
+    placeholder: '<min,max>',
+    parse(text) {
+      const [, min, max] = /^(\d{1,5}),(\d{1,5})$/.exec(text) ?? [];
+      if (min === undefined) throw new InvalidArgumentError('expected two whole numbers: 480,640.');
+      return { min: Number(min), max: Number(max) };
+    },
+  },
+  badWords: { note: 'a file with one on each line, or texts with commas between them' },
+  numReturnSequences: { note: 'more than one need --json or --jsonl' },
 };
 
-/** Options of generation that the command has, as they are declared. */
-const DECLARED: readonly (readonly [OptionName, OptionDeclaration<never>, `--${string}`])[] = (
-  Object.entries(generationOptions) as [OptionName, OptionDeclaration<never>][]
-).flatMap(([name, declaration]) => (declaration.flag === undefined ? [] : [[name, declaration, declaration.flag]]));
+const flagsOf = (table: OptionTable): DeclaredFlag[] =>
+  Object.entries(table).flatMap(([name, declaration]) =>
+    declaration.flag === undefined ? [] : [{ name, declaration, flag: declaration.flag, form: FORMS[name] }],
+  );
 
-/** How words are chosen. */
-export function addGeneration(command: Command, except: readonly OptionName[] = []): Command {
-  command.optionsGroup('How words are chosen:');
-  for (const [name, declaration, flag] of DECLARED) {
-    if (!except.includes(name)) command.addOption(optionOf(name, declaration, flag));
-  }
+const IMAGE_FLAGS = flagsOf(IMAGE_OPTIONS);
+const GENERATION_FLAGS = flagsOf(generationOptions);
+
+function addDeclared(command: Command, flags: readonly DeclaredFlag[], strategies: readonly string[] = []): Command {
+  for (const one of flags) command.addOption(optionOf(one, strategies));
   return command;
 }
 
-function optionOf(name: OptionName, declaration: OptionDeclaration<never>, flag: string): Option {
-  const option = new Option(`${flag} ${placeholder(declaration)}`, helpOf(name, declaration));
+function optionOf(declared: DeclaredFlag, strategies: readonly string[]): Option {
+  const { name, flag, declaration, form } = declared;
+  const { type, choices } = declaration;
+  const value = type === 'boolean' ? '' : ` ${form?.placeholder ?? placeholder(declaration)}`;
+  const option = new Option(flag + value, helpOf(declared, strategies));
   option.negate = false; // commander takes `--no-repeat-ngram-size` for a negation
-  const { choices } = declaration;
   if (choices !== undefined) option.choices(choices.map(String));
-  else if (declaration.type === 'integer' || declaration.type === 'number')
-    option.argParser(parserOf(declaration, name));
+  else if (form?.parse !== undefined) option.argParser((text) => checked(form.parse!(text), declaration, name));
+  else if (type === 'integer' || type === 'number') option.argParser((text) => parseNumber(text, declaration, name));
   return option;
 }
 
 const placeholder = ({ type, choices }: OptionDeclaration<never>): string =>
   type === 'integer' ? '<n>' : type === 'number' ? '<x>' : choices === undefined ? '<list>' : '<how>';
 
-/** The declaration's sentence as the command's help has it: no capital, no full stop. */
-const clauseOf = ({ help }: { readonly help: string }): string =>
-  `${help[0]!.toLowerCase()}${help.slice(1).replace(/\.$/, '')}`;
-
-/** The declaration's sentence, who takes the option where not all do, and its default. */
-function helpOf(name: OptionName, declaration: OptionDeclaration<never>): string {
+/**
+ * The declaration's sentence, who takes the option where not all of `strategies` do, and its default. The flag of what is on by default
+ * switches it off.
+ */
+function helpOf({ declaration, form }: DeclaredFlag, strategies: readonly string[]): string {
   const takers = Object.entries(declaration.defaults);
-  const everyone = takersOf(generationOptions.strategy as OptionDeclaration<never>).length;
   const values = new Set(takers.map(([, value]) => value));
   const [value] = values;
+  const show = (form?.showDefault ?? String) as (value: unknown) => string;
+  const off = declaration.type === 'boolean' && value === true;
   const notes = [
-    ...(name === 'badWords' ? ['a file with one on each line, or texts with commas between them'] : []),
-    ...(name === 'numReturnSequences' ? ['more than one need --json or --jsonl'] : []),
-    ...(takers.length < everyone && values.size === 1 ? [`for ${takers.map(([taker]) => taker).join(', ')}`] : []),
-    ...(values.size > 1 ? [`default ${takers.map(([taker, own]) => `${own} for ${taker}`).join(', ')}`] : []),
-    ...(values.size === 1 && value !== undefined ? [`default ${value}`] : []),
+    ...(form?.note === undefined ? [] : [form.note]),
+    ...(takers.length < strategies.length && values.size === 1 ? [`for ${takersOf(declaration).join(', ')}`] : []),
+    ...(values.size > 1 ? [`default ${takers.map(([taker, own]) => `${show(own)} for ${taker}`).join(', ')}`] : []),
+    ...(values.size === 1 && value !== undefined && !off ? [`default ${show(value)}`] : []),
   ];
-  return [clauseOf(declaration), ...notes].join('; ');
+  const sentence = declaration.help.replace(/\.$/, '');
+  const start = `${off ? 'do not ' : ''}${sentence[0]!.toLowerCase()}`;
+  return `${start}${sentence.slice(1)}${notes.length > 0 ? `; ${notes.join('; ')}` : ''}`;
 }
 
-const parserOf =
-  (declaration: OptionDeclaration<never>, name: string) =>
-  (text: string): number => {
-    try {
-      const number =
-        text.trim() === '' || (declaration.type === 'integer' && !/^\d+$/.test(text)) ? text : Number(text);
-      return checkValue(number as number, declaration as OptionDeclaration<number>, name);
-    } catch (error) {
-      if (error instanceof OptionError) throw new InvalidArgumentError(`${error.detail}.`);
-      throw error;
-    }
-  };
+const parseNumber = (text: string, declaration: OptionDeclaration<never>, name: string): unknown =>
+  checked(
+    text.trim() === '' || (declaration.type === 'integer' && !/^\d+$/.test(text)) ? text : Number(text),
+    declaration,
+    name,
+  );
+
+/** A value that the declaration allows; what it says otherwise is said in commander's way. */
+function checked(value: unknown, declaration: OptionDeclaration<never>, name: string): unknown {
+  try {
+    return checkValue(value, declaration, name);
+  } catch (error) {
+    if (error instanceof OptionError) throw new InvalidArgumentError(`${error.detail}.`);
+    throw error;
+  }
+}
 
 /** How commander calls the value of a flag: `--num-beams` is `numBeams`. */
 const attributeOf = (flag: string): string =>
   flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
+type Flags = Readonly<Record<string, unknown>>;
+
+/** The library's value of what was given; undefined where it was not. */
+const givenValue = (flags: Flags, { flag, declaration }: DeclaredFlag): unknown => {
+  const given = flags[attributeOf(flag)];
+  const { type, choices } = declaration;
+  if (given === undefined) return undefined;
+  if (type === 'boolean') return given !== Object.values<unknown>(declaration.defaults)[0];
+  return choices === undefined ? given : choices.find((choice) => String(choice) === given);
+};
+
+/** Values of the flags of images; only `preprocessing` and `keepRatio` bear the library's names. */
+export interface ImageFlags {
+  readonly preprocessing?: ImageOptions['preprocessing'];
+  readonly keepRatio?: ImageOptions['keepRatio'];
+}
+
+/**
+ * The library's options of images.
+ *
+ * @throws UsageError for `--keep-ratio` without `--preprocessing original`.
+ */
+export function imageOptionsOf(flags: ImageFlags): Pick<NodeLoadOptions, keyof ImageOptions> {
+  if (flags.keepRatio !== undefined && flags.preprocessing !== 'original') {
+    throw new UsageError('--keep-ratio is for --preprocessing original');
+  }
+  const options = IMAGE_FLAGS.map((one) => [one.name, givenValue(flags as Flags, one)] as const);
+  return Object.fromEntries(options.filter(([, value]) => value !== undefined));
+}
+
+// --- Generation ---
+
+/** Values of the options of generation, under the names that commander gives them. */
+export type GenerationFlags = Flags & {
+  readonly strategy?: NonNullable<CaptionOptions['strategy']>;
+  readonly numReturnSequences?: number;
+  readonly stopWords?: string;
+};
+
+/** Options of any method that generates. */
+export interface GivenOptions {
+  readonly strategy?: string | undefined;
+}
+
+const STRATEGIES = takersOf(generationOptions.strategy);
+
+/** How words are chosen. */
+export function addGeneration(command: Command, except: readonly string[] = []): Command {
+  command.optionsGroup('How words are chosen:');
+  const flags = GENERATION_FLAGS.filter(({ name }) => !except.includes(name));
+  return addDeclared(command, flags, STRATEGIES);
+}
+
 /**
  * The library's options of what the command line says. Without `--strategy` the model's own generation_config.json decides.
  *
- * @throws UsageError for an option that the given strategy does not have.
+ * @throws UsageError for an option that the given strategy does not take, or options that no strategy takes together.
  */
 export async function generationOptionsOf(
   flags: GenerationFlags,
@@ -167,22 +243,46 @@ export async function generationOptionsOf(
 ): Promise<CaptionOptions> {
   const strategy = flags.strategy ?? fallback;
   const given: Record<string, unknown> = strategy === undefined ? {} : { strategy };
-  for (const [name, declaration, flag] of DECLARED) {
-    const value = flags[attributeOf(flag)];
-    if (value === undefined) continue;
-    const takers = takersOf(declaration);
-    if (strategy !== undefined && !takers.includes(strategy)) {
-      throw new UsageError(`${flag} is for --strategy ${listed(takers)}, this is ${strategy}`);
-    }
-    given[name] =
-      declaration.choices !== undefined
-        ? declaration.choices.find((choice) => String(choice) === value)
-        : name === 'badWords'
-          ? await readTexts(value as string, flag)
-          : value;
+  for (const one of GENERATION_FLAGS) {
+    const value = givenValue(flags, one);
+    if (value !== undefined)
+      given[one.name] = one.name === 'badWords' ? await readTexts(value as string, one.flag) : value;
   }
-  return given as CaptionOptions;
+  if (strategy !== undefined) checkStrategy(given, strategy);
+  else checkTogether(given);
+  return given;
 }
+
+/** @throws UsageError for an option that the strategy does not take. */
+export function checkStrategy(given: GivenOptions, strategy: string): void {
+  for (const { flag, declaration } of givenFlags(given)) {
+    const takers = takersOf(declaration);
+    if (takers.includes(strategy)) continue;
+    const own = given.strategy === undefined ? ", the model's own" : '';
+    throw new UsageError(`${flag} is for --strategy ${listed(takers)}, this is ${strategy}${own}`);
+  }
+}
+
+/** @throws UsageError where no strategy takes all options that are given. */
+function checkTogether(given: GivenOptions): void {
+  let [left, before] = [STRATEGIES, ''];
+  for (const { flag, declaration } of givenFlags(given)) {
+    const takers = takersOf(declaration);
+    const both = left.filter((strategy) => takers.includes(strategy));
+    if (both.length === 0) {
+      const detail = `${before} is for --strategy ${listed(left)}, ${flag} for ${listed(takers)}`;
+      throw new UsageError(`no strategy takes both: ${detail}`);
+    }
+    if (both.length < left.length) before = flag;
+    left = both;
+  }
+}
+
+const givenFlags = (given: GivenOptions): DeclaredFlag[] =>
+  GENERATION_FLAGS.filter(({ name }) => (given as Flags)[name] !== undefined);
+
+/** The flags of options that were given. */
+export const flagsGiven = (given: GivenOptions): string[] => givenFlags(given).map(({ flag }) => flag);
 
 const listed = (names: readonly string[]): string => new Intl.ListFormat('en-US', { style: 'long' }).format(names);
 

@@ -4,7 +4,7 @@ import { CommanderError, Help, Command as Program } from 'commander';
 import { answerCommand } from './answer.js';
 import { captionCommand } from './caption.js';
 import { classifyCommand } from './classify.js';
-import type { CliCommand, Run } from './context.js';
+import type { CliCommand, LoadModel, Run } from './context.js';
 import { inContext } from './context.js';
 import { convertCommand } from './convert.js';
 import { doctorCommand } from './doctor.js';
@@ -48,21 +48,25 @@ export const COMMANDS: readonly CliCommand[] = [
  * Runs a command line (without `node` and the script) and resolves to its exit code. Whatever is heavy is imported when a command runs,
  * so that `--help` is quick.
  */
-export async function run(args: readonly string[], terminal: Terminal = process): Promise<number> {
+export async function run(
+  args: readonly string[],
+  terminal: Terminal = process,
+  loadModel?: LoadModel,
+): Promise<number> {
   const ignore = (): void => {}; // what `send` rejects with is dealt with there; an 'error' event would end the process
   const streams = [terminal.stdout, terminal.stderr];
   for (const stream of streams) stream.on('error', ignore);
   try {
-    return await parse(args, terminal);
+    return await parse(args, terminal, loadModel);
   } finally {
     if (terminal !== process) for (const stream of streams) stream.off('error', ignore);
   }
 }
 
-async function parse(args: readonly string[], terminal: Terminal): Promise<number> {
+async function parse(args: readonly string[], terminal: Terminal, loadModel?: LoadModel): Promise<number> {
   let exitCode: number = EXIT.done;
   const program = describeProgram(terminal, (run, names, flags) =>
-    inContext(terminal, (context) => run(names, flags, context)).then((code) => {
+    inContext(terminal, (context) => run(names, flags, context), loadModel).then((code) => {
       exitCode = code;
     }),
   );

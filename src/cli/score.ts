@@ -39,7 +39,7 @@ async function run([name, ...given]: readonly string[], flags: ScoreFlags, conte
   if (texts.length === 0) throw new UsageError('no text, neither on the command line nor on stdin');
   const options = { ...(flags.prompt === undefined ? {} : { prompt: flags.prompt }), signal: context.signal };
   const format = formatOf(flags);
-  return withModel(flags, context, async (model) => {
+  return withModel(flags, context, {}, async (model) => {
     const scores = await model.score(await input.read(), texts, options);
     const fields = scores.map((score) => ({ file: input.name, ...score }));
     if (format === 'json') await context.stdout(jsonText(fields.length === 1 ? fields[0] : fields, 2));

@@ -2,7 +2,7 @@ import type { NodeBackend } from '../node.js';
 import type { Verification } from '../tools/index.js';
 import type { CliCommand, Context } from './context.js';
 import { EXIT } from './errors.js';
-import { type HubFlags, hubOptions, modelSource } from './model.js';
+import { type HubFlags, hubOptions } from './model.js';
 import { addBackend, addExamples, addHub, addNote } from './options.js';
 import { showLoading } from './progress.js';
 import { jsonText } from './terminal.js';
@@ -42,7 +42,7 @@ async function run([model]: readonly string[], flags: VerifyFlags, context: Cont
   const { verifyModel } = await import('../tools/index.js');
   quietTensorflow();
   await startBackend(backend);
-  const checked = await verifyModel(modelSource(model!), {
+  const checked = await verifyModel(model!, {
     as,
     image,
     ...hubOptions(flags),

@@ -60,7 +60,7 @@ export const videoCommand: CliCommand = {
     checkAlternatives(flags, format);
     const videos = await listVideos(names, context);
     const shown: object[] = [];
-    return withModel(flags, context, async (model) => {
+    return withModel(flags, context, options, async (model) => {
       const work = async ([video]: readonly VisualInput[]): Promise<(Caption | Answer)[][]> => {
         if (questions !== undefined) return [await model.answer(video!, questions, options)];
         return [[await model.caption(video!, prompt === undefined ? options : { ...options, prompt })]];

@@ -5,7 +5,7 @@ import { readJson } from '../checkpoint/json.js';
 import type { LoadProgress } from '../checkpoint/load-params.js';
 import { checkWeights } from '../checkpoint/load-params.js';
 import { BackendError, ConfigError, OptionError, TokenizerError } from '../errors.js';
-import { parseGenerationConfig } from '../generation/generation-config.js';
+import { type GenerationConfig, parseGenerationConfig } from '../generation/generation-config.js';
 import type { ImageConfig } from '../image/image-config.js';
 import { defaultImageConfig, parseImageConfig, parseProcessorConfig } from '../image/image-config.js';
 import type { OnLoadEvent } from '../load-events.js';
@@ -38,8 +38,7 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const { config, tensors, warnings } = await openGit(files); // headers only: a bad small file is found before the weights are read
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
-  const generation = await readJsonFile(files, 'generation_config.json');
-  const generationConfig = generation && parseGenerationConfig(generation.json, generation.file, config.vocabSize);
+  const generationConfig = await openGenerationConfig(files, config.vocabSize);
   const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...input } = options;
   const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
   const params = await loadGitParams(config, tensors, files.label, loading);
@@ -172,6 +171,15 @@ export async function openImageConfig(files: ModelFiles, config: GitConfig): Pro
   if (processor) return processor;
   const found = await readJsonFile(files, 'preprocessor_config.json');
   return found === undefined ? defaultImageConfig(config.vision.imageSize) : parseImageConfig(found.json, found.file);
+}
+
+/** What the checkpoint says of generation, where it says anything. */
+export async function openGenerationConfig(
+  files: ModelFiles,
+  vocabSize = Number.POSITIVE_INFINITY,
+): Promise<GenerationConfig | undefined> {
+  const found = await readJsonFile(files, 'generation_config.json');
+  return found && parseGenerationConfig(found.json, found.file, vocabSize);
 }
 
 async function readJsonFile(files: ModelFiles, file: string): Promise<{ json: unknown; file: string } | undefined> {

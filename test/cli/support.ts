@@ -3,6 +3,9 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
+import { getBackend } from '@tensorflow/tfjs-core';
+import type { LoadModel } from '../../src/cli/context.js';
+import type { Image2Text } from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
 
 export interface Outcome {
@@ -15,17 +18,38 @@ interface World {
   readonly stdin?: string | Uint8Array | readonly string[];
   /** All three streams are a terminal. */
   readonly tty?: boolean;
+  /** Load the model as the command does, and dispose of it. */
+  readonly fresh?: boolean;
 }
 
 /** Runs a command line in this process. Its modules are imported as they are in a process of its own: mocha requires test files. */
-export async function cli(args: readonly string[], { stdin = '', tty = false }: World = {}): Promise<Outcome> {
+export async function cli(
+  args: readonly string[],
+  { stdin = '', tty = false, fresh = false }: World = {},
+): Promise<Outcome> {
   const [stdout, stderr] = [collector(tty), collector(tty)];
   const chunks = typeof stdin === 'string' || stdin instanceof Uint8Array ? [Buffer.from(stdin)] : stdin;
   const input = Object.assign(Readable.from(chunks), { isTTY: tty });
   const { run } = await import('../../src/cli/program.js');
-  const code = await run(args, { stdin: input, stdout, stderr });
+  const code = await run(args, { stdin: input, stdout, stderr }, fresh ? undefined : keepDemo);
   return { code, stdout: stdout.text(), stderr: stderr.text() };
 }
+
+const kept = new Map<string, Promise<Image2Text>>();
+
+/** Loads the demo once for all runs with the same options on the same backend; other checkpoints each time. */
+export const keepDemo: LoadModel = async (files, options) => {
+  const { loadImage2Text } = await import('../../src/node.js');
+  if (files.label !== 'demo') return loadImage2Text(files, options);
+  const { signal: _, onProgress: __, ...rest } = options;
+  const key = `${getBackend()} ${JSON.stringify(rest)}`;
+  let model = kept.get(key);
+  if (model === undefined) {
+    model = loadImage2Text(files, rest);
+    kept.set(key, model);
+  }
+  return { ...(await model), dispose: () => {} };
+};
 
 /** The same with the demo model. */
 export const demo = ([name, ...args]: readonly string[], world?: World): Promise<Outcome> =>

@@ -109,7 +109,6 @@ describe('the command: help and wrong usage', () => {
     [['caption', IMAGE, '--weights', 'int4'], /Allowed choices are f32, bf16, f16, int8/],
     [['caption', IMAGE, '--json', '--jsonl'], /cannot be used with/],
     [['caption', IMAGE, '--json', '--as-tsv'], /cannot be used with/],
-    [['caption', IMAGE, '--temperature', '2'], /^image2text: --temperature: unused-option: /],
     [
       ['caption', IMAGE, '--strategy', 'greedy', '--num-beams', '2'],
       /--num-beams is for --strategy original, beam, and original-autoregressive, this is greedy/,
@@ -119,6 +118,15 @@ describe('the command: help and wrong usage', () => {
       /--early-stopping is for --strategy beam, this is original/,
     ],
     [['caption', IMAGE, '--strategy', 'beam', '--early-stopping', 'maybe'], /choices are true, false, never/],
+    [
+      ['caption', IMAGE, '--model', 'no/such/model', '--num-beams', '2', '--temperature', '2'],
+      /no strategy takes both: --num-beams is for --strategy .*, --temperature for sample/,
+    ],
+    [
+      ['caption', IMAGE, '--temperature', '2'],
+      /--temperature is for --strategy sample, this is original, the model's own/,
+    ],
+    [['explain', IMAGE, '--json', '--text', 'a mug', '--seed', '2'], /--seed: with --text nothing is generated/],
     [['caption', IMAGE, '--num-return-sequences', '2'], /needs --json or --jsonl/],
     [['caption', IMAGE, '--num-return-sequences', '2', '--output', 'a.tsv'], /needs --json or --jsonl/],
     [['answer', IMAGE, 'what?', '--num-return-sequences', '2'], /needs --json or --jsonl/],
