@@ -1,6 +1,6 @@
 // Functions of the worker as functions of the page.
 
-/** Starts the worker. `ask('caption', { … })` resolves to its answer; `onProgress` hears how far loading is. */
+/** Starts the worker. `ask('caption', { … })` resolves to its answer; `onProgress` is called with the percentage loaded. */
 export function startWorker(address, onProgress = () => {}) {
   const worker = new Worker(address, { type: 'module' });
   const waiting = new Map();

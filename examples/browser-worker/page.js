@@ -9,14 +9,14 @@ const ask = startWorker('worker.js', (percent) => status(`loading the model, ${p
 let busy = Promise.resolve();
 let shown;
 
-/** One image after the other; an image that was overtaken by another is not looked at. */
+/** One image after the other; an image that was overtaken by another is not described. */
 function show(image) {
   shown = image;
   URL.revokeObjectURL(byId('image').src);
   byId('image').src = URL.createObjectURL(image);
   byId('image').alt = '';
   byId('caption').textContent = '…';
-  status('looking');
+  status('describing');
   busy = busy.then(() => (image === shown ? caption(image) : undefined));
 }
 

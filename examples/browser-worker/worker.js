@@ -25,7 +25,7 @@ const tasks = {
     return { text, confidence, tokens, threads: used, ms: performance.now() - start };
   },
 
-  /** Frees the weights and ends the helpers. Terminating this worker would do the same, seconds later. */
+  /** Frees the weights and ends its threads. Terminating this worker would do the same, seconds later. */
   async close() {
     model?.dispose();
     model = undefined;

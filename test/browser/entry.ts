@@ -14,9 +14,9 @@ import { type ProbeTask, probe } from './probe.js';
 
 /** Things to be asked for by name: in the page by `ask`, which is global, in the worker by a message. */
 const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
-  async probe({ helper, ...given }: ProbeTask & { helper?: string }) {
-    const worker = () => new Worker(helper!, { type: 'module' });
-    const task = helper === undefined ? given : { ...given, options: { ...given.options, worker } };
+  async probe({ threadFile, ...given }: ProbeTask & { threadFile?: string }) {
+    const worker = () => new Worker(threadFile!, { type: 'module' });
+    const task = threadFile === undefined ? given : { ...given, options: { ...given.options, worker } };
     if (task.backend === 'webgl') await import('@tensorflow/tfjs-backend-webgl');
     if (task.backend === 'wasm')
       (await import('@tensorflow/tfjs-backend-wasm')).setWasmPaths(`${location.origin}/wasm/`);

@@ -65,10 +65,10 @@ describe('simd under the rules of pages', function () {
     assert.equal(site.page.workers().length, 1);
   });
 
-  it("the same with a helper's file of its own: as many threads as are asked for", async () => {
+  it('the same with a file of its own for the threads: as many threads as are asked for', async () => {
     site = await openSite(browser, { ...ISOLATED, 'content-security-policy': STRICT });
     const options = { threads: 3 };
-    const task = { options, helper: '/helper.js', threads: [3, 2], images };
+    const task = { options, threadFile: '/thread.js', threads: [3, 2], images };
     const { runs } = await site.probe('worker', task);
     assert.deepEqual(
       runs.map(({ threads }) => threads),
@@ -91,7 +91,7 @@ describe('simd under the rules of pages', function () {
     site = await openSite(browser, ISOLATED);
     const { runs } = await site.probe('worker', {
       options: { threads: 2 },
-      helper: '/nowhere.js',
+      threadFile: '/nowhere.js',
       threads: [2],
       images,
     });

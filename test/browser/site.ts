@@ -25,8 +25,8 @@ export interface TestPage {
   inPage(name: string, given?: object): Promise<unknown>;
   /** … or in its dedicated worker, which is started the first time. */
   inWorker(name: string, given?: object): Promise<unknown>;
-  /** The same for the task that all tests are about; helpers may be made of a file of their own. */
-  probe(where: 'page' | 'worker', task: ProbeTask & { readonly helper?: string }): Promise<Answer>;
+  /** The same for the task that all tests are about; its threads may be made of a file of their own. */
+  probe(where: 'page' | 'worker', task: ProbeTask & { readonly threadFile?: string }): Promise<Answer>;
   /** Waits until there are `count` workers, nested ones included, for a few seconds at most; returns how many there are then. */
   workers(count: number): Promise<number>;
   close(): Promise<void>;
@@ -39,7 +39,7 @@ let bundled: Promise<ReadonlyMap<string, Uint8Array>> | undefined;
 
 async function bundle(): Promise<ReadonlyMap<string, Uint8Array>> {
   const { outputFiles } = await build({
-    entryPoints: ['entry', 'helper'].map((name) => `${ROOT}test/browser/${name}.ts`),
+    entryPoints: ['entry', 'thread'].map((name) => `${ROOT}test/browser/${name}.ts`),
     bundle: true,
     splitting: true,
     format: 'esm',

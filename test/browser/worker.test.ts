@@ -50,20 +50,20 @@ describe('simd in the worker of a page', function () {
     assert.deepEqual(site.complaints, []);
   });
 
-  it('helpers are there from the first image on, and gone when the backend is', async () => {
+  it('threads are there from the first image on, and gone when the backend is', async () => {
     await open(ISOLATED);
     await site.probe('worker', { options: { threads: 3 }, threads: [3], images: [] });
-    assert.equal(site.page.workers().length, 3, 'the worker and two helpers');
+    assert.equal(site.page.workers().length, 3, 'the worker and two threads');
     await site.inWorker('remove');
     assert.equal(await site.workers(1), 1);
     await site.probe('worker', { options: { threads: 2 }, threads: [2], images: [] });
     assert.equal(await site.workers(2), 2);
-    await site.page.evaluate('testWorker.terminate()'); // Chromium gives helpers that wait two more seconds
+    await site.page.evaluate('testWorker.terminate()'); // Chromium gives workers that wait two more seconds
     assert.equal(await site.workers(0), 0);
     assert.deepEqual(site.complaints, []);
   });
 
-  it('no helper is left where the backend is removed while it starts', async () => {
+  it('no thread is left where the backend is removed while it starts', async () => {
     await open(ISOLATED);
     assert.equal(await site.inWorker('removeEarly'), false);
     assert.equal(await site.workers(1), 1);

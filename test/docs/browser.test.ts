@@ -48,9 +48,9 @@ describe('docs/browser.md', function () {
     if (folder !== '') rmSync(folder, { recursive: true });
   });
 
-  it('its files, bundled and served as it says, describe an image in a worker with helpers', async function () {
+  it('its files, bundled and served as it says, describe an image in a worker with threads', async function () {
     browser = await launchChromium(this);
-    assert.deepEqual([...files.keys()].sort(), ['helper.js', 'index.html', 'page.js', 'server.mjs', 'worker.js']);
+    assert.deepEqual([...files.keys()].sort(), ['index.html', 'page.js', 'server.mjs', 'thread.js', 'worker.js']);
     const port = await freePort();
     for (const [name, code] of files) writeFileSync(join(folder, name), code.replaceAll('8000', `${port}`));
     assert.equal(commands.at(-1), 'node server.mjs');
@@ -69,11 +69,11 @@ describe('docs/browser.md', function () {
     await page.waitForFunction(() => document.querySelector('output')?.textContent !== '');
     assert.equal(await page.textContent('output'), 'a black shirt that says press');
     const cores = await page.evaluate(() => navigator.hardwareConcurrency);
-    assert.equal(page.workers().length, Math.min(cores, 8), 'the worker, and helpers for the other cores');
+    assert.equal(page.workers().length, Math.min(cores, 8), 'the worker, and threads for the other cores');
   });
 
-  it("a helper's own file is small, and bundles as the worker does", () => {
-    const bundled = execFileSync('npx', ['esbuild', 'helper.js', '--bundle', '--format=esm', '--minify'], {
+  it("a thread's own file is small, and bundles as the worker does", () => {
+    const bundled = execFileSync('npx', ['esbuild', 'thread.js', '--bundle', '--format=esm', '--minify'], {
       cwd: folder,
     });
     assert.match(String(bundled), /WebAssembly\.Instance/);

@@ -22,7 +22,7 @@ function storedAs(name: string, dtype: string, shape: readonly number[], data: U
 
 const one = (stored: StoredTensor) => new Map([['w', stored]]);
 
-/** What the checkpoint room's own conversions make of x. */
+/** What the checkpoint module's own conversions make of x. */
 function rounded(x: Float32Array, format: 'bf16' | 'f16'): Float32Array {
   const [dtype, bits] = format === 'bf16' ? ['BF16', toBrainBits(x)] : ['F16', toHalfBits(x)];
   return toFloat32(
@@ -32,7 +32,7 @@ function rounded(x: Float32Array, format: 'bf16' | 'f16'): Float32Array {
 }
 
 /** [out, in] as the layers have it, [in, out]. */
-const turned = (x: Float32Array, [out, inputs]: readonly [number, number]) =>
+const transposed = (x: Float32Array, [out, inputs]: readonly [number, number]) =>
   Float32Array.from({ length: x.length }, (_, i) => x[(i % out) * inputs + Math.floor(i / out)]!);
 
 /** Numbers of all sizes that f16 has, ties and subnormals among them. */
@@ -58,12 +58,12 @@ for (const { name } of VARIANTS) {
             expectTensors(0, async () => {
               const stored = one(storedF32('w', [...shape], values));
               const { w } = await loadParams({ w: tensorSpec(shape, 'linear') }, stored, { weights: format });
-              const straight = uploadWeight({ format, data: turned(values, shape), shape: [shape[1], shape[0]] });
+              const straight = uploadWeight({ format, data: transposed(values, shape), shape: [shape[1], shape[0]] });
               assert.deepEqual(w.shape, [shape[1], shape[0]]);
               const got = await w.data();
               assert.deepEqual(got, await straight.data());
               if (format === 'int8') checkInt8(got as Float32Array, values, shape);
-              else assert.deepEqual(got, turned(format === 'f32' ? values : rounded(values, format), shape));
+              else assert.deepEqual(got, transposed(format === 'f32' ? values : rounded(values, format), shape));
               tf.dispose([w, straight]);
             }),
           25,
@@ -92,7 +92,7 @@ describe('simd: loading', () => {
     const shape = [2051, 1003] as const; // more than a piece, and than a strip; not whole panels
     const values = Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => Math.sin(i));
     const { w } = await loadParams({ w: tensorSpec(shape, 'linear') }, one(storedF32('w', [...shape], values)));
-    assert.deepEqual(await w.data(), turned(values, shape));
+    assert.deepEqual(await w.data(), transposed(values, shape));
     const { e } = await loadParams({ e: tensorSpec(shape) }, new Map([['e', storedF32('e', [...shape], values)]]));
     assert.deepEqual(await e.data(), values);
     tf.dispose([w, e]);
@@ -122,7 +122,7 @@ describe('simd: loading', () => {
     const values = Float32Array.of(1000.1, -0.25, 3, 1e-9);
     const load = { w: tensorSpec([2, 2], 'linear') };
     const { w } = await loadParams(load, one(storedF32('w', [2, 2], values)), { weights: 'f16' });
-    assert.deepEqual(await w.data(), turned(values, [2, 2]));
+    assert.deepEqual(await w.data(), transposed(values, [2, 2]));
     w.dispose();
   });
 
@@ -140,7 +140,7 @@ describe('simd: loading', () => {
     };
     const kinds = { BF16: 'bf16', F16: 'f16', I8: 'int8' } as const;
     for (const [dtype, file] of Object.entries(own)) {
-      const expected = turned(await readWeights(file, tensorSpec(shape)), shape);
+      const expected = transposed(await readWeights(file, tensorSpec(shape)), shape);
       for (const weights of ['f32', kinds[dtype as 'BF16']] as const) {
         const { w } = await loadParams({ w: tensorSpec(shape, 'linear') }, one(file), { weights });
         assert.deepEqual(await w.data(), expected, `${dtype} as ${weights}`);
@@ -177,8 +177,8 @@ describe('simd: loading', () => {
     );
     const { w, e, c } = await loadParams(spec, stored, { weights: 'int8' });
     assert.deepEqual(await e.data(), values);
-    assert.deepEqual(await c.data(), turned(values, [2, 2]));
-    assert.notDeepEqual(await w.data(), turned(values, [2, 2]));
+    assert.deepEqual(await c.data(), transposed(values, [2, 2]));
+    assert.notDeepEqual(await w.data(), transposed(values, [2, 2]));
     tf.dispose([w, e, c]);
   });
 

@@ -2,7 +2,7 @@
  * What the kernels of the simd backend reach, beside what this machine can do in WebAssembly at best (multiply-adds in registers;
  * reading memory), measured in the same process, and beside tfjs's own wasm backend.
  *
- *     node --import tsx bench/kernels/main.ts [--plain] [--threads N] [filter]
+ *     node --import tsx packages/tfjs-backend-simd/bench/main.ts [--plain] [--threads N] [filter]
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { setThreads } from '../src/index.js';

@@ -1,5 +1,5 @@
 // What TypeScript and the compiled kernels agree on: this file is compiled by both (AssemblyScript reads it as `./abi`), so every
-// number stands here once. It must stay within what both languages have in common: constants and enums.
+// number is written once, here. It must stay within what both languages have in common: constants and enums.
 //
 // Memory:
 //     0 ..  1023   never used, so that a null pointer is a bug one can see
@@ -43,7 +43,7 @@ export enum Job {
   attention,
 }
 
-/** How weights stand in memory. */
+/** How weights are stored. */
 export enum Format {
   f32,
   bf16,

@@ -8,7 +8,7 @@ const LARGEST_CLASS = 32768;
 const SLAB_BYTES = 262144;
 /** The memory grows by at least this much. */
 const GROWTH_BYTES = 16 * 1024 * 1024;
-/** Kernels may read a little past a block: nothing lies in the last page. */
+/** Kernels may read a little past a block: nothing is in the last page. */
 const GUARD_BYTES = PAGE;
 /** How long `alloc` waits, where nothing else is left, for blocks that are held. */
 const LONGEST_WAIT_MS = 1000;

@@ -66,7 +66,7 @@ async function start({
   const heap = new Heap(memory);
   const pool = new ThreadPool({ kernels, heap, module, memory, shared: shared && !isPage(), makeWorker: worker });
   pool.setThreads(threads);
-  await pool.started(); // in a worker of a page they come up only while we let go: a first image could be done before that
+  await pool.started(); // in a worker of a page they come up only while this function awaits: a first image could be done before that
   return new SimdBackend(kernels, heap, pool);
 }
 
@@ -106,7 +106,7 @@ const PRIORITY = 1.5;
 
 /** tfjs forgets a backend that is still starting when it is removed or another one is set. Its workers would live on. */
 async function disposeIfDropped(name: string, starting: Promise<SimdBackend>): Promise<void> {
-  const backend = await starting.catch(() => undefined); // that it does not start, tfjs tells
+  const backend = await starting.catch(() => undefined); // tfjs reports that it does not start
   await new Promise((resolve) => setTimeout(resolve)); // until tfjs has taken it or not
   if (engine().registry[name] !== backend) backend?.dispose();
 }

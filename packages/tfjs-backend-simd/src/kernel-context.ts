@@ -11,7 +11,7 @@ import {
   unsupportedType,
 } from './tensor-memory.js';
 
-/** An output under construction: what tfjs wants to know, and where it lies. */
+/** An output under construction: what tfjs wants to know, and where it is. */
 export interface Output extends TensorInfo {
   readonly address: number;
 }
@@ -103,7 +103,7 @@ export class KernelContext extends TensorMemory {
     return address;
   }
 
-  /** Where the numbers of a tensor lie, in row-major order; packed weights are unpacked for the running kernel. */
+  /** Where the numbers of a tensor are, in row-major order; packed weights are unpacked for the running kernel. */
   addressOf(tensor: TensorInfo): number {
     const stored = this.storage.get(tensor.dataId);
     if (stored.block !== undefined) return stored.block.address;

@@ -6,7 +6,7 @@
 /** A worker that serves from its first message on until it is dismissed. */
 export interface KernelWorker {
   /**
-   * Whether it has come up. Web workers are started by the event loop of whoever asks for them: not before the caller lets go. They may
+   * Whether it has come up. Web workers are started by the event loop of whoever asks for them: not before the caller returns to it. They may
    * also be refused then, by a Content-Security-Policy for one.
    */
   readonly started: Promise<boolean>;
@@ -52,7 +52,7 @@ export function allowRelaxedSimd(): void {
   );
 }
 
-/** Cores that this process may use; 1 where nobody tells. */
+/** Cores that this process may use; 1 where the platform does not say. */
 export function coreCount(): number {
   const os = builtin<{ availableParallelism(): number }>('node:os');
   return os?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;

@@ -31,7 +31,7 @@ export interface Product {
   readonly a: number;
   /** From row to row of A, or of its transpose. */
   readonly lda: number;
-  /** A lies there as [k, m]. */
+  /** A is stored as [k, m]. */
   readonly transposed?: boolean;
   readonly b: Panels;
   readonly c: number;

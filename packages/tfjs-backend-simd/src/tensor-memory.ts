@@ -85,7 +85,7 @@ export function packFloats(kernels: KernelExports, heap: Heap, from: number, row
 
 type DataId = object;
 
-/** What tfjs asks of a backend: data in, data out, counted references. The numbers lie in one WebAssembly memory. */
+/** What tfjs asks of a backend: data in, data out, counted references. The numbers are in one WebAssembly memory. */
 export class TensorMemory extends KernelBackend {
   protected readonly storage: DataStorage<Stored>;
 

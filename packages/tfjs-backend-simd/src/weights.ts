@@ -120,7 +120,7 @@ export interface StoredNumbers {
   readonly scales?: Float32Array | undefined;
 }
 
-/** Takes the numbers of one parameter as they lie in a file, piece by piece and in order, straight into the backend's memory. */
+/** Takes the numbers of one parameter as a file stores them, piece by piece and in order, straight into the backend's memory. */
 export interface ParamSink {
   /** The types that it takes; all others must be made F32 first. */
   readonly dtypes: readonly string[];
@@ -192,11 +192,11 @@ export interface WeightUpload {
    * the format where that is narrower (to nearest, ties to even; int8 symmetrically, one scale an output channel).
    */
   readonly data: Float32Array | Uint16Array | Int8Array;
-  /** What an int8 number of each output channel stands for: [out]. Only with an Int8Array. */
+  /** What an int8 number of each output channel is worth: [out]. Only with an Int8Array. */
   readonly scales?: Float32Array;
   /** [in, out]. */
   readonly shape: readonly [number, number];
-  /** Does `data` lie as [out, in], as PyTorch stores it? Default: [in, out]. */
+  /** Is `data` [out, in], as PyTorch stores it? Default: [in, out]. */
   readonly transposed?: boolean;
 }
 
@@ -226,7 +226,7 @@ const REASONS = {
 
 /**
  * Uploads the weight of a linear layer in the given format, packed for `GitLinear`; to every other kernel, and when it is read,
- * it is a float32 [in, out] tensor with the values that the format stands for. Needs the simd backend to be the current one (or to
+ * it is a float32 [in, out] tensor with the values that the format represents. Needs the simd backend to be the current one (or to
  * be given).
  * @throws BackendError (`not-current`, `unknown-format`, `wrong-type`, `wrong-size`, `wrong-scales`, `non-finite`, `too-large`, `memory-limit`).
  */

@@ -43,7 +43,7 @@ describe('simd: convolution', () => {
       },
     ));
 
-  it('images too large to be taken apart at once, and their gradients', () =>
+  it('images whose patches do not fit into memory at once, and their gradients', () =>
     holds(
       fc.tuple(specs([2, 201, 150, 8]), specs([3, 3, 8, 2]), specs([2, 201, 150, 2])),
       ([x, filter, dy]) =>

@@ -118,7 +118,7 @@ describe('simd: rows rounded for int8 weights', () => {
     }
   });
 
-  it('matMul of a turned matrix and an int8 weight', async () => {
+  it('matMul of a transposed matrix and an int8 weight', async () => {
     for (const m of [1, 3, 20]) {
       const weight = weightOf() as tf.Tensor2D;
       const x = wave(m * k, 0.5);

@@ -55,7 +55,7 @@ const CASES: readonly Case[] = [
     (x: tf.Tensor) => tf.tile(x, same(9, 2)),
   ],
   [
-    'seventeen dimensions turned round',
+    'seventeen dimensions transposed',
     [counted([2 ** 17])],
     (x: tf.Tensor) => tf.transpose(tf.reshape(x, same(17, 2)), [...Array(17).keys()].reverse()),
   ],

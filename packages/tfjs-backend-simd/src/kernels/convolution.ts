@@ -35,13 +35,13 @@ export function fromChannelsLast(backend: KernelContext, x: TensorInfo, channels
 
 /** One number a channel, so that it broadcasts where these are first: [C] as [C, 1, 1]. The same data, for this kernel only. */
 export function alongChannels(vector: TensorInfo, channelsFirst: boolean): TensorInfo {
-  const turned = channelsFirst && vector.shape.length === 1 && vector.shape[0] !== 1;
-  return turned ? { ...vector, shape: [vector.shape[0]!, 1, 1] } : vector;
+  const perChannel = channelsFirst && vector.shape.length === 1 && vector.shape[0] !== 1;
+  return perChannel ? { ...vector, shape: [vector.shape[0]!, 1, 1] } : vector;
 }
 
 /**
  * The windows of one image at `from`, as rows [places, taps * channels] at `to`. For each tap, the pixels it meets are one
- * strided copy; what lies outside the image is zero.
+ * strided copy; what is outside the image is zero.
  */
 export function patches(backend: KernelContext, from: number, to: number, windows: Windows, channels: number): void {
   const { axes, places, taps } = windows;

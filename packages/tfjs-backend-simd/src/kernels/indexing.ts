@@ -131,7 +131,7 @@ function scatter(
     const path = [...places.subarray(i * sliceRank, (i + 1) * sliceRank)];
     const flat = path.reduce((sum, index, d) => sum + index * strides[d]!, 0);
     if (flat < 0 || (flat + 1) * sliceSize > sums.length) {
-      throw fault(kernel, 'index-out-of-range', `[${path}] does not lie in [${target.shape}]`);
+      throw fault(kernel, 'index-out-of-range', `[${path}] is not in [${target.shape}]`);
     }
     for (let j = 0; j < sliceSize; j++) {
       const value = values[single ? 0 : i * sliceSize + j]!;

@@ -187,7 +187,7 @@ function stridedSlice(backend: KernelContext, x: TensorInfo, attributes: Strided
   );
 }
 
-/** Each axis `reps` times: a pair of dimensions, of which the outer one stands still in x. */
+/** Each axis `reps` times: a pair of dimensions, of which the outer one has stride 0 in x. */
 function tile(backend: KernelContext, x: TensorInfo, { reps }: TileAttrs): TensorInfo {
   const strides = stridesOf(x.shape);
   const dims = x.shape.flatMap((n, d) => [reps[d]!, n]);
@@ -199,11 +199,11 @@ function tile(backend: KernelContext, x: TensorInfo, { reps }: TileAttrs): Tenso
 }
 
 function reverse(backend: KernelContext, x: TensorInfo, { dims }: ReverseAttrs): TensorInfo {
-  const turned = util.parseAxisParam(dims, x.shape);
+  const reversed = util.parseAxisParam(dims, x.shape);
   const strides = stridesOf(x.shape);
   if (sizeOf(x.shape) === 0) return backend.alias(x, x.shape);
-  const offset = turned.reduce((sum, d) => sum + (x.shape[d]! - 1) * strides[d]!, 0);
-  const signed = strides.map((stride, d) => (turned.includes(d) ? -stride : stride));
+  const offset = reversed.reduce((sum, d) => sum + (x.shape[d]! - 1) * strides[d]!, 0);
+  const signed = strides.map((stride, d) => (reversed.includes(d) ? -stride : stride));
   return gathered(backend, x, x.shape, signed, offset);
 }
 

@@ -5,7 +5,7 @@ import { FLOAT, filled, indices, int32, type KernelCase, type KernelCases, kerne
 
 const few = fc.integer({ min: 1, max: 6 });
 
-/** a [..., m, k] and b [..., k, n], either turned round. */
+/** a [..., m, k] and b [..., k, n], either transposed. */
 const products = fc
   .tuple(few, few, few, filled(NUMBERS, { maxRank: 3, most: 3 }), fc.boolean(), fc.boolean())
   .chain(([m, k, n, { shape: batch, dtype }, transposeA, transposeB]) =>
