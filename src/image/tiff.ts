@@ -1,5 +1,6 @@
 import { ImageError } from '../errors.js';
 import type { Orientation } from './exif.js';
+import { u16be, u16le, u32be, u32le } from './image-file.js';
 import type { RawImage } from './raw-image.js';
 import { allocate, checkPixels, fault, unsupported } from './raw-image.js';
 
@@ -21,7 +22,30 @@ const PHOTOMETRIC = { whiteIsZero: 0, blackIsZero: 1, rgb: 2, palette: 3, cmyk: 
 const NO_COMPRESSION = 1;
 const READ_COMPRESSIONS = [NO_COMPRESSION, 5, 8, 32946];
 
+/** Bytes of a value of each type of a directory's entries (TIFF 6.0, section 2). */
+const TYPE_BYTES = [0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8];
+
+/** Tags of one value: with a list in its place the decoder does not end. */
+const SINGLE = [256, 257, 259, 262, 266, 274, 277, 278, 284, 317];
+
+/** Refuses entries of the first directory that claim more values than the file has: the decoder would make a list of them. */
+function checkDirectory(bytes: Uint8Array): void {
+  const [u16, u32] = bytes[0] === 0x49 ? [u16le, u32le] : [u16be, u32be];
+  const start = u32(bytes, 4);
+  const count = u16(bytes, start);
+  if (start + 2 + 12 * count > bytes.length) throw fault('tiff-data', 'the directory runs past the end of the file', 4);
+  for (let at = start + 2; at < start + 2 + 12 * count; at += 12) {
+    const [tag, values] = [u16(bytes, at), u32(bytes, at + 4)];
+    if (SINGLE.includes(tag) && values !== 1) throw fault('tiff-data', `tag ${tag} has ${values} values, not 1`, at);
+    const size = (TYPE_BYTES[u16(bytes, at + 2)] ?? 1) * values;
+    if (size > 4 && u32(bytes, at + 8) + size > bytes.length) {
+      throw fault('tiff-data', `tag ${tag} runs past the end of the file`, at);
+    }
+  }
+}
+
 async function firstPage(bytes: Uint8Array, ignoreImageData: boolean): Promise<Page> {
+  checkDirectory(bytes);
   const { decode } = await import('tiff');
   try {
     const [page] = decode(bytes, { ignoreImageData, pages: [0] });

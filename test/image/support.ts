@@ -114,14 +114,14 @@ export function png(
  * The work of decoding a PNG or JPEG: steps (a deflate block or at most 256 KiB of pixels; a row of blocks), and JPEG blocks visited. All
  * other formats have none that is counted.
  */
-export function countWork(bytes: Uint8Array): { steps: number; blocks: number; error: unknown } {
+export function countWork(bytes: Uint8Array, maxPixels = 1e8): { steps: number; blocks: number; error: unknown } {
   let [steps, blocks] = [0, 0];
   try {
     const format = formatOf(bytes);
     if (format === 'png') {
-      for (const work = decodePng(readPngChunks(bytes, 1e8), new Set()); !work.next().done; ) steps++;
+      for (const work = decodePng(readPngChunks(bytes, maxPixels), new Set()); !work.next().done; ) steps++;
     } else if (format === 'jpeg') {
-      const work = decodeJpeg(bytes, readJpegHeader(bytes, 1e8));
+      const work = decodeJpeg(bytes, readJpegHeader(bytes, maxPixels));
       for (let step = work.next(); !step.done; step = work.next()) {
         steps++;
         blocks += step.value;
