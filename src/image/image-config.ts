@@ -143,7 +143,8 @@ function readProcessor({ get, fail }: Fields): ImageConfig['processor'] {
   const name = get(key) ?? 'CLIPImageProcessor';
   if (typeof name !== 'string') return fail(key, 'bad-processor', `${show(name)} is not a name`);
   if (Object.hasOwn(PROCESSORS, name)) return PROCESSORS[name]!;
-  return fail(key, 'unknown-processor', `${quote(name)} is none of ${Object.keys(PROCESSORS).join(', ')}`, true);
+  const known = Object.keys(PROCESSORS).filter((kind) => !/(Fast|Pil)$/.test(kind));
+  return fail(key, 'unknown-processor', `${quote(name)} is none of ${known.join(', ')} (or Fast, Pil)`, true);
 }
 
 function readFlag({ get, fail }: Fields, key: string, otherwise: boolean): boolean {

@@ -74,21 +74,22 @@ describe('hostile safetensors', () => {
     }
   });
 
-  it('every index opens all its shards or nothing', async () => {
-    const cases = hostileCases('sharded-index');
-    for (const entry of cases) {
+  const indexes = hostileCases('sharded-index');
+  for (const entry of indexes) {
+    const loads = entry.expect === 'load' || /total_size_wrong|tensor_not_in_map/.test(entry.file);
+    it(`${entry.file} ${loads ? 'opens all its shards' : 'opens nothing'}: ${entry.rule}`, async () => {
       const files = folder(`${HOSTILE}${entry.file.replace(/\/[^/]+$/, '')}`);
       const read = async () => {
         const { tensors, format } = await openCheckpoint(files);
         assert.equal(format, 'safetensors-sharded');
         await expectTensorsOf(entry, tensors);
       };
-      const loads = entry.expect === 'load' || /total_size_wrong|tensor_not_in_map/.test(entry.file);
       if (loads) await read();
-      else assert.ok((await failure(entry.file, read)) instanceof SafetensorsError, entry.file);
-    }
-    assert.ok(cases.length >= 20);
-  });
+      else assert.ok((await failure(entry.file, read)) instanceof SafetensorsError);
+    });
+  }
+
+  it('there are as many indexes as there were', () => assert.ok(indexes.length >= 20));
 
   it('warns of a wrong total_size', async () => {
     const { warnings } = await openCheckpoint(folder(`${HOSTILE}sharded/total_size_wrong`));
