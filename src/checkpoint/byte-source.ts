@@ -12,6 +12,8 @@ export interface ByteSource {
 export interface ModelFiles {
   /** How to name the folder in messages. */
   readonly label: string;
+  /** The repository of the Hub that the files were asked for by; absent for folders and chosen files. */
+  readonly repository?: string | undefined;
   /** The file, or undefined where there is none of that name. */
   open(name: string): Promise<ByteSource | undefined>;
 }

@@ -26,13 +26,13 @@ import {
   generationOptionsOf,
   shard,
 } from './options.js';
-import type { FormatFlags } from './output.js';
+import type { Format, FormatFlags } from './output.js';
 import { answerFields, answerRule, answerTsv, fileFormat, formatOf, imagesText, showAnswers } from './output.js';
 import { jsonText, plain } from './terminal.js';
-import type { Question, TsvRow } from './tsv.js';
+import type { Question } from './tsv.js';
 import { imageRow, pairQuestions, readQuestions } from './tsv.js';
 
-type AnswerFlags = ModelFlags &
+export type AnswerFlags = ModelFlags &
   GenerationFlags &
   FormatFlags & {
     readonly batch: number;
@@ -173,15 +173,15 @@ async function answerLine(
   await context.stdout('');
 }
 
-/** An image with its questions, as a TSV file pairs them. */
-interface Asked extends Input {
-  readonly questions: TsvRow;
+/** An image with its questions. */
+export interface AskedImage extends Input {
+  questions(): Promise<readonly Question[]>;
 }
 
 /** The answers of one image. */
 type Replies = readonly { readonly id: unknown; readonly answer: Answer }[];
 
-/** `image2text answer --tsv IMAGES --questions-tsv QUESTIONS`: every image is encoded once for its questions. */
+/** `image2text answer --tsv IMAGES --questions-tsv QUESTIONS`. */
 async function answerTsvFiles(flags: AnswerFlags, context: Context): Promise<number> {
   const { tsv, questionsTsv, output } = flags;
   if (tsv === undefined || questionsTsv === undefined) throw new UsageError('--tsv and --questions-tsv go together');
@@ -193,8 +193,21 @@ async function answerTsvFiles(flags: AnswerFlags, context: Context): Promise<num
   if (format === 'json') throw new UsageError('answers to a TSV file are lines: use --jsonl');
   checkAlternatives(flags, format);
   const pairs = await pairQuestions(tsv, questionsTsv);
-  const all: Asked[] = pairs.map(([row, questions]) => ({ ...imageRow(row), questions }));
-  const inputs = inShard(all, flags.shard);
+  const all = pairs.map(
+    ([row, questions]): AskedImage => ({ ...imageRow(row), questions: () => readQuestions(questions) }),
+  );
+  return exitCode(await answerToLines(inShard(all, flags.shard), format, flags, options, context));
+}
+
+/** Answers as lines of `--output` or of stdout, every image encoded once for its questions; resolves to how many images failed. */
+export async function answerToLines(
+  inputs: readonly AskedImage[],
+  format: Format,
+  flags: AnswerFlags,
+  options: CaptionOptions,
+  context: Context,
+): Promise<number> {
+  const { output } = flags;
   const lineOf = (file: string, { id, answer }: Replies[number]): string =>
     format === 'jsonl' ? jsonText({ file, question_id: id, ...answerFields(answer) }) : answerTsv(answer.text, id);
   let lock: Lock | undefined;
@@ -209,11 +222,14 @@ async function answerTsvFiles(flags: AnswerFlags, context: Context): Promise<num
       lines = await openLineFile(output, rule, flags);
     }
     return await withModel(flags, context, options, async (model) => {
-      const work = async ([image]: readonly ImageInput[], [input]: readonly Asked[]): Promise<readonly Replies[]> => {
-        const questions = (await readQuestions(input!.questions)).filter(({ id }) => !isThere(lines, id));
+      const work = async (
+        [image]: readonly ImageInput[],
+        [input]: readonly AskedImage[],
+      ): Promise<readonly Replies[]> => {
+        const questions = (await input!.questions()).filter(({ id }) => !isThere(lines, id));
         return [await ask(model, image!, questions, { ...options, batchSize: flags.batch, signal: context.signal })];
       };
-      const deliver = async (input: Asked, replies: Replies): Promise<void> => {
+      const deliver = async (input: AskedImage, replies: Replies): Promise<void> => {
         const written = replies.map((one) => lineOf(input.name, one));
         if (lines !== undefined) await lines.append(written);
         else for (const line of written) await context.stdout(line);
@@ -221,7 +237,7 @@ async function answerTsvFiles(flags: AnswerFlags, context: Context): Promise<num
       const resume = output === undefined ? undefined : 'the same command with --skip-existing goes on';
       const failed = await overImages(inputs, { quiet: flags.quiet, work, deliver, resume }, context);
       if (lines !== undefined && flags.quiet !== true) context.stderr(`${imagesText(inputs.length)}: ${failed} failed`);
-      return exitCode(failed);
+      return failed;
     });
   } finally {
     await lines?.close();

@@ -24,7 +24,7 @@ import { captionFields, captionLine, fileFormat, formatOf, imagesText, openCapti
 import { jsonText, plain } from './terminal.js';
 import { imageRow, imageRows } from './tsv.js';
 
-type CaptionFlags = ModelFlags &
+export type CaptionFlags = ModelFlags &
   GenerationFlags &
   StoreFlags &
   InputFlags & {
@@ -137,8 +137,9 @@ async function captionToStdout(
   });
 }
 
-async function captionToFiles(
-  { inputs }: InputList,
+/** Captions into `--output` and `--sidecar`; resolves to how many failed. */
+export async function captionToFiles(
+  { inputs }: Pick<InputList, 'inputs'>,
   flags: CaptionFlags,
   options: CaptionOptions,
   context: Context,

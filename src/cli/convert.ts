@@ -86,10 +86,11 @@ async function compare(
   const { signal } = context;
   quietTensorflow();
   await startBackend(flags.backend);
-  const before = await loadImage2Text(source, { signal, ...hubOptions(flags) });
+  const preprocessing = 'huggingface'; // of both, whatever the published name stands for
+  const before = await loadImage2Text(source, { signal, preprocessing, ...hubOptions(flags) });
   const bar = startProgress(images.length, context, { what: 'images compared', quiet: flags.quiet });
   try {
-    const after = await loadImage2Text(converted, { signal });
+    const after = await loadImage2Text(converted, { signal, preprocessing });
     try {
       const read = await Promise.all(images.map((image) => image.read()));
       return await compareModels(before, after, read, { signal, onProgress: bar.advance });

@@ -1,12 +1,12 @@
 import { readFile, stat } from 'node:fs/promises';
-import { basename, dirname, join, relative, sep } from 'node:path';
-import { Command, Option } from 'commander';
-import type { Metric, Pair, ScoredPair } from '../metrics/index.js';
+import { basename, dirname, relative, sep } from 'node:path';
+import { Option } from 'commander';
+import type { Metric, ScoredPair } from '../metrics/index.js';
 import { writeWhole } from '../platform/write-whole.js';
-import { captionCommand } from './caption.js';
 import type { CliCommand, Context } from './context.js';
 import { EXIT, UsageError } from './errors.js';
 import { addExamples } from './options.js';
+import { imageFinder, writePredictions } from './predictions.js';
 import { jsonText } from './terminal.js';
 
 interface EvaluateFlags {
@@ -20,6 +20,7 @@ interface EvaluateFlags {
   readonly images?: string;
   readonly embed?: boolean;
   readonly export?: string;
+  readonly exportAs?: 'coco' | 'vqav2';
   readonly predict?: string;
   readonly overwrite?: boolean;
 }
@@ -46,7 +47,11 @@ export const evaluateCommand: CliCommand = {
       .option('--images <dir>', 'where the images are, for --page and --predict')
       .option('--embed', 'images inside the page, so that it can be moved')
       .option('--export <file>', 'results as the coco server and EvalAI take them')
-      .option('--predict <model>', 'caption the images into the predictions file first; goes on where it stopped')
+      .addOption(new Option('--export-as <layout>', 'default: as the references are').choices(['coco', 'vqav2']))
+      .option(
+        '--predict <model>',
+        'caption the images, or answer the questions about them, into the predictions file first; goes on where it stopped',
+      )
       .option('--overwrite', 'replace files that are there');
     addExamples(
       command,
@@ -60,19 +65,21 @@ export const evaluateCommand: CliCommand = {
 
 async function run([predictionsFile]: readonly string[], flags: EvaluateFlags, context: Context): Promise<number> {
   await checkOutputs(flags);
-  if (flags.predict !== undefined) {
-    const code = await predict(flags.predict, predictionsFile!, flags, context);
-    if (code !== EXIT.done) return code;
-  }
   const metrics = await import('../metrics/index.js');
   const text = async (file: string) => ({ text: await readFile(file, 'utf8'), file });
-  const predictions = await text(predictionsFile!);
   const people = await text(flags.references);
   const references = metrics.parseReferences(
     people.text,
     people.file,
     flags.questions === undefined ? undefined : await text(flags.questions),
   );
+  if (flags.predict !== undefined) {
+    const { predict, subset } = { ...flags, predict: flags.predict };
+    const request = { model: predict, images: flags.images!, output: predictionsFile!, references, subset };
+    const failed = await writePredictions(request, context);
+    if (failed > 0) return EXIT.failed;
+  }
+  const predictions = await text(predictionsFile!);
   const pairs = metrics.pairUp(metrics.parsePredictions(predictions.text, predictions.file), references, flags.subset);
   const evaluation = metrics.evaluatePairs(pairs, flags.metric ?? references.metric);
   const { scores, count, items, metric } = evaluation;
@@ -81,10 +88,8 @@ async function run([predictionsFile]: readonly string[], flags: EvaluateFlags, c
     await writeWhole(flags.perItem, `${lines.join('\n')}\n`);
   }
   if (flags.export !== undefined) {
-    await writeWhole(
-      flags.export,
-      references.task === 'caption' ? metrics.cocoResults(pairs) : metrics.vqaResults(pairs),
-    );
+    const exportsCaptions = (flags.exportAs ?? (references.task === 'caption' ? 'coco' : 'vqav2')) === 'coco';
+    await writeWhole(flags.export, exportsCaptions ? metrics.cocoResults(pairs) : metrics.vqaResults(pairs));
   }
   if (flags.page !== undefined) {
     const addresses = await imageAddresses(items, flags);
@@ -130,17 +135,6 @@ async function checkOutputs({
   }
 }
 
-/** Captions of a folder by the caption command, which keeps what the file has and goes on from there. */
-async function predict(model: string, output: string, { images }: EvaluateFlags, context: Context): Promise<number> {
-  const command = new Command().exitOverride();
-  captionCommand.describe(command);
-  const there = await stat(output).catch(() => undefined);
-  command.parse([images!, '--model', model, '--output', output, ...(there === undefined ? [] : ['--skip-existing'])], {
-    from: 'user',
-  });
-  return captionCommand.run(command.args, command.opts() as never, context);
-}
-
 const TYPES: Readonly<Record<string, string>> = { png: 'png', apng: 'png', webp: 'webp', gif: 'gif', avif: 'avif' };
 
 /** Where a page finds the image of each item: inside itself, or by a path from its folder. */
@@ -149,8 +143,9 @@ async function imageAddresses(
   flags: EvaluateFlags,
 ): Promise<ReadonlyMap<string, string>> {
   const found = new Map<string, string>();
+  const find = await imageFinder(flags.images);
   for (const item of items) {
-    const path = await imagePath(item, flags.images);
+    const path = await find(item);
     if (path === undefined) continue;
     const ending = path.split('.').at(-1)!.toLowerCase();
     const address =
@@ -160,16 +155,6 @@ async function imageAddresses(
     found.set(item.id, address);
   }
   return found;
-}
-
-/** The image of an item: below the folder of images by its whole name or its last part, or as it is named. */
-async function imagePath({ file, id }: Pair, images: string | undefined): Promise<string | undefined> {
-  const name = file ?? (/\.\w+$/.test(id) ? id : undefined);
-  if (name === undefined) return undefined;
-  for (const path of images === undefined ? [name] : [join(images, name), join(images, basename(name)), name]) {
-    if ((await stat(path).catch(() => undefined))?.isFile() === true) return path;
-  }
-  return undefined;
 }
 
 /** A relative address, so that page and images can move together. */

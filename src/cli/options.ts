@@ -105,6 +105,7 @@ const FORMS: Readonly<Record<string, FlagForm>> = {
       return { min: Number(min), max: Number(max) };
     },
   },
+  preprocessing: { note: 'for microsoft/git-*-vqav2 and git-*-textvqa original with their --keep-ratio' },
   badWords: { note: 'a file with one on each line, or texts with commas between them' },
   numReturnSequences: { note: 'more than one need --json or --jsonl' },
 };

@@ -17,6 +17,7 @@ import { inspectCommand } from './inspect.js';
 import { modelsCommand } from './models.js';
 import { addNote, wrap } from './options.js';
 import { parityCommand } from './parity.js';
+import { reproduceCommand } from './reproduce.js';
 import { scoreCommand } from './score.js';
 import type { OutputStream, Terminal } from './terminal.js';
 import { plain } from './terminal.js';
@@ -34,6 +35,7 @@ export const COMMANDS: readonly CliCommand[] = [
   embedCommand,
   explainCommand,
   evaluateCommand,
+  reproduceCommand,
   inspectCommand,
   trainCommand,
   parityCommand,

@@ -8,6 +8,7 @@ import { BackendError, ConfigError, OptionError, TokenizerError } from '../error
 import { type GenerationConfig, parseGenerationConfig } from '../generation/generation-config.js';
 import type { ImageConfig } from '../image/image-config.js';
 import { defaultImageConfig, parseImageConfig, parseProcessorConfig } from '../image/image-config.js';
+import type { KeepRatio, PreprocessOptions } from '../image/image-options.js';
 import type { OnLoadEvent } from '../load-events.js';
 import { disposeGit } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
@@ -42,9 +43,10 @@ export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {
   const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...input } = options;
   const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
   const params = await loadGitParams(config, tensors, files.label, loading);
+  const settings = { ...input, ...publishedPreprocessing(files.repository, input) };
   let model: Image2Text;
   try {
-    model = createImage2Text({ config, params }, tokenizer, imageConfig, input, warnings, generationConfig, files);
+    model = createImage2Text({ config, params }, tokenizer, imageConfig, settings, warnings, generationConfig, files);
   } catch (error) {
     disposeGit({ config, params }); // an option is wrong
     throw error;
@@ -180,6 +182,24 @@ export async function openGenerationConfig(
 ): Promise<GenerationConfig | undefined> {
   const found = await readJsonFile(files, 'generation_config.json');
   return found && parseGenerationConfig(found.json, found.file, vocabSize);
+}
+
+/** Sides in pixels of the published checkpoints that the original gives images in their own ratio; weights/models.json has the sources. */
+const KEPT_RATIOS: Readonly<Record<string, KeepRatio>> = {
+  'microsoft/git-base-vqav2': { min: 480, max: 640 },
+  'microsoft/git-base-textvqa': { min: 480, max: 640 },
+  'microsoft/git-large-vqav2': { min: 420, max: 560 },
+  'microsoft/git-large-textvqa': { min: 420, max: 560 },
+};
+
+/** How the original preprocesses a published checkpoint whose processor on the Hub does otherwise. What the caller asks for wins. */
+export function publishedPreprocessing(
+  repository: string | undefined,
+  { preprocessing = 'original', keepRatio }: PreprocessOptions = {},
+): PreprocessOptions {
+  if (repository === undefined || keepRatio !== undefined || preprocessing !== 'original') return {};
+  const published = Object.hasOwn(KEPT_RATIOS, repository) ? KEPT_RATIOS[repository] : undefined;
+  return published === undefined ? {} : { preprocessing, keepRatio: published };
 }
 
 async function readJsonFile(files: ModelFiles, file: string): Promise<{ json: unknown; file: string } | undefined> {

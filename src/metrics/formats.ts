@@ -13,6 +13,8 @@ export interface Reference {
   readonly id: string;
   /** The image's file name, where the file has it. */
   readonly file?: string | undefined;
+  /** The image's id, where items are questions. */
+  readonly imageId?: string | undefined;
   readonly texts: readonly string[];
   readonly question?: string | undefined;
   readonly questionType?: string | undefined;
@@ -93,7 +95,25 @@ const questionsSchema = z.object({
 });
 const textVqaSchema = z.object({
   data: z.array(
-    z.object({ question_id: id, image_id: z.optional(id), question: z.optional(z.string()), answers: texts }),
+    z.object({
+      question_id: id,
+      image_id: z.optional(id),
+      question: z.optional(z.string()),
+      answers: z._default(texts, []),
+    }),
+  ),
+});
+/** TextCaps: a line for every caption. */
+const textCapsSchema = z.object({ data: z.array(z.object({ image_id: id, caption_str: z.string() })) });
+/** Karpathy's splits of COCO (dataset_coco.json). */
+const karpathySchema = z.object({
+  images: z.array(
+    z.object({
+      cocoid: id,
+      filename: z.string(),
+      split: z.string(),
+      sentences: z.array(z.object({ raw: z.string() })),
+    }),
   ),
 });
 const referenceLine = z.union([
@@ -117,11 +137,43 @@ export function parseReferences(
   const json = wholeJson(text);
   if (json === undefined || isLine(json)) return referenceLines(text, file);
   const keys = new Set(Object.keys(json));
+  if (!keys.has('annotations') && keys.has('images')) {
+    const { images } = checked(karpathySchema, json, file);
+    const items = images
+      .filter(({ split }) => split === 'test')
+      .map(({ cocoid, filename, sentences }) => ({
+        id: String(cocoid),
+        file: filename,
+        texts: sentences.map(({ raw }) => raw),
+      }));
+    return { task: 'caption', metric: 'captions', items };
+  }
+  if (!keys.has('annotations') && keys.has('questions')) {
+    const { questions: asked } = checked(questionsSchema, json, file);
+    const items = asked.map(({ question_id, image_id, question }) => ({
+      id: String(question_id),
+      imageId: image_id === undefined ? undefined : String(image_id),
+      texts: [],
+      question,
+    }));
+    return { task: 'question', metric: 'vqa', items };
+  }
+  if (keys.has('data') && isTextCaps(json['data'])) {
+    const { data } = checked(textCapsSchema, json, file);
+    const captions = new Map<string, string[]>();
+    for (const { image_id, caption_str } of data) {
+      const key = String(image_id);
+      captions.set(key, [...(captions.get(key) ?? []), caption_str]);
+    }
+    const items = [...captions].map(([key, list]) => ({ id: key, file: `${key}.jpg`, texts: list }));
+    return { task: 'caption', metric: 'captions', items };
+  }
   if (keys.has('data')) {
     const { data } = checked(textVqaSchema, json, file);
     const items = data.map(({ question_id, image_id, question, answers }) => ({
       id: String(question_id),
       file: image_id === undefined ? undefined : `${image_id}.jpg`,
+      imageId: image_id === undefined ? undefined : String(image_id),
       texts: answers,
       question,
     }));
@@ -134,6 +186,8 @@ export function parseReferences(
   );
   return list.length > 0 && 'caption' in list[0]! ? cocoReferences(json, file) : vqaReferences(json, file, questions);
 }
+
+const isTextCaps = (data: unknown): boolean => Array.isArray(data) && 'caption_str' in Object(data[0]);
 
 function cocoReferences(json: unknown, file: string): References {
   const { images, annotations } = checked(cocoSchema, json, file);
@@ -158,16 +212,20 @@ function vqaReferences(
     questions === undefined
       ? []
       : checked(questionsSchema, parseJson(questions.text, questions.file), questions.file).questions;
-  const byId = new Map(asked.map((question) => [String(question.question_id), question.question]));
+  const byId = new Map(asked.map((question) => [String(question.question_id), question]));
   const items = annotations.map((entry) => ({
     id: String(entry.question_id),
     texts: entry.answers.map((answer) => (typeof answer === 'string' ? answer : answer.answer)),
-    question: byId.get(String(entry.question_id)),
+    question: byId.get(String(entry.question_id))?.question,
+    imageId: textOf(entry.image_id ?? byId.get(String(entry.question_id))?.image_id),
     questionType: entry.question_type,
     answerType: entry.answer_type,
   }));
   return { task: 'question', metric: 'vqa', items };
 }
+
+const textOf = (value: string | number | undefined): string | undefined =>
+  value === undefined ? undefined : String(value);
 
 function referenceLines(text: string, file: string): References {
   const items: Reference[] = [];
@@ -209,14 +267,15 @@ export function pairUp(predictions: readonly Prediction[], references: Reference
     if (said.has(key)) throw new MetricError({ path: quote(key), code: 'duplicate-id', detail: 'is predicted twice' });
     said.set(key, text);
   }
-  const byName = new Map([...said].map(([key, text]) => [baseName(key), { key, text }]));
+  const byName = new Map<string, string | undefined>(); // undefined: a name of several files
+  for (const key of said.keys()) byName.set(baseName(key), byName.has(baseName(key)) ? undefined : key);
   const pairs: Pair[] = [];
   const missing: string[] = [];
   const used = new Set<string>();
   for (const reference of references.items) {
     const named =
       reference.file === undefined || references.task === 'question' ? undefined : byName.get(baseName(reference.file));
-    const key = said.has(reference.id) ? reference.id : named?.key;
+    const key = said.has(reference.id) ? reference.id : named;
     if (key === undefined) missing.push(reference.id);
     else {
       used.add(key);
@@ -238,13 +297,14 @@ const baseName = (path: string): string => path.split(/[\\/]/).at(-1)!;
 
 /** Results as the coco caption server takes them; ids that are numbers are written as numbers. */
 export const cocoResults = (pairs: readonly Pair[]): string =>
-  JSON.stringify(pairs.map(({ id: key, prediction }) => ({ image_id: numeric(key), caption: prediction })));
+  JSON.stringify(pairs.map(({ id: key, prediction }) => ({ image_id: numericId(key), caption: prediction })));
 
 /** Results as EvalAI takes them for VQAv2 and TextVQA. */
 export const vqaResults = (pairs: readonly Pair[]): string =>
-  JSON.stringify(pairs.map(({ id: key, prediction }) => ({ question_id: numeric(key), answer: prediction })));
+  JSON.stringify(pairs.map(({ id: key, prediction }) => ({ question_id: numericId(key), answer: prediction })));
 
-const numeric = (key: string): string | number => (/^(0|[1-9]\d{0,14})$/.test(key) ? Number(key) : key);
+/** An id as files of the field have it: a number where it is one. */
+export const numericId = (key: string): string | number => (/^(0|[1-9]\d{0,14})$/.test(key) ? Number(key) : key);
 
 /** The first character that counts. */
 function checkText(text: string, file: string): string {

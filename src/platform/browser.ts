@@ -56,7 +56,8 @@ function openModel(model: string | URL | ModelFiles, options: BrowserFilesOption
   if (typeof (model as Partial<ModelFiles> | null | undefined)?.open === 'function') return model as ModelFiles;
   if (model === 'demo')
     fail("a page fetches the demo from an address: serve weights/demo of the package and give that folder's URL");
-  if (typeof model === 'string' && REPOSITORY.test(model)) return fetchModelFiles(model, options);
+  if (typeof model === 'string' && REPOSITORY.test(model))
+    return { ...fetchModelFiles(model, options), repository: model };
   if (model instanceof URL || (typeof model === 'string' && /^(https?:|\.{0,2}\/)/.test(model))) {
     const { signal, onProgress } = options;
     return fetchFolder(String(model), { signal, onProgress });

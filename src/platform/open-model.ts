@@ -42,7 +42,7 @@ export async function openModel(model: string, options: HubOptions = {}): Promis
   }
   return withAdvice(model, async () => {
     const { directory } = await downloadSnapshot(repo, { ...options, revision });
-    return { ...(await fromDirectory(directory)), label: repo };
+    return { ...(await fromDirectory(directory)), label: repo, repository: repo };
   });
 }
 

@@ -10,8 +10,14 @@ export { convertCheckpoint } from './convert.js';
 export type { DoctorOptions, DoctorReport, Problem } from './doctor.js';
 export { runDoctor } from './doctor.js';
 export { megabytes } from './files.js';
-export type { PublishedLogits, PublishedModel } from './models.js';
-export { listModels, listPublishedLogits } from './models.js';
+export type {
+  PublishedComparison,
+  PublishedDecoding,
+  PublishedLogits,
+  PublishedModel,
+  PublishedModels,
+} from './models.js';
+export { compareWithPublished, listModels, listPublishedLogits, readPublishedModels } from './models.js';
 export type { BackendHealth } from './self-test.js';
 export type {
   CompareModelsOptions,

@@ -1,0 +1,123 @@
+import { readdir, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { Command } from 'commander';
+import type { Reference, References } from '../metrics/index.js';
+import type { CaptionOptions } from '../node.js';
+import type { AnswerFlags, AskedImage } from './answer.js';
+import { answerCommand, answerToLines } from './answer.js';
+import type { CaptionFlags } from './caption.js';
+import { captionCommand, captionToFiles } from './caption.js';
+import type { CliCommand, Context } from './context.js';
+import { UsageError } from './errors.js';
+import type { Input } from './inputs.js';
+import { fileFormat } from './output.js';
+import type { Question } from './tsv.js';
+
+/** What is to be predicted, by which model, and where it goes. */
+export interface PredictionRequest {
+  readonly model: string;
+  /** The folder that has the images, or folders of them. */
+  readonly images: string;
+  /** A file of lines; what it has is kept, and the rest is added. */
+  readonly output: string;
+  readonly references: References;
+  /** Leave out images that are not there. */
+  readonly subset?: boolean | undefined;
+  /** Further flags of the caption and answer commands. */
+  readonly flags?: readonly string[];
+  readonly decoding?: CaptionOptions;
+}
+
+/**
+ * Captions the images of references, or answers their questions, each image encoded once. Resolves to how many images failed.
+ *
+ * @throws UsageError for images that are not there
+ */
+export async function writePredictions(request: PredictionRequest, context: Context): Promise<number> {
+  const { model, output, references, decoding, flags = [] } = request;
+  const options = { ...decoding, signal: context.signal };
+  const images = await imagesOf(request);
+  const args = ['--model', model, '--output', output, '--skip-existing', ...flags];
+  if (references.task === 'caption') {
+    const inputs = [...images.keys()].map(onDisk);
+    return captionToFiles({ inputs }, parsed<CaptionFlags>(captionCommand, args), options, context);
+  }
+  const asked = [...images].map(
+    ([path, items]): AskedImage => ({ ...onDisk(path), questions: () => Promise.all(items.map(asQuestion)) }),
+  );
+  const answering = parsed<AnswerFlags>(answerCommand, args);
+  return answerToLines(asked, fileFormat(output, answering), answering, options, context);
+}
+
+const onDisk = (path: string): Input => ({ name: path, path, read: async () => path });
+
+async function asQuestion({ id, question }: Reference): Promise<Question> {
+  const { numericId } = await import('../metrics/index.js'); // not at once: `--help` is quick
+  if (question !== undefined) return { id: numericId(id), question };
+  throw new UsageError(`question ${id} has no text: --questions names the file that has it`);
+}
+
+/** Flags with their defaults, as the command's own parser gives them. */
+function parsed<Flags>({ describe }: CliCommand, args: readonly string[]): Flags {
+  const command = new Command().exitOverride();
+  describe(command);
+  command.parse(args, { from: 'user' });
+  return command.opts() as Flags;
+}
+
+/** The images of references, each with those that are about it. */
+async function imagesOf({ references, images, subset }: PredictionRequest): Promise<Map<string, Reference[]>> {
+  const find = await imageFinder(images);
+  const found = new Map<string, Reference[]>();
+  const missing: string[] = [];
+  for (const item of references.items) {
+    const path = await find(item);
+    if (path === undefined) missing.push(item.file ?? item.imageId ?? item.id);
+    else found.set(path, [...(found.get(path) ?? []), item]);
+  }
+  if (found.size === 0 || (missing.length > 0 && subset !== true)) {
+    throw new UsageError(
+      `${images}: images of ${missing.length} of ${references.items.length} items are not there`,
+      missing,
+    );
+  }
+  return found;
+}
+
+/** Endings of files that may be meant where references have an id only. */
+const IMAGE = /\.(a?png|jpe?g|jpe|jfif|pjpe?g|webp|gif|bmp|tiff?|avif)$/i;
+
+/** Says where the image of an item is: by its name below `folder`, by the last part of it, or by its id, which ends the names of COCO's files. */
+export async function imageFinder(
+  folder: string | undefined,
+): Promise<(item: Reference) => Promise<string | undefined>> {
+  const paths = new Map<string, string[]>();
+  const add = (key: string, path: string): void => {
+    const known = paths.get(key);
+    if (known === undefined) paths.set(key, [path]);
+    else if (!known.includes(path)) known.push(path);
+  };
+  const entries = folder === undefined ? [] : await readdir(folder, { recursive: true });
+  for (const entry of entries) {
+    const path = join(folder!, entry);
+    if (!IMAGE.test(entry)) continue;
+    const name = basename(entry);
+    const stem = name.replace(IMAGE, '');
+    add(name, path);
+    add(stem, path);
+    const number = /(?:^|\D)0*(\d+)$/.exec(stem)?.[1];
+    if (number !== undefined) add(number, path);
+  }
+  return async ({ file, imageId, id }) => {
+    const name = file ?? imageId ?? id;
+    for (const path of folder === undefined ? [name] : [join(folder, name), name]) {
+      if ((await stat(path).catch(() => undefined))?.isFile() === true) return path;
+    }
+    for (const key of [basename(name), ...(imageId === undefined ? [] : [imageId])]) {
+      const found = paths.get(key) ?? [];
+      if (found.length > 1) throw new UsageError(`${folder}: ${key} may be ${found[0]} or ${found[1]}`, found.slice(2));
+      if (found.length === 1) return found[0];
+    }
+    return undefined;
+  };
+}
