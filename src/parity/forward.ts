@@ -77,13 +77,13 @@ export function toChannelsLast(pixels: HostTensor, file: string, config: GitConf
   if (outer.length === 2 && frames > config.numImageWithEmbedding) {
     throw misfit(file, 'pixel_values', `${frames} frames; the model has ${config.numImageWithEmbedding}`);
   }
-  const turned = new Float32Array(values.length);
+  const transposed = new Float32Array(values.length);
   const area = height * width;
   for (let i = 0; i < values.length; i++) {
     const [image, inside] = [Math.floor(i / (3 * area)), i % (3 * area)];
-    turned[image * 3 * area + (inside % area) * 3 + Math.floor(inside / area)] = values[i]!;
+    transposed[image * 3 * area + (inside % area) * 3 + Math.floor(inside / area)] = values[i]!;
   }
-  return { shape: [...outer, height, width, channels], values: turned };
+  return { shape: [...outer, height, width, channels], values: transposed };
 }
 
 /** The images on the backend; the caller disposes of them. */

@@ -118,10 +118,10 @@ function sortTies(x: HostTensor, raw: HostTensor): HostTensor {
     if (group === undefined) groups.set(key, [i]);
     else group.push(i);
   }
-  for (const places of groups.values()) {
-    if (places.length === 1) continue;
-    const sorted = places.map((path) => values[path]!).sort((a, b) => b - a);
-    for (const [at, path] of places.entries()) values[path] = sorted[at]!;
+  for (const paths of groups.values()) {
+    if (paths.length === 1) continue;
+    const sorted = paths.map((path) => values[path]!).sort((a, b) => b - a);
+    for (const [at, path] of paths.entries()) values[path] = sorted[at]!;
   }
   return { shape: x.shape, values };
 }

@@ -33,11 +33,11 @@ const plainRun: Omit<OptimizationOptions, 'steps'> = {
 /** A tensor of a model in the checkpoint's layout, on the host. Disposes of nothing. */
 async function stored(git: Git, name: string, parameter: Tensor): Promise<HostTensor> {
   const layout = storedLayouts(git.config).get(name) ?? 'as-is';
-  const turned = toStoredLayout(layout, parameter);
+  const stored = toStoredLayout(layout, parameter);
   try {
-    return { shape: turned.shape, values: await turned.data() };
+    return { shape: stored.shape, values: await stored.data() };
   } finally {
-    turned.dispose();
+    stored.dispose();
   }
 }
 
