@@ -61,7 +61,7 @@ async function run([data]: readonly string[], flags: TrainFlags, context: Contex
   const { trainingFolder } = await import('../node.js');
   const { train } = await import('../training/index.js');
   const { lora, resume, steps, epochs, batchSize, learningRate, labelSmoothing, augment, recompute, seed } = flags;
-  return withModel(flags, context, async (model) => {
+  return withModel(flags, context, {}, async (model) => {
     const folder = await trainingFolder(flags.output);
     const result = await train(model, pairs, {
       ...{ resume, steps, epochs, batchSize, learningRate, labelSmoothing, augment, recompute, seed, validation },
