@@ -2,6 +2,7 @@ import { Option } from 'commander';
 import type { ClassifyOptions, ClassScore } from '../node.js';
 import { exitCode, overImages } from './batch.js';
 import type { CliCommand, Context } from './context.js';
+import { UsageError } from './errors.js';
 import type { Input, InputFlags } from './inputs.js';
 import { describeLeftOut, expandInputs, readTexts } from './inputs.js';
 import type { ModelFlags } from './model.js';
@@ -13,7 +14,7 @@ import { jsonText, plain } from './terminal.js';
 
 interface ClassifyFlags extends ModelFlags, FormatFlags, InputFlags {
   readonly labels: string;
-  readonly top: number;
+  readonly top?: number;
   readonly method: 'exact' | 'greedy';
   readonly prompt?: string;
 }
@@ -26,7 +27,7 @@ export const classifyCommand: CliCommand = {
       .description('Say which of the given names fits each image best.')
       .argument('<files...>', 'images, URLs, folders, globs; - for stdin')
       .requiredOption('--labels <names>', 'a file with a name on each line, or names with commas between them')
-      .option('--top <n>', 'how many names to show', integer(1, 1_000_000), 5)
+      .option('--top <n>', 'with --method exact: how many names to show; default 5', integer(1, 1_000_000))
       .addOption(
         new Option('--method <how>', 'score every name, or walk to one as the original does')
           .choices(['exact', 'greedy'])
@@ -44,11 +45,14 @@ export const classifyCommand: CliCommand = {
 };
 
 async function run(names: readonly string[], flags: ClassifyFlags, context: Context): Promise<number> {
+  if (flags.top !== undefined && flags.method === 'greedy') {
+    throw new UsageError('--top is for --method exact: greedy finds one name');
+  }
   const labels = await readLabels(flags, context);
   const list = await expandInputs(names, context, flags);
   const { inputs, several } = list;
   const options: ClassifyOptions = {
-    topK: flags.top,
+    ...(flags.top === undefined ? {} : { topK: flags.top }),
     method: flags.method,
     ...(flags.prompt === undefined ? {} : { prompt: flags.prompt }),
     signal: context.signal,

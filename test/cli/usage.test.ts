@@ -181,6 +181,7 @@ describe('the command: help and wrong usage', () => {
     [['classify', IMAGE, '--labels', ''], /^image2text: --labels is empty: name a file, or texts with commas/],
     [['classify', IMAGE, '--labels', ' , '], /no text there/],
     [['classify', IMAGE, '--labels', 'a mug', '--top', '0'], /whole number/],
+    [['classify', IMAGE, '--labels', 'a,b', '--method', 'greedy', '--top', '2'], /--top is for --method exact/],
     [['score'], /missing required argument 'image'/],
     [['score', IMAGE], /no text/],
     [['score', '-'], /give the texts on the command line/],
