@@ -9,4 +9,4 @@ export { type FetchFolderOptions, fetchFolder, openRemote, type RemoteOptions } 
 export * from './index.js';
 export type { BrowserLoadOptions } from './platform/browser.js';
 export { fromFiles, loadImage2Text, pipeline, startBackend } from './platform/browser.js';
-export type { BackendName } from './platform/start-backend.js';
+export type { PageBackend } from './platform/start-backend.js';

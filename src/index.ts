@@ -50,7 +50,7 @@ export type {
   ModelOptions,
 } from './image2text/image2text.js';
 export { createImage2Text } from './image2text/image2text.js';
-export type { InputOptions, OpenImage, OpenVideo } from './image2text/input-loader.js';
+export type { ConvertHeic, ImageWarning, InputOptions, OpenImage, OpenVideo } from './image2text/input-loader.js';
 export type {
   EncodedImage,
   ImageInput,

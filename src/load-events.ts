@@ -26,12 +26,12 @@ export type LoadEvent =
 /** What it throws ends the loading; so does what it rejects with, at the next event. */
 export type OnLoadEvent = (event: LoadEvent) => unknown;
 
-/** `onEvent`, whose rejected promises are never left unhandled: the next call throws what one rejected with. */
-export function eventSink<E>(onEvent: (event: E) => unknown): (event: E) => void {
+/** A caller's listener, whose rejected promises are never left unhandled: the next call throws what one rejected with. */
+export function eventSink<Event extends unknown[]>(listener: (...event: Event) => unknown): (...event: Event) => void {
   let failure: { readonly error: unknown } | undefined;
-  return (event) => {
+  return (...event) => {
     if (failure !== undefined) throw failure.error;
-    const result = onEvent(event);
+    const result = listener(...event);
     if (typeof (result as PromiseLike<unknown> | null | undefined)?.then !== 'function') return;
     Promise.resolve(result).catch((error: unknown) => {
       failure ??= { error };

@@ -1,7 +1,7 @@
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Option } from 'commander';
-import type { ExplainOptions, Explanation, Image2Text, Look } from '../node.js';
+import type { AttentionMap, ExplainOptions, Explanation, Image2Text } from '../node.js';
 import { writeWhole } from '../platform/write-whole.js';
 import type { CliCommand, Context } from './context.js';
 import { EXIT, UsageError } from './errors.js';
@@ -9,7 +9,7 @@ import { oneImage } from './inputs.js';
 import type { ModelFlags } from './model.js';
 import { withModel } from './model.js';
 import type { GenerationFlags } from './options.js';
-import { addExamples, addGeneration, addModel, flagsGiven, generationOptionsOf } from './options.js';
+import { addExamples, addGeneration, addModel, DEFAULT_MODEL, flagsGiven, generationOptionsOf } from './options.js';
 import { jsonText, plain } from './terminal.js';
 import { listVideos } from './video.js';
 
@@ -79,7 +79,8 @@ async function run(names: readonly string[], flags: ExplainFlags, context: Conte
   const { renderPage } = await import('../node.js');
   return withModel(flags, context, options, async (model) => {
     const explanation = await explain(model, names, flags, options, context);
-    if (output !== undefined) await writeWhole(output, renderPage(explanation));
+    const about = { file: names.join(', '), model: flags.model ?? DEFAULT_MODEL };
+    if (output !== undefined) await writeWhole(output, renderPage(explanation, about));
     if (overlays !== undefined) await writeOverlays(explanation, overlays, flags.view);
     await context.stdout(json === true ? jsonText(shares(names, explanation)) : plain(explanation.text));
     return EXIT.done;
@@ -134,9 +135,9 @@ const shares = (names: readonly string[], { text, prompt, grid, words }: Explana
     .map((word) => ({
       text: word.text,
       probability: word.probability,
-      mean: lookFields(word.mean),
-      rollout: lookFields(word.rollout),
+      mean: mapFields(word.mean),
+      rollout: mapFields(word.rollout),
     })),
 });
 
-const lookFields = ({ patches, classToken, text }: Look) => ({ patches: [...patches], classToken, text });
+const mapFields = ({ patches, classToken, text }: AttentionMap) => ({ patches: [...patches], classToken, text });

@@ -3,6 +3,7 @@ import type { Dirent } from 'node:fs';
 import { constants } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { Image2TextError } from '../errors.js';
+import { IMAGE_ENDING } from '../image/image-file.js';
 import type { ImageInput } from '../node.js';
 import type { Context } from './context.js';
 import { UsageError } from './errors.js';
@@ -176,9 +177,6 @@ export function inShard<I extends { readonly name: string }>(
 
 // --- Folders ---
 
-/** Endings that are images without a look into the file, so that a damaged one is reported. */
-const IMAGE_ENDING = /\.(png|apng|jpe?g|jpe|jfif|pjpeg|pjp|webp|gif)$/i;
-
 /** Endings that datasets have beside their images by the thousand, and that are not worth a look. */
 const TEXT_ENDING = /\.(txt|caption|tags|json|jsonl|ndjson|tsv|csv|md|html?|xml|ya?ml|toml|log|lock|part|np[yz])$/i;
 
@@ -241,7 +239,7 @@ async function isImageFile(path: string | Buffer, entry: Entry): Promise<boolean
     if (target === undefined) return IMAGE_ENDING.test(name);
     if (!target.isFile()) return false;
   } else if (!entry.isFile()) return false;
-  if (IMAGE_ENDING.test(name)) return true;
+  if (IMAGE_ENDING.test(name)) return true; // without a look into it, so that a damaged one is reported
   return !TEXT_ENDING.test(name) && (await beginsAsImage(path));
 }
 

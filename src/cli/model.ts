@@ -1,5 +1,5 @@
 import { HubError } from '../errors.js';
-import type { Image2Text, NodeBackend, WeightFormat } from '../node.js';
+import type { Image2Text, ImageWarning, NodeBackend, WeightFormat } from '../node.js';
 import type { Context } from './context.js';
 import { checkStrategy, DEFAULT_MODEL, type GivenOptions, type ImageFlags, imageOptionsOf } from './options.js';
 import { showLoading } from './progress.js';
@@ -38,13 +38,14 @@ export async function withModel<T>(
   await prepareBackend(options); // before a download of hundreds of megabytes
   const name = flags.model ?? DEFAULT_MODEL;
   if (flags.quiet !== true) await announceDownload(name, flags, context);
+  const onWarning = ({ file, warning }: ImageWarning) => context.stderr(`image2text: warning: ${file}: ${warning}`);
   const onProgress = showLoading(status, { quiet: flags.quiet, name });
   const load = async (): Promise<Image2Text> => {
     const files = await openModel(name, { ...hubOptions(flags), signal, onProgress });
     if (generation.strategy === undefined) {
       checkStrategy(generation, (await openGenerationConfig(files))?.strategy ?? 'original');
     }
-    return context.loadModel(files, { ...options, signal, onProgress });
+    return context.loadModel(files, { ...options, signal, onProgress, onWarning });
   };
   const model = await load()
     .catch((error: unknown) => {

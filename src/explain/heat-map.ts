@@ -1,4 +1,4 @@
-import type { Grid, Look, Rectangle } from './types.js';
+import type { AttentionMap, Grid, Rectangle } from './attention-map.js';
 
 /** Weights per pixel, float32 [height, width]. */
 export interface HeatMap {
@@ -22,7 +22,7 @@ interface Taps {
  * weight, which the cubic may overshoot. Pixels outside `area` are 0.
  */
 export function heatMap(
-  look: Pick<Look, 'patches'>,
+  map: Pick<AttentionMap, 'patches'>,
   grid: Grid,
   frame: number,
   area: Rectangle,
@@ -31,7 +31,7 @@ export function heatMap(
   filling: Filling = 'smooth',
 ): HeatMap {
   const { rows, columns } = grid;
-  const weights = look.patches.subarray(frame * rows * columns, (frame + 1) * rows * columns);
+  const weights = map.patches.subarray(frame * rows * columns, (frame + 1) * rows * columns);
   const most = weights.reduce((max, weight) => Math.max(max, weight), 0);
   const across = tapsOf(width, area.left, area.width, columns, filling);
   const down = tapsOf(height, area.top, area.height, rows, filling);

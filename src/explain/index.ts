@@ -1,30 +1,28 @@
 /**
- * Seeing: where in the image the model looked for every word.
+ * Where in the image the model's attention went for every word.
  *
  * @module
  */
-export type { ExplainInput } from './explain.js';
-export { explainText } from './explain.js';
-export type { ExplainTokensOptions } from './explain-tokens.js';
-export { explainTokens } from './explain-tokens.js';
-export { seenRectangle } from './geometry.js';
-export type { Pieces } from './group-words.js';
-export { groupWords } from './group-words.js';
-export type { Filling, HeatMap } from './heat-map.js';
-export { heatMap } from './heat-map.js';
-export { lookOf } from './looks.js';
-export type { OverlayOptions } from './overlay.js';
-export { overlayPng } from './overlay.js';
-export type { PageOptions } from './page/render-page.js';
-export { renderPage } from './page/render-page.js';
+
 export type {
+  AttentionMap,
   ExplainedImage,
   ExplainedWord,
   Explanation,
   Grid,
-  Look,
   Rectangle,
-  TokenLook,
-  TokenLooks,
+  TokenAttention,
+  TokenAttentions,
   View,
-} from './types.js';
+} from './attention-map.js';
+export { attentionOf, attentionSpread, EVEN_SPREAD } from './attention-map.js';
+export type { ExplainInput, Pieces } from './explanation.js';
+export { explainText, groupWords, patchArea } from './explanation.js';
+export type { Filling, HeatMap } from './heat-map.js';
+export { heatMap } from './heat-map.js';
+export type { OverlayOptions } from './overlay.js';
+export { overlayPng } from './overlay.js';
+export type { PageOptions } from './page.js';
+export { renderPage } from './page.js';
+export type { ExplainTokensOptions } from './token-attention.js';
+export { explainTokens } from './token-attention.js';

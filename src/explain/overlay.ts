@@ -2,11 +2,9 @@ import { encode } from 'fast-png';
 import { OptionError } from '../errors.js';
 import type { RawImage } from '../image/raw-image.js';
 import { resize } from '../image/resize.js';
-import { type Filling, heatMap } from './heat-map.js';
-import { withLegend } from './legend.js';
-import { lookOf } from './looks.js';
-import { paintHeat } from './paint.js';
-import type { ExplainedImage, Explanation, View } from './types.js';
+import type { ExplainedImage, Explanation, Rectangle, View } from './attention-map.js';
+import { attentionOf } from './attention-map.js';
+import { type Filling, type HeatMap, heatMap } from './heat-map.js';
 
 export interface OverlayOptions {
   /** Default `mean`. */
@@ -14,20 +12,20 @@ export interface OverlayOptions {
   /** Which frame of a video. Default 0. */
   readonly frame?: number | undefined;
   /**
-   * The weight that gets the brightest colour: the largest patch of this word in all frames (`word`, default), which shows where; or the
+   * The weight where nothing is darkened: the largest patch of this word in all frames (`word`, default), which shows where; or the
    * largest of all words in this view (`shared`), which also shows how much.
    */
   readonly scale?: 'word' | 'shared' | undefined;
   /** Between patches: `smooth` (default), or `patches` as they are. */
   readonly filling?: Filling | undefined;
-  /** A strip with the colours and their percentages below the image, 26 pixels high. Default true. */
+  /** A strip below the image that says how light goes with percentages, 26 pixels high. Default true. */
   readonly legend?: boolean | undefined;
   /** Longest side; larger images are shrunk. Default 1024 pixels. */
   readonly maxSide?: number | undefined;
 }
 
 /**
- * The image as it was given with one word's heat map on it, as a PNG. Where the crop had cut something away, it is gray and dim.
+ * The image as it was given darkened where a word's attention did not go, as a PNG; colors stay true. Where the crop had cut something away, it is gray and dim.
  *
  * @param word its place in `explanation.words`.
  * @throws OptionError for a word, frame, layer or head that is not there.
@@ -36,9 +34,9 @@ export function overlayPng(explanation: Explanation, word: number, options: Over
   const { view = 'mean', frame = 0, scale = 'word', filling = 'smooth', legend = true, maxSide = 1024 } = options;
   checkPlaces(explanation, word, view, frame);
   const { image, seen } = fitted(explanation.images[frame]!, maxSide);
-  const look = lookOf(explanation.words[word]!, view, explanation);
-  const heat = heatMap(look, explanation.grid, frame, seen, image.width, image.height, filling);
-  const top = scale === 'word' ? largest(look.patches) : sharedTop(explanation, view);
+  const map = attentionOf(explanation.words[word]!, view, explanation);
+  const heat = heatMap(map, explanation.grid, frame, seen, image.width, image.height, filling);
+  const top = scale === 'word' ? largest(map.patches) : sharedTop(explanation, view);
   const painted = paintHeat(image, heat, seen, top);
   return toPng(legend ? withLegend(painted, top) : painted);
 }
@@ -46,7 +44,7 @@ export function overlayPng(explanation: Explanation, word: number, options: Over
 /** The largest share of a patch over all words of the text, end token and the like apart. */
 export function sharedTop(explanation: Explanation, view: View): number {
   const words = explanation.words.filter(({ special }) => !special);
-  return words.reduce((top, word) => Math.max(top, largest(lookOf(word, view, explanation).patches)), 0);
+  return words.reduce((top, word) => Math.max(top, largest(attentionOf(word, view, explanation).patches)), 0);
 }
 
 export const largest = (shares: Float32Array): number => shares.reduce((most, share) => Math.max(most, share), 0);
@@ -81,4 +79,91 @@ function checkPlaces({ words, grid, layers, heads }: Explanation, word: number, 
   }
   check('view.layer', view.layer, layers);
   if (view.head !== undefined) check('view.head', view.head, heads);
+}
+
+/** How the image is darkened; the page's script is given the same numbers. */
+export const PAINT = {
+  /** How much of the light is taken where no weight is. Where the weight is largest, the image is as it was given. */
+  veil: 0.78,
+  /** What is left of the brightness of the part that was cut away before the model saw the image, which is gray. */
+  unseen: 0.22,
+} as const;
+
+/** How much of the image's light is left at a weight of `value` of the largest, 0 to 1. */
+const light = (value: number): number => 1 - PAINT.veil * (1 - value);
+
+/**
+ * Darkens an image where little weight is, and keeps its colors. What is outside `seen` is gray and dim.
+ *
+ * @param top the weight where the image is as it was given.
+ */
+export function paintHeat(image: RawImage, heat: HeatMap, seen: Rectangle, top: number): RawImage {
+  const { width, height } = image;
+  const data = new Uint8Array(image.data.length);
+  for (let y = 0, at = 0; y < height; y++) {
+    const rowSeen = y + 0.5 >= seen.top && y + 0.5 < seen.top + seen.height;
+    for (let x = 0; x < width; x++, at += 3) {
+      const isSeen = rowSeen && x + 0.5 >= seen.left && x + 0.5 < seen.left + seen.width;
+      const gray = 0.2126 * image.data[at]! + 0.7152 * image.data[at + 1]! + 0.0722 * image.data[at + 2]!;
+      const value = top > 0 ? Math.min(1, heat.values[y * width + x]! / top) : 0;
+      for (let c = 0; c < 3; c++)
+        data[at + c] = Math.round(isSeen ? image.data[at + c]! * light(value) : PAINT.unseen * gray);
+    }
+  }
+  return { data, width, height };
+}
+
+/** Digits of 3 by 5 dots, a row a digit of base 8. */
+const DOTS: Readonly<Record<string, string>> = {
+  ...{ '0': '75557', '1': '26227', '2': '71747', '3': '71717', '4': '55711' },
+  ...{ '5': '74717', '6': '74757', '7': '71222', '8': '75757', '9': '75717' },
+  ...{ '.': '00002', '%': '51245', ' ': '00000', '<': '12421' },
+};
+const DOT = 2; // pixels
+const GAP = 8;
+const STRIP = 26;
+const INK = [225, 225, 230] as const;
+const PAPER = [20, 19, 24] as const;
+
+/** A share as people read it: `12.3 %`, `< 0.1 %`. */
+export const percent = (share: number): string =>
+  share > 0 && share < 0.001 ? '< 0.1 %' : `${(100 * share).toFixed(1)} %`;
+
+/** The image with a strip below it: white under the veil from 0 to `top`, with the numbers where there is room for them. */
+export function withLegend(image: RawImage, top: number): RawImage {
+  const { width } = image;
+  const height = image.height + STRIP;
+  const data = new Uint8Array(width * height * 3);
+  data.set(image.data);
+  const dot = (x: number, y: number, color: ArrayLike<number>): void => {
+    if (x >= 0 && x < width) data.set(Array.from(color), ((image.height + y) * width + x) * 3);
+  };
+  for (let y = 0; y < STRIP; y++) for (let x = 0; x < width; x++) dot(x, y, PAPER);
+  const [low, high] = ['0 %', percent(top)];
+  const roomy = width >= textWidth(low) + textWidth(high) + 4 * GAP + 24;
+  const left = roomy ? GAP + textWidth(low) + GAP : GAP;
+  const right = width - (roomy ? GAP + textWidth(high) + GAP : GAP);
+  for (let x = left; x < right; x++) {
+    const level = Math.round(255 * light((x - left) / Math.max(1, right - left - 1)));
+    for (let y = GAP; y < STRIP - GAP; y++) dot(x, y, [level, level, level]);
+  }
+  if (roomy) {
+    writeText(low, GAP, dot);
+    writeText(high, right + GAP, dot);
+  }
+  return { data, width, height };
+}
+
+const textWidth = (text: string): number => (text.length * 4 - 1) * DOT;
+
+function writeText(text: string, left: number, dot: (x: number, y: number, color: ArrayLike<number>) => void): void {
+  for (const [place, letter] of [...text].entries()) {
+    for (const [row, dots] of [...DOTS[letter]!].entries()) {
+      for (let column = 0; column < 3; column++) {
+        if (((Number(dots) >> (2 - column)) & 1) === 0) continue;
+        const [x, y] = [left + (place * 4 + column) * DOT, GAP + row * DOT];
+        for (let i = 0; i < DOT * DOT; i++) dot(x + (i % DOT), y + Math.floor(i / DOT), INK);
+      }
+    }
+  }
 }

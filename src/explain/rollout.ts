@@ -1,11 +1,24 @@
 import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
 import { add, concat, matMul, mul, reshape, slice, tensor2d, tidy, transpose, zeros } from '@tensorflow/tfjs-core';
-import type { Attentions } from './attentions.js';
+
+/** What one pass over an image and a text attended to; means are over heads. I counts the image tokens of all frames. */
+export interface Attentions {
+  /** Per layer of the vision tower: [F, I/F, I/F]. */
+  readonly vision: readonly Tensor3D[];
+  /** Per decoder layer, image rows on image columns: [I, I]. */
+  readonly image: readonly Tensor2D[];
+  /** Per decoder layer, text rows on image and text columns: [T, I + T]. */
+  readonly text: readonly Tensor2D[];
+  /** Per decoder layer, every head, the last T' text rows alone: [H, T', I + T]. */
+  readonly rows: readonly Tensor3D[];
+  /** Scores of the token after each of the last T' text rows: [T', V]. */
+  readonly logits: Tensor2D;
+}
 
 /**
  * Attention rollout (Abnar & Zuidema, arXiv 2005.00928): each layer mixes its rows by W = (A + 1) / 2, A being the mean of its heads and 1
  * the residual connection; the product of all W says how much of each input token is in a row of the last layer. Rows of A add up to 1,
- * so those of every product do, and nothing is renormalised.
+ * so those of every product do, and nothing is renormalized.
  *
  * GIT's product has two parts. In the decoder a row of text mixes image and text columns, and the image columns it takes from were
  * themselves mixed by the image rows of the layers below (the image's own self-attention in the decoder, which never sees text). What

@@ -29,6 +29,9 @@ export function join(pieces: readonly Uint8Array[], padding = 0): Uint8Array {
 /** Formats that are decoded. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'gif' | 'bmp' | 'tiff' | 'avif';
 
+/** Endings of the files that are decoded; a name never counts where the bytes can be seen. */
+export const IMAGE_ENDING = /\.(a?png|jpe?g|jpe|jfif|pjpeg|pjp|webp|gif|bmp|dib|tiff?|avif)$/i;
+
 const startsWith = (bytes: Uint8Array, ...values: readonly number[]) => values.every((value, i) => bytes[i] === value);
 
 /** Names of what is often given instead of an image, or is an image of a format that is not decoded. */

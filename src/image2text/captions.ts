@@ -4,6 +4,7 @@ import type { GenerationConfig } from '../generation/generation-config.js';
 import type { GenerateOptions, StreamOptions } from '../generation/options.js';
 import type { Finish, GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/session.js';
 import type { Trace } from '../layers/tidy.js';
+import { eventSink } from '../load-events.js';
 import type { Git } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import type { ImageCache } from '../model/kv-cache.js';
@@ -187,15 +188,17 @@ export function withStreamer(
     });
   }
   const inner = options.onToken;
+  const put = eventSink((ids: bigint[][]) => streamer.put(ids));
+  const end = eventSink(() => streamer.end());
   let started = false;
   const onToken = async (event: TokenEvent): Promise<unknown> => {
     if (event.row !== 0 || event.sample !== 0)
       throw new OptionError({ path: 'streamer', code: 'one-row', detail: 'streams one text at a time' });
-    if (!started) streamer.put([prompt.map(BigInt)]);
+    if (!started) put([prompt.map(BigInt)]);
     started = true;
-    streamer.put([[BigInt(event.id)]]);
+    put([[BigInt(event.id)]]);
     const answer = await inner?.(event);
-    if (event.finish !== undefined || answer === false) streamer.end();
+    if (event.finish !== undefined || answer === false) end();
     return answer;
   };
   return { ...options, onToken };

@@ -1,3 +1,4 @@
+import type { Tensor, Tensor4D } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { DisposedError, OptionError } from '../errors.js';
 import type { Explanation } from '../explain/index.js';
@@ -66,6 +67,9 @@ export interface Image2Text {
   /** What its generation_config.json says, where it has one. */
   readonly generationConfig: GenerationConfig | undefined;
   /** Says what is in an image or happens in a video. Without options it decodes as the original project does: 4 beams, length penalty 0.6. */
+  caption(input: Exclude<VisualInput, Tensor>, options?: CaptionOptions): Promise<Caption>;
+  caption(batch: Tensor4D, options: CaptionOptions & { readonly onError: 'collect' }): Promise<(Caption | Error)[]>;
+  caption(batch: Tensor4D, options?: CaptionOptions): Promise<Caption[]>;
   caption(input: VisualInput, options?: CaptionOptions): Promise<Caption>;
   caption(
     inputs: readonly VisualInput[],

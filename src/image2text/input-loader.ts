@@ -1,12 +1,14 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { Tensor as TensorClass, unstack } from '@tensorflow/tfjs-core';
 import { ConfigError, ImageError } from '../errors.js';
+import { unlessAborted } from '../event-loop.js';
 import type { DecodeOptions } from '../image/decode.js';
-import { decodeFrames, decodeImage } from '../image/decode.js';
+import { DEFAULT_MAX_PIXELS, decodeFrames, decodeImage } from '../image/decode.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { ImageOptions, PreprocessOptions } from '../image/image-options.js';
 import { preprocess } from '../image/preprocess.js';
 import type { RawImage } from '../image/raw-image.js';
+import { eventSink } from '../load-events.js';
 import type { Git } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { ModelInput } from './encoded-image.js';
@@ -24,12 +26,30 @@ export type OpenVideo = (
   signal?: AbortSignal,
 ) => Promise<readonly ImageInput[] | undefined>;
 
+/** Converts the bytes of a HEIF file, upright, to those of a PNG; refuses an image of more than `maxPixels`. */
+export type ConvertHeic = (
+  bytes: Uint8Array,
+  file: string,
+  maxPixels: number,
+  signal?: AbortSignal,
+) => Promise<Uint8Array>;
+
+/** Damage of an image file that was mended: one sentence. */
+export interface ImageWarning {
+  readonly file: string;
+  readonly warning: string;
+}
+
 /** How images and videos are opened, decoded and preprocessed. */
 export interface InputOptions extends Omit<ImageOptions, 'signal'> {
   /** Where the WebP decoder's WebAssembly comes from; `/node` gives its own. Default: fetched from beside the codec. */
-  readonly webpWasm?: DecodeOptions['webpWasm'];
+  readonly webpWasm?: DecodeOptions['webpWasm'] | undefined;
   /** The same for AVIF. */
-  readonly avifWasm?: DecodeOptions['avifWasm'];
+  readonly avifWasm?: DecodeOptions['avifWasm'] | undefined;
+  /** Turns a HEIF file into an image that is decoded here; `/node` runs the user's heif-convert or ffmpeg. Default: none, HEIF is refused. */
+  readonly convertHeic?: ConvertHeic | undefined;
+  /** Receives what was damaged in an image file and mended as libjpeg or libpng do. Default: `console.warn`. */
+  readonly onWarning?: ((warning: ImageWarning) => unknown) | undefined;
   /** Opens paths and URLs; `/node` gives its own. Default: `fetch`. */
   readonly openImage?: OpenImage | undefined;
   /** Opens folders and files as videos; `/node` gives its own. Default: none, videos are animated images or frames. */
@@ -58,12 +78,13 @@ const isRemote = (input: VisualInput): boolean =>
   (typeof input === 'string' || input instanceof URL) && /^https?:/i.test(String(input));
 
 /** A loader for the images and videos of one model. */
-export function createInputLoader(git: Git, imageConfig: ImageConfig, options: InputOptions = {}): InputLoader {
+export function createInputLoader(git: Git, imageConfig: ImageConfig, given: InputOptions = {}): InputLoader {
   const { config } = git;
   const preprocessing: PreprocessOptions = withoutUndefined({
-    preprocessing: options.preprocessing,
-    keepRatio: options.keepRatio,
+    preprocessing: given.preprocessing,
+    keepRatio: given.keepRatio,
   });
+  const options: InputOptions = { ...given, onWarning: eventSink(given.onWarning ?? warnOnConsole) };
   const loader: InputLoader = {
     preprocessing,
     open: (input, signal) =>
@@ -86,7 +107,7 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, options: I
       const next = async (): Promise<void> => {
         for (let n = remote.shift(); n !== undefined; n = remote.shift()) {
           try {
-            const { bytes, file } = await (options.openImage ?? fetchImage)(inputs[n] as string | URL, signal);
+            const { bytes, file } = await openAddress(inputs[n] as string | URL, options, signal);
             fetched[n] = new File([bytes as BlobPart], file);
           } catch (error) {
             signal?.throwIfAborted();
@@ -125,10 +146,10 @@ export async function toRawImage(
   }
   if (image instanceof TensorClass) return tensorToRawImage(image);
   if (typeof image === 'string' || image instanceof URL) {
-    const { bytes, file } = await (options.openImage ?? fetchImage)(image, signal);
-    return decodeImage(bytes, decodeOptions(file, options, signal));
+    const { bytes, file } = await openAddress(image, options, signal);
+    return decodeFile(bytes, file, options, signal);
   }
-  if (isBytes(image)) return decodeImage(await bytesOf(image), decodeOptions(nameOf(image, 'image'), options, signal));
+  if (isBytes(image)) return decodeFile(await bytesOf(image), nameOf(image, 'image'), options, signal);
   if (isSamples(image)) return samplesToRawImage(image);
   if (isPageImage(image)) return samplesToRawImage(readPixels(image));
   throw new ImageError({
@@ -136,6 +157,33 @@ export async function toRawImage(
     detail: `${describe(image)} is no path, URL, bytes, samples, tensor or element of a page`,
   });
 }
+
+/** Ends with the signal, even where the caller's own opener never answers. */
+const openAddress = (address: string | URL, { openImage = fetchImage }: InputOptions, signal?: AbortSignal) =>
+  unlessAborted(openImage(address, signal), signal);
+
+/** The bytes of an image file as RGB; HEIF through the caller's converter; damage that was mended is reported. */
+async function decodeFile(
+  bytes: Uint8Array,
+  file: string,
+  options: InputOptions,
+  signal: AbortSignal | undefined,
+): Promise<RawImage> {
+  const decoding = decodeOptions(file, options, signal);
+  const decoded = await decodeImage(bytes, decoding).catch(async (error: unknown) => {
+    if (!(error instanceof ImageError && error.code === 'heic') || options.convertHeic === undefined) throw error;
+    const png = await unlessAborted(
+      options.convertHeic(bytes, file, options.maxPixels ?? DEFAULT_MAX_PIXELS, signal),
+      signal,
+    );
+    return decodeImage(png, { ...decoding, orientation: false });
+  });
+  const { warnings, ...image } = decoded;
+  for (const warning of warnings) (options.onWarning ?? warnOnConsole)({ file, warning });
+  return image;
+}
+
+const warnOnConsole = ({ file, warning }: ImageWarning): void => console.warn(`${file}: ${warning}`);
 
 const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer | Blob =>
   value instanceof Uint8Array || value instanceof ArrayBuffer || value instanceof Blob;
@@ -200,9 +248,9 @@ async function listFrames(
   signal: AbortSignal | undefined,
 ): Promise<readonly ImageInput[]> {
   if (typeof source === 'string' || source instanceof URL) {
-    const opened = await options.openVideo?.(source, count, signal);
+    const opened = options.openVideo && (await unlessAborted(options.openVideo(source, count, signal), signal));
     if (opened !== undefined) return opened;
-    const { bytes, file } = await (options.openImage ?? fetchImage)(source, signal);
+    const { bytes, file } = await openAddress(source, options, signal);
     return decodeFrames(bytes, decodeOptions(file, options, signal));
   }
   return decodeFrames(await bytesOf(source), decodeOptions(nameOf(source, 'video'), options, signal));

@@ -5,11 +5,12 @@ import { readJson } from '../checkpoint/json.js';
 import type { LoadProgress } from '../checkpoint/load-params.js';
 import { checkWeights } from '../checkpoint/load-params.js';
 import { BackendError, ConfigError, OptionError, TokenizerError } from '../errors.js';
+import { unlessAborted } from '../event-loop.js';
 import { type GenerationConfig, parseGenerationConfig } from '../generation/generation-config.js';
 import type { ImageConfig } from '../image/image-config.js';
 import { defaultImageConfig, parseImageConfig, parseProcessorConfig } from '../image/image-config.js';
 import type { KeepRatio, PreprocessOptions } from '../image/image-options.js';
-import type { OnLoadEvent } from '../load-events.js';
+import { eventSink, type OnLoadEvent } from '../load-events.js';
 import { disposeGit } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { LoadGitOptions } from '../model/load-git.js';
@@ -33,20 +34,22 @@ export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, ModelOp
  * @throws ConfigError, TokenizerError, SafetensorsError, TorchFileError, WeightError, BackendError, or the signal's reason; nothing stays
  *   loaded then.
  */
-export async function loadImage2Text(files: ModelFiles, options: LoadOptions = {}): Promise<Image2Text> {
-  checkSource(files, options);
+export async function loadImage2Text(source: ModelFiles, options: LoadOptions = {}): Promise<Image2Text> {
+  checkSource(source, options);
   await prepareBackend(options);
+  const { signal, upload, uploadCopies, weights, backend: _, onProgress: listener, ...input } = options;
+  const onProgress = listener && eventSink(listener);
+  const files = abortable(source, signal);
   const { config, tensors, warnings } = await openGit(files); // headers only: a bad small file is found before the weights are read
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
   const generationConfig = await openGenerationConfig(files, config.vocabSize);
-  const { signal, onProgress, upload, uploadCopies, weights, backend: _, ...input } = options;
   const loading = { signal, onProgress: weightEvents(files.label, onProgress), upload, uploadCopies, weights };
   const params = await loadGitParams(config, tensors, files.label, loading);
-  const settings = { ...input, ...publishedPreprocessing(files.repository, input) };
+  const settings = { ...input, ...publishedPreprocessing(source.repository, input) };
   let model: Image2Text;
   try {
-    model = createImage2Text({ config, params }, tokenizer, imageConfig, settings, warnings, generationConfig, files);
+    model = createImage2Text({ config, params }, tokenizer, imageConfig, settings, warnings, generationConfig, source);
   } catch (error) {
     disposeGit({ config, params }); // an option is wrong
     throw error;
@@ -130,6 +133,26 @@ export async function activateBackend(name: string, shown: string = name): Promi
   if (current !== null && current !== undefined && current !== name) await setBackend(current); // tfjs has given it up
   const detail = cause instanceof Error ? cause.message : 'it does not start on this machine';
   throw new BackendError({ path: shown, code: 'backend-failed', detail, cause });
+}
+
+/** Files whose reading ends with the signal, even where a source never answers. */
+function abortable(files: ModelFiles, signal: AbortSignal | undefined): ModelFiles {
+  if (signal === undefined) return files;
+  return {
+    label: files.label,
+    async open(name) {
+      const source = await unlessAborted(files.open(name), signal);
+      if (source === undefined) return undefined;
+      const { readInto } = source;
+      return {
+        size: source.size,
+        slice: (start, end) => ({
+          arrayBuffer: () => unlessAborted(source.slice(start, end).arrayBuffer(), signal),
+        }),
+        ...(readInto && { readInto: (start, target) => unlessAborted(readInto.call(source, start, target), signal) }),
+      };
+    },
+  };
 }
 
 const MAX_FILE_BYTES = 64 * 2 ** 20;

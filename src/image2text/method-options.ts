@@ -5,6 +5,7 @@ import { withGenerationConfig } from '../generation/generation-config.js';
 import { checkGenerateOptions, type GenerateOptions, generationOptions } from '../generation/options.js';
 import type { VocabularyFacts } from '../generation/session.js';
 import type { Trace } from '../layers/tidy.js';
+import { eventSink } from '../load-events.js';
 import {
   asObject,
   type CheckedFor,
@@ -168,6 +169,8 @@ export function checkCall<Taker extends Method>(
     else checkNames({ [name]: value }, table, method);
   }
   const checked = checkOptions(own, methodOptions, method) as Record<string, unknown>;
+  const { trace } = checked as { readonly trace?: Trace };
+  if (trace !== undefined) checked['trace'] = safeTrace(trace);
   if (method === 'classify' && checked['method'] === 'greedy' && own['topK'] !== undefined) {
     fail('topK', 'unused-option', 'method "greedy" returns one name');
   }
@@ -190,6 +193,16 @@ export function checkCall<Taker extends Method>(
     own: checked as CheckedFor<typeof methodOptions, Taker>,
     generation: generation as unknown as GenerateOptions,
   };
+}
+
+/** One for each listener, so that calls of the same listener still share batches. */
+const safeTraces = new WeakMap<Trace, Trace>();
+
+/** A listener whose rejected promises end the call instead of the process. */
+function safeTrace(trace: Trace): Trace {
+  const known = safeTraces.get(trace) ?? Object.assign(eventSink(trace), { attentions: trace.attentions === true });
+  safeTraces.set(trace, known);
+  return known;
 }
 
 const definite = (options: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> =>

@@ -111,6 +111,7 @@ export function createWorkQueue(context: TextContext, maxBatch: number): WorkQue
         const end = (finish: () => void): void => {
           settled = true;
           next = inputs;
+          forget();
           finish();
         };
         if (inputs === 0) return resolve(results);
@@ -129,9 +130,8 @@ export function createWorkQueue(context: TextContext, maxBatch: number): WorkQue
             if (--left === 0) end(() => resolve(results));
           },
         });
-        onAbort(
+        const forget = onAbort(
           signal,
-          running,
           () => settled,
           () => end(() => reject(signal.reason)),
         );
@@ -158,6 +158,7 @@ export function createWorkQueue(context: TextContext, maxBatch: number): WorkQue
         let settled = false;
         const end = (finish: () => void): void => {
           settled = true;
+          forget();
           finish();
         };
         const job: Job = {
@@ -170,9 +171,8 @@ export function createWorkQueue(context: TextContext, maxBatch: number): WorkQue
               (error: unknown) => end(() => reject(error)),
             ),
         };
-        onAbort(
+        const forget = onAbort(
           signal,
-          running,
           () => settled || isTaken,
           () => end(() => reject(signal.reason)),
         );
@@ -197,19 +197,17 @@ const running = new WeakMap<AbortSignal, readonly Job[]>();
 /**
  * A call that is aborted ends at once, unless it is the last of the batch that is computed for it: then when that has stopped and
  * left nothing behind.
+ *
+ * @returns what makes it forget the call: a model's own signal lives as long as the model.
  */
-function onAbort(
-  signal: AbortSignal,
-  batches: WeakMap<AbortSignal, readonly Job[]>,
-  isSettled: () => boolean,
-  end: () => void,
-): void {
+function onAbort(signal: AbortSignal, isSettled: () => boolean, end: () => void): () => void {
   const abort = (): void => {
-    const others = batches.get(signal)?.filter((job) => job.signal !== signal && !job.isSettled());
+    const others = running.get(signal)?.filter((job) => job.signal !== signal && !job.isSettled());
     if (!isSettled() && others?.length !== 0) end();
   };
-  if (signal.aborted) abort();
-  else signal.addEventListener('abort', abort, { once: true });
+  if (signal.aborted) queueMicrotask(abort);
+  else signal.addEventListener('abort', abort);
+  return () => signal.removeEventListener('abort', abort);
 }
 
 async function runBatch(batch: readonly Job[]): Promise<void> {

@@ -7,11 +7,12 @@ import { checkOptions } from '../image2text/arguments.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { LoadOptions } from '../image2text/load.js';
 import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
+import { eventSink } from '../load-events.js';
 import { createPipeline } from '../pipeline/index.js';
-import { type BackendName, backendOfDevice, createBackendStarter } from './start-backend.js';
+import { backendOfDevice, createBackendStarter, PAGE_BACKENDS, type PageBackend } from './start-backend.js';
 
 /** `simd`, and backends that the page has imported. */
-export const { startBackend, ensureBackend } = createBackendStarter();
+export const { startBackend, ensureBackend } = createBackendStarter(PAGE_BACKENDS);
 
 /** Files that a user chose or dropped, as a checkpoint folder. Names are taken without folders. */
 export function fromFiles(files: Iterable<File>, label = 'chosen files'): ModelFiles {
@@ -27,7 +28,7 @@ export interface BrowserLoadOptions
    * Start `simd`, or make another one that the page has imported the current one. Default `auto`: what the page has registered stays as it is;
    * where it has registered none, `simd`.
    */
-  readonly backend?: BackendName | (string & {}) | undefined;
+  readonly backend?: PageBackend | (string & {}) | undefined;
 }
 
 const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;
@@ -43,10 +44,11 @@ export async function loadImage2Text(
   options: BrowserLoadOptions = {},
 ): Promise<Image2Text> {
   const { revision, endpoint, token, backend, ...rest } = checkOptions(options);
-  const files = openModel(model, { revision, endpoint, token, signal: rest.signal, onProgress: rest.onProgress });
+  const onProgress = rest.onProgress && eventSink(rest.onProgress);
+  const files = openModel(model, { revision, endpoint, token, signal: rest.signal, onProgress });
   await ensureBackend(backend);
   await prepareBackend(rest);
-  return loadFiles(files, rest);
+  return loadFiles(files, { ...rest, onProgress });
 }
 
 function openModel(model: string | URL | ModelFiles, options: BrowserFilesOptions): ModelFiles {

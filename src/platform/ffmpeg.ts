@@ -1,9 +1,14 @@
 import { spawn } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ImageError, quote } from '../errors.js';
+import { readAvif } from '../image/avif.js';
 import { DEFAULT_MAX_PIXELS } from '../image/decode.js';
+import { readPngHeader } from '../image/png/chunks.js';
 import type { RawImage } from '../image/raw-image.js';
-import { evenly } from '../image2text/input-loader.js';
+import { type ConvertHeic, evenly } from '../image2text/input-loader.js';
 
 /** Which programs read videos, and how much they may cost. */
 export interface FfmpegOptions {
@@ -101,6 +106,74 @@ async function extract(
   if (code === 0) return output;
   throw new ImageError({ file: path, code: 'ffmpeg-failed', detail: told(stderr, path) });
 }
+
+/** Which programs read HEIF images. */
+export interface HeifOptions extends Pick<FfmpegOptions, 'ffmpeg' | 'timeLimitMs'> {
+  /** Default: `heif-dec` or `heif-convert` of libheif, found on the PATH. */
+  readonly heifConvert?: string | undefined;
+}
+
+/** Most milliseconds for the conversion of one image. */
+const ONE_MINUTE = 60_000;
+
+/**
+ * Converts HEIF images with the user's own heif-dec or heif-convert, else with ffmpeg, to PNG, through temporary files in a folder of their
+ * own. An ffmpeg that gives one tile of an image that is made of tiles is found out by the size that the file states.
+ *
+ * @throws ImageError `heic` where no program is there, or none can; `ffmpeg-too-slow`; the signal's reason.
+ */
+export const heicConverter =
+  ({ heifConvert, ffmpeg = 'ffmpeg', timeLimitMs = ONE_MINUTE }: HeifOptions = {}): ConvertHeic =>
+  async (bytes, file, maxPixels, signal) => {
+    const { width, height } = readAvif(bytes, maxPixels); // the same boxes in HEIF
+    const folder = await mkdtemp(join(tmpdir(), 'image2text-heif-'));
+    const [input, output] = [join(folder, 'image.heic'), join(folder, 'image.png')];
+    const tries: readonly (readonly [program: string, args: readonly string[]])[] = [
+      ...(heifConvert === undefined ? ['heif-dec', 'heif-convert'] : [heifConvert]).map(
+        (program) => [program, [input, output]] as const,
+      ),
+      [
+        ffmpeg,
+        ['-nostdin', '-v', 'error', '-protocol_whitelist', 'file', '-i', `file:${input}`, '-frames:v', '1', output],
+      ],
+    ];
+    const reasons: string[] = [];
+    try {
+      await writeFile(input, bytes, { flag: 'wx' });
+      for (const [program, args] of tries) {
+        await rm(output, { force: true });
+        const ended = await run(program, file, args, readText, { timeLimitMs }, signal).catch((error: unknown) => {
+          if (!(error instanceof ImageError && error.code === 'ffmpeg-missing')) throw error;
+        });
+        if (ended === undefined) continue;
+        const made = await readFile(output).catch(() => undefined);
+        if (ended.code !== 0 || made === undefined) {
+          reasons.push(`${program}: ${told(ended.stderr, input)}`);
+          continue;
+        }
+        const found = readPngHeader(made, Number.POSITIVE_INFINITY);
+        if (
+          Math.max(found.width, found.height) === Math.max(width, height) &&
+          found.width * found.height === width * height
+        )
+          return made;
+        reasons.push(`${program} made ${found.width} by ${found.height} pixels of ${width} by ${height}`);
+      }
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+    const why = reasons.length === 0 ? '' : ` (${reasons.join('; ')})`;
+    const how = 'install libheif (apt install libheif-examples, brew install libheif) or convert the image first';
+    throw new ImageError({
+      file,
+      code: 'heic',
+      detail: `HEIF needs a program that reads it: ${how}${why}`,
+      unsupported: true,
+    });
+  };
+
+/** `heicConverter` with programs of the PATH. */
+export const convertHeic: ConvertHeic = heicConverter();
 
 async function run<T>(
   program: string,

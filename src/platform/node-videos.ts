@@ -2,12 +2,11 @@ import { isUtf8 } from 'node:buffer';
 import { open, readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { ImageError } from '../errors.js';
-import { formatOf } from '../image/image-file.js';
+import { formatOf, IMAGE_ENDING } from '../image/image-file.js';
 import type { OpenVideo } from '../image2text/input-loader.js';
 import { type FfmpegOptions, readVideoFrames } from './ffmpeg.js';
 import { localPath } from './node-files.js';
 
-const IMAGE = /\.(png|jpe?g|webp|gif)$/i;
 const VIDEO = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ts|m2ts|wmv|flv|ogv|3gp|m3u8|mpd)$/i;
 
 /**
@@ -51,15 +50,15 @@ async function imagesIn(folder: string | Buffer): Promise<string[]> {
   const bytes = await readdir(folder, { encoding: 'buffer' });
   const names = bytes
     .map((name) => ({ name, text: name.toString() }))
-    .filter(({ text }) => IMAGE.test(text) && !text.startsWith('.'))
+    .filter(({ text }) => !text.startsWith('.') && (IMAGE_ENDING.test(text) || !text.includes('.')))
     .sort((a, b) => asPeopleCount(a.text, b.text) || Buffer.compare(a.name, b.name));
-  if (names.length === 0) {
-    const detail = 'no PNG, JPEG, WebP or GIF in this folder';
-    throw new ImageError({ file: String(folder), code: 'no-frames', detail });
+  const images: string[] = [];
+  for (const { name, text } of names) {
+    const path = typeof folder === 'string' && isUtf8(name) ? join(folder, text) : fileUrl(folder, name);
+    if (IMAGE_ENDING.test(text) || (await isImage(localPath(path)).catch(() => false))) images.push(path);
   }
-  return names.map(({ name, text }) =>
-    typeof folder === 'string' && isUtf8(name) ? join(folder, text) : fileUrl(folder, name),
-  );
+  if (images.length > 0) return images;
+  throw new ImageError({ file: String(folder), code: 'no-frames', detail: 'there is no image in this folder' });
 }
 
 /** A `file:` URL with every byte of the path that is not plain written as `%xx`. */

@@ -4,14 +4,16 @@ import { checkOptions } from '../image2text/arguments.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { LoadOptions } from '../image2text/load.js';
 import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
+import { eventSink } from '../load-events.js';
 import { createPipeline } from '../pipeline/index.js';
+import { convertHeic } from './ffmpeg.js';
 import { avifWasm, openImage, webpWasm } from './node-files.js';
 import { openVideo } from './node-videos.js';
 import { type HubOptions, openModel } from './open-model.js';
-import { type BackendName, backendOfDevice, createBackendStarter } from './start-backend.js';
+import { backendOfDevice, createBackendStarter, NODE_BACKENDS, type NodeBackend } from './start-backend.js';
 
 /** Backends of this machine; packages that are not installed are named. */
-export const { startBackend, ensureBackend } = createBackendStarter((name) => import(name));
+export const { startBackend, ensureBackend } = createBackendStarter(NODE_BACKENDS, (name) => import(name));
 
 /** Options of Node's `loadImage2Text`. */
 export interface NodeLoadOptions extends Omit<LoadOptions, 'backend'>, Omit<HubOptions, 'signal' | 'onProgress'> {
@@ -19,7 +21,7 @@ export interface NodeLoadOptions extends Omit<LoadOptions, 'backend'>, Omit<HubO
    * Start this backend, or make the application's own of this name the current one. Default `auto`: what the application has registered stays
    * as it is; where it has registered none, the fastest that starts (`simd`).
    */
-  readonly backend?: BackendName | (string & {}) | undefined;
+  readonly backend?: NodeBackend | (string & {}) | undefined;
 }
 
 /**
@@ -33,12 +35,12 @@ export interface NodeLoadOptions extends Omit<LoadOptions, 'backend'>, Omit<HubO
 export async function loadImage2Text(model: string | ModelFiles, options: NodeLoadOptions = {}): Promise<Image2Text> {
   const { revision, cacheDir, token, endpoint, localFilesOnly, env, backend, ...rest } = checkOptions(options);
   checkModel(model);
-  const { signal, onProgress } = rest;
-  const hub = { revision, cacheDir, token, endpoint, localFilesOnly, env, signal, onProgress };
+  const onProgress = rest.onProgress && eventSink(rest.onProgress);
+  const hub = { revision, cacheDir, token, endpoint, localFilesOnly, env, signal: rest.signal, onProgress };
   await ensureBackend(backend);
   await prepareBackend(rest); // before a download of hundreds of megabytes
   const files = typeof model === 'string' ? await openModel(model, hub) : model;
-  return loadFiles(files, { openImage, openVideo, webpWasm, avifWasm, ...rest });
+  return loadFiles(files, { openImage, openVideo, webpWasm, avifWasm, convertHeic, ...rest, onProgress });
 }
 
 /** For callers without types. */

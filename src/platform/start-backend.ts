@@ -6,14 +6,17 @@ import { activateBackend } from '../image2text/load.js';
 export const NODE_BACKENDS = ['auto', 'simd', 'wasm', 'cpu', 'webgpu', 'node', 'node-gpu'] as const;
 export type NodeBackend = (typeof NODE_BACKENDS)[number];
 
-/** Backends that can be started by name, in Node or in a page. */
-export type BackendName = NodeBackend | 'webgl';
+/** Backends that can be started by name in a page. */
+export const PAGE_BACKENDS = ['auto', 'simd', 'wasm', 'cpu', 'webgpu', 'webgl'] as const;
+export type PageBackend = (typeof PAGE_BACKENDS)[number];
+
+type StartableBackend = Exclude<NodeBackend | PageBackend, 'auto'>;
 
 /** Imports an optional package by its name; a page has none, because its bundler must see what it imports. */
 type ImportPackage = ((name: string) => Promise<unknown>) | undefined;
 
 /** Registers a backend; resolves to the name that tfjs knows it by. */
-const START: Readonly<Record<Exclude<BackendName, 'auto'>, (load: ImportPackage) => Promise<string>>> = {
+const START: Readonly<Record<StartableBackend, (load: ImportPackage) => Promise<string>>> = {
   async simd() {
     const { registerSimdBackend } = await import('tfjs-backend-simd');
     registerSimdBackend();
@@ -40,7 +43,7 @@ const START: Readonly<Record<Exclude<BackendName, 'auto'>, (load: ImportPackage)
 const AUTOMATIC = ['simd', 'wasm', 'cpu'] as const;
 
 /** Starts backends. */
-export interface BackendStarter {
+export interface BackendStarter<Name extends string> {
   /**
    * Makes a backend the current one, importing it if need be. `auto` takes the fastest that starts. Call it only where the application
    * has asked: the current backend belongs to the application.
@@ -48,7 +51,7 @@ export interface BackendStarter {
    * @returns the name tfjs knows it by.
    * @throws BackendError naming the package to install, or with why it does not start.
    */
-  startBackend(name: BackendName): Promise<string>;
+  startBackend(name: Name): Promise<string>;
   /**
    * The backend for a model that is about to be loaded: the one that is asked for; without a wish the application's own, if it has registered
    * any, which stays as it is; otherwise the best that starts.
@@ -58,18 +61,22 @@ export interface BackendStarter {
   ensureBackend(wish: string | undefined): Promise<void>;
 }
 
-export function createBackendStarter(load?: ImportPackage): BackendStarter {
+/** @param known the backends that can be started here, whatever the application has registered besides. */
+export function createBackendStarter<Name extends NodeBackend | PageBackend>(
+  known: readonly Name[],
+  load?: ImportPackage,
+): BackendStarter<Name> {
   let last: Promise<unknown> = Promise.resolve();
   const inTurn = <T>(start: () => Promise<T>): Promise<T> => {
     const started = last.then(start); // tfjs can start one at a time
     last = started.catch(() => undefined);
     return started;
   };
-  const startFirst = async (names: readonly Exclude<BackendName, 'auto'>[]): Promise<string> => {
+  const startFirst = async (names: readonly string[]): Promise<string> => {
     const failures: BackendError[] = [];
     for (const name of names) {
       try {
-        return await startOne(name, load);
+        return await startOne(name, known, load);
       } catch (error) {
         if (!(error instanceof BackendError)) throw error;
         failures.push(error);
@@ -77,21 +84,21 @@ export function createBackendStarter(load?: ImportPackage): BackendStarter {
     }
     throw failures[0]!;
   };
-  const startBackend = (name: BackendName): Promise<string> =>
+  const startBackend = (name: string): Promise<string> =>
     inTurn(() => startFirst(name === 'auto' ? AUTOMATIC : [name]));
   return {
     startBackend,
     async ensureBackend(wish) {
-      if (wish !== undefined && wish !== 'auto') await startBackend(wish as BackendName);
+      if (wish !== undefined && wish !== 'auto') await startBackend(wish);
       else await inTurn(async () => isAnyRegistered() || (await startFirst(AUTOMATIC)));
     },
   };
 }
 
-async function startOne(name: Exclude<BackendName, 'auto'>, load: ImportPackage): Promise<string> {
-  if (Object.hasOwn(START, name)) return activateBackend(await START[name](load), name);
+async function startOne(name: string, known: readonly string[], load: ImportPackage): Promise<string> {
+  if (known.includes(name)) return activateBackend(await START[name as StartableBackend](load), name);
   if (Object.hasOwn(engine().registryFactory, name)) return activateBackend(name); // the application's own
-  const detail = `there is no backend of this name; known are ${[...NODE_BACKENDS, 'webgl'].join(', ')}`;
+  const detail = `there is no backend of this name; known are ${known.join(', ')}`;
   throw new BackendError({ path: String(name), code: 'unknown-backend', detail });
 }
 
@@ -101,7 +108,12 @@ const isAnyRegistered = (): boolean => Object.keys(engine().registryFactory).len
  * Backends for transformers.js's names of devices. Its `cpu` and `wasm` are its fast ways on a processor, as `simd` is here; tfjs's backends
  * of these names are meant where the application has registered them.
  */
-const DEVICES: Readonly<Record<string, BackendName>> = { gpu: 'webgpu', cuda: 'node-gpu', cpu: 'simd', wasm: 'simd' };
+const DEVICES: Readonly<Record<string, NodeBackend | PageBackend>> = {
+  gpu: 'webgpu',
+  cuda: 'node-gpu',
+  cpu: 'simd',
+  wasm: 'simd',
+};
 
 /** The backend of a device, by transformers.js's name of the device or our own of the backend. */
 export const backendOfDevice = (device: string): string =>

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { memory } from '@tensorflow/tfjs-core';
-import { type Explanation, explainText, type Look, overlayPng, renderPage } from '../../src/explain/index.js';
+import { type AttentionMap, type Explanation, explainText, overlayPng, renderPage } from '../../src/explain/index.js';
 import { decodeFrames, decodeImage } from '../../src/image/decode.js';
 import type { RawImage } from '../../src/image/raw-image.js';
 import { resize } from '../../src/image/resize.js';
@@ -9,8 +9,8 @@ import { useBackend } from '../support/backends.js';
 import { expectClose, expectTensors } from '../support/close.js';
 import { DEMO, EXAMPLES, readBin } from '../support/fixtures.js';
 
-/** Middle of a look's brightest patch, in pixels of the image. */
-function brightest({ grid, images }: Explanation, { patches }: Look): [x: number, y: number] {
+/** Middle of a map's brightest patch, in pixels of the image. */
+function brightest({ grid, images }: Explanation, { patches }: AttentionMap): [x: number, y: number] {
   const place = patches.indexOf(Math.max(...patches));
   const { left, top, width, height } = images[0]!.seen;
   return [
@@ -49,7 +49,7 @@ describe('the demo model explained', () => {
   });
   after(() => model.dispose());
 
-  it('looks at the thing when it names it or its colour', async () => {
+  it('looks at the thing when it names it or its color', async () => {
     const mug = await explain(await open('blue-mug-juice.png')); // the mug: 40 to 300 across, its body to 256; 58 to 275 down
     assert.equal(mug.text, 'a blue mug with the word juice on it');
     const [, blue, noun] = mug.words;

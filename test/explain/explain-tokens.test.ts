@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { memory, tensor4d, tensor5d } from '@tensorflow/tfjs-core';
 import { OptionError } from '../../src/errors.js';
-import type { Look, TokenLook } from '../../src/explain/index.js';
+import type { AttentionMap, TokenAttention } from '../../src/explain/index.js';
 import { explainTokens } from '../../src/explain/index.js';
 import { collectTrace } from '../../src/layers/tidy.js';
 import { disposeGit, encodeImage, type Git } from '../../src/model/git.js';
@@ -26,11 +26,11 @@ function channelsLast(values: ArrayLike<number>, planes: number, height: number,
   return out;
 }
 
-const shares = ({ patches, classToken, text }: Look): number =>
+const shares = ({ patches, classToken, text }: AttentionMap): number =>
   patches.reduce((sum, share) => sum + share, 0) + classToken + text;
 
-/** A row of image and text columns as a look has it: patches of all frames, class tokens, text. */
-function asLook(row: readonly number[], frames: number, perFrame: number): number[] {
+/** A row of image and text columns as a map has it: patches of all frames, class tokens, text. */
+function asMap(row: readonly number[], frames: number, perFrame: number): number[] {
   const image = row.slice(0, frames * perFrame);
   const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
   return [
@@ -40,11 +40,11 @@ function asLook(row: readonly number[], frames: number, perFrame: number): numbe
   ];
 }
 
-const flat = ({ patches, classToken, text }: Look): number[] => [...patches, classToken, text];
+const flat = ({ patches, classToken, text }: AttentionMap): number[] => [...patches, classToken, text];
 
 /** The largest differences from the reference's attentions, over all tokens. */
 function compare(
-  tokens: readonly TokenLook[],
+  tokens: readonly TokenAttention[],
   decoder: readonly PeekedTensor[],
   vision: readonly (readonly Square[])[],
   promptLength: number,
@@ -69,15 +69,15 @@ function compare(
     const text = expected.flat().map((values) => values.slice(image).reduce((sum, value) => sum + value, 0));
     expectClose(token.toText, text, 1e-6, 'text');
     const mean = expected.flat()[0]!.map((_, i) => expected.flat().reduce((s, r) => s + r[i]!, 0) / text.length);
-    expectClose(flat(token.mean), asLook(mean, vision.length, perFrame), 1e-6, 'mean');
-    const product = asLook(rolled[row]!, vision.length, perFrame);
+    expectClose(flat(token.mean), asMap(mean, vision.length, perFrame), 1e-6, 'mean');
+    const product = asMap(rolled[row]!, vision.length, perFrame);
     worst.rollout = Math.max(worst.rollout, expectClose(flat(token.rollout), product, 1e-6, 'rollout'));
   }
   return worst;
 }
 
 for (const backend of BACKENDS) {
-  describe(`looks of tokens on ${backend}`, () => {
+  describe(`attention of tokens on ${backend}`, () => {
     let git: Git;
     let video: Git;
     const image = peekSafetensors(`${REFERENCE}tiny-a/forward_b1.safetensors`);

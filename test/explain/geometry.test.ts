@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { OptionError } from '../../src/errors.js';
-import { heatMap, type Rectangle, seenRectangle } from '../../src/explain/index.js';
+import { heatMap, patchArea, type Rectangle } from '../../src/explain/index.js';
 import { defaultImageConfig, type ImageConfig } from '../../src/image/image-config.js';
 import type { PreprocessOptions } from '../../src/image/image-options.js';
 import { preprocess } from '../../src/image/preprocess.js';
 import type { RawImage } from '../../src/image/raw-image.js';
 
-/** Bytes as they are, no averaging of neighbours: what a patch of the input shows can be read off. */
+/** Bytes as they are, no averaging of neighbors: what a patch of the input shows can be read off. */
 const plain: ImageConfig = {
   ...defaultImageConfig(56),
   ...{ resample: 'nearest', doRescale: false, doNormalize: false },
@@ -50,7 +50,7 @@ function checkRoundTrip(
   options: PreprocessOptions,
   patch: number,
 ): void {
-  const { seen, ...grid } = seenRectangle(size, side, config, options);
+  const { seen, ...grid } = patchArea(size, side, config, options);
   const image = litImage(size, grid, patch % (grid.rows * grid.columns), seen);
   const { data, shape } = preprocess([image], config, options);
   assert.deepEqual([grid.rows, grid.columns], [Math.floor(shape[1] / side), Math.floor(shape[2] / side)]);
@@ -86,7 +86,7 @@ describe('where patches lie on the image as it was given', () => {
         checkRoundTrip({ width: 111, height: 90 }, 14, config, {}, patch);
       }
     }
-    const padded = seenRectangle({ width: 30, height: 20 }, 14, cropped); // 56 by 56 around it
+    const padded = patchArea({ width: 30, height: 20 }, 14, cropped); // 56 by 56 around it
     assert.deepEqual(padded.seen, { left: -13, top: -18, width: 56, height: 56 });
   });
 
@@ -97,7 +97,7 @@ describe('where patches lie on the image as it was given', () => {
       { preprocessing: 'original' },
       { preprocessing: 'original', keepRatio: { min: 56, max: 100 } },
     ] as const satisfies PreprocessOptions[]) {
-      const { seen, ...grid } = seenRectangle(size, 14, plain, options);
+      const { seen, ...grid } = patchArea(size, 14, plain, options);
       for (let patch = 0; patch < grid.rows * grid.columns; patch++) {
         const { data, shape } = preprocess([litImage(size, grid, patch, seen)], plain, options);
         const all = levels(data, shape[2], 14, grid);
@@ -111,7 +111,7 @@ describe('where patches lie on the image as it was given', () => {
     const side = fc.integer({ min: 8, max: 700 });
     fc.assert(
       fc.property(side, side, fc.integer({ min: 0, max: 15 }), (width, height, patch) => {
-        const { seen } = seenRectangle({ width, height }, 14, plain);
+        const { seen } = patchArea({ width, height }, 14, plain);
         const slack = Math.max(width, height) / 56 + 1e-9; // a pixel of the resized image
         assert.ok(seen.left >= 0 && seen.top >= 0);
         assert.ok(seen.left + seen.width <= width + slack && seen.top + seen.height <= height + slack);
@@ -126,6 +126,6 @@ describe('where patches lie on the image as it was given', () => {
 
   it('refuses an input without a patch', () => {
     const code = (error: unknown) => error instanceof OptionError && error.code === 'out-of-range';
-    assert.throws(() => seenRectangle({ width: 100, height: 100 }, 57, plain), code);
+    assert.throws(() => patchArea({ width: 100, height: 100 }, 57, plain), code);
   });
 });

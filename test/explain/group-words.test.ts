@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { groupWords, lookOf, type TokenLook } from '../../src/explain/index.js';
+import { attentionOf, attentionSpread, EVEN_SPREAD, groupWords, type TokenAttention } from '../../src/explain/index.js';
 
 const PIECES = ['dog', '##s', 'play', '##ing', '.', "'", 's', '[SEP]', 'the'];
 const vocabulary = { tokenOf: (id: number) => PIECES[id]!, vocabSize: PIECES.length, specialIds: new Set([7]) };
 
 /** A token whose one patch, class token and text shares tell which it was. */
-function token(id: number, place: number): TokenLook {
+function token(id: number, place: number): TokenAttention {
   const look = { patches: Float32Array.of(0.1 * place), classToken: 0.5 - 0.1 * place, text: 0.5 };
   const decoder = Float32Array.of(0.5 - 0.1 * place, 0.1 * place);
   return { id, logProb: Math.log(0.5), decoder, toText: Float32Array.of(0.5), mean: look, rollout: look };
@@ -14,7 +14,7 @@ function token(id: number, place: number): TokenLook {
 const words = (ids: readonly number[], text: string) => groupWords(ids.map(token), vocabulary, text);
 
 describe('words of pieces', () => {
-  it('join what goes on from a word, with the mean of the looks and the product of the probabilities', () => {
+  it('join what goes on from a word, with the mean of their maps and the product of the probabilities', () => {
     const [dogs, playing, end] = words([0, 1, 2, 3, 7], 'dogs playing');
     assert.deepEqual([dogs!.text, dogs!.first, dogs!.count, dogs!.probability.toFixed(6)], ['dogs', 0, 2, '0.250000']);
     assert.deepEqual([playing!.text, playing!.first, playing!.count], ['playing', 2, 2]);
@@ -22,8 +22,8 @@ describe('words of pieces', () => {
     assert.ok(Math.abs(playing!.decoder[1]! - 0.25) < 1e-7);
     assert.ok(
       Math.abs(
-        lookOf(playing!, { layer: 0, head: 0 }, { grid: { frames: 1, rows: 1, columns: 1 }, heads: 1 }).classToken -
-          0.25,
+        attentionOf(playing!, { layer: 0, head: 0 }, { grid: { frames: 1, rows: 1, columns: 1 }, heads: 1 })
+          .classToken - 0.25,
       ) < 1e-7,
     );
     assert.deepEqual([end!.text, end!.special, end!.count], ['[SEP]', true, 1]);
@@ -59,5 +59,24 @@ describe('words of pieces', () => {
         ['s', false],
       ],
     );
+  });
+});
+
+describe('how evenly attention is spread', () => {
+  const spread = (...shares: number[]): number => attentionSpread({ patches: Float32Array.from(shares) });
+
+  it('is the entropy of the patches’ shares against that of equal ones, whatever else had a share', () => {
+    assert.equal(spread(0, 0.4, 0, 0), 0);
+    assert.ok(Math.abs(spread(0.25, 0.25, 0.25, 0.25) - 1) < 1e-7);
+    assert.ok(Math.abs(spread(0.01, 0.01, 0.01, 0.01) - 1) < 1e-7);
+    assert.ok(Math.abs(spread(0.3, 0.3, 0, 0) - 0.5) < 1e-7);
+    assert.ok(Math.abs(spread(0.2, 0.1, 0.1) - 1.0397207708 / Math.log(3)) < 1e-6); // H(1/2, 1/4, 1/4) by hand
+    assert.deepEqual([spread(0, 0, 0), spread(0.7)], [1, 1]);
+  });
+
+  it('one patch of many that stands out is a place, noise is none', () => {
+    const noise = Array.from({ length: 196 }, (_, i) => 1 + 0.3 * Math.sin(i * i));
+    assert.ok(spread(...noise) >= EVEN_SPREAD);
+    assert.ok(spread(...noise.map((share, i) => (i === 90 ? 60 : share))) < EVEN_SPREAD);
   });
 });

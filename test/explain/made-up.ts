@@ -1,7 +1,7 @@
-import { type Explanation, groupWords, type TokenLook } from '../../src/explain/index.js';
+import { type Explanation, groupWords, type TokenAttention } from '../../src/explain/index.js';
 
-/** A look at 2 by 2 patches by 2 layers of 2 heads: `share` on one patch, the rest on the text. */
-function lookAt(id: number, patch: number, share: number): TokenLook {
+/** Attention to 2 by 2 patches by 2 layers of 2 heads: `share` on one patch, the rest on the text. */
+function tokenOn(id: number, patch: number, share: number): TokenAttention {
   const patches = new Float32Array(4);
   patches[patch] = share;
   const look = { patches, classToken: 0, text: 1 - share };
@@ -18,7 +18,7 @@ export function madeUp(
   { width, height }: { width: number; height: number },
   pieces: readonly string[] = ['one', 'two'],
 ): Explanation {
-  const tokens = [lookAt(0, 0, 0.4), lookAt(1, 1, 0.8), lookAt(2, 3, 0.9)];
+  const tokens = [tokenOn(0, 0, 0.4), tokenOn(1, 1, 0.8), tokenOn(2, 3, 0.9)];
   const vocabulary = [...pieces, '[SEP]'];
   const text = pieces.join(' ');
   const image = { data: new Uint8Array(width * height * 3).fill(120), width, height };

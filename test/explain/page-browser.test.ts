@@ -22,8 +22,12 @@ describe('the page in a browser', () => {
     page.on('request', (request) => {
       if (!/^(?:file|data):/.test(request.url())) said.push(request.url());
     });
+    const made = madeUp({ width: 90, height: 60 });
+    const even = { patches: new Float32Array(4).fill(0.0004), classToken: 0.0006, text: 0.9978 };
+    const words = made.words.map((word, n) => (n === 2 ? { ...word, rollout: even } : word));
+    const explanation = { ...made, words };
     const file = join(folder, 'page.html');
-    writeFileSync(file, renderPage(madeUp({ width: 90, height: 60 })));
+    writeFileSync(file, renderPage(explanation));
     await page.goto(pathToFileURL(file).href);
   });
   after(async () => {
@@ -34,7 +38,7 @@ describe('the page in a browser', () => {
   const text = (selector: string): Promise<string | null> => page.textContent(selector);
   /** Alpha at the middle of each of the 2 by 2 patches. */
   const alphas = (): Promise<number[]> =>
-    page.$eval('.heat', (element) => {
+    page.$eval('.veil', (element) => {
       const [w, h] = [(element as HTMLCanvasElement).width, (element as HTMLCanvasElement).height];
       const context = new OffscreenCanvas(w, h).getContext('2d', { willReadFrequently: true })!; // the page's own is never read
       context.drawImage(element as HTMLCanvasElement, 0, 0);
@@ -47,7 +51,7 @@ describe('the page in a browser', () => {
     });
   const litPatch = async (): Promise<number> => {
     const values = await alphas();
-    return values.indexOf(Math.max(...values));
+    return values.indexOf(Math.min(...values)); // the veil is thinnest there
   };
 
   it('opens with a word lit, and lights the patch of the word that is pointed at', async () => {
@@ -59,7 +63,8 @@ describe('the page in a browser', () => {
   });
 
   it('can be walked with the keyboard, and put out', async () => {
-    await page.focus('.word >> nth=0');
+    await page.keyboard.press('ArrowLeft'); // from the word that the page opens with, before anything has the focus
+    assert.deepEqual([await text('#said'), await litPatch()], ['one', 0]);
     await page.keyboard.press('ArrowRight');
     await page.keyboard.press('ArrowRight');
     assert.deepEqual([await text('#said'), await litPatch()], ['end', 3]);
@@ -82,6 +87,19 @@ describe('the page in a browser', () => {
     await page.click('text=patches as they are');
     await page.click('text=own scale');
     assert.deepEqual([await litPatch(), await text('#top')], [0, '40 %']);
+  });
+
+  it('says where attention is spread and where a share is nearly nothing', async () => {
+    const isHidden = () => page.$eval('#nowhere', (element) => (element as HTMLElement).hidden);
+    await page.click('.word >> nth=2');
+    await page.click('[data-view="0"]');
+    assert.equal(await isHidden(), true);
+    await page.click('[data-view="1"]');
+    assert.deepEqual(
+      [await isHidden(), await text('#share-token'), await text('#peak')],
+      [false, '< 0.1 %', '< 0.1 %'],
+    );
+    await page.click('[data-view="0"]');
   });
 
   it('fits a telephone, asks for nothing and complains of nothing', async () => {

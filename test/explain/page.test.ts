@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { createContext, runInContext } from 'node:vm';
-import { heatMap, lookOf, renderPage } from '../../src/explain/index.js';
-import { allViews, type PageData } from '../../src/explain/page/page-data.js';
-import { PAGE_SCRIPT } from '../../src/explain/page/page-script.js';
+import { attentionOf, attentionSpread, heatMap, renderPage } from '../../src/explain/index.js';
+import { allViews, type PageData } from '../../src/explain/page.js';
+import { PAGE_SCRIPT } from '../../src/explain/page-script.js';
 import { decodeImage } from '../../src/image/decode.js';
 import { expectClose } from '../support/close.js';
 import { madeUp } from './made-up.js';
@@ -41,16 +41,16 @@ describe('the page', () => {
     assert.ok(page.includes('&#60;b&#62;') && !page.includes('onfocus="') && !page.includes('\u0000'));
   });
 
-  it('holds every look, each in 255ths of its largest patch, and its shares', () => {
+  it('holds every attention map, each in 255ths of its largest patch, and its shares', () => {
     const { words } = dataOf(renderPage(explanation));
     for (const [n, word] of words.entries()) {
       const bytes = Buffer.from(word.patches, 'base64');
       for (const [v, view] of allViews(explanation).entries()) {
-        const look = lookOf(explanation.words[n]!, view, explanation);
-        const [top, classToken, text] = word.shares[v]!;
+        const look = attentionOf(explanation.words[n]!, view, explanation);
+        const [top, classToken, text, spread] = word.shares[v]!;
         const read = [...bytes.subarray(v * 4, v * 4 + 4)].map((byte) => (byte / 255) * top);
         expectClose(read, look.patches, 0.002 * top + 1e-5);
-        expectClose([classToken, text], [look.classToken, look.text], 1e-5);
+        expectClose([classToken, text, spread], [look.classToken, look.text, attentionSpread(look)], 1e-5);
       }
     }
   });
@@ -73,10 +73,19 @@ describe('the page', () => {
     assert.match(page, /data-text="end"[^>]*>end<\/button>/);
     assert.equal(dataOf(page).start, 1);
     const source = Buffer.from(/src="data:image\/png;base64,([^"]*)"/.exec(page)![1]!, 'base64');
-    assert.deepEqual(await decodeImage(source), explanation.images[0]!.image);
+    assert.deepEqual(await decodeImage(source), { ...explanation.images[0]!.image, warnings: [] });
     assert.match(page, /The dim part of the image was cut away/);
     const whole = { image: explanation.images[0]!.image, seen: { left: 0, top: 0, width: 90, height: 59.7 } };
     assert.doesNotMatch(renderPage({ ...explanation, images: [whole] }), /The dim part/);
+  });
+
+  it('names the file and the model, as text', () => {
+    const page = renderPage(explanation, { file: '<i>me.jpg', model: 'microsoft/git-base-coco' });
+    assert.ok(
+      page.includes('<p class="source"><span>&#60;i&#62;me.jpg</span><span>microsoft/git-base-coco</span></p>'),
+    );
+    assert.match(page, /<title>one two · &#60;i&#62;me\.jpg<\/title>/);
+    assert.doesNotMatch(renderPage(explanation), /class="source"/);
   });
 
   it('shrinks the image, and refuses a size that is none', async () => {

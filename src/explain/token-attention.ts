@@ -1,11 +1,22 @@
-import type { Tensor, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor2D, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
+import { dispose, keep, mean, reshape, slice, tidy } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
 import { logNormalizer } from '../generation/log-softmax.js';
+import { textMask } from '../layers/mask.js';
+import type { Trace } from '../layers/tidy.js';
 import type { Git } from '../model/git.js';
-import { attendOnce, disposeAttentions } from './attentions.js';
-import { headColumns, type Lookout, meanLook, splitRow } from './looks.js';
-import { rollout } from './rollout.js';
-import type { Grid, TokenLook, TokenLooks } from './types.js';
+import { decodeText, encodeImageInTurns, vocabularyLogits } from '../model/git.js';
+import { disposeCache } from '../model/kv-cache.js';
+import {
+  type AttentionLayout,
+  type Grid,
+  headAttention,
+  meanOfAll,
+  splitRow,
+  type TokenAttention,
+  type TokenAttentions,
+} from './attention-map.js';
+import { type Attentions, rollout } from './rollout.js';
 
 export interface ExplainTokensOptions {
   /** How many of the ids were given, [CLS] included; the others are explained. Default 1. */
@@ -14,10 +25,11 @@ export interface ExplainTokensOptions {
 }
 
 /**
- * Where the model looked as it chose each token of a text: one teacher-forced pass, then attention read back. The attention of a token
- * is that of the position which predicts it, the one before: the token's own position already looks for its successor.
+ * Where the model's attention went as it chose each token of a text: one teacher-forced pass, with a turn of the event loop between
+ * layers, then attention read back. The attention of a token
+ * is that of the position which predicts it, the one before.
  *
- * @param pixels normalised model input, float32 [1, height, width, 3], or [1, F, height, width, 3] for a video; left alone.
+ * @param pixels normalized model input, float32 [1, height, width, 3], or [1, F, height, width, 3] for a video; left alone.
  * @param ids prompt and generated tokens, [CLS] first.
  * @throws OptionError for wrong shapes or ids; BackendError when the model's scores are not finite; the signal's reason.
  */
@@ -26,33 +38,33 @@ export async function explainTokens(
   pixels: Tensor4D | Tensor5D,
   ids: readonly number[],
   options: ExplainTokensOptions = {},
-): Promise<TokenLooks> {
+): Promise<TokenAttentions> {
   const { promptLength = 1, signal } = options;
   checkTokens(git, ids, promptLength);
   const grid = gridOf(git, pixels);
   signal?.throwIfAborted();
-  const attentions = attendOnce(git, pixels, ids.slice(0, -1), promptLength - 1);
+  const attentions = await attendOnce(git, pixels, ids.slice(0, -1), promptLength - 1, signal);
   let rolled: Tensor | undefined;
   try {
     rolled = rollout(attentions);
     const heads = git.config.numAttentionHeads;
-    const lookout: Lookout = { grid, textTokens: ids.length - 1, heads, layers: attentions.rows.length };
+    const layout: AttentionLayout = { grid, textTokens: ids.length - 1, heads, layers: attentions.rows.length };
     const rows = await readAll(attentions.rows, signal);
     const [products, logits] = await readAll([rolled, attentions.logits], signal);
     const fresh = ids.slice(promptLength);
-    const tokens = fresh.map((id, n): TokenLook => {
+    const tokens = fresh.map((id, n): TokenAttention => {
       const width = products!.length / fresh.length;
-      const { decoder, toText } = headColumns(rows, lookout, n, fresh.length);
+      const { decoder, toText } = headAttention(rows, layout, n, fresh.length);
       return {
         id,
         logProb: logProbability(logits!.subarray(n * git.config.vocabSize, (n + 1) * git.config.vocabSize), id),
         decoder,
         toText,
-        mean: meanLook(decoder, toText, lookout),
+        mean: meanOfAll(decoder, toText, layout),
         rollout: splitRow(products!.subarray(n * width, (n + 1) * width), grid),
       };
     });
-    return { grid, layers: lookout.layers, heads, tokens };
+    return { grid, layers: layout.layers, heads, tokens };
   } finally {
     disposeAttentions(attentions);
     rolled?.dispose();
@@ -102,3 +114,53 @@ function checkTokens(git: Git, ids: readonly number[], promptLength: number): vo
   if (ids.length - 1 > maxPositionEmbeddings)
     fail('ids', 'too-long', `${ids.length - 1} tokens to read, the model has ${maxPositionEmbeddings} positions`);
 }
+
+/**
+ * Runs `ids` after the image once, teacher forced, and keeps what was attended to. The heads of the image's own attention are averaged
+ * as they come, so that what is kept is smaller than what one layer needs while it runs. The caller disposes of all tensors.
+ *
+ * @param pixels float32 [1, height, width, 3] or [1, F, height, width, 3]; left alone.
+ * @param first the first text row whose heads and logits are wanted: T' = T - first.
+ */
+async function attendOnce(
+  git: Git,
+  pixels: Tensor4D | Tensor5D,
+  ids: readonly number[],
+  first: number,
+  signal: AbortSignal | undefined,
+): Promise<Attentions> {
+  const found: Record<Exclude<keyof Attentions, 'logits'>, Tensor[]> = { vision: [], image: [], text: [], rows: [] };
+  const hold = (list: Tensor[], of: () => Tensor): void => void list.push(keep(tidy(of)));
+  const listen = (name: string, x: Tensor): void => {
+    const stage = /^(vision|image\.decoder|decoder)\.attention\.\d+$/.exec(name)?.[1];
+    if (stage === 'vision') hold(found.vision, () => mean(x, 1));
+    if (stage === 'image.decoder') hold(found.image, () => withoutBatch(mean(x, 1)));
+    if (stage !== 'decoder') return;
+    hold(found.text, () => withoutBatch(mean(x, 1)));
+    const [, heads, tokens, columns] = x.shape as [number, number, number, number];
+    hold(found.rows, () => withoutBatch(slice(x, [0, 0, first, 0], [1, heads, tokens - first, columns])));
+  };
+  const trace: Trace = Object.assign(listen, { attentions: true });
+  try {
+    const image = await encodeImageInTurns(git, pixels, { signal, trace });
+    try {
+      const logits = tidy(() => {
+        const { hidden } = decodeText(git, { ids: [ids], mask: textMask(ids.length, 0) }, image, [], trace); // [1, T, D]
+        const wanted: Tensor3D = slice(hidden, [0, first, 0], [1, ids.length - first, git.config.hiddenSize]);
+        return withoutBatch(vocabularyLogits(git, wanted)) as Tensor2D; // [T', V]
+      });
+      return { ...(found as Omit<Attentions, 'logits'>), logits };
+    } finally {
+      disposeCache(image);
+    }
+  } catch (error) {
+    dispose(Object.values(found).flat());
+    throw error;
+  }
+}
+
+function disposeAttentions({ vision, image, text, rows, logits }: Attentions): void {
+  dispose([...vision, ...image, ...text, ...rows, logits]);
+}
+
+const withoutBatch = (x: Tensor): Tensor => reshape(x, x.shape.slice(1));

@@ -36,18 +36,17 @@ function start(data, find, all) {
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const [frames, rows, columns] = data.grid;
   const size = frames * rows * columns;
-  const colors = bytes(data.colors);
   const patches = data.words.map((word) => bytes(word.patches));
   const state = { pinned: data.start, hover: -1, view: 0, shared: false, smooth: true };
   const still = matchMedia('(prefers-reduced-motion: reduce)');
   const buttons = all('.word');
   const cells = all('[data-view]');
   const images = all('.image');
-  const percent = (share) => (100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0) + ' %';
+  const percent = (share) => share > 0 && share < 0.001 ? '< 0.1 %' : (100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0) + ' %';
   let shown = new Float32Array(size); /* what is painted now, 0 to 1 */
   let running = 0;
 
-  /* The weight that gets the last colour. */
+  /* The weight that gets the last color. */
   const top = (word, view) =>
     state.shared ? Math.max(...data.scaled.map((w) => data.words[w].shares[view][0])) : data.words[word].shares[view][0];
 
@@ -59,20 +58,22 @@ function start(data, find, all) {
     return out;
   }
 
-  function paint(canvas, values, frame, alpha) {
+  /* Pixels of [gray level, alpha] for each value. */
+  function paint(canvas, values, frame, pixel) {
     const { width, height } = canvas;
     const context = canvas.getContext('2d');
     const image = context.createImageData(width, height);
     fill(values, frame * rows * columns, rows, columns, width, height, state.smooth).forEach((value, i) => {
-      const color = Math.round(Math.min(1, value) * 255) * 3;
-      image.data.set([colors[color], colors[color + 1], colors[color + 2], Math.round(255 * alpha(value))], i * 4);
+      const [level, alpha] = pixel(Math.min(1, value));
+      image.data.set([level, level, level, Math.round(255 * alpha)], i * 4);
     });
     context.putImageData(image, 0, 0);
   }
 
-  const cover = (value) => data.paint.least + (data.paint.most - data.paint.least) * Math.min(1, value);
+  const veil = (value) => [0, data.paint.veil * (1 - value)];
+  const gray = (value) => [Math.round(255 * (1 - data.paint.veil * (1 - value))), 1];
   const paintImages = () =>
-    images.forEach((image, frame) => paint(image.querySelector('.heat'), shown, frame, cover));
+    images.forEach((image, frame) => paint(image.querySelector('.veil'), shown, frame, veil));
 
   /* The heat moves from one word to the next. */
   function moveTo(target) {
@@ -102,14 +103,14 @@ function start(data, find, all) {
       one.width = canvas.width / data.across;
       one.height = canvas.height / Math.ceil(frames / data.across);
       for (let frame = 0; frame < frames; frame++) {
-        paint(one, values, frame, () => 1);
+        paint(one, values, frame, (value) => [Math.round(255 * value), 1]);
         context.drawImage(one, (frame % data.across) * one.width, Math.floor(frame / data.across) * one.height);
       }
     });
   }
 
   function numbers(word) {
-    const [peak, token, text] = data.words[word].shares[state.view];
+    const [peak, token, text, spread] = data.words[word].shares[state.view];
     const parts = { image: Math.max(0, 1 - token - text), token, text };
     for (const [name, share] of Object.entries(parts)) {
       find('#share-' + name).textContent = percent(share);
@@ -119,6 +120,7 @@ function start(data, find, all) {
     find('#sure').textContent = buttons[word].dataset.sure;
     find('#peak').textContent = percent(peak);
     find('#top').textContent = percent(top(word, state.view));
+    find('#nowhere').hidden = spread < data.evenSpread;
     const even = parts.image / size;
     find('#even').textContent = percent(even);
     find('#tick').style.left = 100 * Math.min(1, even / (top(word, state.view) || 1)) + '%';
@@ -144,27 +146,31 @@ function start(data, find, all) {
     button.addEventListener('pointerleave', () => { if (state.hover === n) change({ hover: -1 }); });
     button.addEventListener('focus', () => change({ pinned: n }));
     button.addEventListener('click', () => change({ pinned: n }));
-    button.addEventListener('keydown', (event) => {
-      const to = { ArrowRight: n + 1, ArrowLeft: n - 1, Home: 0, End: buttons.length - 1 }[event.key];
-      if (buttons[to] === undefined) return;
-      event.preventDefault();
-      buttons[to].focus();
-    });
   });
   cells.forEach((cell) => cell.addEventListener('click', () => change({ view: Number(cell.dataset.view) })));
   all('input[name=scale]').forEach((box) => box.addEventListener('change', () => change({ shared: box.value === 'shared' })));
   all('input[name=filling]').forEach((box) => box.addEventListener('change', () => change({ smooth: box.value === 'smooth' })));
-  addEventListener('keydown', (event) => { if (event.key === 'Escape') change({ pinned: -1, hover: -1 }); });
+  addEventListener('keydown', (event) => {
+    if (event.key === 'Escape') change({ pinned: -1, hover: -1 });
+    if (event.altKey || event.ctrlKey || event.metaKey || event.target.tagName === 'INPUT') return;
+    const focused = buttons.indexOf(document.activeElement);
+    const isWord = focused >= 0;
+    const from = isWord ? focused : state.pinned;
+    const to = { ArrowRight: from + 1, ArrowLeft: from - 1, ...(isWord && { Home: 0, End: buttons.length - 1 }) }[event.key];
+    if (buttons[to] === undefined) return;
+    event.preventDefault();
+    buttons[to].focus();
+  });
 
   images.forEach((image) => {
     const rest = image.querySelector('.rest');
     if (rest) rest.style.cssText = 'background-image:url(' + image.querySelector('.shot').src + ');filter:grayscale(1) brightness(' + data.paint.unseen + ')';
   });
-  document.documentElement.style.setProperty('--gray', data.paint.gray);
 
   const ramp = find('#ramp').getContext('2d');
   for (let step = 0; step < 256; step++) {
-    ramp.fillStyle = 'rgb(' + colors.subarray(step * 3, step * 3 + 3).join() + ')';
+    const level = gray(step / 255)[0];
+    ramp.fillStyle = 'rgb(' + [level, level, level].join() + ')';
     ramp.fillRect(step, 0, 1, 1);
   }
   document.body.classList.add('ready');

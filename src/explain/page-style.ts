@@ -27,10 +27,12 @@ button { font: inherit; color: inherit; background: none; border: 0; padding: 0;
 .image { position: relative; overflow: hidden; border-radius: 10px; background: #000; line-height: 0; }
 .image .shot { display: block; width: 100%; height: 100%; position: relative; transition: filter .25s; }
 .image .rest { position: absolute; inset: 0; background-size: 100% 100%; }
-.image .heat { position: absolute; opacity: 0; transition: opacity .25s; }
-.lit .heat { opacity: 1; }
-.lit .shot { filter: grayscale(var(--gray)); }
+.image .veil { position: absolute; opacity: 0; transition: opacity .25s; }
+.lit .veil { opacity: 1; }
 .caption { font: 400 clamp(25px, 3.1vw, 36px)/1.5 Charter, "Bitstream Charter", "Iowan Old Style", Georgia, "DejaVu Serif", serif; margin: 20px 0 6px; overflow-wrap: anywhere; }
+.source { color: var(--soft); font-size: 13px; margin: -6px 0 10px; overflow-wrap: anywhere; }
+.source span + span::before { content: " · "; white-space: pre; }
+.nowhere { color: var(--accent); font-size: 13px; line-height: 1.35; margin: -4px 0 12px; }
 .prompt { color: var(--soft); }
 .word { position: relative; padding: 1px 3px 3px; margin: 0 -3px; border-radius: 7px; max-width: 100%; transition: background .15s, color .15s; }
 .word::before, .word::after { content: ""; position: absolute; left: 3px; bottom: 0; height: 3px; border-radius: 2px; }
@@ -56,7 +58,7 @@ dt.even::before { width: 0; height: 0; border-radius: 0; border: 5px solid trans
 dd { margin: 0; text-align: right; }
 .scale { display: flex; align-items: center; gap: 10px; margin: 14px 0 12px; font-variant-numeric: tabular-nums; font-size: 13px; }
 .ramp { position: relative; flex: 1; min-width: 0; line-height: 0; }
-.ramp canvas { width: 100%; height: 12px; border-radius: 6px; }
+.ramp canvas { width: 100%; height: 12px; border-radius: 6px; border: 1px solid var(--line); }
 .ramp i { position: absolute; top: 14px; left: 0; width: 0; height: 0; margin-left: -5px; border: 5px solid transparent; border-top: 0; border-bottom-color: var(--soft); transition: left .26s; }
 .choice { display: flex; flex-wrap: wrap; gap: 6px 18px; border: 0; padding: 0; margin: 0 0 4px; font-size: 13px; color: var(--soft); }
 .choice legend { position: absolute; clip-path: inset(50%); }
@@ -72,6 +74,7 @@ dd { margin: 0; text-align: right; }
 .heads button[aria-pressed=true] { outline: 2px solid var(--accent); outline-offset: 1px; }
 .heads .layer { font-size: 12px; line-height: 1.2; color: var(--soft); padding: 4px 8px 4px 2px; font-variant-numeric: tabular-nums; text-align: right; }
 .heads .layer[aria-pressed=true] { color: var(--ink); font-weight: 700; outline: 0; }
+.heads .axis { font-size: 11px; padding: 0 8px 0 2px; }
 .heads small { color: var(--soft); font-size: 11px; text-align: center; font-variant-numeric: tabular-nums; }
 details { grid-column: 1 / -1; color: var(--soft); font-size: 14px; border-top: 1px solid var(--line); padding-top: 14px; }
 details p { max-width: 78ch; margin: 10px 0 0; }

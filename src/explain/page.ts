@@ -1,12 +1,14 @@
-import { percent } from '../legend.js';
-import { fitted, toPng } from '../overlay.js';
-import type { ExplainedImage, ExplainedWord, Explanation } from '../types.js';
-import { framesAcross, pageData, toBase64 } from './page-data.js';
+import type { ExplainedImage, ExplainedWord, Explanation, View } from './attention-map.js';
+import { attentionOf, attentionSpread, EVEN_SPREAD } from './attention-map.js';
+import { fitted, largest, PAINT, percent, toPng } from './overlay.js';
 import { PAGE_SCRIPT } from './page-script.js';
 import { PAGE_STYLE } from './page-style.js';
-import { HOW_TO_READ } from './page-words.js';
 
 export interface PageOptions {
+  /** What the page calls the image or video: its file's name. Default: nothing. */
+  readonly file?: string | undefined;
+  /** What it calls the model. Default: nothing. */
+  readonly model?: string | undefined;
   /** Language of the text, as in HTML's `lang`. Default `en`. */
   readonly lang?: string | undefined;
   /** Longest side of the embedded images; larger ones are shrunk. Default 768 pixels, 384 for the frames of a video. */
@@ -14,7 +16,7 @@ export interface PageOptions {
 }
 
 /**
- * One HTML page that holds everything: the image, the text, every look. Hovering over a word, focusing or touching it lights the image.
+ * One HTML page that holds everything: the image, the text, every attention map. Hovering over a word, focusing or touching it lights the image.
  * It makes no request (its own Content-Security-Policy forbids any), and the same explanation gives the same bytes.
  */
 export function renderPage(explanation: Explanation, options: PageOptions = {}): string {
@@ -30,18 +32,18 @@ export function renderPage(explanation: Explanation, options: PageOptions = {}):
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>${escapeHtml(text)}</title>
+<title>${escapeHtml([text, options.file].filter(Boolean).join(' · '))}</title>
 <style>${PAGE_STYLE}</style>
 </head>
 <body>
 <main>
 <article>
-<h1>Where the model looked</h1>
-<div class="images${video ? ' video' : ''}">
+<h1>Where attention went</h1>
+${sourceHtml(options)}<div class="images${video ? ' video' : ''}">
 ${shots}
 </div>
 <p class="caption">${prompt === '' ? '' : `<span class="prompt">${escapeHtml(prompt)}</span> `}${words.map(wordHtml).join('')}</p>
-<p class="hint">Point at a word, or walk through them with the arrow keys; Escape shows the plain image. The line below a word is its probability.${cropped ? ' The dim part of the image was cut away before the model saw it.' : ''}</p>
+<p class="hint">Point at a word, or use the arrow keys; Escape shows the plain image. The line below a word is its probability.${cropped ? ' The dim part of the image was cut away before the model saw it.' : ''}</p>
 </article>
 <aside>
 ${numbersHtml}
@@ -59,6 +61,14 @@ ${HOW_TO_READ}
 /** Makes text harmless inside HTML text and quoted attributes. */
 export const escapeHtml = (text: string): string =>
   text.replace(/[&<>"'\u0000-\u0008\u000b-\u001f\u007f]/g, (c) => `&#${c === '\u0000' ? 0xfffd : c.charCodeAt(0)};`);
+
+/** The names of the file and the model, as far as they are known. */
+function sourceHtml({ file, model }: PageOptions): string {
+  const names = [file, model].filter((name) => name !== undefined && name !== '');
+  return names.length === 0
+    ? ''
+    : `<p class="source">${names.map((name) => `<span>${escapeHtml(name!)}</span>`).join('')}</p>\n`;
+}
 
 function wordHtml({ text, spaceBefore, special, probability }: ExplainedWord, place: number): string {
   const shown = special ? text.replace(/^\[SEP\]$/, 'end') : text;
@@ -103,18 +113,19 @@ function imageHtml(explained: ExplainedImage, { grid, text }: Explanation, frame
   const size = `aspect-ratio:${width}/${height};width:min(100%,calc(74vh*${(width / height).toFixed(4)}))`;
   return `<div class="image" style="${size}">
 ${cut === '' ? '' : `<div class="rest"></div>`}<img class="shot"${cut} alt="${escapeHtml(alt)}" src="${source}">
-<canvas class="heat" width="${grid.columns * patch}" height="${grid.rows * patch}" style="${place}" aria-hidden="true"></canvas>
+<canvas class="veil" width="${grid.columns * patch}" height="${grid.rows * patch}" style="${place}" aria-hidden="true"></canvas>
 </div>`;
 }
 
 const numbersHtml = `<section aria-live="polite">
 <p class="said"><b id="said"></b><span id="sure"></span></p>
+<p class="nowhere" id="nowhere" hidden>no place in particular: attention is spread over the whole image</p>
 <div class="bar"><i id="bar-image" style="background:var(--image)"></i><i id="bar-token" style="background:var(--token)"></i><i id="bar-text" style="background:var(--text)"></i></div>
 <dl>
 <dt style="--dot:var(--image)">image</dt><dd id="share-image"></dd>
 <dt style="--dot:var(--token)">class token</dt><dd id="share-token"></dd>
 <dt style="--dot:var(--text)">words before</dt><dd id="share-text"></dd>
-<dt>brightest patch</dt><dd id="peak"></dd>
+<dt>largest patch</dt><dd id="peak"></dd>
 <dt class="even">each, if shared evenly</dt><dd id="even"></dd>
 </dl>
 </section>`;
@@ -138,7 +149,8 @@ function viewsHtml({ grid, layers, heads }: Explanation): string {
 <h2>Attention</h2>
 <div class="views"><button type="button" data-view="0">Mean</button><button type="button" data-view="1">Rollout</button></div>
 <div class="heads" role="group" aria-label="layers and heads" style="grid-template-columns:auto repeat(${heads},minmax(0,1fr))">
-<small></small>${numbers(heads)
+<small></small><small class="axis" style="grid-column:2/-1">head</small>
+<small class="axis">layer</small>${numbers(heads)
     .map((head) => `<small>${head + 1}</small>`)
     .join('')}
 ${numbers(layers).map(row).join('\n')}
@@ -148,3 +160,109 @@ ${numbers(layers).map(row).join('\n')}
 <fieldset class="choice"><legend>Drawing</legend><label><input type="radio" name="filling" value="smooth" checked>smooth</label><label><input type="radio" name="filling" value="patches">patches as they are</label></fieldset>
 </section>`;
 }
+
+/** One word's attention maps: bytes of all views behind each other, each view [frames, rows, columns] in 255ths of its largest patch. */
+export interface PageWord {
+  readonly patches: string;
+  /** For each view: its largest patch, the class token's share, the text's, and how evenly the patches share theirs. */
+  readonly shares: readonly (readonly [peak: number, classToken: number, text: number, spread: number])[];
+}
+
+/** All that the page's script needs. */
+export interface PageData {
+  readonly grid: readonly [frames: number, rows: number, columns: number];
+  /** How many frames stand side by side in a small drawing. */
+  readonly across: number;
+  readonly paint: typeof PAINT;
+  readonly evenSpread: number;
+  readonly words: readonly PageWord[];
+  /** The word that is shown first. */
+  readonly start: number;
+  /** Which words count for the shared scale. */
+  readonly scaled: readonly number[];
+}
+
+/** Every view in the order of the page: mean, rollout, the layers, the heads of each layer. */
+export function allViews({ layers, heads }: Pick<Explanation, 'layers' | 'heads'>): View[] {
+  const each = <T>(count: number, of: (n: number) => T): T[] => Array.from({ length: count }, (_, n) => of(n));
+  return [
+    'mean',
+    'rollout',
+    ...each(layers, (layer) => ({ layer })),
+    ...each(layers * heads, (n) => ({ layer: Math.floor(n / heads), head: n % heads })),
+  ];
+}
+
+export function pageData(explanation: Explanation): PageData {
+  const { grid, words } = explanation;
+  const views = allViews(explanation);
+  const places = words.map((_, place) => place);
+  return {
+    grid: [grid.frames, grid.rows, grid.columns],
+    ...{ across: framesAcross(grid.frames), paint: PAINT, evenSpread: EVEN_SPREAD },
+    words: words.map((word) => {
+      const maps = views.map((view) => attentionOf(word, view, explanation));
+      return {
+        patches: toBase64(quantized(maps.map(({ patches }) => patches))),
+        shares: maps.map(
+          (map) =>
+            [...[round(largest(map.patches)), round(map.classToken), round(map.text)], round(attentionSpread(map))] as [
+              number,
+              number,
+              number,
+              number,
+            ],
+        ),
+      };
+    }),
+    start: mostFocused(explanation),
+    scaled: places.filter((place) => !words[place]!.special),
+  };
+}
+
+/** Frames of a small drawing as near to a square as can be. */
+export const framesAcross = (frames: number): number => Math.ceil(Math.sqrt(frames));
+
+/** Each list in 255ths of its own largest value: never more than 0.2 % of it away. */
+function quantized(lists: readonly Float32Array[]): Uint8Array {
+  const bytes = new Uint8Array(lists.reduce((sum, list) => sum + list.length, 0));
+  let at = 0;
+  for (const list of lists) {
+    const most = largest(list);
+    for (const share of list) bytes[at++] = most > 0 ? Math.round((share / most) * 255) : 0;
+  }
+  return bytes;
+}
+
+/** The word that looked at one place of the image most: a page should open with something to see. */
+function mostFocused({ words }: Explanation): number {
+  let [best, most] = [0, -1];
+  for (const [place, { special, mean }] of words.entries()) {
+    const peak = special ? -1 : largest(mean.patches);
+    if (peak > most) [best, most] = [place, peak];
+  }
+  return best;
+}
+
+const round = (value: number): number => Number(value.toFixed(5));
+
+export function toBase64(bytes: Uint8Array): string {
+  let text = '';
+  for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+  return btoa(text);
+}
+
+/** What a reader of the page should know, and no more than that. */
+export const HOW_TO_READ = `<details>
+<summary>How to read this</summary>
+<p>Before it writes a word, the model attends to patches of the image, to one class token that stands for no place, and to the words
+before. The numbers say how its attention was shared out among them, and together they are 100 %. The image is darkened where little of the
+patches' part went. With its own scale a word's largest patch is not darkened at all, so the image shows where; with one scale for all
+words it also shows how much. The small triangle below the scale is what every patch would get if the image's part were shared out evenly.
+Where the patches' shares are nearly that even (an entropy of ${EVEN_SPREAD * 100} % of the largest possible or more), the page says “no place in particular”.</p>
+<p><b>Mean</b> is the plain mean over all layers and heads of the decoder, which are also shown one by one: a row is a layer, a column a
+head, a number on the left the mean of a layer. <b>Rollout</b> (Abnar and Zuidema, 2020) follows attention further down, through the decoder
+and the vision tower to the patches that went in. There the same few patches often feed all words, so that its maps resemble each other.</p>
+<p>Attention says what the model read from. It is no proof of why it chose a word: later layers can read what earlier ones have carried
+elsewhere, and some patches of plain background are used to keep other things.</p>
+</details>`;
