@@ -27,6 +27,8 @@ const call = (model: Image2Text, method: Method, options: object): Promise<unkno
       return model[method](nothing, ['a mug'], options as never);
     case 'stream':
       return model.stream(nothing, options as never).next();
+    case 'caption':
+      return model.caption(nothing as string, options);
     default:
       return model[method](nothing, options as never);
   }
