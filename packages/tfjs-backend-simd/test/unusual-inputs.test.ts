@@ -113,7 +113,7 @@ describe('simd: unusual inputs', () => {
     const { heap } = tf.backend() as SimdBackend;
     const most = (run: () => tf.Tensor): number => {
       let peak = 0;
-      const alloc = heap.alloc;
+      const alloc = heap.alloc.bind(heap);
       heap.alloc = (bytes) => {
         const address = alloc(bytes);
         peak = Math.max(peak, heap.stats().used);
