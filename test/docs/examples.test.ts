@@ -33,7 +33,7 @@ describe('the examples of the pages in docs', () => {
     process.chdir(cwd);
     remove();
   });
-  for (const page of ['tasks.md', 'pipeline.md', 'video.md']) {
+  for (const page of ['tasks.md', 'pipeline.md', 'video.md', 'server.md']) {
     examples(page).forEach(({ code, prints }, n) => {
       it(`${page}, example ${n + 1}, prints what it says and leaves nothing`, async () => {
         assert.ok(prints.length > 0);
