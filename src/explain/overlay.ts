@@ -84,7 +84,7 @@ function checkPlaces({ words, grid, layers, heads }: Explanation, word: number, 
 /** How the image is darkened; the page's script is given the same numbers. */
 export const PAINT = {
   /** How much of the light is taken where no weight is. Where the weight is largest, the image is as it was given. */
-  veil: 0.78,
+  veil: 0.68,
   /** What is left of the brightness of the part that was cut away before the model saw the image, which is gray. */
   unseen: 0.22,
 } as const;
