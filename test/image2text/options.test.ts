@@ -30,7 +30,10 @@ const call = (model: Image2Text, method: Method, options: object): Promise<unkno
     case 'caption':
       return model.caption(nothing as string, options);
     default:
-      return model[method](nothing, options as never);
+      return (model as unknown as Record<Method, (input: unknown, options: object) => Promise<unknown>>)[method](
+        nothing,
+        options,
+      );
   }
 };
 

@@ -129,7 +129,10 @@ describe('import rules', () => {
                 'tools/index',
                 'training/index',
                 'metrics/index',
+                'checkpoint/byte-source',
                 'checkpoint/dtypes',
+                'image2text/load', // generation_config.json is read before the weights are
+                'platform/open-model',
                 'generation/options',
                 'image/image-file',
                 'image/image-options',
