@@ -1,3 +1,23 @@
+/** Who waits for each signal: one listener for all of them, since many tensors are read at once and Node warns from eleven on. */
+const waiting = new WeakMap<AbortSignal, { readonly rejects: Set<(reason: unknown) => void>; stop(): void }>();
+
+function waitersOf(signal: AbortSignal): { readonly rejects: Set<(reason: unknown) => void>; stop(): void } {
+  const found = waiting.get(signal);
+  if (found !== undefined) return found;
+  const rejects = new Set<(reason: unknown) => void>();
+  const abort = (): void => {
+    for (const reject of rejects) reject(signal.reason);
+  };
+  const stop = (): void => {
+    signal.removeEventListener('abort', abort);
+    waiting.delete(signal);
+  };
+  signal.addEventListener('abort', abort, { once: true });
+  const made = { rejects, stop };
+  waiting.set(signal, made);
+  return made;
+}
+
 /**
  * What `promise` resolves to, unless `signal` fires first: for code of a caller that may never settle.
  *
@@ -6,10 +26,15 @@
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
-    const abort = (): void => reject(signal.reason);
-    if (signal.aborted) abort();
-    else signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    promise.then(resolve, reject);
+    if (signal.aborted) return reject(signal.reason);
+    const { rejects, stop } = waitersOf(signal);
+    rejects.add(reject);
+    const leave = (): void => {
+      rejects.delete(reject);
+      if (rejects.size === 0) stop();
+    };
+    promise.then(leave, leave);
   });
 }
 

@@ -76,8 +76,8 @@ function describe(bytes: Uint8Array): { name: string; image: boolean } | undefin
  * @throws ImageError saying what the bytes look like; `unsupported` when that is surely a legal image of another format.
  */
 export function formatOf(bytes: Uint8Array): ImageFormat {
-  if (!(bytes instanceof Uint8Array)) throw fault('not-a-image', 'the bytes of an image must be a Uint8Array');
-  if (bytes.length === 0) throw fault('not-a-image', 'the file is empty', 0);
+  if (!(bytes instanceof Uint8Array)) throw fault('not-an-image', 'the bytes of an image must be a Uint8Array');
+  if (bytes.length === 0) throw fault('not-an-image', 'the file is empty', 0);
   if (startsWith(bytes, 0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)) return 'png';
   if (startsWith(bytes, 0xff, 0xd8, 0xff) || (bytes.length === 2 && startsWith(bytes, 0xff, 0xd8))) return 'jpeg';
   if (/^GIF8[79]a$/.test(latin1(bytes, 0, 6))) return 'gif';
@@ -97,5 +97,5 @@ export function formatOf(bytes: Uint8Array): ImageFormat {
   }
   const firstBytes = Array.from(bytes.subarray(0, 8), (value) => value.toString(16).padStart(2, '0')).join(' ');
   const looks = found ? `the bytes are ${found.name}` : `unknown bytes, beginning with ${firstBytes}`;
-  throw fault('not-a-image', `${looks}; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF are read`, 0);
+  throw fault('not-an-image', `${looks}; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF are read`, 0);
 }

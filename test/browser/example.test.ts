@@ -82,7 +82,7 @@ describe('examples/browser-worker', function () {
   it('says what is wrong with a file that is no image, and goes on', async () => {
     const buffer = Buffer.from('no image at all');
     await page.setInputFiles('#file', { name: 'own.png', mimeType: 'image/png', buffer });
-    await page.waitForFunction(() => document.querySelector('#status')?.textContent?.includes('not-a-image'));
+    await page.waitForFunction(() => document.querySelector('#status')?.textContent?.includes('not-an-image'));
     await page.click(`[title="${FEW[0]!.name}"]`);
     assert.equal((await said())[0], FEW[0]!.text);
     assert.deepEqual(complaints, []);
