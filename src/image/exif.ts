@@ -1,7 +1,7 @@
 import { latin1, u16be, u16le, u32be, u32le } from './image-file.js';
 import type { RawImage } from './raw-image.js';
 
-/** How an image is to be turned before looking at it: EXIF's numbers 1 (as it is) to 8. */
+/** How an image is to be rotated or mirrored before it is shown: EXIF's numbers 1 (as it is) to 8. */
 export type Orientation = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
 
 const ORIENTATION_TAG = 0x0112;
@@ -55,13 +55,13 @@ export function applyOrientation(image: RawImage, orientation: Orientation): Raw
   const start = (mirrorX ? (width - 1) * 3 : 0) + (mirrorY ? (height - 1) * width * 3 : 0);
   const [newWidth, newHeight] = swapped ? [height, width] : [width, height];
   const [stepX, stepY] = swapped ? [stepRow, stepColumn] : [stepColumn, stepRow];
-  const turned = new Uint8Array(data.length);
+  const oriented = new Uint8Array(data.length);
   for (let y = 0, to = 0; y < newHeight; y++) {
     for (let x = 0, from = start + y * stepY; x < newWidth; x++, from += stepX, to += 3) {
-      turned[to] = data[from]!;
-      turned[to + 1] = data[from + 1]!;
-      turned[to + 2] = data[from + 2]!;
+      oriented[to] = data[from]!;
+      oriented[to + 1] = data[from + 1]!;
+      oriented[to + 2] = data[from + 2]!;
     }
   }
-  return { data: turned, width: newWidth, height: newHeight };
+  return { data: oriented, width: newWidth, height: newHeight };
 }

@@ -1,5 +1,5 @@
 /**
- * The parity door (Node): compares this implementation with reference numbers on the current backend. docs/parity.md describes the case layouts.
+ * Entry point of parity (Node): compares this implementation with reference numbers on the current backend. docs/parity.md describes the case layouts.
  *
  * @module
  */

@@ -39,7 +39,7 @@ const inputArguments = (path: string): string[] => [
 
 /**
  * Frames of a video file, read by the user's own ffmpeg: all if there are at most `count`, else the middle of each of `count` equal parts,
- * counted in frames. Turned as the file asks, 8-bit RGB, as PyAV's `to_rgb()` gives them for 8-bit videos. No shell, no temporary file.
+ * counted in frames. Rotated as the file asks, 8-bit RGB, as PyAV's `to_rgb()` gives them for 8-bit videos. No shell, no temporary file.
  *
  * @throws ImageError `ffmpeg-missing`, `not-a-video`, `no-frames`, `too-many-pixels`, `ffmpeg-too-slow`, `ffmpeg-failed`; the signal's reason.
  */

@@ -20,7 +20,7 @@ export interface ConvertOptions extends Omit<HubOptions, 'onProgress'> {
   readonly maxShardBytes?: number | undefined;
   /** Write into a folder that has files in it. Default false. */
   readonly overwrite?: boolean | undefined;
-  /** Hears the download of a source that is named as on the Hub. */
+  /** Receives the download of a source that is named as on the Hub. */
   readonly onDownload?: HubOptions['onProgress'];
   /** Bytes of weights written so far, and in all. */
   readonly onProgress?: ((progress: { readonly loaded: number; readonly total: number }) => void) | undefined;

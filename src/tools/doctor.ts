@@ -11,12 +11,12 @@ import { type BackendHealth, tryBackend } from './self-test.js';
 export interface DoctorOptions {
   /** Instead of `process.env`. */
   readonly env?: EnvironmentVariables | undefined;
-  /** Which backends to try. Default: all that Node's door can start. */
+  /** Which backends to try. Default: all that Node's entry point can start. */
   readonly backends?: readonly NodeBackend[] | undefined;
   /** Most milliseconds for each backend. Default 60,000. */
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Hears which backend is being tried. */
+  /** Receives which backend is being tried. */
   readonly onBackend?: ((name: NodeBackend) => void) | undefined;
 }
 

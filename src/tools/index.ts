@@ -1,5 +1,5 @@
 /**
- * The tools' door (Node): converting and comparing checkpoints, the published models, and a look at the machine.
+ * Entry point of the tools (Node): converting and comparing checkpoints, the published models, and the machine looked at.
  *
  * @module
  */

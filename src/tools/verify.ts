@@ -23,9 +23,9 @@ export interface VerifyOptions extends Omit<HubOptions, 'onProgress'> {
   readonly as?: string | undefined;
   /** The image (or frames) of the published numbers. Default: fetched, where that is possible. */
   readonly image?: VisualInput | undefined;
-  /** Hears the download. */
+  /** Receives the download. */
   readonly onDownload?: HubOptions['onProgress'];
-  /** Hears the loading. */
+  /** Receives the loading. */
   readonly onProgress?: LoadGitOptions['onProgress'];
   /** Instead of weights/published-logits.json. */
   readonly catalogue?: readonly PublishedLogits[] | undefined;
@@ -212,7 +212,7 @@ export interface CompareModelsOptions {
   /** How captions are made. Default: the original's beam search, as `caption` does. */
   readonly caption?: CaptionOptions | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Hears how many images are done. */
+  /** Receives how many images are done. */
   readonly onProgress?: ((done: number) => void) | undefined;
 }
 

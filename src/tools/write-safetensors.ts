@@ -7,7 +7,7 @@ export interface WriteOptions {
   /** Goes into the `__metadata__` of every file. */
   readonly metadata?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal | undefined;
-  /** Hears how many bytes were written, after each piece. */
+  /** Receives how many bytes were written, after each piece. */
   readonly onBytes?: ((bytes: number) => void) | undefined;
 }
 

@@ -38,7 +38,7 @@ describe('docs/browser.md', function () {
     folder = mkdtempSync(join(tmpdir(), 'image2text-docs-'));
     mkdirSync(join(folder, 'node_modules'));
     symlinkSync(ROOT, join(folder, 'node_modules/generative-image2text'));
-    for (const name of ['@tensorflow', '@jsquash', '.bin']) {
+    for (const name of ['@tensorflow', '@jsquash', 'tfjs-backend-simd', '.bin']) {
       symlinkSync(`${ROOT}node_modules/${name}`, join(folder, 'node_modules', name));
     }
   });
