@@ -62,7 +62,7 @@ describe('bundles', () => {
       [],
       'all of zod would be 400 kB more than the part that is used',
     );
-    assert.ok(bytes < 450 * 1024, kilobytes(bytes));
+    assert.ok(bytes < 460 * 1024, kilobytes(bytes)); // 366 kB before decoders, option tables and pipeline tasks came in 0.2
   });
 
   it('the entry point of pages pulls in no node: module, and no backend but simd, which comes when it is started', async () => {

@@ -24,7 +24,7 @@ import {
   type PublishedLogits,
   verifyModel,
 } from '../../src/tools/index.js';
-import { EXAMPLES, REFERENCE, readJson } from '../support/fixtures.js';
+import { EXAMPLES, FIXTURES, REFERENCE, readJson } from '../support/fixtures.js';
 import { TINY, withFolder } from './support.js';
 
 const IMAGE = `${EXAMPLES}blue-mug-dream.jpg`;
@@ -155,7 +155,7 @@ describe('the published models', () => {
       assert.ok(score === undefined || (score.value > 0 && score.source === 'repository'));
     }
     const figures = readJson<{ repo: { hf?: string; value: number; exact?: number }[] }>(
-      `${REFERENCE}metrics/published_figures.json`,
+      `${FIXTURES}published_figures.json`,
     );
     for (const { hf, value, exact } of figures.repo) {
       if (hf !== undefined) assert.equal(models.find(({ id }) => id === hf)!.score?.value, exact ?? value, hf);
