@@ -172,6 +172,7 @@ describe('folder runs', () => {
     const output = join(folder(), 'locked.jsonl');
     const input = { name: 'a', path: join(here, '00-black-round-sign-sky.jpg'), read: async () => '' };
     const { openCaptionStore } = await import('../../src/cli/output.js');
+    const { inShard } = await import('../../src/cli/inputs.js');
     const context = { signal: new AbortController().signal };
     for (const flags of [
       ['--sidecar', '.txt'],
@@ -188,11 +189,17 @@ describe('folder runs', () => {
       await store.close();
       assert.equal((await demo(['caption', here, ...flags])).code, 0);
     }
-    const store = await openCaptionStore([input], { sidecar: '.tag', shard: { index: 1, count: 2 } }, context);
-    assert.equal((await demo(['caption', here, '--sidecar', '.tag', '--shard', '1/2'])).code, 2);
-    assert.equal((await demo(['caption', here, '--sidecar', '.tag', '--shard', '1/3'])).code, 2);
-    assert.equal((await demo(['caption', here, '--sidecar', '.tag'])).code, 2);
-    assert.equal((await demo(['caption', here, '--sidecar', '.tag', '--shard', '2/2'])).code, 0);
+    // Shards go by the hash of a file's name, and the folder's is another one each time: those are taken that hold its first file.
+    const shardOf = (count: number): number =>
+      Array.from({ length: count }, (_, n) => n + 1).find((index) => inShard([first], { index, count }).length > 0)!;
+    const first = { name: join(here, '00-black-round-sign-sky.jpg'), read: async () => '' };
+    const [half, third] = [shardOf(2), shardOf(3)];
+    const store = await openCaptionStore([input], { sidecar: '.tag', shard: { index: half, count: 2 } }, context);
+    const sidecars = ['caption', here, '--sidecar', '.tag'];
+    assert.equal((await demo([...sidecars, '--shard', `${half}/2`])).code, 2);
+    assert.equal((await demo([...sidecars, '--shard', `${third}/3`])).code, 2);
+    assert.equal((await demo(sidecars)).code, 2);
+    assert.equal((await demo([...sidecars, '--shard', `${3 - half}/2`])).code, 0);
     await store.close();
   });
 
