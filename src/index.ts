@@ -34,7 +34,6 @@ export type { Channels, ImageConfig, Sides } from './image/image-config.js';
 export type { ImageOptions, KeepRatio, PreprocessOptions } from './image/image-options.js';
 export type { RawImage, Samples } from './image/raw-image.js';
 export type { ResizeFilter } from './image/resize.js';
-export type { WasmSource } from './image/webp.js';
 export type {
   Answer,
   AnswerOptions,

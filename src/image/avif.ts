@@ -2,7 +2,7 @@ import { ImageError } from '../errors.js';
 import { latin1, u32be } from './image-file.js';
 import type { RawImage } from './raw-image.js';
 import { allocate, checkPixels, fault } from './raw-image.js';
-import { startWasm, type WasmSource, withImageData } from './webp.js';
+import { startWasm, withImageData } from './webp.js';
 
 /** Bytes in which the item properties of an AVIF file are looked for. */
 const HEADER = 1 << 16;
@@ -32,15 +32,10 @@ interface Codec {
  * differ in the last bits of lossy files.
  * @throws ImageError for a broken file.
  */
-export async function decodeAvif(
-  bytes: Uint8Array,
-  maxPixels: number,
-  wasm: WasmSource | undefined,
-): Promise<RawImage> {
+export async function decodeAvif(bytes: Uint8Array, maxPixels: number): Promise<RawImage> {
   readAvif(bytes, maxPixels);
   const codec = await startWasm<Codec>(
     'avif',
-    wasm,
     async () => (await import('@jsquash/avif/codec/dec/avif_dec.js')).default as never,
   );
   let rgba: ReturnType<Codec['decode']>;

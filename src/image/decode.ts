@@ -10,16 +10,12 @@ import { readPngChunks, readPngHeader } from './png/chunks.js';
 import { decodePng, decodePngFrames } from './png/decode-png.js';
 import { type RawImage, withFile } from './raw-image.js';
 import { decodeTiff, readTiff } from './tiff.js';
-import { decodeWebp, readWebp, type WasmSource } from './webp.js';
+import { decodeWebp, readWebp } from './webp.js';
 
-/** `maxPixels`, `orientation` and `signal` as IMAGE_OPTIONS declares them, and what only a decoder needs. */
+/** `maxPixels`, `orientation` and `signal` as IMAGE_OPTIONS declares them, and a name. */
 export interface DecodeOptions extends OptionsFor<typeof IMAGE_OPTIONS, 'decode'> {
   /** What to call the image in errors. Default `image`. */
   readonly file?: string | undefined;
-  /** WebAssembly of the WebP decoder (`@jsquash/webp/codec/dec/webp_dec.wasm`); needed in Node, where it cannot be fetched. */
-  readonly webpWasm?: WasmSource | undefined;
-  /** The same for AVIF (`@jsquash/avif/codec/dec/avif_dec.wasm`). */
-  readonly avifWasm?: WasmSource | undefined;
 }
 
 /** A decoded image, and what of its file was damaged and mended as libjpeg or libpng do: one sentence each. */
@@ -28,8 +24,8 @@ export interface DecodedImage extends RawImage {
 }
 
 /** The options with their defaults. */
-function checkDecodeOptions({ file = 'image', webpWasm, avifWasm, ...options }: DecodeOptions) {
-  return { ...checkOptions(options, IMAGE_OPTIONS, 'decode'), file, webpWasm, avifWasm };
+function checkDecodeOptions({ file = 'image', ...options }: DecodeOptions) {
+  return { ...checkOptions(options, IMAGE_OPTIONS, 'decode'), file };
 }
 
 type Checked = ReturnType<typeof checkDecodeOptions>;
@@ -73,7 +69,7 @@ async function decodeStored(bytes: Uint8Array, format: ImageFormat, options: Che
   const warnings: ReadonlySet<string> = new Set();
   if (format === 'webp') {
     const webp = readWebp(bytes, maxPixels);
-    const [image] = await decodeWebp(bytes, webp, options.webpWasm, { wanted: 1, maxPixels, signal });
+    const [image] = await decodeWebp(bytes, webp, { wanted: 1, maxPixels, signal });
     return { image: image!, orientation: orientationOf(webp.exif, webp.xmp), warnings };
   }
   if (format === 'bmp') {
@@ -81,7 +77,7 @@ async function decodeStored(bytes: Uint8Array, format: ImageFormat, options: Che
   }
   if (format === 'tiff') return { ...(await decodeTiff(bytes, maxPixels)), warnings };
   if (format === 'avif') {
-    return { image: await decodeAvif(bytes, maxPixels, options.avifWasm), orientation: 1, warnings };
+    return { image: await decodeAvif(bytes, maxPixels), orientation: 1, warnings };
   }
   return { image: gifImages(bytes, maxPixels, 1)[0]!, orientation: 1, warnings: new Set() };
 }
@@ -105,7 +101,7 @@ export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {
       const webp = readWebp(bytes, maxPixels);
       const wanted = Number.POSITIVE_INFINITY;
       if (webp.animated) {
-        return decodeWebp(bytes, webp, checked.webpWasm, { wanted, maxPixels, signal: checked.signal });
+        return decodeWebp(bytes, webp, { wanted, maxPixels, signal: checked.signal });
       }
     }
     if (format === 'png') {

@@ -30,9 +30,6 @@ export interface WebpFile {
   readonly xmp: Uint8Array | undefined;
 }
 
-/** Where the decoder's WebAssembly comes from; without it the codec fetches the file that lies beside it (browsers, bundlers). */
-export type WasmSource = () => Promise<WebAssembly.Module | BufferSource>;
-
 const MAX_CHUNKS = 10_000;
 
 interface Chunk {
@@ -169,10 +166,9 @@ function decodeStill(codec: Codec, bytes: Uint8Array, width: number, height: num
 export async function decodeWebp(
   bytes: Uint8Array,
   file: WebpFile,
-  wasm: WasmSource | undefined,
   { wanted, maxPixels, signal }: { wanted: number; maxPixels: number; signal: AbortSignal | undefined },
 ): Promise<RawImage[]> {
-  const codec = await startCodec(wasm);
+  const codec = await startCodec();
   const { width, height } = file;
   if (!file.animated) return [dropAlpha(decodeStill(codec, bytes, width, height))];
   const frames = file.frames.slice(0, wanted);
@@ -256,9 +252,15 @@ const contains = ({ left, top, width, height }: WebpFrame, x: number, y: number)
 
 const compiled = new Map<string, Promise<WebAssembly.Module>>();
 
-async function compile(wasm: WasmSource): Promise<WebAssembly.Module> {
-  const source = await wasm();
-  return source instanceof WebAssembly.Module ? source : WebAssembly.compile(source);
+/** A codec's WebAssembly, a module like any other that is loaded when the first such image is met. */
+const BINARIES = {
+  webp: () => import('./generated/webp-wasm.js'),
+  avif: () => import('./generated/avif-wasm.js'),
+};
+
+async function compile(name: keyof typeof BINARIES): Promise<WebAssembly.Module> {
+  const { base64 } = await BINARIES[name]();
+  return WebAssembly.compile(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)));
 }
 
 /** What is used of the codec's Emscripten module. */
@@ -270,16 +272,15 @@ interface CodecOptions {
   readonly noInitialRun: true;
   readonly print: () => void;
   readonly printErr: () => void;
-  readonly instantiateWasm?: (
+  readonly instantiateWasm: (
     imports: WebAssembly.Imports,
     done: (instance: WebAssembly.Instance) => void,
   ) => WebAssembly.Exports;
 }
 
-const startCodec = (wasm: WasmSource | undefined): Promise<Codec> =>
+const startCodec = (): Promise<Codec> =>
   startWasm(
     'webp',
-    wasm,
     async () => (await import('@jsquash/webp/codec/dec/webp_dec.js')).default as unknown as Factory<Codec>,
   );
 
@@ -287,20 +288,19 @@ export type Factory<Instance> = (options: CodecOptions) => Promise<Instance>;
 
 /** Starts a codec of jSquash in a WebAssembly instance of its own, without output on the console. */
 export async function startWasm<Instance>(
-  name: 'webp' | 'avif',
-  wasm: WasmSource | undefined,
+  name: keyof typeof BINARIES,
   load: () => Promise<Factory<Instance>>,
 ): Promise<Instance> {
   try {
     const factory = await load();
-    const quiet = { noInitialRun: true, print: () => undefined, printErr: () => undefined } as const;
-    if (!wasm) return await factory(quiet);
-    const compiling = compiled.get(name) ?? compile(wasm);
+    const compiling = compiled.get(name) ?? compile(name);
     compiled.set(name, compiling);
     const module = await compiling;
     return await withImageData(() =>
       factory({
-        ...quiet,
+        noInitialRun: true,
+        print: () => undefined,
+        printErr: () => undefined,
         instantiateWasm(imports, done) {
           const instance = new WebAssembly.Instance(module, imports);
           done(instance);
@@ -312,7 +312,7 @@ export async function startWasm<Instance>(
     compiled.delete(name);
     throw new ImageError({
       code: `${name}-codec`,
-      detail: `the WebAssembly of the ${name === 'webp' ? 'WebP' : 'AVIF'} decoder cannot be loaded (option ${name}Wasm)`,
+      detail: `the WebAssembly of the ${name === 'webp' ? 'WebP' : 'AVIF'} decoder cannot be loaded`,
       cause,
     });
   }

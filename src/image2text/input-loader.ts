@@ -42,10 +42,6 @@ export interface ImageWarning {
 
 /** How images and videos are opened, decoded and preprocessed. */
 export interface InputOptions extends Omit<ImageOptions, 'signal'> {
-  /** Where the WebP decoder's WebAssembly comes from; `/node` gives its own. Default: fetched from beside the codec. */
-  readonly webpWasm?: DecodeOptions['webpWasm'] | undefined;
-  /** The same for AVIF. */
-  readonly avifWasm?: DecodeOptions['avifWasm'] | undefined;
   /** Turns a HEIF file into an image that is decoded here; `/node` runs the user's heif-convert or ffmpeg. Default: none, HEIF is refused. */
   readonly convertHeic?: ConvertHeic | undefined;
   /** Receives what was damaged in an image file and mended as libjpeg or libpng do. Default: `console.warn`. */
@@ -197,8 +193,8 @@ const nameOf = (source: unknown, otherwise: string): string =>
   typeof File !== 'undefined' && source instanceof File ? source.name : otherwise;
 
 const decodeOptions = (file: string, options: InputOptions, signal: AbortSignal | undefined): DecodeOptions => {
-  const { maxPixels, orientation, webpWasm, avifWasm } = options;
-  return { file, maxPixels, orientation, webpWasm, avifWasm, signal };
+  const { maxPixels, orientation } = options;
+  return { file, maxPixels, orientation, signal };
 };
 
 const describe = (value: unknown): string => (value === null ? 'null' : `a value of type ${typeof value}`);

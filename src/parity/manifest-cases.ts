@@ -8,7 +8,7 @@ import { preprocess } from '../image/preprocess.js';
 import { type ResizeFilter, resize } from '../image/resize.js';
 import { openImageConfig } from '../image2text/load.js';
 import { parseGitConfig } from '../model/git-config.js';
-import { avifWasm, fromDirectory, webpWasm } from '../platform/node-files.js';
+import { fromDirectory } from '../platform/node-files.js';
 import { loadTokenizer } from '../tokenizer/tokenizer.js';
 import {
   type CaseKind,
@@ -120,7 +120,7 @@ function casesOf(folder: Folder, manifest: Manifest): ParityCase[] {
 }
 
 const decode = async (path: string, file: string) =>
-  decodeImage(new Uint8Array(await readFile(join(path, file))), { file, webpWasm, avifWasm });
+  decodeImage(new Uint8Array(await readFile(join(path, file))), { file });
 
 async function* imageRow(folder: Folder, name: string, entry: Manifest['pictures'][number]): AsyncGenerator<ParityRow> {
   const image = await decode(folder.path, entry.file).catch((error: unknown) => {

@@ -70,7 +70,6 @@ const TASKS: Readonly<Record<PipelineTask, TaskEntry>> = {
 
 /** What the loader is given; the type keeps the list complete. */
 const LOADING: Readonly<Record<keyof ModelLoadOptions, true>> = {
-  avifWasm: true,
   backend: true,
   cacheDir: true,
   convertHeic: true,
@@ -91,7 +90,6 @@ const LOADING: Readonly<Record<keyof ModelLoadOptions, true>> = {
   token: true,
   upload: true,
   uploadCopies: true,
-  webpWasm: true,
   weights: true,
 };
 const SPELLINGS = spellingsOf([...Object.keys(LOADING), 'progressCallback', 'dtype', 'candidateLabels']);

@@ -2,14 +2,12 @@ import { isUtf8 } from 'node:buffer';
 import type { ReadStream } from 'node:fs';
 import { constants, createReadStream, openSync } from 'node:fs';
 import { open, readFile, realpath, stat } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { Socket } from 'node:net';
 import { join, resolve, sep } from 'node:path';
 import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
 import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
 import { ConfigError, Image2TextError, ImageError, quote } from '../errors.js';
-import type { WasmSource } from '../image/webp.js';
 import type { OpenImage } from '../image2text/input-loader.js';
 import { fetchImage, MAX_IMAGE_BYTES } from '../image2text/input-loader.js';
 
@@ -170,9 +168,3 @@ function openDevice(path: string, signal?: AbortSignal): ReadStream {
   stream.destroy();
   throw new ImageError({ file: path, code: 'not-a-file', detail: 'this is a terminal' });
 }
-
-/** The WebAssembly of the WebP and AVIF decoders from their packages: Node's `fetch` does not open files. */
-export const webpWasm: WasmSource = () =>
-  readFile(createRequire(import.meta.url).resolve('@jsquash/webp/codec/dec/webp_dec.wasm'));
-export const avifWasm: WasmSource = () =>
-  readFile(createRequire(import.meta.url).resolve('@jsquash/avif/codec/dec/avif_dec.wasm'));

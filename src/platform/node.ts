@@ -7,7 +7,7 @@ import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.
 import { eventSink } from '../load-events.js';
 import { createPipeline } from '../pipeline/index.js';
 import { convertHeic } from './ffmpeg.js';
-import { avifWasm, openImage, webpWasm } from './node-files.js';
+import { openImage } from './node-files.js';
 import { openVideo } from './node-videos.js';
 import { type HubOptions, openModel } from './open-model.js';
 import { backendOfDevice, createBackendStarter, NODE_BACKENDS, type NodeBackend } from './start-backend.js';
@@ -40,7 +40,7 @@ export async function loadImage2Text(model: string | ModelFiles, options: NodeLo
   await ensureBackend(backend);
   await prepareBackend(rest); // before a download of hundreds of megabytes
   const files = typeof model === 'string' ? await openModel(model, hub) : model;
-  return loadFiles(files, { openImage, openVideo, webpWasm, avifWasm, convertHeic, ...rest, onProgress });
+  return loadFiles(files, { openImage, openVideo, convertHeic, ...rest, onProgress });
 }
 
 /** For callers without types. */

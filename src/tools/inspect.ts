@@ -20,7 +20,7 @@ import { specEntries } from '../layers/param-spec.js';
 import { gitSpec } from '../model/git.js';
 import { type GitConfig, parseGitConfig } from '../model/git-config.js';
 import { canonicalNames, countParameters, IGNORED, openGit, weightHint } from '../model/load-git.js';
-import { avifWasm, fromDirectory, fromFile, webpWasm } from '../platform/node-files.js';
+import { fromDirectory, fromFile } from '../platform/node-files.js';
 import { loadTokenizer } from '../tokenizer/tokenizer.js';
 import { parseTokenizerConfig } from '../tokenizer/tokenizer-config.js';
 
@@ -178,7 +178,7 @@ async function checkWeights(config: GitConfig, stored: TensorMap, label: string)
 
 async function inspectImage(bytes: Uint8Array, file: string, check: boolean): Promise<Found> {
   const facts = await identifyImage(bytes, { file });
-  if (check) await decodeImage(bytes, { file, webpWasm, avifWasm });
+  if (check) await decodeImage(bytes, { file });
   return { facts: flatten(facts) };
 }
 

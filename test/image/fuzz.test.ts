@@ -4,7 +4,7 @@ import { deflateSync, inflateSync } from 'node:zlib';
 import { ImageError } from '../../src/errors.js';
 import { identifyImage } from '../../src/image/decode.js';
 import { HOSTILE, readBin } from '../support/fixtures.js';
-import { avifWasm, countWork, frames, goldens, PNG_SIGNATURE, PROCESSOR, pngChunk, seeded } from './support.js';
+import { countWork, frames, goldens, PNG_SIGNATURE, PROCESSOR, pngChunk, seeded } from './support.js';
 
 /** Cases of each format; `IMAGE2TEXT_SEED` repeats a run. */
 const CASES = process.env['IMAGE2TEXT_FULL'] ? 10_000 : 300;
@@ -179,7 +179,7 @@ async function survive(bytes: Uint8Array, what: string): Promise<boolean> {
   assert.ok(blocks <= 2.1e7 && (blocks > 0 || steps <= 64 + 4e6 + bytes.length), `${what}: ${steps}, ${blocks}`);
   try {
     await identifyImage(bytes, { maxPixels: MAX_PIXELS });
-    const images = await frames(bytes, { maxPixels: MAX_PIXELS, file: 'fuzz', orientation: true, avifWasm });
+    const images = await frames(bytes, { maxPixels: MAX_PIXELS, file: 'fuzz', orientation: true });
     assert.ok(images.length > 0, what);
     for (const { data, width, height } of images) {
       assert.equal(data.length, width * height * 3, what);

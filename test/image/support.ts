@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { crc32 } from '../../src/crc32.js';
 import { ImageError } from '../../src/errors.js';
@@ -18,18 +17,10 @@ export const sha256 = (data: Uint8Array | Float32Array): string =>
     .update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
     .digest('hex');
 
-const wasmPath = fileURLToPath(import.meta.resolve('@jsquash/webp/codec/dec/webp_dec.wasm'));
-
-/** Node's way to the WebP decoder. */
-export const webpWasm = () => readFile(wasmPath);
-
-const avifPath = fileURLToPath(import.meta.resolve('@jsquash/avif/codec/dec/avif_dec.wasm'));
-export const avifWasm = () => readFile(avifPath);
-
 export const decode = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage> =>
-  decodeImage(bytes, { webpWasm, avifWasm, orientation: false, ...options });
+  decodeImage(bytes, { orientation: false, ...options });
 export const frames = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> =>
-  decodeFrames(bytes, { webpWasm, orientation: false, ...options });
+  decodeFrames(bytes, { orientation: false, ...options });
 
 /** One image of reference/image-processor/pictures.json (the fields used here). */
 export interface ReferenceImage {
