@@ -5,6 +5,7 @@ import type { Metric, ScoredPair } from '../metrics/index.js';
 import { writeWhole } from '../platform/write-whole.js';
 import type { CliCommand, Context } from './context.js';
 import { EXIT, UsageError } from './errors.js';
+import { readPieces } from './line-file.js';
 import { addExamples } from './options.js';
 import { imageFinder, writePredictions } from './predictions.js';
 import { jsonText } from './terminal.js';
@@ -52,7 +53,7 @@ export const evaluateCommand: CliCommand = {
         '--predict <model>',
         'caption the images, or answer the questions about them, into the predictions file first; goes on where it stopped',
       )
-      .option('--overwrite', 'replace files that are there');
+      .option('--overwrite', 'replace files that are there, predictions only where they are of another model');
     addExamples(
       command,
       'image2text evaluate captions.jsonl --references captions_val2014.json',
@@ -66,21 +67,18 @@ export const evaluateCommand: CliCommand = {
 async function run([predictionsFile]: readonly string[], flags: EvaluateFlags, context: Context): Promise<number> {
   await checkOutputs(flags);
   const metrics = await import('../metrics/index.js');
-  const text = async (file: string) => ({ text: await readFile(file, 'utf8'), file });
-  const people = await text(flags.references);
-  const references = metrics.parseReferences(
-    people.text,
-    people.file,
-    flags.questions === undefined ? undefined : await text(flags.questions),
-  );
+  const { questions } = flags;
+  const asked = questions === undefined ? undefined : { content: readPieces(questions), file: questions };
+  const references = await metrics.readReferences(readPieces(flags.references), flags.references, asked);
   if (flags.predict !== undefined) {
     const { predict, subset } = { ...flags, predict: flags.predict };
-    const request = { model: predict, images: flags.images!, output: predictionsFile!, references, subset };
+    const output = predictionsFile!;
+    const request = { model: predict, images: flags.images!, output, references, subset, overwrite: flags.overwrite };
     const failed = await writePredictions(request, context);
     if (failed > 0) return EXIT.failed;
   }
-  const predictions = await text(predictionsFile!);
-  const pairs = metrics.pairUp(metrics.parsePredictions(predictions.text, predictions.file), references, flags.subset);
+  const predictions = await metrics.readPredictions(readPieces(predictionsFile!), predictionsFile!);
+  const pairs = metrics.pairUp(predictions, references, flags.subset);
   const evaluation = metrics.evaluatePairs(pairs, flags.metric ?? references.metric);
   const { scores, count, items, metric } = evaluation;
   if (flags.perItem !== undefined) {

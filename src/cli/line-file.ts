@@ -123,6 +123,11 @@ const MOST_BYTES = 360 * 2 ** 20;
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
+/** A file in pieces, opened when it is read. */
+export async function* readPieces(path: string): AsyncGenerator<Buffer, void, void> {
+  yield* createReadStream(path, { highWaterMark: 2 ** 20 });
+}
+
 /**
  * The lines of a file, one in memory at a time.
  *
@@ -142,7 +147,7 @@ export async function* readLines(path: string): AsyncGenerator<Line, void, void>
     size = 0;
     return line;
   };
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 }) as AsyncIterable<Buffer>) {
+  for await (const chunk of readPieces(path)) {
     for (let from = 0; from < chunk.length; ) {
       const found = chunk.indexOf(LINE_FEED, from);
       const to = found < 0 ? chunk.length : found;

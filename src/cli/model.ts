@@ -1,3 +1,4 @@
+import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { HubError } from '../errors.js';
 import type { Image2Text, ImageWarning, NodeBackend, WeightFormat } from '../node.js';
 import type { Context } from './context.js';
@@ -32,32 +33,42 @@ export async function withModel<T>(
   const options = { weights: flags.weights, ...imageOptionsOf(flags) };
   const { quietTensorflow, startBackend } = await import('../node.js');
   const { openGenerationConfig, prepareBackend } = await import('../image2text/load.js');
-  const { openModel } = await import('../platform/open-model.js');
   quietTensorflow();
   await startBackend(flags.backend);
   await prepareBackend(options); // before a download of hundreds of megabytes
-  const name = flags.model ?? DEFAULT_MODEL;
-  if (flags.quiet !== true) await announceDownload(name, flags, context);
   const onWarning = ({ file, warning }: ImageWarning) => context.stderr(`image2text: warning: ${file}: ${warning}`);
-  const onProgress = showLoading(status, { quiet: flags.quiet, name });
+  const onProgress = showLoading(status, { quiet: flags.quiet, name: flags.model ?? DEFAULT_MODEL });
   const load = async (): Promise<Image2Text> => {
-    const files = await openModel(name, { ...hubOptions(flags), signal, onProgress });
+    const files = await openModelFiles(flags, context);
     if (generation.strategy === undefined) {
       checkStrategy(generation, (await openGenerationConfig(files))?.strategy ?? 'original');
     }
     return context.loadModel(files, { ...options, signal, onProgress, onWarning });
   };
-  const model = await load()
-    .catch((error: unknown) => {
-      throw withAdvice(error, flags);
-    })
-    .finally(() => status.clear());
+  const model = await load().finally(() => status.clear());
   if (model.warnings.length > 0) context.stderr(`image2text: warning: ${model.warnings.join('; ')}`);
   try {
     return await body(model);
   } finally {
     model.dispose();
   }
+}
+
+/** The files of the model that the flags name, downloaded where they have to be. */
+export async function openModelFiles(
+  flags: HubFlags & Pick<ModelFlags, 'model' | 'quiet'>,
+  context: Context,
+): Promise<ModelFiles> {
+  const { openModel } = await import('../platform/open-model.js');
+  const { signal, status } = context;
+  const name = flags.model ?? DEFAULT_MODEL;
+  if (flags.quiet !== true) await announceDownload(name, flags, context);
+  const onProgress = showLoading(status, { quiet: flags.quiet, name });
+  return openModel(name, { ...hubOptions(flags), signal, onProgress })
+    .catch((error: unknown) => {
+      throw withAdvice(error, flags);
+    })
+    .finally(() => status.clear());
 }
 
 /** Options of the Hub, without those that were not given. */
@@ -70,7 +81,11 @@ export const hubOptions = ({ revision, cacheDir }: HubFlags): { revision?: strin
 const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;
 
 /** A download of hundreds of megabytes is said before it begins. */
-async function announceDownload(name: string, flags: ModelFlags, context: Context): Promise<void> {
+async function announceDownload(
+  name: string,
+  flags: HubFlags & Pick<ModelFlags, 'model'>,
+  context: Context,
+): Promise<void> {
   if (!REPOSITORY.test(name) || (await isFolder(name))) return;
   const { downloadSnapshot, hubCache } = await import('../node.js');
   const local = { ...hubOptions(flags), localFilesOnly: true, signal: context.signal };
@@ -99,7 +114,7 @@ async function publishedSize(name: string): Promise<string | undefined> {
 }
 
 /** The failure to fetch the default model, with what needs no download. */
-function withAdvice(error: unknown, flags: ModelFlags): unknown {
+function withAdvice(error: unknown, flags: Pick<ModelFlags, 'model'>): unknown {
   if (!(error instanceof HubError) || flags.model !== undefined) return error;
   const { file, path, code, detail } = error;
   const advice = '--model demo needs no download, and --model takes a folder with the files of a checkpoint';

@@ -1,8 +1,9 @@
-import { readdir, stat } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Command } from 'commander';
 import type { Reference, References } from '../metrics/index.js';
 import type { CaptionOptions } from '../node.js';
+import { writeWhole } from '../platform/write-whole.js';
 import type { AnswerFlags, AskedImage } from './answer.js';
 import { answerCommand, answerToLines } from './answer.js';
 import type { CaptionFlags } from './caption.js';
@@ -10,6 +11,8 @@ import { captionCommand, captionToFiles } from './caption.js';
 import type { CliCommand, Context } from './context.js';
 import { UsageError } from './errors.js';
 import type { Input } from './inputs.js';
+import { lockFile } from './lock.js';
+import { openModelFiles } from './model.js';
 import { fileFormat } from './output.js';
 import type { Question } from './tsv.js';
 
@@ -21,6 +24,8 @@ export interface PredictionRequest {
   /** A file of lines; what it has is kept, and the rest is added. */
   readonly output: string;
   readonly references: References;
+  /** Predictions of another model or with other options are replaced. */
+  readonly overwrite?: boolean | undefined;
   /** Leave out images that are not there. */
   readonly subset?: boolean | undefined;
   /** Further flags of the caption and answer commands. */
@@ -30,8 +35,9 @@ export interface PredictionRequest {
 
 /**
  * Captions the images of references, or answers their questions, each image encoded once. Resolves to how many images failed.
+ * Beside the predictions, `FILE.run.json` says which model and options they are of.
  *
- * @throws UsageError for images that are not there
+ * @throws UsageError for images that are not there, and a file that has predictions of another model or with other options
  */
 export async function writePredictions(request: PredictionRequest, context: Context): Promise<number> {
   const { model, output, references, decoding, flags = [] } = request;
@@ -40,13 +46,71 @@ export async function writePredictions(request: PredictionRequest, context: Cont
   const args = ['--model', model, '--output', output, '--skip-existing', ...flags];
   if (references.task === 'caption') {
     const inputs = [...images.keys()].map(onDisk);
-    return captionToFiles({ inputs }, parsed<CaptionFlags>(captionCommand, args), options, context);
+    const captioning = parsed<CaptionFlags>(captionCommand, args);
+    await checkRun(request, captioning, context);
+    return captionToFiles({ inputs }, captioning, options, context);
   }
   const asked = [...images].map(
     ([path, items]): AskedImage => ({ ...onDisk(path), questions: () => Promise.all(items.map(asQuestion)) }),
   );
   const answering = parsed<AnswerFlags>(answerCommand, args);
+  await checkRun(request, answering, context);
   return answerToLines(asked, fileFormat(output, answering), answering, options, context);
+}
+
+/** Flags that change no text. */
+const IRRELEVANT = new Set([
+  ...['model', 'revision', 'cacheDir', 'backend', 'batch', 'quiet', 'output', 'skipExisting', 'overwrite'],
+]);
+
+/**
+ * Sees to it that the predictions file has predictions of this model with these options only, so that a run can go on with it.
+ *
+ * @throws UsageError
+ */
+async function checkRun(
+  { output, references, decoding = {}, overwrite }: PredictionRequest,
+  flags: Readonly<Record<string, unknown>> & (CaptionFlags | AnswerFlags),
+  context: Context,
+): Promise<void> {
+  const { fingerprintModel } = await import('../checkpoint/fingerprint.js');
+  const run: Record<string, unknown> = { task: references.task };
+  for (const [name, value] of Object.entries({ ...flags, ...decoding })) {
+    if (!IRRELEVANT.has(name) && value !== undefined) run[name] = value;
+  }
+  run['model'] = await fingerprintModel(await openModelFiles(flags, context));
+  const note = `${output}.run.json`;
+  const lock = await lockFile(output);
+  try {
+    if (((await stat(output).catch(() => undefined))?.size ?? 0) > 0) {
+      const differs = differing(await readFile(note, 'utf8').catch(() => undefined), run);
+      if (differs === undefined) return;
+      if (overwrite !== true)
+        throw new UsageError(`${output}: ${differs}: --overwrite replaces it, or name another file`);
+      await rm(output);
+    }
+    await writeWhole(note, `${JSON.stringify(run, undefined, 2)}\n`);
+  } finally {
+    await lock.release();
+  }
+}
+
+/** What an earlier run has otherwise; undefined where it is the same. */
+function differing(note: string | undefined, run: Readonly<Record<string, unknown>>): string | undefined {
+  if (note === undefined) return 'these predictions do not say which model they are of';
+  let earlier: Record<string, unknown> = {};
+  try {
+    earlier = Object(JSON.parse(note));
+  } catch {
+    return 'what says which model these predictions are of cannot be read';
+  }
+  const now = JSON.parse(JSON.stringify(run)) as Record<string, unknown>;
+  const names = [...new Set([...Object.keys(now), ...Object.keys(earlier)])];
+  const odd = names.filter((name) => JSON.stringify(now[name]) !== JSON.stringify(earlier[name]));
+  if (odd.length === 0) return undefined;
+  if (odd.includes('model')) return 'these predictions are of another model';
+  const shown = odd.map((name) => `${name} ${JSON.stringify(earlier[name])}, not ${JSON.stringify(now[name])}`);
+  return `these predictions were made with ${shown.join('; ')}`;
 }
 
 const onDisk = (path: string): Input => ({ name: path, path, read: async () => path });

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Option } from 'commander';
 import type { References } from '../metrics/index.js';
@@ -6,6 +6,7 @@ import { writeWhole } from '../platform/write-whole.js';
 import type { PublishedModel } from '../tools/index.js';
 import type { CliCommand, Context } from './context.js';
 import { EXIT, UsageError } from './errors.js';
+import { readPieces } from './line-file.js';
 import { addBackend, addExamples, addHub, addNote, integer } from './options.js';
 import { writePredictions } from './predictions.js';
 import { jsonText } from './terminal.js';
@@ -16,6 +17,7 @@ interface ReproduceFlags {
   readonly questions?: string;
   readonly output?: string;
   readonly export?: string;
+  readonly overwrite?: boolean;
   readonly limit?: number;
   readonly batch?: number;
   readonly backend: string;
@@ -43,6 +45,7 @@ export const reproduceCommand: CliCommand = {
         'the predictions (.jsonl); a run that was stopped goes on there; default reproduce-NAME.jsonl',
       )
       .option('--export <file>', 'results as the coco server and EvalAI take them')
+      .option('--overwrite', 'replace predictions of another model or with other settings')
       .option('--limit <n>', 'only the first n items', integer(1, 10_000_000))
       .option('--batch <n>', 'how many images or questions at once', integer(1, 256))
       .addOption(new Option('--catalog <file>', 'published figures of your own, as weights/models.json has them'))
@@ -86,10 +89,13 @@ async function run([model, data]: readonly string[], flags: ReproduceFlags, cont
   const output = flags.output ?? `reproduce-${basename(model!)}.jsonl`;
   const { source: _, ...options } = decoding;
   const failed = await writePredictions(
-    { model: model!, images: data!, output, references, decoding: options, flags: modelFlags(published, flags) },
+    {
+      ...{ model: model!, images: data!, output, references, overwrite: flags.overwrite },
+      ...{ decoding: options, flags: modelFlags(published, flags) },
+    },
     context,
   );
-  const predictions = metrics.parsePredictions(await readFile(output, 'utf8'), output);
+  const predictions = await metrics.readPredictions(readPieces(output), output);
   const pairs = metrics.pairUp(within(predictions, references, flags), references, failed > 0);
   if (flags.export !== undefined) {
     await writeWhole(flags.export, task === 'caption' ? metrics.cocoResults(pairs) : metrics.vqaResults(pairs));
@@ -160,10 +166,9 @@ function modelFlags(
 }
 
 async function readReferences(data: string, task: PublishedModel['task'], flags: ReproduceFlags): Promise<References> {
-  const { parseReferences } = await import('../metrics/index.js');
+  const { readReferences } = await import('../metrics/index.js');
   if ((await stat(data).catch(() => undefined))?.isDirectory() !== true)
     throw new UsageError(`${data}: there is no such folder`);
-  const text = async (file: string) => ({ text: await readFile(file, 'utf8'), file });
   const files = flags.references === undefined ? await listJson(data) : [];
   const asked = files.filter((file) => /questions[^/\\]*\.json$/i.test(file));
   const others = files.filter((file) => !asked.includes(file));
@@ -175,12 +180,12 @@ async function readReferences(data: string, task: PublishedModel['task'], flags:
   const questions = flags.questions ?? (task === 'question' ? only(asked, '--questions') : undefined);
   const references = flags.references ?? only(others, '--references') ?? questions;
   if (references === undefined) throw new UsageError(`${data}: no annotations there: --references names them`);
-  const people = await text(references);
-  const second = questions === undefined || questions === references ? undefined : await text(questions);
-  return parseReferences(people.text, people.file, second);
+  const hasOwnFile = questions !== undefined && questions !== references;
+  const second = hasOwnFile ? { content: readPieces(questions), file: questions } : undefined;
+  return readReferences(readPieces(references), references, second);
 }
 
 async function listJson(folder: string): Promise<string[]> {
-  const names = (await readdir(folder)).filter((name) => /^(?!reproduce-).*\.jsonl?$/i.test(name)).sort();
+  const names = (await readdir(folder)).filter((name) => /^(?!reproduce-).*(?<!\.run)\.jsonl?$/i.test(name)).sort();
   return names.map((name) => join(folder, name));
 }

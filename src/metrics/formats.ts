@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import { MetricError, quote } from '../errors.js';
+import { type FileContent, JSON_LIMIT, LINE_LIMIT, openTextFile, type TextFile, type TextLine } from './text-file.js';
 
 /** What a model said of one image or question. */
 export interface Prediction {
@@ -31,8 +32,6 @@ export interface References {
 
 const id = z.union([z.string(), z.number()]);
 const texts = z.array(z.string());
-/** Longest line of a file of lines, in characters. */
-const LINE_LIMIT = 1_000_000;
 
 const predictionRow = z.union([
   z.object({ image_id: id, caption: z.string() }), // coco results
@@ -43,29 +42,29 @@ const predictionRow = z.union([
 
 /**
  * Reads predictions: results of COCO or VQAv2 (a JSON array), our JSONL, or the original's TSV (`key`, then
- * `[{"caption": …}]`; for answers a line of JSON).
+ * `[{"caption": …}]`; for answers a line of JSON). Files of lines are read a line at a time.
  *
  * @throws MetricError with the line or the path of what is wrong
  */
-export function parsePredictions(text: string, file: string): Prediction[] {
-  const start = checkText(text, file);
-  if (start === '[') return checked(z.array(predictionRow), parseJson(text, file), file).map(predictionOf);
+export async function readPredictions(content: FileContent, file: string): Promise<Prediction[]> {
+  const source = openTextFile(content, file);
+  const first = await firstLine(source);
+  if (first.text.trimStart().startsWith('[')) {
+    const json = parseJson(`${first.text}\n${await source.rest(JSON_LIMIT)}`, file);
+    return checked(z.array(predictionRow), json, file).map(predictionOf);
+  }
   const predictions: Prediction[] = [];
-  for (const [line, at] of linesOf(text, file)) {
-    const place = { file, path: `line ${at}` };
-    const tab = line.startsWith('{') ? -1 : line.indexOf('\t');
+  for await (const { text, number } of linesFrom(first, source)) {
+    const path = `line ${number}`;
+    const tab = text.startsWith('{') ? -1 : text.indexOf('\t');
     if (tab < 0) {
-      predictions.push(predictionOf(checked(predictionRow, parseJson(line, file, place.path), file, place.path)));
+      predictions.push(predictionOf(checked(predictionRow, parseJson(text, file, path), file, path)));
       continue;
     }
-    const said = checked(
-      z.array(z.object({ caption: z.string() })),
-      parseJson(line.slice(tab + 1), file, place.path),
-      file,
-      place.path,
-    );
-    if (said.length === 0) throw new MetricError({ ...place, code: 'missing-field', detail: 'there is no caption' });
-    predictions.push({ id: line.slice(0, tab), text: said[0]!.caption });
+    const captions = z.array(z.object({ caption: z.string() }));
+    const said = checked(captions, parseJson(text.slice(tab + 1), file, path), file, path);
+    if (said.length === 0) throw new MetricError({ file, path, code: 'missing-field', detail: 'there is no caption' });
+    predictions.push({ id: text.slice(0, tab), text: said[0]!.caption });
   }
   return predictions;
 }
@@ -124,18 +123,26 @@ const referenceLine = z.union([
 
 /**
  * Reads references: annotations of COCO captions, VQAv2 (`questions` from its other file, for people's eyes) or
- * TextVQA, or JSONL with `file` or `image_id` and `references`, or `question_id` and `answers`.
+ * TextVQA, or JSONL with `file` or `image_id` and `references`, or `question_id` and `answers`. JSONL is read a line at
+ * a time, a JSON file as a whole.
  *
  * @throws MetricError with the line or the path of what is wrong
  */
-export function parseReferences(
-  text: string,
+export async function readReferences(
+  content: FileContent,
   file: string,
-  questions?: { readonly text: string; readonly file: string },
-): References {
-  checkText(text, file);
-  const json = wholeJson(text);
-  if (json === undefined || isLine(json)) return referenceLines(text, file);
+  questions?: { readonly content: FileContent; readonly file: string },
+): Promise<References> {
+  const source = openTextFile(content, file);
+  const first = await firstLine(source);
+  const head = wholeJson(first.text);
+  if (isLine(head)) return referenceLines(linesFrom(first, source), file);
+  const rest = await source.rest(JSON_LIMIT);
+  const json = rest.trim() === '' ? head : wholeJson(`${first.text}\n${rest}`);
+  if (json === undefined || isLine(json)) {
+    const lines = openTextFile(`${first.text}\n${rest}`, file);
+    return referenceLines(linesFrom(await firstLine(lines), lines), file);
+  }
   const keys = new Set(Object.keys(json));
   if (!keys.has('annotations') && keys.has('images')) {
     const { images } = checked(karpathySchema, json, file);
@@ -184,7 +191,18 @@ export function parseReferences(
     json,
     file,
   );
-  return list.length > 0 && 'caption' in list[0]! ? cocoReferences(json, file) : vqaReferences(json, file, questions);
+  if (list.length > 0 && 'caption' in list[0]!) return cocoReferences(json, file);
+  return vqaReferences(json, file, questions === undefined ? [] : await readQuestions(questions));
+}
+
+type AskedQuestion = z.infer<typeof questionsSchema>['questions'][number];
+
+async function readQuestions(asked: {
+  readonly content: FileContent;
+  readonly file: string;
+}): Promise<AskedQuestion[]> {
+  const text = await openTextFile(asked.content, asked.file).rest(JSON_LIMIT);
+  return checked(questionsSchema, parseJson(text, asked.file), asked.file).questions;
 }
 
 const isTextCaps = (data: unknown): boolean => Array.isArray(data) && 'caption_str' in Object(data[0]);
@@ -202,16 +220,8 @@ function cocoReferences(json: unknown, file: string): References {
   return { task: 'caption', metric: 'captions', items };
 }
 
-function vqaReferences(
-  json: unknown,
-  file: string,
-  questions?: { readonly text: string; readonly file: string },
-): References {
+function vqaReferences(json: unknown, file: string, asked: readonly AskedQuestion[]): References {
   const { annotations } = checked(vqaSchema, json, file);
-  const asked =
-    questions === undefined
-      ? []
-      : checked(questionsSchema, parseJson(questions.text, questions.file), questions.file).questions;
   const byId = new Map(asked.map((question) => [String(question.question_id), question]));
   const items = annotations.map((entry) => ({
     id: String(entry.question_id),
@@ -227,12 +237,12 @@ function vqaReferences(
 const textOf = (value: string | number | undefined): string | undefined =>
   value === undefined ? undefined : String(value);
 
-function referenceLines(text: string, file: string): References {
+async function referenceLines(lines: AsyncIterable<TextLine>, file: string): Promise<References> {
   const items: Reference[] = [];
   let task: References['task'] | undefined;
-  for (const [line, at] of linesOf(text, file)) {
-    const path = `line ${at}`;
-    const row = checked(referenceLine, parseJson(line, file, path), file, path);
+  for await (const { text, number } of lines) {
+    const path = `line ${number}`;
+    const row = checked(referenceLine, parseJson(text, file, path), file, path);
     const kind = 'answers' in row ? 'question' : 'caption';
     task ??= kind;
     if (task !== kind) throw new MetricError({ file, path, code: 'mixed', detail: 'captions and answers in one file' });
@@ -272,7 +282,11 @@ export function pairUp(predictions: readonly Prediction[], references: Reference
   const pairs: Pair[] = [];
   const missing: string[] = [];
   const used = new Set<string>();
+  const known = new Set<string>();
   for (const reference of references.items) {
+    if (known.has(reference.id))
+      throw new MetricError({ path: quote(reference.id), code: 'duplicate-id', detail: 'has references twice' });
+    known.add(reference.id);
     const named =
       reference.file === undefined || references.task === 'question' ? undefined : byName.get(baseName(reference.file));
     const key = said.has(reference.id) ? reference.id : named;
@@ -306,20 +320,22 @@ export const vqaResults = (pairs: readonly Pair[]): string =>
 /** An id as files of the field have it: a number where it is one. */
 export const numericId = (key: string): string | number => (/^(0|[1-9]\d{0,14})$/.test(key) ? Number(key) : key);
 
-/** The first character that counts. */
-function checkText(text: string, file: string): string {
-  const odd = text.startsWith('\ufeff')
-    ? 'starts with a byte order mark: save it without'
-    : text.includes('\ufffd')
-      ? 'has bytes that are not UTF-8'
-      : undefined;
-  if (odd !== undefined) throw new MetricError({ file, code: 'encoding', detail: odd });
-  const [start] = text.trimStart();
-  if (start === undefined) throw new MetricError({ file, code: 'empty-file', detail: 'there is nothing in it' });
-  return start;
+async function firstLine(source: TextFile): Promise<TextLine> {
+  const first = await source.next(JSON_LIMIT);
+  if (first !== undefined) return first;
+  throw new MetricError({ file: source.file, code: 'empty-file', detail: 'there is nothing in it' });
 }
 
-/** The object that the whole file is; undefined for a file of lines. */
+/** `first`, which may have been a whole file, and those after it. */
+async function* linesFrom(first: TextLine, source: TextFile): AsyncGenerator<TextLine> {
+  if (first.text.length > LINE_LIMIT) {
+    const detail = `more than ${LINE_LIMIT} bytes`;
+    throw new MetricError({ file: source.file, path: `line ${first.number}`, code: 'too-long', detail });
+  }
+  for (let line: TextLine | undefined = first; line !== undefined; line = await source.next(LINE_LIMIT)) yield line;
+}
+
+/** The object that a text is; undefined for all else. */
 function wholeJson(text: string): Record<string, unknown> | undefined {
   try {
     const json: unknown = JSON.parse(text);
@@ -332,27 +348,8 @@ function wholeJson(text: string): Record<string, unknown> | undefined {
 }
 
 /** A file of one line is an object too. */
-const isLine = (json: Record<string, unknown>): boolean => 'references' in json || 'answers' in json;
-
-function* linesOf(text: string, file: string): Generator<[line: string, number: number]> {
-  let number = 0;
-  for (let start = 0; start < text.length; ) {
-    const feed = text.indexOf('\n', start);
-    const end = feed < 0 ? text.length : feed;
-    number++;
-    if (end - start > LINE_LIMIT) {
-      throw new MetricError({
-        file,
-        path: `line ${number}`,
-        code: 'too-long',
-        detail: `more than ${LINE_LIMIT} characters`,
-      });
-    }
-    const line = text.slice(start, end).replace(/\r$/, '');
-    if (line.trim() !== '') yield [line, number];
-    start = end + 1;
-  }
-}
+const isLine = (json: Record<string, unknown> | undefined): boolean =>
+  json !== undefined && ('references' in json || 'answers' in json);
 
 function parseJson(text: string, file: string, path?: string): unknown {
   try {

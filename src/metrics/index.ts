@@ -9,3 +9,4 @@ export * from './captions.js';
 export * from './evaluate.js';
 export * from './formats.js';
 export { ptbTokens, tokenizeCaption } from './ptb-tokenizer.js';
+export type { FileContent } from './text-file.js';

@@ -106,6 +106,95 @@ describe('image2text evaluate', () => {
     assert.equal(second.stdout, first.stdout);
   });
 
+  it('answers questions first, each image encoded once, and goes on where it was', async () => {
+    mkdirSync(at('photos'));
+    const names = ['green-sign-toy', 'black-shirt-press'];
+    for (const name of names) cpSync(`${EXAMPLES}${name}.jpg`, at(`photos/${name}.jpg`));
+    const asked = names.flatMap((name, n) => [
+      {
+        question_id: 10 * n + 1,
+        file: `${name}.jpg`,
+        question: `what color is the ${name.split('-')[1]}?`,
+        answers: [name.split('-')[0]],
+      },
+      {
+        question_id: 10 * n + 2,
+        file: `${name}.jpg`,
+        question: `what does the ${name.split('-')[1]} say?`,
+        answers: [name.split('-')[2]],
+      },
+    ]);
+    const lines = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+    const people = write('people.jsonl', lines(asked));
+    const args = ['evaluate', at('said.jsonl'), '--references', people, '--predict', 'demo', '--images', at('photos')];
+    const first = await image2text(...args, '--json');
+    assert.equal(first.code, 0, first.stderr);
+    const found = JSON.parse(first.stdout);
+    assert.deepEqual([found.metric, found.count], ['exact', 4]);
+    assert.ok(found.scores.exact >= 50, first.stdout);
+    const said = readFileSync(at('said.jsonl'), 'utf8');
+    const rows = said
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      rows.map(({ question_id, question }) => [question_id, question]),
+      asked.map(({ question_id, question }) => [question_id, question]),
+    );
+    for (const cut of [said.indexOf('\n') + 1, said.length - 9]) {
+      writeFileSync(at('said.jsonl'), said.slice(0, cut)); // as a kill leaves it, between two questions of an image and within a line
+      const again = await image2text(...args, '--json');
+      assert.equal(again.code, 0, again.stderr);
+      assert.equal(readFileSync(at('said.jsonl'), 'utf8'), said);
+      assert.equal(again.stdout, first.stdout);
+    }
+    const bare = write('bare.jsonl', lines(asked.map(({ question: _, ...rest }) => rest)));
+    const refused = await image2text('evaluate', at('other.jsonl'), '--references', bare, ...args.slice(4));
+    assert.notEqual(refused.code, 0);
+    assert.match(refused.stderr, /question 1 has no text: --questions names the file/);
+  });
+
+  it('does not go on with predictions of another model or of unknown making', async () => {
+    mkdirSync(at('photos'));
+    cpSync(`${EXAMPLES}green-sign-toy.jpg`, at('photos/toy.jpg'));
+    const people = write('people.jsonl', '{"file":"toy.jpg","references":["a green toy sign"]}');
+    const args = (model: string) => [
+      'evaluate',
+      at('said.jsonl'),
+      '--references',
+      people,
+      '--predict',
+      model,
+      '--images',
+      at('photos'),
+    ];
+    write('said.jsonl', '{"file":"toy.jpg","text":"by hand"}\n');
+    const unknown = await image2text(...args('demo'));
+    assert.equal(unknown.code, 2, unknown.stderr);
+    assert.match(unknown.stderr, /said\.jsonl: these predictions do not say which model.*--overwrite replaces it/);
+    assert.match(readFileSync(at('said.jsonl'), 'utf8'), /by hand/);
+    assert.equal((await image2text(...args('demo'), '--overwrite')).code, 0);
+    const said = readFileSync(at('said.jsonl'), 'utf8');
+    assert.doesNotMatch(said, /by hand/);
+
+    cpSync(`${ROOT}weights/demo`, at('copy'), { recursive: true });
+    assert.equal((await image2text(...args(at('copy')))).code, 0); // a copy is the same model
+    const config = JSON.parse(readFileSync(at('copy/generation_config.json'), 'utf8'));
+    write('copy/generation_config.json', JSON.stringify({ ...config, num_beams: 2 }));
+    const other = await image2text(...args(at('copy')));
+    assert.equal(other.code, 2, other.stderr);
+    assert.match(other.stderr, /said\.jsonl: these predictions are of another model/);
+    assert.equal(readFileSync(at('said.jsonl'), 'utf8'), said);
+    const note = readFileSync(at('said.jsonl.run.json'), 'utf8');
+    write('said.jsonl.run.json', JSON.stringify({ ...JSON.parse(note), numBeams: 7 }));
+    assert.match((await image2text(...args('demo'))).stderr, /were made with numBeams 7, not undefined/);
+    write('said.jsonl.run.json', note.slice(0, 9));
+    assert.match((await image2text(...args('demo'))).stderr, /cannot be read/);
+    write('said.jsonl.run.json', note);
+    assert.equal((await image2text(...args('demo'), '--overwrite')).code, 0);
+    assert.equal(readFileSync(at('said.jsonl'), 'utf8'), said); // of this model: kept
+  });
+
   it('knows the metrics of the entry point', () => assert.deepEqual(METRIC_NAMES, METRICS));
 
   it('writes items worst first, a page and results, and replaces nothing unasked', async () => {
