@@ -1,10 +1,16 @@
-import type { NamedTensorMap, Tensor } from '@tensorflow/tfjs-core';
+import type { NamedAttrMap, NamedTensorMap, Tensor } from '@tensorflow/tfjs-core';
 import { engine, getBackend, getKernel } from '@tensorflow/tfjs-core';
 
 /** Kernels of our own that a backend may bring; a layer composes the same from tfjs operations where it does not. */
-export type FusedKernel = 'GitLinear' | 'GitLayerNorm' | 'GitAttention';
+export type FusedKernel =
+  | 'GitLinear'
+  | 'GitLayerNorm'
+  | 'GitAttention'
+  | 'GitLinearInputGradient'
+  | 'GitLinearWeightGradient'
+  | 'GitBiasGradient';
 
-type Attributes = Readonly<Record<string, string | number>>;
+type Attributes = Readonly<Record<string, string | number | readonly number[]>>;
 
 /**
  * Runs a fused kernel if the current backend has it; undefined otherwise. Inputs that are undefined are left out.
@@ -18,7 +24,7 @@ export function runFused<T extends Tensor>(
   if (disabled > 0 || getKernel(kernel, getBackend()) === undefined) return undefined;
   const present: NamedTensorMap = {};
   for (const name in inputs) if (inputs[name] !== undefined) present[name] = inputs[name];
-  return engine().runKernel(kernel, present, { ...attributes }) as T;
+  return engine().runKernel(kernel, present, attributes as NamedAttrMap) as T;
 }
 
 let disabled = 0;

@@ -4,6 +4,7 @@ import {
   div,
   erf,
   exp,
+  expandDims,
   log,
   matMul,
   max,
@@ -22,6 +23,7 @@ import {
   tidy,
 } from '@tensorflow/tfjs-core';
 import type { KeyValue } from '../layers/attention.js';
+import { runFused } from '../layers/fused-kernel.js';
 import type { LayerNorm } from '../layers/layer-norm.js';
 import type { Activation } from '../layers/linear.js';
 import { tidyTree } from '../layers/tidy.js';
@@ -34,29 +36,45 @@ import { tidyTree } from '../layers/tidy.js';
 /** [B, T, D] as the matrix of its rows, [B·T, D]. */
 export const rowsOf = (x: Tensor3D): Tensor2D => reshape(x, [x.shape[0] * x.shape[1], x.shape[2]]);
 
+/** `more`, added to the gradient so far, where there is one. */
+export const plus = <T extends Tensor>(sum: Tensor | undefined, more: T): T =>
+  sum === undefined ? more : (add(sum, more) as T);
+
+/** How many rows each sample of [B, T, D] has: fused kernels sum each from zero, so that micro-batches add up to the bits of one batch. */
+const groupsOf = (x: Tensor3D): number[] => new Array<number>(x.shape[0]).fill(x.shape[1]);
+
 /** Gradient of `linear`'s input. dy: [B, T, out] → [B, T, in]. */
 export function linearInputGradient(weight: Tensor, dy: Tensor3D): Tensor3D {
+  const inOne = runFused<Tensor3D>('GitLinearInputGradient', { dy, weight });
+  if (inOne !== undefined) return inOne;
   return tidy(() => {
     const [batch, tokens] = dy.shape;
     return reshape(matMul(rowsOf(dy), weight as Tensor2D, false, true), [batch, tokens, weight.shape[0]!]);
   });
 }
 
-/** Gradient of `linear`'s weight, [in, out], summed over all rows. */
-export const linearWeightGradient = (x: Tensor3D, dy: Tensor3D): Tensor2D =>
-  tidy(() => matMul(rowsOf(x), rowsOf(dy), true, false));
+/** Gradient of `linear`'s weight, [in, out], summed over all rows. `sum`: the gradient so far, which is added. */
+export function linearWeightGradient(x: Tensor3D, dy: Tensor3D, sum?: Tensor): Tensor2D {
+  const inOne = runFused<Tensor2D>('GitLinearWeightGradient', { x, dy, sum }, { groups: groupsOf(x) });
+  return inOne ?? tidy(() => plus(sum, matMul(rowsOf(x), rowsOf(dy), true, false)));
+}
 
-/** Gradient of a bias, [out], summed over all rows. */
-export const biasGradient = (dy: Tensor3D): Tensor => tidy(() => sum(rowsOf(dy), 0));
+/** Gradient of a bias, [out], summed over all rows. `before`: the gradient so far, which is added. */
+export function biasGradient(dy: Tensor3D, before?: Tensor): Tensor {
+  const inOne = runFused<Tensor>('GitBiasGradient', { dy, sum: before }, { groups: groupsOf(dy) });
+  return inOne ?? tidy(() => plus(before, sum(rowsOf(dy), 0)));
+}
 
 /**
- * Gradients of `layerNorm` by its input (the sum with the residual, where there is one), weight and bias. x, dy: [B, T, D].
+ * Gradients of `layerNorm` by its input (the sum with the residual, where there is one), weight and bias. x, dy: [B, T, D]. `sums`: the
+ * gradients so far, which are added.
  */
 export function layerNormGradient(
   p: LayerNorm,
   x: Tensor3D,
   epsilon: number,
   dy: Tensor3D,
+  sums: { readonly weight?: Tensor | undefined; readonly bias?: Tensor | undefined } = {},
 ): { readonly dx: Tensor3D; readonly weight: Tensor; readonly bias: Tensor } {
   return tidyTree(() => {
     const centered = sub(x, mean(x, -1, true));
@@ -65,7 +83,7 @@ export function layerNormGradient(
     const dNormed = mul(dy, p.weight);
     const along = mean(mul(dNormed, normed), -1, true);
     const dx: Tensor3D = mul(scale, sub(sub(dNormed, mean(dNormed, -1, true)), mul(normed, along)));
-    return { dx, weight: sum(rowsOf(mul(dy, normed)), 0), bias: biasGradient(dy) };
+    return { dx, weight: plus(sums.weight, sum(rowsOf(mul(dy, normed)), 0)), bias: biasGradient(dy, sums.bias) };
   });
 }
 
@@ -84,7 +102,7 @@ export function activationGradient<T extends Tensor>(name: Activation, x: T, dy:
 
 /**
  * Gradients of attention by queries, keys and values; the probabilities are computed again. q, dy: [B, H, T, K]; key, value: [B, H, S, K];
- * `mask` is added to the scores.
+ * `mask`, [T, S] or [B, T, S], is added to the scores.
  */
 export function attentionGradient(
   q: Tensor4D,
@@ -96,7 +114,8 @@ export function attentionGradient(
     const scale = 1 / Math.sqrt(q.shape[3]);
     const scaled: Tensor4D = mul(q, scale);
     const scores: Tensor4D = matMul(scaled, key, false, true);
-    const weights: Tensor4D = softmax(mask === undefined ? scores : add(scores, mask)); // [B, H, T, S]
+    const added = mask?.rank === 3 ? expandDims(mask, 1) : mask;
+    const weights: Tensor4D = softmax(added === undefined ? scores : add(scores, added)); // [B, H, T, S]
     const dWeights: Tensor4D = matMul(dy, value, false, true);
     const dScores: Tensor4D = mul(weights, sub(dWeights, sum(mul(dWeights, weights), -1, true)));
     return {
@@ -109,19 +128,20 @@ export function attentionGradient(
 
 /**
  * Gradient of `embed`'s table, [rows, D]: each row gets the sum over the places that took it. Rows of `paddingId` get none, as with torch's
- * `padding_idx`. dy: [B, T, D].
+ * `padding_idx`. dy: [B, T, D]. `sum`: the gradient so far, which is added.
  */
 export function embeddingGradient(
   table: Tensor,
   ids: readonly (readonly number[])[],
   dy: Tensor3D,
   paddingId?: number,
+  sum?: Tensor,
 ): Tensor2D {
   return tidy(() => {
     const flat = ids.flat();
     const kept = paddingId === undefined ? rowsOf(dy) : mul(rowsOf(dy), keepRows(flat, paddingId));
     const indices = tensor2d(flat, [flat.length, 1], 'int32');
-    return scatterND(indices, kept, table.shape as [number, number]) as Tensor2D;
+    return plus(sum, scatterND(indices, kept, table.shape as [number, number]) as Tensor2D);
   });
 }
 

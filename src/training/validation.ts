@@ -11,7 +11,8 @@ import type { Git } from '../model/git.js';
 import { featuresInTurns, prefillImage } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { disposeCache } from '../model/kv-cache.js';
-import { accumulateGradients, countLabels, startGradients } from './backward.js';
+import { accumulateGradients, countLabels } from './backward.js';
+import { startGradients } from './backward-layers.js';
 import { type ImageSource, padBatch, type TokenizedPair } from './data.js';
 import type { ValidationEvent, ValidationSample } from './events.js';
 

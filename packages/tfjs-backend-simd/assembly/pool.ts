@@ -7,6 +7,7 @@
 
 import { CONTROL, Job, PARAMETER_BYTES, PARAMETERS } from './abi';
 import { attentionJob } from './attention';
+import { biasGradientJob, inputGradientJob, packPanelsJob, weightGradientJob } from './backward-linear';
 import { copyJob } from './copy';
 import { mapJob, zipJob } from './elementwise';
 import { roundTilesJob } from './int8';
@@ -35,7 +36,7 @@ const MAX_WAITS: i32 = 10_000;
 
 /** Jobs with chunks so long that a worker does not write into the result before the end (thread.ts). */
 function keepsResultsOf(job: i32): bool {
-  return job == Job.linear || job == Job.attention;
+  return job == Job.linear || job == Job.attention || job == Job.weightGradient || job == Job.inputGradient;
 }
 
 function execute(job: i32, chunk: i32, thread: i32): void {
@@ -50,6 +51,10 @@ function execute(job: i32, chunk: i32, thread: i32): void {
     case Job.linear: linearJob(chunk, thread); break;
     case Job.roundTiles: roundTilesJob(chunk, thread); break;
     case Job.attention: attentionJob(chunk, thread); break;
+    case Job.packPanels: packPanelsJob(chunk); break;
+    case Job.weightGradient: weightGradientJob(chunk, thread); break;
+    case Job.inputGradient: inputGradientJob(chunk, thread); break;
+    case Job.biasGradient: biasGradientJob(chunk); break;
   }
 }
 

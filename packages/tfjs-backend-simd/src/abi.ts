@@ -41,6 +41,10 @@ export enum Job {
   linear,
   roundTiles,
   attention,
+  packPanels,
+  weightGradient,
+  inputGradient,
+  biasGradient,
 }
 
 /** How weights are stored. */
@@ -249,4 +253,75 @@ export enum AttentionParam {
   threadBytes,
   /** Float: 1 / sqrt(width). */
   scale,
+}
+
+// ---- the backward pass: jobs of assembly/backward-*.ts. `blockEnds` are int32: after which row each block of rows that is summed ends.
+
+/** float32 [rows, columns] into panels of 8 columns. */
+export enum PackPanelsParam {
+  b,
+  bStride,
+  panels,
+  rows,
+  columns,
+  chunkRows,
+}
+
+/** The gradient of a weight [inputs, outputs], in panels: sum + transpose(x) · dy. */
+export enum WeightGradientParam {
+  /** The transpose of x, in tiles. */
+  tiles,
+  /** dy, in panels. */
+  panels,
+  /** Panels that are added, or 0. */
+  sum,
+  c,
+  inputs,
+  outputs,
+  /** Of x and dy. */
+  rows,
+  blockEnds,
+  blocks,
+  scratch,
+  /** Of scratch, per thread. */
+  threadBytes,
+  /** Rows of the gradient in one chunk: whole tiles. */
+  blockRows,
+  chunkPanels,
+  blockChunks,
+  tileRows,
+}
+
+/** dx [rows, inputs] = dy · transpose(W). */
+export enum InputGradientParam {
+  /** dy, in tiles. */
+  tiles,
+  rows,
+  outputs,
+  weights,
+  /** A `Format`. */
+  format,
+  /** Of the outputs, for int8. */
+  columnScales,
+  inputs,
+  c,
+  cStride,
+  scratch,
+  /** Of scratch, per thread. */
+  threadBytes,
+  blockRows,
+  chunkPanels,
+  blockChunks,
+  tileRows,
+}
+
+/** y = sum + the sum over the rows of dy. */
+export enum BiasGradientParam {
+  dy,
+  sum,
+  y,
+  columns,
+  chunkColumns,
+  blockEnds,
+  blocks,
 }

@@ -5,6 +5,7 @@ import {
   type Numbers,
   newNumbers,
   type Packed,
+  packedBytes,
   packFloats,
   TensorMemory,
   unpackTo,
@@ -69,6 +70,21 @@ export class KernelContext extends TensorMemory {
     const stored = newNumbers(this.heap, this.running, dtype, util.sizeFromShape(shape as number[]));
     const output = { dataId: {}, shape: [...shape], dtype, address: stored.block.address };
     this.storage.set(output.dataId, stored);
+    this.created.push(output);
+    return output;
+  }
+
+  /** A new float32 [rows, columns] tensor in panels, as `pack` makes them, with undefined contents. */
+  packedOutput(rows: number, columns: number): Output {
+    const bytes = packedBytes('f32', rows, columns);
+    const packed: Packed = {
+      ...{ format: 'f32', rows, columns, bytes, scales: 0, scaleBytes: 0 },
+      address: this.heap.alloc(bytes),
+    };
+    const output: Output = {
+      ...{ dataId: this.adopt(packed), shape: [rows, columns], dtype: 'float32' },
+      address: packed.address,
+    };
     this.created.push(output);
     return output;
   }

@@ -42,7 +42,7 @@ export interface Product {
 }
 
 /** Rows of one block of A: with 768 columns it stays in the second-level cache. */
-const BLOCK_ROWS = 204;
+export const BLOCK_ROWS = 204;
 /** What a block of a widened panel of 8 columns needs: float32 (assembly/multiply.ts), or 16-bit words (int8.ts). */
 const WIDENED_BYTES = Math.max(K_BLOCK * 4, INT8_K_BLOCK * 2) * 8;
 /** Panels of a chunk above STREAM_ROWS rows: enough of them to use a block of A more than once. */
@@ -60,8 +60,15 @@ function panelsPerChunk({ m, k, n, b }: Product): number {
   return Math.min(Math.max(4, wanted), Math.ceil(n / 8));
 }
 
+/** What is packed into tiles: A [m, k], or its transpose. */
+export type Left = Pick<Product, 'm' | 'k' | 'a' | 'lda' | 'transposed'>;
+
+/** Rows of the tiles of A, all of one height: 8 rows are two tiles of 4, not one of 6 and one of 2, whose sums would wait for each other. */
+export const tileHeight = (backend: KernelContext, m: number): number =>
+  Math.ceil(m / Math.ceil(m / backend.kernels.tileRows()));
+
 /** A in tiles of rows (assembly/pack.ts). A single row is its own tile. */
-function packLeft(backend: KernelContext, { m, k, a, lda, transposed = false }: Product, tileRows: number): number {
+export function packLeft(backend: KernelContext, { m, k, a, lda, transposed = false }: Left, tileRows: number): number {
   if (m === 1 && !transposed) return a;
   const tiles = backend.scratch(m * k * 4);
   const perChunk = tileRows * 8;
@@ -126,9 +133,7 @@ function fillWithBias(backend: KernelContext, { m, n, c, ldc, bias = 0, activati
 
 function multiplyFloats(backend: KernelContext, product: Product): void {
   const { m, k, b } = product;
-  const highest = backend.kernels.tileRows();
-  // Tiles of one height: 8 rows are two tiles of 4, not one of 6 and one of 2, whose sums would wait for each other.
-  const tileRows = Math.ceil(m / Math.ceil(m / highest));
+  const tileRows = tileHeight(backend, m);
   let tiles = packLeft(backend, product, tileRows);
   let panels = b;
   if (b.format === 'int8') panels = widened(backend, product);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import type { KernelCases } from './kernel-cases/case.js';
 import { elementwiseCases } from './kernel-cases/elementwise.js';
+import { gradientCases } from './kernel-cases/gradients.js';
 import { creationCases, movementCases } from './kernel-cases/movement.js';
 import { otherCases } from './kernel-cases/others.js';
 import { reductionCases } from './kernel-cases/reductions.js';
@@ -14,6 +15,7 @@ const CASES: KernelCases = {
   ...movementCases,
   ...creationCases,
   ...windowCases,
+  ...gradientCases,
   ...imageCases,
   ...otherCases,
 };

@@ -3,6 +3,7 @@ import { convolutionKernels } from './convolution.js';
 import { creationKernels } from './creation.js';
 import { depthwiseKernels } from './depthwise.js';
 import { elementwiseKernels } from './elementwise.js';
+import { gradientKernels } from './gradients.js';
 import { imageKernels } from './images.js';
 import { indexingKernels } from './indexing.js';
 import { joiningKernels } from './joining.js';
@@ -23,6 +24,7 @@ export const allKernels: KernelTable = {
   ...creationKernels,
   ...depthwiseKernels,
   ...elementwiseKernels,
+  ...gradientKernels,
   ...imageKernels,
   ...indexingKernels,
   ...joiningKernels,

@@ -1,0 +1,187 @@
+import { type TensorInfo, util } from '@tensorflow/tfjs-core';
+import {
+  BiasGradientParam,
+  Format,
+  InputGradientParam,
+  Job,
+  K_BLOCK,
+  PackPanelsParam,
+  WeightGradientParam,
+} from '../abi.js';
+import type { KernelContext } from '../kernel-context.js';
+import { BLOCK_ROWS, packLeft, tileHeight } from '../product.js';
+import { parametersOf } from '../thread-pool.js';
+import { type Attributes, fault, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
+
+// The backward pass of the transformer's kernels. What is summed over rows takes `groups`, how many rows each sample has, and `sum`, the
+// gradient of the samples before: samples that are learnt together or in several calls give the same bits.
+
+/** Panels of the input's gradient in one chunk: they share what is read of dy. */
+const INPUT_PANELS = 4;
+/** Rows of the input's gradient in one chunk. */
+const INPUT_ROWS = 1020;
+/** Panels of a weight's gradient in one chunk. */
+const WEIGHT_PANELS = 4;
+/** Rows of dy that are packed into panels at once. */
+const PACK_ROWS = 32;
+/** Columns of a bias's gradient in one chunk. */
+const BIAS_COLUMNS = 64;
+
+/** Rows and columns of a tensor over its last axis. */
+const matrixOf = ({ shape }: TensorInfo): readonly [number, number] => [sizeOf(shape.slice(0, -1)), shape.at(-1) ?? 1];
+
+/** After which row each block of at most `most` rows ends; none has rows of two samples. @throws BackendError (`shape`). */
+export function blockEnds(kernel: string, { groups }: Attributes, rows: number, most: number): number[] {
+  const lengths = (groups as readonly number[] | undefined) ?? [rows];
+  const ends: number[] = [];
+  let at = 0;
+  for (const length of lengths) {
+    for (let done = most; done < length; done += most) ends.push(at + done);
+    at += length;
+    if (length > 0) ends.push(at);
+  }
+  if (at !== rows) throw fault(kernel, 'shape', `groups of ${at} rows for ${rows}`);
+  return ends;
+}
+
+/** int32 numbers in scratch memory. */
+export function scratchNumbers(backend: KernelContext, numbers: readonly number[]): number {
+  const address = backend.scratch(numbers.length * 4);
+  backend.heap.i32.set(numbers, address / 4);
+  return address;
+}
+
+/** dy float32 [..., out] and weight [in, out] in any format -> dy · transpose(weight), [..., in]. */
+const linearInput: Kernel = (backend, inputs) => {
+  const [dy, weight] = [input(inputs, 'dy'), input(inputs, 'weight')];
+  const name = 'GitLinearInputGradient';
+  requireFloats(name, dy, weight);
+  const [rows, outputs] = matrixOf(dy);
+  const [columns = 0] = weight.shape;
+  const fits = weight.shape.length === 2 && weight.shape[1] === outputs;
+  util.assert(fits, () => `${name}: [${dy.shape}] and [${weight.shape}] do not fit`);
+  const packed = backend.pack(weight, columns, outputs);
+  const output = backend.output([...dy.shape.slice(0, -1), columns], 'float32');
+  if (sizeOf(output.shape) === 0) return output;
+  if (outputs === 0) {
+    backend.valuesOf(output).fill(0);
+    return output;
+  }
+  const tileRows = tileHeight(backend, rows);
+  const tiles = packLeft(backend, { m: rows, k: outputs, a: backend.addressOf(dy), lda: outputs * 4 }, tileRows);
+  const blocks = Math.ceil(rows / INPUT_ROWS);
+  const blockRows = Math.ceil(rows / (blocks * tileRows)) * tileRows;
+  const threadBytes = 448 + INPUT_PANELS * 32 * (K_BLOCK + blockRows);
+  const blockChunks = Math.ceil(columns / (8 * INPUT_PANELS));
+  const parameters = parametersOf(InputGradientParam, {
+    tiles,
+    rows,
+    outputs,
+    weights: packed.address,
+    format: Format[packed.format],
+    columnScales: packed.scales,
+    inputs: columns,
+    c: output.address,
+    cStride: columns * 4,
+    scratch: backend.scratch(threadBytes * backend.pool.threads),
+    threadBytes,
+    blockRows,
+    chunkPanels: INPUT_PANELS,
+    blockChunks,
+    tileRows,
+  });
+  backend.pool.run(Job.inputGradient, blockChunks * Math.ceil(rows / blockRows), parameters);
+  return output;
+};
+
+/** dy [rows, columns] at an address, as panels in scratch memory. */
+function panelsOf(backend: KernelContext, dy: number, rows: number, columns: number): number {
+  const panels = backend.scratch(Math.ceil(columns / 8) * rows * 32);
+  const parameters = parametersOf(PackPanelsParam, {
+    b: dy,
+    bStride: columns * 4,
+    panels,
+    rows,
+    columns,
+    chunkRows: PACK_ROWS,
+  });
+  backend.pool.run(Job.packPanels, Math.ceil(rows / PACK_ROWS), parameters);
+  return panels;
+}
+
+/** x float32 [..., in] and dy [..., out] over the same rows -> sum + transpose(x) · dy, [in, out], packed. */
+const linearWeight: Kernel = (backend, inputs, attributes) => {
+  const [x, dy, { sum }] = [input(inputs, 'x'), input(inputs, 'dy'), inputs];
+  const name = 'GitLinearWeightGradient';
+  requireFloats(name, x, dy, sum);
+  const [[rows, columns], [others, outputs]] = [matrixOf(x), matrixOf(dy)];
+  const fits = rows === others && (sum === undefined || util.arraysEqual(sum.shape, [columns, outputs]));
+  util.assert(fits, () => `${name}: [${x.shape}], [${dy.shape}] and [${sum?.shape}] do not fit`);
+  const before = sum === undefined ? 0 : backend.pack(sum, columns, outputs).address;
+  const output = backend.packedOutput(columns, outputs);
+  const ends = blockEnds(name, attributes, rows, K_BLOCK);
+  if (columns * outputs === 0) return output;
+  if (ends.length === 0) {
+    const size = Math.ceil(outputs / 8) * 8 * columns;
+    const target = backend.view(output.address, size, 'float32');
+    if (before === 0) target.fill(0);
+    else target.set(backend.view(before, size, 'float32'));
+    return output;
+  }
+  const tileRows = tileHeight(backend, columns);
+  const left = { m: columns, k: rows, a: backend.addressOf(x), lda: columns * 4, transposed: true };
+  const tiles = packLeft(backend, left, tileRows);
+  const blocks = Math.ceil(columns / BLOCK_ROWS);
+  const blockRows = Math.ceil(columns / (blocks * tileRows)) * tileRows;
+  const threadBytes = 256 + WEIGHT_PANELS * 32 * blockRows;
+  const blockChunks = Math.ceil(outputs / (8 * WEIGHT_PANELS));
+  const parameters = parametersOf(WeightGradientParam, {
+    tiles,
+    panels: panelsOf(backend, backend.addressOf(dy), rows, outputs),
+    sum: before,
+    c: output.address,
+    inputs: columns,
+    outputs,
+    rows,
+    blockEnds: scratchNumbers(backend, ends),
+    blocks: ends.length,
+    scratch: backend.scratch(threadBytes * backend.pool.threads),
+    threadBytes,
+    blockRows,
+    chunkPanels: WEIGHT_PANELS,
+    blockChunks,
+    tileRows,
+  });
+  backend.pool.run(Job.weightGradient, blockChunks * Math.ceil(columns / blockRows), parameters);
+  return output;
+};
+
+/** dy float32 [..., out] -> sum + the sum of its rows, [out]. */
+const bias: Kernel = (backend, inputs, attributes) => {
+  const [dy, { sum }] = [input(inputs, 'dy'), inputs];
+  const name = 'GitBiasGradient';
+  requireFloats(name, dy, sum);
+  const [rows, columns] = matrixOf(dy);
+  const fits = sum === undefined || util.arraysEqual(sum.shape, [columns]);
+  util.assert(fits, () => `${name}: [${dy.shape}] and [${sum?.shape}] do not fit`);
+  const output = backend.output([columns], 'float32');
+  const ends = blockEnds(name, attributes, rows, K_BLOCK);
+  if (columns === 0) return output;
+  const parameters = parametersOf(BiasGradientParam, {
+    dy: backend.addressOf(dy),
+    sum: sum === undefined ? 0 : backend.addressOf(sum),
+    y: output.address,
+    columns,
+    chunkColumns: BIAS_COLUMNS,
+    blockEnds: scratchNumbers(backend, ends),
+    blocks: ends.length,
+  });
+  backend.pool.run(Job.biasGradient, Math.ceil(columns / BIAS_COLUMNS), parameters);
+  return output;
+};
+
+export const gradientKernels: KernelTable = {
+  GitLinearInputGradient: linearInput,
+  GitLinearWeightGradient: linearWeight,
+  GitBiasGradient: bias,
+};
