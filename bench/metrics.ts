@@ -1,5 +1,13 @@
-/** Time per 1,000 captions of the caption metrics, on a corpus of 40,000 with five references each: `node --import tsx bench/metrics.ts`. */
-import { scoreCaptions } from '../src/metrics/index.js';
+/** Time per 1,000 of the metrics, together and each alone, and peak memory, on a corpus of 40,000 with five references each: `node --import tsx bench/metrics.ts`. */
+import {
+  ANSWER_METRICS,
+  bleuCounts,
+  ciderScore,
+  documentFrequencies,
+  rougeLScore,
+  scoreCaptions,
+  tokenizeCaption,
+} from '../src/metrics/index.js';
 
 const SUBJECTS = [
   'a man',
@@ -31,17 +39,47 @@ const pick = (list: readonly string[]): string => {
 const caption = (): string =>
   `${pick(SUBJECTS)} ${pick(VERBS)} ${pick(OBJECTS)} and ${pick(SUBJECTS)} ${pick(VERBS)} ${pick(OBJECTS)}.`;
 
+/** Peak resident memory of the process so far, in MiB. */
+const peak = (): number => process.resourceUsage().maxRSS / 1024;
+
+function timed<T>(body: () => T): [result: T, seconds: number] {
+  const start = performance.now();
+  const result = body();
+  return [result, (performance.now() - start) / 1000];
+}
+
 for (const count of [1000, 40_000]) {
   const items = Array.from({ length: count }, (_, id) => ({
     id,
     candidate: caption(),
     references: Array.from({ length: 5 }, caption),
   }));
-  const start = performance.now();
-  const { cider } = scoreCaptions(items);
-  const seconds = (performance.now() - start) / 1000;
-  const heap = process.memoryUsage().heapUsed / 2 ** 20;
+  const before = peak();
+  const [{ cider }, seconds] = timed(() => scoreCaptions(items));
+  const after = peak();
+  const perThousand = (s: number): string => `${((1000 * s) / (count / 1000)).toFixed(0)} ms per 1,000`;
   console.log(
-    `${count} captions: ${seconds.toFixed(2)} s, ${((1000 * seconds) / (count / 1000)).toFixed(0)} ms per 1,000; CIDEr ${cider.toFixed(4)}, heap ${heap.toFixed(0)} MiB`,
+    `${count} captions of 5 references: all scores ${seconds.toFixed(2)} s, ${perThousand(seconds)}; CIDEr ${cider.toFixed(4)}; peak ${after.toFixed(0)} MiB, ${before.toFixed(0)} before`,
   );
+  // Each alone, on tokens.
+  const [tokens, tokenizing] = timed(() =>
+    items.map(({ candidate, references }) => ({
+      candidate: tokenizeCaption(candidate),
+      references: references.map(tokenizeCaption),
+    })),
+  );
+  const [, bleu] = timed(() => tokens.map(({ candidate, references }) => bleuCounts(candidate, references)));
+  const [, rouge] = timed(() => tokens.map(({ candidate, references }) => rougeLScore(candidate, references)));
+  const [frequencies, counting] = timed(() => documentFrequencies(tokens.map(({ references }) => references)));
+  const [, weighing] = timed(() =>
+    tokens.map(({ candidate, references }) => ciderScore(candidate, references, frequencies)),
+  );
+  const split = { tokenizer: tokenizing, BLEU: bleu, 'ROUGE-L': rouge, 'CIDEr frequencies': counting, CIDEr: weighing };
+  for (const [name, s] of Object.entries(split)) console.log(`  ${name.padEnd(18)} ${perThousand(s)}`);
+  const answers = tokens.map(({ candidate }) => candidate.split(' ').slice(0, 3).join(' '));
+  const ten = (answer: string) => Array.from({ length: 10 }, (_, i) => (i < 4 ? answer : answers[i]!));
+  for (const [name, score] of Object.entries(ANSWER_METRICS)) {
+    const [, s] = timed(() => answers.map((answer) => score(answer, ten(answer))));
+    console.log(`  ${name.padEnd(18)} ${perThousand(s)}`);
+  }
 }

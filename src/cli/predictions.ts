@@ -73,7 +73,7 @@ async function checkRun(
   flags: Readonly<Record<string, unknown>> & (CaptionFlags | AnswerFlags),
   context: Context,
 ): Promise<void> {
-  const { fingerprintModel } = await import('../checkpoint/fingerprint.js');
+  const { fingerprintModel } = await import('../tools/index.js');
   const run: Record<string, unknown> = { task: references.task };
   for (const [name, value] of Object.entries({ ...flags, ...decoding })) {
     if (!IRRELEVANT.has(name) && value !== undefined) run[name] = value;

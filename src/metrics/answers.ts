@@ -117,6 +117,12 @@ export interface NormalizedAnswer {
   readonly answer: string;
 }
 
+/** What Python's `str.split` and `str.strip` take for white space: not what JavaScript does at the ends of the list. */
+const SPACE = '[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]';
+const SPACES = new RegExp(`${SPACE}+`);
+const OUTER_SPACE = new RegExp(`^${SPACE}+|${SPACE}+$`, 'g');
+const strip = (text: string): string => text.replace(OUTER_SPACE, '');
+
 /** How many full stops are deleted at most: the original passes a flag where a count is meant, and the flag is 32. */
 const MOST_FULL_STOPS = 32;
 
@@ -125,7 +131,7 @@ export const normalizeAnswer = (answer: string): string => normalizeAnswerSteps(
 
 /** `normalizeAnswer`, and what it has after its first step. */
 export function normalizeAnswerSteps(answer: string): NormalizedAnswer {
-  const text = answer.replaceAll('\n', ' ').replaceAll('\t', ' ').trim();
+  const text = strip(answer.replaceAll('\n', ' ').replaceAll('\t', ' '));
   const hasCommaInNumber = /\p{Nd},\p{Nd}/u.test(text);
   let clean = text;
   for (const mark of PUNCTUATION) {
@@ -136,7 +142,7 @@ export function normalizeAnswerSteps(answer: string): NormalizedAnswer {
   clean = clean.replace(/\.(?!\p{Nd})/gu, (stop) => (stops++ < MOST_FULL_STOPS ? '' : stop));
   const words = clean
     .toLowerCase()
-    .split(/\s+/u)
+    .split(SPACES)
     .filter((word) => word !== '');
   const kept = words
     .map((word) => (Object.hasOwn(DIGITS, word) ? DIGITS[word]! : word))
@@ -148,7 +154,7 @@ export function normalizeAnswerSteps(answer: string): NormalizedAnswer {
 
 /** An answer as the TextVQA evaluation (M4C) compares it. */
 export function normalizeTextVqaAnswer(answer: string): string {
-  return normalizeAnswer(answer.toLowerCase().replaceAll(',', '').replaceAll('?', '').replaceAll("'s", " 's").trim());
+  return normalizeAnswer(answer.toLowerCase().replaceAll(',', '').replaceAll('?', '').replaceAll("'s", " 's"));
 }
 
 /** As many agreeing answers of other people make an answer wholly right. */
@@ -170,7 +176,7 @@ function leaveOneOut(prediction: string, answers: readonly string[]): number {
  */
 export function vqaAccuracy(prediction: string, answers: readonly string[]): number {
   checkAnswers(prediction, answers);
-  const said = prediction.replaceAll('\n', ' ').replaceAll('\t', ' ').trim();
+  const said = strip(prediction.replaceAll('\n', ' ').replaceAll('\t', ' '));
   if (new Set(answers).size === 1) return leaveOneOut(said, answers);
   return leaveOneOut(normalizeAnswer(said), answers.map(normalizeAnswer));
 }
@@ -198,9 +204,9 @@ const LEAST_SIMILARITY = 0.5;
  */
 export function anls(prediction: string, answers: readonly string[]): number {
   checkAnswers(prediction, answers);
-  const said = [...prediction.toLowerCase().trim()];
+  const said = [...strip(prediction.toLowerCase())];
   return answers.reduce((best, answer) => {
-    const truth = [...answer.toLowerCase().trim()];
+    const truth = [...strip(answer.toLowerCase())];
     const longer = Math.max(said.length, truth.length);
     const similarity = longer === 0 ? 1 : 1 - levenshtein(said, truth) / longer;
     return Math.max(best, similarity < LEAST_SIMILARITY ? 0 : similarity);

@@ -11,7 +11,16 @@ import {
   scoreCaptions,
   tokenizeCaption,
 } from '../metrics/index.js';
-import { type CaseKind, type Folder, type ParityCase, type ParityRow, readJsonFile, sniffJson } from './cases.js';
+import { listModels } from '../tools/models.js';
+import {
+  type CaseKind,
+  type Folder,
+  notRun,
+  type ParityCase,
+  type ParityRow,
+  readJsonFile,
+  sniffJson,
+} from './cases.js';
 import { compareNumbers, countRows } from './compare.js';
 
 const numbers = z.record(z.string(), z.unknown());
@@ -60,6 +69,18 @@ const vqaPairs = z.object({
 });
 const textVqaPairs = z.object({ pairs: z.array(z.object({ in: z.string(), out: z.string() })) });
 
+const figures = z.object({
+  repo: z.array(
+    z.object({
+      model: z.string(),
+      hf: z.optional(z.string()),
+      metric: z.string(),
+      value: z.number(),
+      exact: z.optional(z.number()),
+    }),
+  ),
+});
+
 /** What a file can be; the first layout that fits is its. */
 const LAYOUTS: readonly {
   readonly schema: z.ZodMiniType;
@@ -73,6 +94,7 @@ const LAYOUTS: readonly {
   { schema: vqa, run: vqaRows },
   { schema: stVqa, run: stVqaRows },
   { schema: textVqa, run: textVqaRows },
+  { schema: figures, run: publishedRows },
 ];
 
 /** Scores of captions and answers by the field's own programs: every NAME.json of one of these layouts. */
@@ -260,4 +282,15 @@ function* stVqaRows(
       [overall, ...questions.map((q) => q[key])],
     );
   }
+}
+
+/** Published results are compared with those that `reproduce` compares with; measuring them again needs the weights and the data. */
+function* publishedRows({ repo }: z.infer<typeof figures>, name: string): Generator<ParityRow> {
+  const models = listModels();
+  const listed = repo.filter(({ hf }) => hf !== undefined);
+  yield countRows(name, 'figures', listed, ({ hf, value, exact = value }) => {
+    const ours = models.find(({ id }) => id === hf)?.score?.value;
+    return ours === exact ? undefined : ` ${hf}: ours ${ours}, expected ${exact}`;
+  });
+  yield notRun(name, 'measured', 'needs the published weights and the data sets: image2text reproduce');
 }

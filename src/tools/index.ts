@@ -5,6 +5,7 @@
  */
 
 export type { ConvertDtype } from '../checkpoint/encode-tensor.js';
+export { fingerprintModel } from '../checkpoint/fingerprint.js';
 export type { Conversion, ConvertOptions } from './convert.js';
 export { convertCheckpoint } from './convert.js';
 export type { DoctorOptions, DoctorReport, Problem } from './doctor.js';

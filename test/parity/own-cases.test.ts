@@ -13,8 +13,9 @@ import { formatParityTable, summarizeParity } from '../../src/parity/index.js';
 import { fromDirectory } from '../../src/platform/node-files.js';
 import { useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
+import { FIXTURES } from '../support/fixtures.js';
 import type { TestTensor } from './support.js';
-import { collect, withCopy, writeSafetensors } from './support.js';
+import { changeJson, collect, withCopy, writeSafetensors } from './support.js';
 
 /** A video model of sizes that no shared case has. */
 const CONFIG = {
@@ -144,5 +145,22 @@ describe('the table', () => {
   it('sums up', () => {
     assert.deepEqual(summarizeParity(rows), { passed: 1, failed: 1, notRun: 1, worstRatio: 1.5 });
     assert.deepEqual(summarizeParity([]), { passed: 0, failed: 0, notRun: 0 });
+  });
+});
+
+describe('parity of published results', () => {
+  it('compares them with those that reproduce compares with, and says that none is measured', async () => {
+    await withCopy([`${FIXTURES}published_figures.json`], async (directory) => {
+      await useBackend('cpu');
+      const verdicts = async () => (await collect(directory)).map(({ tensor, verdict }) => [tensor, verdict]);
+      assert.deepEqual(await verdicts(), [
+        ['figures', 'pass'],
+        ['measured', 'not run'],
+      ]);
+      changeJson(join(directory, 'published_figures.json'), (json) => {
+        json.repo[0].exact += 0.01;
+      });
+      assert.deepEqual((await verdicts())[0], ['figures', 'fail']);
+    });
   });
 });
