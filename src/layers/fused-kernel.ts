@@ -8,7 +8,12 @@ export type FusedKernel =
   | 'GitAttention'
   | 'GitLinearInputGradient'
   | 'GitLinearWeightGradient'
-  | 'GitBiasGradient';
+  | 'GitBiasGradient'
+  | 'GitLayerNormGradient'
+  | 'GitActivation'
+  | 'GitActivationGradient'
+  | 'GitAdamW'
+  | 'GitSquaredNorm';
 
 type Attributes = Readonly<Record<string, string | number | readonly number[]>>;
 
@@ -16,7 +21,7 @@ type Attributes = Readonly<Record<string, string | number | readonly number[]>>;
  * Runs a fused kernel if the current backend has it; undefined otherwise. Inputs that are undefined are left out.
  * Gradients do not pass through these kernels; `withoutFusedKernels` switches them off.
  */
-export function runFused<T extends Tensor>(
+export function runFused<T extends Tensor | Tensor[]>(
   kernel: FusedKernel,
   inputs: Readonly<Record<string, Tensor | undefined>>,
   attributes: Attributes = {},

@@ -23,6 +23,8 @@ export function quickGelu<T extends Tensor>(x: T): T {
 
 /** Applies an activation by name. */
 export function activate<T extends Tensor>(name: Activation, x: T): T {
+  const inOne = runFused<T>('GitActivation', { x }, { activation: name });
+  if (inOne !== undefined) return inOne;
   return name === 'gelu' ? gelu(x) : quickGelu(x);
 }
 

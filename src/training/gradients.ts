@@ -76,6 +76,9 @@ export function layerNormGradient(
   dy: Tensor3D,
   sums: { readonly weight?: Tensor | undefined; readonly bias?: Tensor | undefined } = {},
 ): { readonly dx: Tensor3D; readonly weight: Tensor; readonly bias: Tensor } {
+  const inputs = { x, dy, gamma: p.weight, gammaSum: sums.weight, betaSum: sums.bias };
+  const inOne = runFused<Tensor[]>('GitLayerNormGradient', inputs, { epsilon, groups: groupsOf(x) });
+  if (inOne !== undefined) return { dx: inOne[0] as Tensor3D, weight: inOne[1]!, bias: inOne[2]! };
   return tidyTree(() => {
     const centered = sub(x, mean(x, -1, true));
     const scale = rsqrt(add(mean(square(centered), -1, true), epsilon)); // [B, T, 1]
@@ -89,6 +92,8 @@ export function layerNormGradient(
 
 /** dy times the derivative of the activation at x, of any shape. */
 export function activationGradient<T extends Tensor>(name: Activation, x: T, dy: T): T {
+  const inOne = runFused<T>('GitActivationGradient', { x, dy }, { activation: name });
+  if (inOne !== undefined) return inOne;
   return tidy(() => {
     if (name === 'gelu') {
       const below = mul(add(erf(mul(x, Math.SQRT1_2)), 1), 0.5); // the normal distribution up to x

@@ -1,5 +1,6 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { add, addN, dispose, div, keep, mul, sqrt, square, sub, sum, tidy, zerosLike } from '@tensorflow/tfjs-core';
+import { runFused } from '../layers/fused-kernel.js';
 
 /** How the learning rate goes over the run, as Hugging Face's `get_scheduler` defines it. */
 export type Schedule = 'constant' | 'linear' | 'cosine';
@@ -68,22 +69,14 @@ export function createAdamW({ betas: [beta1, beta2], epsilon }: AdamWOptions): A
     moments,
     update(parameters, gradients, scale, rateOf) {
       steps++;
-      const [correction1, correction2] = [1 - beta1 ** steps, 1 - beta2 ** steps];
       for (const [name, gradient] of gradients) {
         const before = parameters.get(name)!;
         const old = moments.get(name);
         const { learningRate, weightDecay } = rateOf(name);
-        const [next, first, second] = tidy(() => {
-          const g = scale === 1 ? gradient : mul(gradient, scale);
-          const m = old?.first ?? zerosLike(before);
-          const v = old?.second ?? zerosLike(before);
-          const first = add(m, mul(sub(g, m), 1 - beta1)); // lerp
-          const second = add(mul(v, beta2), mul(square(g), 1 - beta2));
-          const shrunk = mul(before, 1 - learningRate * weightDecay);
-          const root = add(mul(sqrt(second), 1 / Math.sqrt(correction2)), epsilon);
-          const next = sub(shrunk, mul(div(first, root), learningRate / correction1));
-          return [keep(next), keep(first), keep(second)];
-        }) as [Tensor, Tensor, Tensor];
+        const inputs = { parameter: before, gradient, first: old?.first, second: old?.second };
+        const attributes = { scale, beta1, beta2, epsilon, learningRate, weightDecay, step: steps };
+        const inOne = runFused<Tensor[]>('GitAdamW', inputs, attributes)?.map((made) => keep(made));
+        const [next, first, second] = (inOne ?? composedUpdate(inputs, attributes)) as [Tensor, Tensor, Tensor];
         before.dispose();
         if (old !== undefined) dispose([old.first, old.second]);
         parameters.set(name, next);
@@ -99,10 +92,44 @@ export function createAdamW({ betas: [beta1, beta2], epsilon }: AdamWOptions): A
   };
 }
 
+interface Update {
+  readonly parameter: Tensor;
+  readonly gradient: Tensor;
+  readonly first: Tensor | undefined;
+  readonly second: Tensor | undefined;
+}
+
+interface UpdateNumbers extends ParameterRate {
+  readonly scale: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly step: number;
+}
+
+/** Parameter and moments after one update, to be disposed of by the caller. */
+function composedUpdate(
+  { parameter, gradient, first: oldFirst, second: oldSecond }: Update,
+  { scale, beta1, beta2, epsilon, learningRate, weightDecay, step }: UpdateNumbers,
+): Tensor[] {
+  return tidy(() => {
+    const g = scale === 1 ? gradient : mul(gradient, scale);
+    const [m, v] = [oldFirst ?? zerosLike(parameter), oldSecond ?? zerosLike(parameter)];
+    const first = add(m, mul(sub(g, m), 1 - beta1)); // lerp
+    const second = add(mul(v, beta2), mul(square(g), 1 - beta2));
+    const shrunk = mul(parameter, 1 - learningRate * weightDecay);
+    const root = add(mul(sqrt(second), 1 / Math.sqrt(1 - beta2 ** step)), epsilon);
+    const next = sub(shrunk, mul(div(first, root), learningRate / (1 - beta1 ** step)));
+    return [keep(next), keep(first), keep(second)];
+  });
+}
+
+const squaredNorm = (x: Tensor): Tensor => runFused<Tensor>('GitSquaredNorm', { x }) ?? sum(square(x));
+
 /** The norm of all gradients together. */
 export async function globalNorm(gradients: ReadonlyMap<string, Tensor>): Promise<number> {
   if (gradients.size === 0) return 0;
-  const total = tidy(() => addN([...gradients.values()].map((gradient) => sum(square(gradient)))));
+  const total = tidy(() => addN([...gradients.values()].map(squaredNorm)));
   try {
     return Math.sqrt((await total.data())[0]!);
   } finally {

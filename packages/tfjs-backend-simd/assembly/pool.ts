@@ -6,8 +6,10 @@
 // a chunk computes does not depend on who computes it, so results do not depend on the number of threads.
 
 import { CONTROL, Job, PARAMETER_BYTES, PARAMETERS } from './abi';
+import { adamWJob, squaresJob } from './adamw';
 import { attentionJob } from './attention';
 import { biasGradientJob, inputGradientJob, packPanelsJob, weightGradientJob } from './backward-linear';
+import { activationGradientJob, layerNormGradientJob } from './backward-rows';
 import { copyJob } from './copy';
 import { mapJob, zipJob } from './elementwise';
 import { roundTilesJob } from './int8';
@@ -55,6 +57,10 @@ function execute(job: i32, chunk: i32, thread: i32): void {
     case Job.weightGradient: weightGradientJob(chunk, thread); break;
     case Job.inputGradient: inputGradientJob(chunk, thread); break;
     case Job.biasGradient: biasGradientJob(chunk); break;
+    case Job.layerNormGradient: layerNormGradientJob(chunk); break;
+    case Job.activationGradient: activationGradientJob(chunk); break;
+    case Job.adamW: adamWJob(chunk); break;
+    case Job.squares: squaresJob(chunk); break;
   }
 }
 

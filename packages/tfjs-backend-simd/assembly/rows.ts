@@ -94,7 +94,7 @@ export function softmaxJob(chunk: i32): void {
 }
 
 /** Sum of n numbers, in double precision: as exact as tfjs's own cpu backend. */
-function sumRow(x: usize, n: i32): f64 {
+export function sumRow(x: usize, n: i32): f64 {
   let s = f64x2.splat(0), t = s;
   const end = x + (<usize>(n & ~3) << 2);
   for (; x < end; x += 16) {
@@ -109,7 +109,7 @@ function sumRow(x: usize, n: i32): f64 {
 }
 
 /** Sum of (x - mean)^2 over n numbers, the same way. */
-function sumSquares(x: usize, n: i32, mean: f32): f64 {
+export function sumSquares(x: usize, n: i32, mean: f32): f64 {
   const end = x + (<usize>(n & ~3) << 2), m = f32x4.splat(mean);
   let s = f64x2.splat(0), t = s;
   for (; x < end; x += 16) {

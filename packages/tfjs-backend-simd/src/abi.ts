@@ -45,6 +45,10 @@ export enum Job {
   weightGradient,
   inputGradient,
   biasGradient,
+  layerNormGradient,
+  activationGradient,
+  adamW,
+  squares,
 }
 
 /** How weights are stored. */
@@ -324,4 +328,61 @@ export enum BiasGradientParam {
   chunkColumns,
   blockEnds,
   blocks,
+}
+
+/** dx, and for each block of rows what it adds to the gradients of gamma and beta. A chunk is a block. */
+export enum LayerNormGradientParam {
+  x,
+  dy,
+  gamma,
+  dx,
+  columns,
+  /** Float. */
+  epsilon,
+  /** [blocks, columns] each. */
+  gammaSums,
+  betaSums,
+  blockEnds,
+}
+
+/** y = dy · slope of the activation (a `Unary`) at x. A chunk is MAP_CHUNK elements. */
+export enum ActivationGradientParam {
+  activation,
+  x,
+  dy,
+  y,
+  size,
+}
+
+/** AdamW on `size` numbers; all but the addresses and the size are floats. A chunk is MAP_CHUNK elements. */
+export enum AdamWParam {
+  x,
+  gradient,
+  /** Moments before, or 0. */
+  oldFirst,
+  oldSecond,
+  y,
+  first,
+  second,
+  size,
+  /** Factor of the gradient. */
+  scale,
+  /** 1 - beta1 and beta2, 1 - beta2. */
+  firstRate,
+  beta2,
+  secondRate,
+  /** 1 - learning rate · decay. */
+  shrink,
+  /** 1 / sqrt(1 - beta2^step). */
+  rootFactor,
+  epsilon,
+  /** Learning rate / (1 - beta1^step). */
+  rate,
+}
+
+/** A float64 at y for each MAP_CHUNK elements of x. */
+export enum SquaresParam {
+  x,
+  y,
+  size,
 }

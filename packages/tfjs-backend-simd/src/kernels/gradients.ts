@@ -1,16 +1,21 @@
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import {
+  ActivationGradientParam,
   BiasGradientParam,
   Format,
   InputGradientParam,
   Job,
   K_BLOCK,
+  LayerNormGradientParam,
+  MAP_CHUNK,
+  MapParam,
   PackPanelsParam,
+  Unary,
   WeightGradientParam,
 } from '../abi.js';
 import type { KernelContext } from '../kernel-context.js';
 import { BLOCK_ROWS, packLeft, tileHeight } from '../product.js';
-import { parametersOf } from '../thread-pool.js';
+import { floatBits, parametersOf } from '../thread-pool.js';
 import { type Attributes, fault, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
 
 // The backward pass of the transformer's kernels. What is summed over rows takes `groups`, how many rows each sample has, and `sum`, the
@@ -180,7 +185,110 @@ const bias: Kernel = (backend, inputs, attributes) => {
   return output;
 };
 
+/** Rows whose sums for gamma and beta are one block. */
+const NORM_ROWS = 32;
+
+/** sum + `blocks` rows [columns] at an address, in order. */
+function addBlocks(
+  backend: KernelContext,
+  rows: number,
+  blocks: number,
+  columns: number,
+  sum: TensorInfo | undefined,
+): TensorInfo {
+  const output = backend.output([columns], 'float32');
+  const ends = Array.from({ length: blocks }, (_, i) => i + 1);
+  const parameters = parametersOf(BiasGradientParam, {
+    dy: rows,
+    sum: sum === undefined ? 0 : backend.addressOf(sum),
+    y: output.address,
+    columns,
+    chunkColumns: BIAS_COLUMNS,
+    blockEnds: scratchNumbers(backend, ends),
+    blocks,
+  });
+  backend.pool.run(Job.biasGradient, Math.ceil(columns / BIAS_COLUMNS), parameters);
+  return output;
+}
+
+/**
+ * x and dy float32 [..., D], gamma [D] -> the gradients of `GitLayerNorm` by x, gamma and beta; `gammaSum` and `betaSum` are added to the
+ * last two. x is the sum with the residual.
+ */
+const layerNorm: Kernel = (backend, inputs, attributes) => {
+  const [x, dy, gamma] = [input(inputs, 'x'), input(inputs, 'dy'), input(inputs, 'gamma')];
+  const { gammaSum, betaSum } = inputs;
+  const name = 'GitLayerNormGradient';
+  requireFloats(name, x, dy, gamma, gammaSum, betaSum);
+  const [rows, columns] = matrixOf(x);
+  const fits = util.arraysEqual(x.shape, dy.shape) && util.arraysEqual(gamma.shape, [columns]);
+  const alike = [gammaSum, betaSum].every((sum) => sum === undefined || util.arraysEqual(sum.shape, [columns]));
+  util.assert(fits && alike, () => `${name}: [${x.shape}], [${dy.shape}] and [${gamma.shape}] do not fit`);
+  const ends = blockEnds(name, attributes, rows, NORM_ROWS);
+  const output = backend.output(x.shape, 'float32');
+  const bytes = ends.length * columns * 4;
+  const [gammaSums, betaSums] = [backend.scratch(bytes), backend.scratch(bytes)];
+  const parameters = parametersOf(LayerNormGradientParam, {
+    x: backend.addressOf(x),
+    dy: backend.addressOf(dy),
+    gamma: backend.addressOf(gamma),
+    dx: output.address,
+    columns,
+    epsilon: floatBits(attributes['epsilon'] as number),
+    gammaSums,
+    betaSums,
+    blockEnds: scratchNumbers(backend, ends),
+  });
+  if (columns > 0) backend.pool.run(Job.layerNormGradient, ends.length, parameters);
+  const of = (sums: number, sum: TensorInfo | undefined) => addBlocks(backend, sums, ends.length, columns, sum);
+  return [output, of(gammaSums, gammaSum), of(betaSums, betaSum)];
+};
+
+/** The activation that a kernel is asked for. @throws BackendError (`unsupported-activation`). */
+function activationOf(kernel: string, { activation }: Attributes): Unary {
+  if (activation === 'gelu') return Unary.Gelu;
+  if (activation === 'quick_gelu') return Unary.QuickGelu;
+  throw fault(kernel, 'unsupported-activation', `activation ${String(activation)} is not one of gelu, quick_gelu`);
+}
+
+/** x float32 of any shape -> its activation. */
+const activation: Kernel = (backend, inputs, attributes) => {
+  const x = input(inputs, 'x');
+  requireFloats('GitActivation', x);
+  const operation = activationOf('GitActivation', attributes);
+  const size = sizeOf(x.shape);
+  const output = backend.output(x.shape, 'float32');
+  const parameters = parametersOf(MapParam, {
+    ...{ operation, x: backend.addressOf(x), y: output.address },
+    ...{ size, first: 0, second: 0 },
+  });
+  if (size > 0) backend.pool.run(Job.map, Math.ceil(size / MAP_CHUNK), parameters);
+  return output;
+};
+
+/** x and dy float32 of one shape -> dy times the slope of the activation at x. */
+const activationGradient: Kernel = (backend, inputs, attributes) => {
+  const [x, dy] = [input(inputs, 'x'), input(inputs, 'dy')];
+  const name = 'GitActivationGradient';
+  requireFloats(name, x, dy);
+  util.assert(util.arraysEqual(x.shape, dy.shape), () => `${name}: [${x.shape}] and [${dy.shape}] differ`);
+  const size = sizeOf(x.shape);
+  const output = backend.output(x.shape, 'float32');
+  const parameters = parametersOf(ActivationGradientParam, {
+    activation: activationOf(name, attributes),
+    x: backend.addressOf(x),
+    dy: backend.addressOf(dy),
+    y: output.address,
+    size,
+  });
+  if (size > 0) backend.pool.run(Job.activationGradient, Math.ceil(size / MAP_CHUNK), parameters);
+  return output;
+};
+
 export const gradientKernels: KernelTable = {
+  GitLayerNormGradient: layerNorm,
+  GitActivation: activation,
+  GitActivationGradient: activationGradient,
   GitLinearInputGradient: linearInput,
   GitLinearWeightGradient: linearWeight,
   GitBiasGradient: bias,

@@ -11,6 +11,7 @@ import type { KernelTable } from './kernel.js';
 import { matMulKernels } from './mat-mul.js';
 import { movementKernels } from './movement.js';
 import { normalizationKernels } from './normalization.js';
+import { optimizerKernels } from './optimizer.js';
 import { reduceKernels } from './reduce.js';
 import { sparseKernels } from './sparse.js';
 import { stringKernels } from './strings.js';
@@ -31,6 +32,7 @@ export const allKernels: KernelTable = {
   ...matMulKernels,
   ...movementKernels,
   ...normalizationKernels,
+  ...optimizerKernels,
   ...reduceKernels,
   ...sparseKernels,
   ...stringKernels,
