@@ -6,6 +6,7 @@ export type FusedKernel =
   | 'GitLinear'
   | 'GitLayerNorm'
   | 'GitAttention'
+  | 'GitDecoderStep'
   | 'GitLinearInputGradient'
   | 'GitLinearWeightGradient'
   | 'GitBiasGradient'

@@ -6,6 +6,7 @@ import type { DecoderSession } from '../generation/session.js';
 import { textMask } from '../layers/mask.js';
 import type { Trace } from '../layers/tidy.js';
 import { tidyTree } from '../layers/tidy.js';
+import { stepInOneCall } from './decoder-step.js';
 import type { Git } from './git.js';
 import { decodeText, vocabularyLogits } from './git.js';
 import type { ImageCache, TextCache } from './kv-cache.js';
@@ -61,7 +62,10 @@ export function startSession(git: Git, image: ImageCache, trace?: Trace): Decode
         const positions = padded.map((row, r) =>
           row.map((_, t) => Math.min(rows[r]!.length + t, git.config.maxPositionEmbeddings - 1)),
         );
-        const step = decodeText(git, { ids: padded, positions, mask }, view.image, text, trace);
+        const input = { ids: padded, positions, mask };
+        const inOne = width === 1 && trace === undefined ? stepInOneCall(git, input, view.image, text) : undefined;
+        if (inOne !== undefined) return { logits: inOne.logits, longer: inOne.text };
+        const step = decodeText(git, input, view.image, text, trace);
         const last = lastTokens(step.hidden, ids);
         return { logits: vocabularyLogits(git, last), longer: step.text }; // [R, 1, V]
       });

@@ -84,6 +84,48 @@ describe('simd: a text has the same bits alone and in company', () => {
     }
   }
 
+  for (const [variant, threads] of SETTINGS) {
+    for (const format of FORMATS) {
+      it(`tiny-a, ${format} on ${variant}: a step in one call and layer by layer, which a trace asks for`, async () => {
+        await useVariant(variant);
+        setThreads(threads, variant);
+        const git = await loadGit(await fromDirectory(`${REFERENCE}tiny-a/`), { weights: format });
+        const side = git.config.vision.imageSize;
+        const pixels: tf.Tensor4D = tf.randomUniform([2, side, side, 3], -2, 2, 'float32', 5);
+        const image = encodeImage(git, pixels);
+        const before = tf.memory().numTensors;
+        const found: string[][] = [];
+        for (const trace of [undefined, () => {}]) {
+          const session = startSession(git, image, trace);
+          const bits: string[] = [];
+          const step = async (...ids: number[][]) => bits.push(...(await session.step(ids)).map(bitsOf));
+          await step([1], [2]);
+          session.reorder([0, 0, 0, 1, 1, 1]); // beams
+          await step([3], [4], [5], [6], [7], [8]);
+          session.reorder([1, 1, 0, 4]); // rows that no longer share their image evenly
+          await step([9], [10], [11], [12]);
+          await step([1, 2, 3], [4], [5, 6], [7]); // rows of other lengths: the columns that fill them up are hidden from here on
+          await step([9], [10], [11], [12]);
+          session.dispose();
+          found.push(bits);
+        }
+        assert.deepEqual(found[0], found[1]);
+        assert.equal(tf.memory().numTensors, before);
+        const session = startSession(git, image);
+        const { kernels } = await tf.profile(async () => {
+          await session.step([[1], [2]]);
+          return tf.scalar(0);
+        });
+        const names = kernels.map(({ name }) => name).filter((name) => name.startsWith('Git'));
+        assert.deepEqual(names, ['GitDecoderStep']);
+        session.dispose();
+        disposeCache(image);
+        pixels.dispose();
+        disposeGit(git);
+      });
+    }
+  }
+
   describe('the demo', () => {
     let model: Image2Text;
     const files = DEMO_IMAGES.map((name) => `${EXAMPLES}${name}`);

@@ -62,3 +62,11 @@ function copyInner(s: usize, t: usize, d: i32, last: i32, size: i32): void {
   const n = paramInt(CopyParam.dims + d), sStep = param(CopyParam.sourceStrides + d), tStep = param(CopyParam.targetStrides + d);
   for (let i = 0; i < n; i++, s += sStep, t += tStep) copyInner(s, t, d + 1, last, size);
 }
+
+/** `rows` times: `pastBytes` of the past, then `freshBytes` of what is fresh, to the target. */
+export function appendColumns(past: usize, fresh: usize, target: usize, rows: i32, pastBytes: usize, freshBytes: usize): void {
+  for (let r = 0; r < rows; r++, past += pastBytes, fresh += freshBytes, target += pastBytes + freshBytes) {
+    memory.copy(target, past, pastBytes);
+    memory.copy(target + pastBytes, fresh, freshBytes);
+  }
+}

@@ -21,6 +21,10 @@ export interface KernelExports {
   int8TileRows(): number;
   attentionScratch(rows: number, width: number, textColumns: number, imageColumns: number): number;
   largest(x: number, n: number): number;
+  /** `rows` times: `pastBytes` of the past, then `freshBytes` of what is fresh, to the target. */
+  appendColumns(
+    ...at: [past: number, fresh: number, target: number, rows: number, pastBytes: number, freshBytes: number]
+  ): void;
   packPanels(b: number, ldb: number, d: number, k: number, n: number, height: number): void;
   packPanelsTransposed(b: number, ldb: number, d: number, k: number, n: number): void;
   packStrip(

@@ -111,12 +111,55 @@ function widened(backend: KernelContext, { k, n, b }: Product): Panels {
 
 /** One product on any number of rows; nothing is done where C is empty, and A · B is 0 where k is. */
 export function multiply(backend: KernelContext, product: Product): void {
-  const { m, k, n, b } = product;
-  if (m === 0 || n === 0) return;
+  multiplyAll(backend, [product]);
+}
+
+/** Products of the same rows: all have the same m, k, a and lda. The rows are packed, or rounded, once for all of them. */
+export function multiplyAll(backend: KernelContext, products: readonly Product[]): void {
   // A convolution, or a batch, has many products: each gives its scratch memory back.
-  if (k === 0) fillWithBias(backend, product);
-  else if (b.format === 'int8' && !product.transposed) backend.part(() => multiplyInt8(backend, product));
-  else backend.part(() => multiplyFloats(backend, product));
+  backend.part(() => {
+    const rows = rowsOf(backend, products[0]!);
+    for (const product of products) {
+      const { m, k, n, b, transposed } = product;
+      if (m === 0 || n === 0) continue;
+      if (k === 0) fillWithBias(backend, product);
+      else if (b.format === 'int8' && !transposed) multiplyInt8(backend, product, rows);
+      else multiplyFloats(backend, product, rows);
+    }
+  });
+}
+
+/** The rows of a product as its kernels read them, made when they are first asked for. */
+interface Rows {
+  /** Float32 in tiles of `tileRows` rows. */
+  readonly tileRows: number;
+  readonly tiles: () => number;
+  /** The same times 2^102, for f16; undefined where they would overflow. */
+  readonly raised: () => number | undefined;
+  /** Rounded to 16 bits, and the scale of each. */
+  readonly rounded: () => { readonly tiles: number; readonly scales: number };
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
+function rowsOf(backend: KernelContext, product: Product): Rows {
+  const { m, k } = product;
+  const tileRows = tileHeight(backend, m);
+  const tiles = once(() => packLeft(backend, product, tileRows));
+  return {
+    tileRows,
+    tiles,
+    raised: once(() =>
+      backend.kernels.largest(tiles(), m * k) < F16_LIMIT ? raised(backend, tiles(), m * k) : undefined,
+    ),
+    rounded: once(() => roundLeft(backend, product)),
+  };
 }
 
 /** What is left of a product over nothing. */
@@ -131,22 +174,24 @@ function fillWithBias(backend: KernelContext, { m, n, c, ldc, bias = 0, activati
   }
 }
 
-function multiplyFloats(backend: KernelContext, product: Product): void {
-  const { m, k, b } = product;
-  const tileRows = tileHeight(backend, m);
-  let tiles = packLeft(backend, product, tileRows);
-  let panels = b;
-  if (b.format === 'int8') panels = widened(backend, product);
+function multiplyFloats(backend: KernelContext, product: Product, rows: Rows): void {
+  const { m, b } = product;
+  if (b.format === 'int8') runLinear(backend, product, rows.tiles(), widened(backend, product), rows.tileRows, 0);
   else if (b.format === 'f16' && m <= STREAM_ROWS) {
-    if (backend.kernels.largest(tiles, m * k) < F16_LIMIT) tiles = raised(backend, tiles, m * k);
-    else panels = widened(backend, product);
-  }
-  runLinear(backend, product, tiles, panels, tileRows, 0);
+    const tiles = rows.raised();
+    if (tiles !== undefined) runLinear(backend, product, tiles, b, rows.tileRows, 0);
+    else runLinear(backend, product, rows.tiles(), widened(backend, product), rows.tileRows, 0);
+  } else runLinear(backend, product, rows.tiles(), b, rows.tileRows, 0);
 }
 
-/** int8 weights: the rows are rounded to 16 bits, one scale each, and the sums are exact integers. */
-function multiplyInt8(backend: KernelContext, product: Product): void {
-  const { m, k, a, b } = product;
+/** int8 weights: the sums are exact integers. */
+function multiplyInt8(backend: KernelContext, product: Product, rows: Rows): void {
+  const { tiles, scales } = rows.rounded();
+  runLinear(backend, product, tiles, product.b, backend.kernels.int8TileRows(), scales);
+}
+
+/** A rounded to 16 bits, one scale a row, in tiles. */
+function roundLeft(backend: KernelContext, { m, k, a }: Product): { readonly tiles: number; readonly scales: number } {
   const tileRows = backend.kernels.int8TileRows();
   const rowBytes = Math.ceil(k / 2) * 4;
   const [tiles, scales, perChunk] = [backend.scratch(m * rowBytes), backend.scratch(m * 4), tileRows * 4];
@@ -163,7 +208,7 @@ function multiplyInt8(backend: KernelContext, product: Product): void {
     chunkRows: perChunk,
   });
   backend.pool.run(Job.roundTiles, Math.ceil(m / perChunk), parameters);
-  runLinear(backend, product, tiles, b, tileRows, scales);
+  return { tiles, scales };
 }
 
 /** The product itself. Blocks of rows, all of one size, are whole tiles of at most BLOCK_ROWS rows. */

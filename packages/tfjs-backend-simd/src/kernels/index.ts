@@ -1,6 +1,7 @@
 import { blockKernels } from './blocks.js';
 import { convolutionKernels } from './convolution.js';
 import { creationKernels } from './creation.js';
+import { decoderStepKernels } from './decoder-step.js';
 import { depthwiseKernels } from './depthwise.js';
 import { elementwiseKernels } from './elementwise.js';
 import { gradientKernels } from './gradients.js';
@@ -23,6 +24,7 @@ export const allKernels: KernelTable = {
   ...blockKernels,
   ...convolutionKernels,
   ...creationKernels,
+  ...decoderStepKernels,
   ...depthwiseKernels,
   ...elementwiseKernels,
   ...gradientKernels,

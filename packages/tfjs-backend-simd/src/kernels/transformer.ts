@@ -1,12 +1,21 @@
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { AttentionParam, Job, LayerNormParam, type Unary } from '../abi.js';
 import { BackendError } from '../errors.js';
+import type { KernelContext } from '../kernel-context.js';
 import { multiply } from '../product.js';
 import { floatBits, parametersOf } from '../thread-pool.js';
 import { type Inputs, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
 
 /** What `GitLinear` may apply to its result. */
 export type LinearActivation = 'none' | 'gelu' | 'quick_gelu';
+
+/** The activation of a linear layer, by the name that its caller gives. @throws BackendError (`unsupported-activation`). */
+export function activationOf(kernel: string, name: unknown): keyof typeof Unary | undefined {
+  const activation = name as LinearActivation;
+  if (activation in ACTIVATIONS) return ACTIVATIONS[activation];
+  const detail = `activation ${String(activation)} is not one of ${Object.keys(ACTIVATIONS).join(', ')}`;
+  throw new BackendError({ path: `simd: ${kernel}`, code: 'unsupported-activation', detail });
+}
 
 const ACTIVATIONS: Readonly<Record<LinearActivation, keyof typeof Unary | undefined>> = {
   none: undefined,
@@ -21,11 +30,7 @@ const ACTIVATIONS: Readonly<Record<LinearActivation, keyof typeof Unary | undefi
  */
 const linear: Kernel = (backend, inputs, attributes) => {
   const [x, weight, bias] = [input(inputs, 'x'), input(inputs, 'weight'), inputs['bias']];
-  const activation = attributes['activation'] as LinearActivation;
-  if (!(activation in ACTIVATIONS)) {
-    const detail = `activation ${String(activation)} is not one of ${Object.keys(ACTIVATIONS).join(', ')}`;
-    throw new BackendError({ path: 'simd: GitLinear', code: 'unsupported-activation', detail });
-  }
+  const activation = activationOf('GitLinear', attributes['activation']);
   requireFloats('GitLinear', x, weight, bias);
   const [outer, k] = [x.shape.slice(0, -1), x.shape.at(-1)!];
   const [m, [rows, n = 0]] = [sizeOf(outer), weight.shape];
@@ -33,7 +38,6 @@ const linear: Kernel = (backend, inputs, attributes) => {
   util.assert(fits, () => `GitLinear: [${x.shape}] · [${weight.shape}] + [${bias?.shape}] do not fit`);
   const packed = backend.pack(weight, k, n);
   const output = backend.output([...outer, n], 'float32');
-  const fused = ACTIVATIONS[activation];
   multiply(backend, {
     m,
     k,
@@ -44,7 +48,7 @@ const linear: Kernel = (backend, inputs, attributes) => {
     c: output.address,
     ldc: n * 4,
     bias: bias === undefined ? 0 : backend.addressOf(bias),
-    activation: fused,
+    activation,
   });
   return output;
 };
@@ -76,11 +80,7 @@ const layerNorm: Kernel = (backend, inputs, attributes) => {
     () => `GitLayerNorm: [${x.shape}], [${residual?.shape}], [${gamma.shape}] and [${beta.shape}] do not fit`,
   );
   const output = backend.output(x.shape, 'float32');
-  if (rows * n === 0) return output;
-  const perThread = n * 4 + 64;
-  const scratch = backend.scratch(perThread * backend.pool.threads);
-  const perChunk = Math.ceil(CHUNK / n);
-  const parameters = parametersOf(LayerNormParam, {
+  normalizeRows(backend, {
     x: backend.addressOf(x),
     residual: residual === undefined ? 0 : backend.addressOf(residual),
     gamma: backend.addressOf(gamma),
@@ -88,17 +88,47 @@ const layerNorm: Kernel = (backend, inputs, attributes) => {
     y: output.address,
     rows,
     columns: n,
-    epsilon: floatBits(attributes['epsilon'] as number),
+    epsilon: attributes['epsilon'] as number,
+  });
+  return output;
+};
+
+/** A layer norm by addresses, 0 for no residual. */
+export interface RowsToNormalize {
+  readonly x: number;
+  readonly residual: number;
+  readonly gamma: number;
+  readonly beta: number;
+  readonly y: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly epsilon: number;
+}
+
+export function normalizeRows(backend: KernelContext, norm: RowsToNormalize): void {
+  const { x, residual, gamma, beta, y, rows, columns, epsilon } = norm;
+  if (rows * columns === 0) return;
+  const perThread = columns * 4 + 64;
+  const scratch = backend.scratch(perThread * backend.pool.threads);
+  const perChunk = Math.ceil(CHUNK / columns);
+  const parameters = parametersOf(LayerNormParam, {
+    x,
+    residual,
+    gamma,
+    beta,
+    y,
+    rows,
+    columns,
+    epsilon: floatBits(epsilon),
     chunkRows: perChunk,
     scratch,
     threadBytes: perThread,
   });
   backend.pool.run(Job.layerNorm, Math.ceil(rows / perChunk), parameters);
-  return output;
-};
+}
 
 /** Columns of a [*, heads, columns, K] pair; 0 where there is none. */
-function columnsOf(
+export function columnsOf(
   rows: (n: number) => boolean,
   q: TensorInfo,
   key: TensorInfo | undefined,
@@ -117,7 +147,7 @@ function columnsOf(
 }
 
 /** Bytes from the mask of one row to that of the next: 0 where all share one. */
-function maskStep(inputs: Inputs, R: number, T: number, S: number): number {
+export function maskStep(inputs: Inputs, R: number, T: number, S: number): number {
   const { mask } = inputs;
   if (mask === undefined || S === 0) return 0;
   const shape = mask.shape.length === 3 ? mask.shape.slice(1) : mask.shape;
@@ -144,8 +174,7 @@ const attention: Kernel = (backend, inputs) => {
   if (sizeOf(output.shape) === 0) return output;
   util.assert(I + S > 0, () => 'GitAttention: no key at all');
   const at = (tensor: TensorInfo | undefined) => (tensor === undefined ? 0 : backend.addressOf(tensor));
-  const perThread = backend.kernels.attentionScratch(T, K, S, I) + 64;
-  const parameters = parametersOf(AttentionParam, {
+  attendRows(backend, {
     q: at(q),
     key: at(key),
     value: at(value),
@@ -161,13 +190,40 @@ const attention: Kernel = (backend, inputs) => {
     width: K,
     images: N,
     imageColumns: I,
-    scratch: backend.scratch(perThread * backend.pool.threads),
-    threadBytes: perThread,
-    scale: floatBits(1 / Math.sqrt(K)),
   });
-  backend.pool.run(Job.attention, R * H, parameters);
   return output;
 };
+
+/** An attention by addresses, with the names of `AttentionParam`. */
+export type RowsToAttend = Readonly<
+  Record<Exclude<keyof typeof AttentionParam, 'scratch' | 'threadBytes' | 'scale'>, number>
+>;
+
+export function attendRows(backend: KernelContext, rows: RowsToAttend): void {
+  const { tokens, width, textColumns, imageColumns } = rows;
+  const perThread = backend.kernels.attentionScratch(tokens, width, textColumns, imageColumns) + 64;
+  const parameters = parametersOf(AttentionParam, {
+    q: rows.q,
+    key: rows.key,
+    value: rows.value,
+    imageKey: rows.imageKey,
+    imageValue: rows.imageValue,
+    mask: rows.mask,
+    maskStride: rows.maskStride,
+    out: rows.out,
+    rows: rows.rows,
+    heads: rows.heads,
+    tokens,
+    textColumns,
+    width,
+    images: rows.images,
+    imageColumns,
+    scratch: backend.scratch(perThread * backend.pool.threads),
+    threadBytes: perThread,
+    scale: floatBits(1 / Math.sqrt(width)),
+  });
+  backend.pool.run(Job.attention, rows.rows * rows.heads, parameters);
+}
 
 export const transformerKernels: KernelTable = {
   GitLinear: linear,

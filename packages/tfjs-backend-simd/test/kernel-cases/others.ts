@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { type Spec, type StringSpec, specs } from '../support.js';
 import { FLOAT, filled, indices, int32, type KernelCase, type KernelCases, kernelCase, NUMBERS } from './case.js';
+import { decoderStepCase } from './decoder-step.js';
 
 const few = fc.integer({ min: 1, max: 6 });
 
@@ -129,6 +130,7 @@ const linear = fc
 
 /** The fused kernels of the model, beside what tfjs's operations make of the same; fused.test.ts has more of them. */
 const ownCases: KernelCases = {
+  GitDecoderStep: decoderStepCase,
   GitLinear: {
     draw: linear.map((inputs) => ({ inputs, attributes: { activation: 'quick_gelu' } })),
     tolerance: 5e-6,
