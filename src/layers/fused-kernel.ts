@@ -10,6 +10,7 @@ export type FusedKernel =
   | 'GitLinearInputGradient'
   | 'GitLinearWeightGradient'
   | 'GitBiasGradient'
+  | 'GitAttentionGradient'
   | 'GitLayerNormGradient'
   | 'GitActivation'
   | 'GitActivationGradient'

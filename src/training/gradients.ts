@@ -115,6 +115,8 @@ export function attentionGradient(
   mask: Tensor | undefined,
   dy: Tensor4D,
 ): { readonly query: Tensor4D; readonly key: Tensor4D; readonly value: Tensor4D } {
+  const inOne = runFused<Tensor[]>('GitAttentionGradient', { q, key, value, mask, dy }) as Tensor4D[] | undefined;
+  if (inOne !== undefined) return { query: inOne[0]!, key: inOne[1]!, value: inOne[2]! };
   return tidyTree(() => {
     const scale = 1 / Math.sqrt(q.shape[3]);
     const scaled: Tensor4D = mul(q, scale);

@@ -8,6 +8,7 @@
 import { CONTROL, Job, PARAMETER_BYTES, PARAMETERS } from './abi';
 import { adamWJob, squaresJob } from './adamw';
 import { attentionJob } from './attention';
+import { attentionGradientJob } from './backward-attention';
 import { biasGradientJob, inputGradientJob, packPanelsJob, weightGradientJob } from './backward-linear';
 import { activationGradientJob, layerNormGradientJob } from './backward-rows';
 import { copyJob } from './copy';
@@ -38,7 +39,7 @@ const MAX_WAITS: i32 = 10_000;
 
 /** Jobs with chunks so long that a worker does not write into the result before the end (thread.ts). */
 function keepsResultsOf(job: i32): bool {
-  return job == Job.linear || job == Job.attention || job == Job.weightGradient || job == Job.inputGradient;
+  return job == Job.linear || job == Job.attention || job == Job.weightGradient || job == Job.inputGradient || job == Job.attentionGradient;
 }
 
 function execute(job: i32, chunk: i32, thread: i32): void {
@@ -61,6 +62,7 @@ function execute(job: i32, chunk: i32, thread: i32): void {
     case Job.activationGradient: activationGradientJob(chunk); break;
     case Job.adamW: adamWJob(chunk); break;
     case Job.squares: squaresJob(chunk); break;
+    case Job.attentionGradient: attentionGradientJob(chunk, thread); break;
   }
 }
 

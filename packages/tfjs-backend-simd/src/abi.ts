@@ -49,6 +49,7 @@ export enum Job {
   activationGradient,
   adamW,
   squares,
+  attentionGradient,
 }
 
 /** How weights are stored. */
@@ -385,4 +386,28 @@ export enum SquaresParam {
   x,
   y,
   size,
+}
+
+/** The gradients of attention over a text's columns. A chunk is one row and head. */
+export enum AttentionGradientParam {
+  q,
+  key,
+  value,
+  mask,
+  /** From the mask of one row to that of the next; 0 where all share one. */
+  maskStride,
+  dy,
+  dQuery,
+  dKey,
+  dValue,
+  heads,
+  tokens,
+  columns,
+  /** Of one head. */
+  width,
+  scratch,
+  /** Of scratch, per thread. */
+  threadBytes,
+  /** Float: 1 / sqrt(width). */
+  scale,
 }

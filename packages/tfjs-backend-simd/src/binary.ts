@@ -20,6 +20,7 @@ export interface KernelExports {
   tileRows(): number;
   int8TileRows(): number;
   attentionScratch(rows: number, width: number, textColumns: number, imageColumns: number): number;
+  attentionGradientScratch(tokens: number, columns: number, width: number): number;
   largest(x: number, n: number): number;
   /** `rows` times: `pastBytes` of the past, then `freshBytes` of what is fresh, to the target. */
   appendColumns(

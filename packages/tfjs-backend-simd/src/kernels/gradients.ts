@@ -1,6 +1,7 @@
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import {
   ActivationGradientParam,
+  AttentionGradientParam,
   BiasGradientParam,
   Format,
   InputGradientParam,
@@ -13,10 +14,11 @@ import {
   Unary,
   WeightGradientParam,
 } from '../abi.js';
-import type { KernelContext } from '../kernel-context.js';
+import type { KernelContext, Output } from '../kernel-context.js';
 import { BLOCK_ROWS, packLeft, tileHeight } from '../product.js';
 import { floatBits, parametersOf } from '../thread-pool.js';
 import { type Attributes, fault, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
+import { maskStep } from './transformer.js';
 
 // The backward pass of the transformer's kernels. What is summed over rows takes `groups`, how many rows each sample has, and `sum`, the
 // gradient of the samples before: samples that are learnt together or in several calls give the same bits.
@@ -285,7 +287,57 @@ const activationGradient: Kernel = (backend, inputs, attributes) => {
   return output;
 };
 
+/**
+ * q and dy float32 [R, H, T, K], key and value [R, H, S, K], mask [T, S] or [R, T, S] -> the gradients of `GitAttention` over a text's columns by q,
+ * key and value. dy has its heads apart.
+ */
+const attention: Kernel = (backend, inputs) => {
+  const [q, key, value, dy] = ['q', 'key', 'value', 'dy'].map((name) => input(inputs, name)) as [
+    ...[TensorInfo, TensorInfo, TensorInfo, TensorInfo],
+  ];
+  const { mask } = inputs;
+  const name = 'GitAttentionGradient';
+  requireFloats(name, q, key, value, dy, mask);
+  const [R = 0, H = 0, T = 0, K = 0] = q.shape;
+  const S = key.shape[2] ?? 0;
+  const fits = util.arraysEqual(dy.shape, q.shape) && q.shape.length === 4 && util.arraysEqual(key.shape, [R, H, S, K]);
+  util.assert(
+    fits && util.arraysEqual(value.shape, key.shape),
+    () => `${name}: [${q.shape}], [${key.shape}], [${value.shape}] and [${dy.shape}] do not fit`,
+  );
+  const maskStride = maskStep(inputs, R, T, S);
+  const [dQuery, dKey, dValue] = [q, key, value].map(({ shape }) => backend.output(shape, 'float32')) as [
+    ...[Output, Output, Output],
+  ];
+  if (R * H * T * S * K === 0) {
+    for (const empty of [dQuery, dKey, dValue]) backend.valuesOf(empty).fill(0);
+    return [dQuery, dKey, dValue];
+  }
+  const threadBytes = Math.ceil(backend.kernels.attentionGradientScratch(T, S, K) / 64) * 64 + 64;
+  const parameters = parametersOf(AttentionGradientParam, {
+    q: backend.addressOf(q),
+    key: backend.addressOf(key),
+    value: backend.addressOf(value),
+    mask: mask === undefined ? 0 : backend.addressOf(mask),
+    maskStride,
+    dy: backend.addressOf(dy),
+    dQuery: dQuery.address,
+    dKey: dKey.address,
+    dValue: dValue.address,
+    heads: H,
+    tokens: T,
+    columns: S,
+    width: K,
+    scratch: backend.scratch(threadBytes * backend.pool.threads),
+    threadBytes,
+    scale: floatBits(1 / Math.sqrt(K)),
+  });
+  backend.pool.run(Job.attentionGradient, R * H, parameters);
+  return [dQuery, dKey, dValue];
+};
+
 export const gradientKernels: KernelTable = {
+  GitAttentionGradient: attention,
   GitLayerNormGradient: layerNorm,
   GitActivation: activation,
   GitActivationGradient: activationGradient,

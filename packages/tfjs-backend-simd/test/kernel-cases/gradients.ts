@@ -53,6 +53,39 @@ export const gradientCases: KernelCases = {
     tolerance: 1e-5,
     reference: ({ dy, sum }) => plus(sum, tf.sum(rowsOf(dy!), 0)),
   },
+  GitAttentionGradient: {
+    draw: fc
+      .tuple(
+        few,
+        few,
+        fc.oneof(few, fc.constantFrom(59, 60, 61, 130)),
+        sizes(2),
+        fc.constantFrom('no', 'shared', 'rows'),
+      )
+      .chain(([R, H, T, [S, K], masked]) =>
+        fc.record({
+          ...{ q: specs([R, H, T, K!]), key: specs([R, H, S!, K!]), value: specs([R, H, S!, K!]) },
+          dy: specs([R, H, T, K!]),
+          ...(masked === 'no' ? {} : { mask: specs(masked === 'rows' ? [R, T, S!] : [T, S!]) }),
+        }),
+      )
+      .map((inputs) => ({ inputs })),
+    tolerance: 5e-4,
+    reference: ({ q, key, value, mask, dy }) => {
+      const scale = 1 / Math.sqrt(q!.shape[3]!);
+      const scores = tf.mul(tf.matMul(q!, key!, false, true), scale);
+      const weights = tf.softmax(
+        mask === undefined ? scores : tf.add(scores, mask.rank === 3 ? tf.expandDims(mask, 1) : mask),
+      );
+      const slopes = tf.matMul(dy!, value!, false, true);
+      const ofScores = tf.mul(weights, tf.sub(slopes, tf.sum(tf.mul(slopes, weights), -1, true)));
+      return [
+        tf.mul(tf.matMul(ofScores, key!), scale),
+        tf.mul(tf.matMul(ofScores, q!, true, false), scale),
+        tf.matMul(weights, dy!, true, false),
+      ];
+    },
+  },
   GitLayerNormGradient: {
     draw: fc.tuple(groups, sizes(1), fc.boolean()).chain(([all, [n], again]) =>
       fc
