@@ -32,6 +32,7 @@ export type { DecodedImage, DecodeOptions } from './image/decode.js';
 export { decodeFrames, decodeImage } from './image/decode.js';
 export type { Channels, ImageConfig, Sides } from './image/image-config.js';
 export type { ImageOptions, KeepRatio, PreprocessOptions } from './image/image-options.js';
+export { IMAGE_OPTIONS } from './image/image-options.js';
 export type { RawImage, Samples } from './image/raw-image.js';
 export type { ResizeFilter } from './image/resize.js';
 export type {

@@ -16,7 +16,7 @@ export type { NodeLoadOptions } from './platform/node.js';
 export { loadImage2Text, pipeline, startBackend } from './platform/node.js';
 export { fromDirectory, fromFile, openImage } from './platform/node-files.js';
 export { openVideo, videoOpener } from './platform/node-videos.js';
-export type { HubOptions } from './platform/open-model.js';
+export { type HubOptions, openModel } from './platform/open-model.js';
 export type { NodeBackend } from './platform/start-backend.js';
 export { NODE_BACKENDS, quietTensorflow } from './platform/start-backend.js';
 export { trainingFolder } from './platform/training-folder.js';

@@ -19,6 +19,7 @@ import { addNote, wrap } from './options.js';
 import { parityCommand } from './parity.js';
 import { reproduceCommand } from './reproduce.js';
 import { scoreCommand } from './score.js';
+import { queueCommand, serveCommand } from './server.js';
 import type { OutputStream, Terminal } from './terminal.js';
 import { plain } from './terminal.js';
 import { trainCommand } from './train.js';
@@ -44,6 +45,8 @@ export const COMMANDS: readonly CliCommand[] = [
   convertCommand,
   verifyCommand,
   doctorCommand,
+  serveCommand,
+  queueCommand,
 ];
 
 /**
