@@ -45,7 +45,7 @@ export interface ProgressReport {
   expect(file: string, total: number): void;
   initiate(file: string): void;
   download(file: string): void;
-  /** `loaded` bytes of the file are here. Steps below half a percent, and steps back, are not reported. */
+  /** `loaded` bytes of the file are here; where its size is not known they are all of it so far. Steps below half a percent, and steps back, are not reported. */
   advance(file: string, loaded: number): void;
   done(file: string): void;
   /** Files that were expected and never asked for will not be: they no longer count. */
@@ -82,7 +82,7 @@ export function progressReport(name: string, onProgress: OnLoadEvent | undefined
     advance(file, loaded) {
       const { loaded: before, total } = files.get(file) ?? { loaded: 0, total: loaded };
       const step = loaded - before;
-      if (step > 0 && (step >= total / STEPS || loaded >= total)) report(file, loaded, total);
+      if (step > 0 && (step >= total / STEPS || loaded >= total)) report(file, loaded, Math.max(loaded, total));
     },
     done(file) {
       const { loaded, total } = files.get(file) ?? { loaded: 0, total: 0 };

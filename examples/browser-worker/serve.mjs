@@ -2,7 +2,6 @@
 import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { createRequire } from 'node:module';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -22,7 +21,6 @@ const TYPES = {
   '.json': 'application/json',
   '.png': 'image/png',
   '.jpg': 'image/jpeg',
-  '.wasm': 'application/wasm',
 };
 
 /** The page and the worker as modules, and what they load only when they need it beside them. */
@@ -37,9 +35,6 @@ const { outputFiles } = await build({
 });
 const bundled = new Map(outputFiles.map(({ path, contents }) => [`/${path.slice(here.length)}`, contents]));
 const samples = readdirSync(join(root, 'examples')).filter((name) => /\.(?:png|jpe?g)$/.test(name));
-/** The decoder of WebP fetches this file from beside itself, when the first WebP is opened. */
-const webp = createRequire(import.meta.url).resolve('@jsquash/webp/codec/dec/webp_dec.wasm');
-bundled.set('/webp_dec.wasm', await readFile(webp));
 bundled.set('/samples.json', JSON.stringify(samples.map((name) => `examples/${name}`)));
 
 /** The bundle, the page, the demo checkpoint, the sample images; nothing else. */

@@ -112,7 +112,13 @@ async function openInFolder(file: FolderFile): Promise<ByteSource | undefined> {
 /** The first part of a file; all of it as a Blob where the server sends it whole; undefined where there is none. */
 async function firstPart({ client, address, name, report }: FolderFile): Promise<Range | Blob | undefined> {
   const headers = { range: `bytes=0-${PART_BYTES - 1}` };
-  const { response, url } = await send(client, 'GET', address, headers);
+  const answer = await send(client, 'GET', address, headers).catch((error: HubError) => {
+    const isPackage = !/^https?:/.test(address); // an extension's or application's own files, where `fetch` knows no status 404
+    if (isPackage && /^(?:unreachable|connection-lost)$/.test(error.code)) return undefined;
+    throw error;
+  });
+  if (answer === undefined) return undefined;
+  const { response, url } = answer;
   if (isMissing(response)) {
     await discard(response);
     return undefined;

@@ -294,7 +294,8 @@ export function shownAddress(address: string | URL): string {
 /** Fetches an image by URL, at most `MAX_IMAGE_BYTES`. */
 export const fetchImage: OpenImage = async (address, signal) => {
   const file = shownAddress(address);
-  if (!/^(https?|data|blob):/i.test(String(address)) && typeof document === 'undefined') {
+  const isPath = !/^(?!file:)[a-z][a-z+.-]+:/i.test(String(address)); // pages and their workers know what a path is relative to
+  if (isPath && (globalThis as { location?: unknown }).location === undefined) {
     throw new ImageError({ file, code: 'cannot-open', detail: 'paths are opened by generative-image2text/node only' });
   }
   try {

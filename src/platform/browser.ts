@@ -60,7 +60,7 @@ function openModel(model: string | URL | ModelFiles, options: BrowserFilesOption
     fail("a page fetches the demo from an address: serve weights/demo of the package and give that folder's URL");
   if (typeof model === 'string' && REPOSITORY.test(model))
     return { ...fetchModelFiles(model, options), repository: model };
-  if (model instanceof URL || (typeof model === 'string' && /^(https?:|\.{0,2}\/)/.test(model))) {
+  if (model instanceof URL || (typeof model === 'string' && /^([a-z][a-z+.-]*:|\.{0,2}\/)/i.test(model))) {
     const { signal, onProgress } = options;
     return fetchFolder(String(model), { signal, onProgress });
   }

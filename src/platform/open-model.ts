@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { ConfigError, HubError, quote } from '../errors.js';
@@ -20,7 +21,8 @@ const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;
 
 /** The small checkpoint that comes with the package, by name. A folder of that name is `./demo`. */
 const DEMO = 'demo';
-const DEMO_FOLDER = fileURLToPath(new URL('../../weights/demo', import.meta.url));
+// Not by `new URL('…', import.meta.url)`, which bundlers take for a file to copy.
+const DEMO_FOLDER = join(dirname(fileURLToPath(import.meta.url)), '../../weights/demo');
 
 /**
  * Opens the demo, a folder, or brings a repository of the Hub, given by name or by address, into the cache that Python's tools share and opens it

@@ -50,6 +50,32 @@ describe('hub: a folder on a web server', () => {
     assert.equal(await fetchFolder(url).open('config.json'), undefined);
   });
 
+  it('reads the files of a package by its own scheme, where a missing one is an error of fetch and sizes are not said', async () => {
+    const calls: string[] = [];
+    const fetchFile = async (address: string): Promise<Response> => {
+      calls.push(address);
+      if (!address.endsWith('/vocab.txt')) throw new TypeError('Failed to fetch');
+      const halves = [content.subarray(0, 100_000), content.subarray(100_000)];
+      return new Response(
+        new ReadableStream({ pull: (out) => (halves.length > 0 ? out.enqueue(halves.shift()) : out.close()) }),
+      );
+    };
+    const events: LoadEvent[] = [];
+    const files = fetchFolder('app://bundle/model', { fetch: fetchFile, onProgress: (event) => events.push(event) });
+    assert.equal(await files.open('tokenizer.json'), undefined);
+    assert.equal((await files.open('vocab.txt'))?.size, content.length);
+    assert.deepEqual(
+      calls,
+      ['app://bundle/model/tokenizer.json', 'app://bundle/model/vocab.txt'],
+      'none is asked for twice',
+    );
+    const progress = events.flatMap((event) => (event.status === 'progress' ? [[event.loaded, event.progress]] : []));
+    assert.deepEqual(progress, [
+      [100_000, 100],
+      [content.length, 100],
+    ]);
+  });
+
   it('reads compressed bodies', async () => {
     handler = (_, response) => {
       const body = gzipSync(content);

@@ -3,7 +3,7 @@ import { type Browser, chromium } from 'playwright-core';
 import { skipWithout } from './skip.js';
 
 /** The browser of the tests, or undefined where there is none: IMAGE2TEXT_CHROMIUM names another one. */
-const CHROMIUM = [process.env['IMAGE2TEXT_CHROMIUM'] ?? '', '/usr/bin/chromium', '/usr/bin/google-chrome'].find(
+export const CHROMIUM = [process.env['IMAGE2TEXT_CHROMIUM'] ?? '', '/usr/bin/chromium', '/usr/bin/google-chrome'].find(
   (path) => path !== '' && existsSync(path),
 );
 

@@ -1,0 +1,4 @@
+import { defineConfig } from 'vite';
+
+// biome-ignore lint/style/noDefaultExport: Vite wants it
+export default defineConfig({ base: './', worker: { format: 'es' } });
