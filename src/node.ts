@@ -19,6 +19,7 @@ export { openVideo, videoOpener } from './platform/node-videos.js';
 export { type HubOptions, openModel } from './platform/open-model.js';
 export type { NodeBackend } from './platform/start-backend.js';
 export { NODE_BACKENDS, quietTensorflow } from './platform/start-backend.js';
+export { trainingPairs } from './platform/training-data.js';
 export { trainingFolder } from './platform/training-folder.js';
 export type { FileKind, Inspection } from './tools/inspect.js';
 export { inspectFile } from './tools/inspect.js';

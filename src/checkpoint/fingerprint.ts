@@ -1,3 +1,4 @@
+import type { Tensor } from '@tensorflow/tfjs-core';
 import { type ByteSource, type ModelFiles, readBytes } from './byte-source.js';
 import { readJson } from './json.js';
 
@@ -38,6 +39,18 @@ export async function fingerprintModel(files: ModelFiles): Promise<string> {
     break;
   }
   return sha256(new TextEncoder().encode(hashes.join('\n')));
+}
+
+/** A hash of the numbers of parameters, in the order of their names. */
+export async function fingerprintTensors(tensors: Iterable<readonly [name: string, tensor: Tensor]>): Promise<string> {
+  const hashes: string[] = [];
+  for (const [name, tensor] of tensors) {
+    const values = (await tensor.data()) as Float32Array<ArrayBuffer>;
+    hashes.push(
+      `${name} [${tensor.shape}] ${await sha256(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))}`,
+    );
+  }
+  return sha256(new TextEncoder().encode(hashes.sort().join('\n')));
 }
 
 /** SHA-256 over the hashes of pieces, since `crypto.subtle` wants all bytes of a hash at once. */

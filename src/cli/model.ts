@@ -16,6 +16,7 @@ export interface ModelFlags extends HubFlags, ImageFlags {
   readonly model?: string;
   readonly backend: NodeBackend;
   readonly weights: WeightFormat;
+  readonly adapter?: string;
   readonly quiet?: boolean;
 }
 
@@ -46,11 +47,30 @@ export async function withModel<T>(
     return context.loadModel(files, { ...options, signal, onProgress, onWarning });
   };
   const model = await load().finally(() => status.clear());
+  if (flags.adapter !== undefined) {
+    try {
+      await applyAdapter(model, flags.adapter);
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+  }
   if (model.warnings.length > 0) context.stderr(`image2text: warning: ${model.warnings.join('; ')}`);
   try {
     return await body(model);
   } finally {
     model.dispose();
+  }
+}
+
+async function applyAdapter(model: Image2Text, folder: string): Promise<void> {
+  const { fromDirectory } = await import('../node.js');
+  const { disposeAdapter, loadAdapter } = await import('../training/index.js');
+  const adapter = await loadAdapter(await fromDirectory(folder), model);
+  try {
+    model.useAdapter(adapter);
+  } finally {
+    disposeAdapter(adapter); // merged into weights of its own
   }
 }
 

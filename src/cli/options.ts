@@ -58,6 +58,7 @@ export function addModel(command: Command): Command {
       .choices(WEIGHT_FORMATS)
       .default('f32'),
   );
+  command.option('--adapter <folder>', 'a LoRA adapter (of image2text train, or of PEFT) to be applied to it');
   return addDeclared(command, IMAGE_FLAGS);
 }
 
@@ -209,6 +210,22 @@ export function imageOptionsOf(flags: ImageFlags): Pick<NodeLoadOptions, keyof I
   const options = IMAGE_FLAGS.map((one) => [one.name, givenValue(flags as Flags, one)] as const);
   return Object.fromEntries(options.filter(([, value]) => value !== undefined));
 }
+
+/** Flags of all options of a table but `except`. */
+export const addTable = (command: Command, table: OptionTable, except: readonly string[] = []): Command =>
+  addDeclared(
+    command,
+    flagsOf(table).filter(({ name }) => !except.includes(name)),
+  );
+
+/** The library's options of what was given of a table. */
+export const tableOptionsOf = (flags: object, table: OptionTable, except: readonly string[] = []): object =>
+  Object.fromEntries(
+    flagsOf(table)
+      .filter(({ name }) => !except.includes(name))
+      .map((one) => [one.name, givenValue(flags as Flags, one)] as const)
+      .filter(([, value]) => value !== undefined),
+  );
 
 // --- Generation ---
 

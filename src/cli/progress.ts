@@ -27,9 +27,7 @@ export function startProgress(
     const rate = done === 0 ? '-' : (done / seconds).toPrecision(2);
     const left = done === 0 ? '-' : duration((seconds / done) * (total - done));
     const text = `${done}/${total} ${what}, ${rate} a second, ${left} left`;
-    const room = Math.min(columnsOf(terminal.stderr) - text.length - 2, WIDEST_BAR);
-    const filled = Math.round((room * done) / total);
-    status.show(room < NARROWEST_BAR ? text : `${'█'.repeat(filled)}${'░'.repeat(room - filled)} ${text}`);
+    status.show(withBar(done / total, text, terminal));
   };
   show();
   return {
@@ -44,8 +42,15 @@ export function startProgress(
   };
 }
 
+/** A text with a bar before it, where the terminal has room for one. */
+export function withBar(share: number, text: string, { stderr }: Pick<Terminal, 'stderr'>): string {
+  const room = Math.min(columnsOf(stderr) - text.length - 2, WIDEST_BAR);
+  const filled = Math.round(room * share);
+  return room < NARROWEST_BAR ? text : `${'█'.repeat(filled)}${'░'.repeat(room - filled)} ${text}`;
+}
+
 /** `0:07`, `1:02:03`. */
-function duration(seconds: number): string {
+export function duration(seconds: number): string {
   const whole = Math.ceil(seconds);
   const two = (value: number): string => String(value % 60).padStart(2, '0');
   const [minutes, hours] = [Math.floor(whole / 60), Math.floor(whole / 3600)];

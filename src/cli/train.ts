@@ -1,162 +1,152 @@
-import { readFile, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { Image2TextError } from '../errors.js';
-import type { TrainingEvent, TrainingPair } from '../training/index.js';
+import { stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { Image2Text } from '../node.js';
+import type { StepEvent, TrainingEvent, TrainingOptions, TrainingResult } from '../training/index.js';
+import { TRAINING_OPTIONS } from '../training/options.js';
 import type { CliCommand, Context } from './context.js';
 import { EXIT, UsageError } from './errors.js';
-import { expandInputs } from './inputs.js';
-import { readLines } from './line-file.js';
 import type { ModelFlags } from './model.js';
 import { withModel } from './model.js';
-import { addExamples, addModel, integer } from './options.js';
-import { imageRow, imageRows, indexTsv, readValue } from './tsv.js';
+import { addExamples, addModel, addNote, addTable, integer, tableOptionsOf } from './options.js';
+import { duration, withBar } from './progress.js';
 
 interface TrainFlags extends ModelFlags {
   readonly output: string;
   readonly validation?: string;
   readonly lora?: number | true;
-  readonly resume?: boolean;
-  readonly steps?: number;
-  readonly epochs?: number;
-  readonly batchSize?: number;
-  readonly learningRate?: number;
-  readonly labelSmoothing?: number;
-  readonly trainVision?: boolean;
-  readonly augment?: boolean;
-  readonly recompute?: boolean;
-  readonly seed?: number;
+  readonly loraAlpha?: number;
+  readonly loraTargets?: string;
+  readonly merge?: boolean;
+  readonly overwrite?: boolean;
+  readonly featureCache?: string;
 }
+
+/** Options that the command has in a form of its own. */
+const OWN = ['lora'];
 
 /** `image2text train`. */
 export const trainCommand: CliCommand = {
   name: 'train',
   describe(command) {
     command
-      .description('Teach a model pairs of images and texts; writes checkpoints, a log and a page of curves.')
-      .argument('<data>', 'folder of images with .txt beside them or metadata.jsonl, .jsonl, or images as .tsv')
-      .requiredOption('--output <folder>', 'where to write; empty or not there, unless --resume')
+      .description(
+        'Teach a model pairs of images and texts; writes checkpoints, a log and a page of curves (docs/training.md).',
+      )
+      .argument(
+        '<data>',
+        'a folder of images with .txt beside them, with a metadata.jsonl or of .tar shards; or a .jsonl, .tsv or .tar file',
+      )
+      .requiredOption('--output <folder>', 'where to write; empty or not there, unless --resume or --overwrite')
+      .option('--overwrite', 'remove what an earlier run left there')
       .option('--validation <data>', 'pairs that are not learnt, to see what was')
       .option('--lora [rank]', 'train a LoRA adapter, of rank 8 unless said otherwise', integer(1, 4096))
-      .option('--resume', 'go on with the run in the folder')
-      .option('--steps <n>', 'how many updates; in place of --epochs', integer(1, 1e9))
-      .option('--epochs <x>', 'how many times every pair is learnt; default 10', Number)
-      .option('--batch-size <n>', 'pairs computed together; default 8', integer(1, 65_536))
-      .option('--learning-rate <x>', 'default 1e-5 for weights, 5e-4 for LoRA', Number)
-      .option('--label-smoothing <x>', 'default 0.1, as the original; 0 is cross-entropy', Number)
-      .option('--train-vision', 'train the vision tower too')
-      .option('--augment', 'a random part of each image, as the original')
-      .option('--recompute', 'less memory, more time')
-      .option('--seed <n>', 'of order, augmentation and adapter; default 0', integer(0, 2 ** 32))
+      .option('--lora-alpha <x>', 'the adapter counts alpha / rank; default 16', Number)
+      .option('--lora-targets <list>', 'ends of names of layers; default query,value')
+      .option('--merge', 'with --lora: also write `merged`, a whole checkpoint with the adapter in its weights')
+      .option('--feature-cache <folder>', 'keep what the frozen vision tower makes of the images, also for later runs')
       .option('--quiet', 'no bar');
+    addTable(command, TRAINING_OPTIONS, OWN);
     addModel(command);
-    addExamples(command, 'image2text train photos/ --output run --lora --model microsoft/git-base-coco');
+    addExamples(
+      command,
+      'image2text train photos/ --output run --lora --validation held-out/ --model microsoft/git-base-coco',
+      'image2text train photos/ --output run --lora --validation held-out/ --model microsoft/git-base-coco --resume',
+      'image2text caption new.jpg --model microsoft/git-base-coco --adapter run/best',
+    );
+    addNote(command, 'A run that was stopped, however it was, goes on with the same command and --resume.');
   },
   run,
 };
 
 async function run([data]: readonly string[], flags: TrainFlags, context: Context): Promise<number> {
-  if (flags.weights !== 'f32') throw new UsageError('--weights: training needs f32');
-  const pairs = await readData(data!, context);
-  const validation = flags.validation === undefined ? undefined : await readData(flags.validation, context);
-  const { trainingFolder } = await import('../node.js');
+  checkFlags(flags);
+  for (const path of [data!, flags.validation]) {
+    if (path !== undefined && (await stat(path).catch(() => undefined)) === undefined)
+      throw new UsageError(`${path}: there is no such file or folder`);
+  }
+  const { trainingFolder, trainingPairs } = await import('../node.js');
   const { train } = await import('../training/index.js');
-  const { lora, resume, steps, epochs, batchSize, learningRate, labelSmoothing, augment, recompute, seed } = flags;
+  const { lora, featureCache, overwrite } = flags;
   return withModel(flags, context, {}, async (model) => {
-    const folder = await trainingFolder(flags.output);
-    const result = await train(model, pairs, {
-      ...{ resume, steps, epochs, batchSize, learningRate, labelSmoothing, augment, recompute, seed, validation },
-      lora: lora === undefined ? undefined : lora === true ? {} : { rank: lora },
-      ...{ trainVision: flags.trainVision, folder, signal: context.signal },
-      onEvent: (event) => show(event, flags, context),
+    const result = await train(model, trainingPairs(data!), {
+      ...(tableOptionsOf(flags, TRAINING_OPTIONS, OWN) as TrainingOptions),
+      lora: lora === undefined ? undefined : loraOptions(flags),
+      validation: flags.validation === undefined ? undefined : trainingPairs(flags.validation),
+      folder: await trainingFolder(flags.output, { overwrite }),
+      featureFolder: featureCache === undefined ? undefined : await trainingFolder(featureCache),
+      signal: context.signal,
+      onEvent: reporter(flags, context),
     });
-    result.dispose();
-    await context.stdout(join(flags.output, 'last'));
+    try {
+      if (flags.merge === true) await writeMerged(model, result, join(flags.output, 'merged'));
+    } finally {
+      result.dispose();
+    }
+    await context.stdout(join(flags.output, flags.merge === true ? 'merged' : 'last'));
     return EXIT.done;
   });
 }
 
-function show(event: TrainingEvent, { quiet }: TrainFlags, context: Context): void {
-  if (event.type === 'warning') context.stderr(`image2text: warning: ${event.detail}`);
-  if (event.type === 'skipped') context.stderr(`image2text: skipped: ${event.source}: ${event.detail}`);
-  if (event.type === 'step' && quiet !== true) {
-    const { step, steps, loss, learningRate, tokens, seconds } = event;
-    const left = Math.ceil((steps - step) * seconds);
-    const rate = (tokens / seconds).toFixed(0);
-    context.status.show(
-      `step ${step}/${steps}, loss ${loss.toFixed(4)}, rate ${learningRate.toExponential(1)}, ${rate} tokens/s, ${left} s left`,
-    );
-  }
-  if (event.type === 'validation' && quiet !== true) {
-    const { step, loss, exactMatch } = event;
-    context.stderr(`step ${step}: held out: loss ${loss.toFixed(4)}, ${(100 * exactMatch).toFixed(1)} % exact`);
-  }
+function checkFlags(flags: TrainFlags): void {
+  const { weights, lora, merge, loraAlpha, loraTargets, overwrite, featureCache, output } = flags;
+  if (weights !== 'f32') throw new UsageError('--weights: training needs f32');
+  if (lora === undefined && (merge === true || loraAlpha !== undefined || loraTargets !== undefined))
+    throw new UsageError('--merge, --lora-alpha and --lora-targets are for --lora');
+  if (loraAlpha !== undefined && !(loraAlpha > 0)) throw new UsageError('--lora-alpha: expected a number above 0');
+  if (overwrite === true && 'resume' in flags) throw new UsageError('give --resume or --overwrite, not both');
+  if (featureCache !== undefined && resolve(featureCache) === resolve(output))
+    throw new UsageError('--feature-cache: a folder of its own, since it outlives the run');
 }
 
-type Listed = TrainingPair | Error;
+const loraOptions = ({ lora, loraAlpha, loraTargets }: TrainFlags) => ({
+  rank: lora === true ? undefined : lora,
+  alpha: loraAlpha,
+  targets: loraTargets?.split(',').map((name) => name.trim()),
+});
 
-/** Pairs of a folder, a JSONL file or TSV files. @throws UsageError for what is none of them. */
-async function readData(path: string, context: Context): Promise<Listed[]> {
-  const found = await stat(path).catch(() => undefined);
-  if (found === undefined) throw new UsageError(`${path}: there is no such file or folder`);
-  if (found.isFile() && path.endsWith('.jsonl')) return jsonLines(path);
-  if (found.isFile() && path.endsWith('.tsv')) return tsvPairs(path);
-  if (!found.isDirectory()) throw new UsageError(`${path}: expected a folder, a .jsonl or a .tsv file`);
-  const metadata = join(path, 'metadata.jsonl');
-  if ((await stat(metadata).catch(() => undefined)) !== undefined) return jsonLines(metadata);
-  const { inputs } = await expandInputs([path], context);
-  return Promise.all(
-    inputs.map(async ({ name, read }): Promise<Listed> => {
-      const text = await readFile(name.replace(/\.[^./\\]+$/, '.txt'), 'utf8').catch(() => undefined);
-      if (text === undefined) return bad(name, undefined, 'there is no .txt with its text beside it');
-      return { image: read, text: text.trim(), source: name };
-    }),
-  );
+/** A checkpoint with the adapter in its weights, which needs no adapter any more. */
+async function writeMerged(model: Image2Text, { adapter }: TrainingResult, path: string): Promise<void> {
+  const { trainingFolder } = await import('../node.js');
+  const { mergeAdapter, saveModel } = await import('../training/index.js');
+  const { git, dispose } = mergeAdapter(model.git, adapter!);
+  await saveModel(model, await trainingFolder(path), { git }).finally(dispose);
 }
 
-const bad = (file: string, line: number | undefined, detail: string): Error =>
-  new Image2TextError({ file, path: line === undefined ? undefined : `line ${line}`, code: 'bad-pair', detail });
+/** Steps over which rates are averaged for the bar. */
+const WINDOW = 20;
 
-/** `file_name` or `image`, and `text`, `caption` or `answer`; also `prompt` or `question`. */
-async function jsonLines(file: string): Promise<Listed[]> {
-  const pairs: Listed[] = [];
-  let line = 0;
-  for await (const { bytes } of readLines(file)) {
-    line++;
-    const text = new TextDecoder().decode(bytes).trim();
-    if (text === '') continue;
-    try {
-      const row = Object(JSON.parse(text)) as Record<string, unknown>;
-      const image = row['file_name'] ?? row['image'];
-      if (typeof image !== 'string') throw new Error('no text in "file_name" or "image"');
-      const said = (row['text'] ?? row['caption'] ?? row['answer']) as string;
-      const { prompt, question } = row as { prompt?: string; question?: string };
-      const where = /^(https?|data|file):/i.test(image) ? image : join(dirname(file), image);
-      pairs.push({ image: where, text: said, prompt, question, source: `${file} line ${line}` });
-    } catch (error) {
-      pairs.push(bad(file, line, (error as Error).message));
+/** Shows what happens: a bar, and a line for what is to stay. */
+function reporter({ quiet }: TrainFlags, context: Context): (event: TrainingEvent) => void {
+  const recent: StepEvent[] = [];
+  return (event) => {
+    if (event.type === 'warning') context.stderr(`image2text: warning: ${event.detail}`);
+    if (event.type === 'skipped') context.stderr(`image2text: skipped: ${event.source}: ${event.detail}`);
+    if (quiet === true) return;
+    if (event.type === 'start') {
+      const share = `${event.trained} of ${event.parameters} numbers are trained`;
+      const from = event.fromStep === 0 ? '' : `, from step ${event.fromStep}`;
+      context.stderr(`${event.pairs} pairs, ${event.validationPairs} held out, ${event.steps} steps${from}; ${share}`);
     }
-  }
-  return pairs;
+    if (event.type === 'step') {
+      recent.push(event);
+      if (recent.length > WINDOW) recent.shift();
+      context.status.show(withBar(event.step / event.steps, barText(event, recent), context.terminal));
+    }
+    if (event.type === 'validation') {
+      const { step, loss, exactMatch, cider, best } = event;
+      const shown = cider === undefined ? '' : `, CIDEr-D ${cider.toFixed(3)}`;
+      const note = best ? ', the best so far' : '';
+      context.stderr(
+        `step ${step}: held out: loss ${loss.toFixed(4)}, ${(100 * exactMatch).toFixed(1)} % exact${shown}${note}`,
+      );
+    }
+  };
 }
 
-/** The original's files: NAME.img.tsv (or NAME.tsv) with images, NAME.caption.tsv with a JSON list of captions in each line, of the same key. */
-async function tsvPairs(file: string): Promise<Listed[]> {
-  const captions = file.replace(/(\.img)?\.tsv$/, '.caption.tsv');
-  const rows = await imageRows(file);
-  const texts = new Map((await indexTsv(captions)).map((row) => [row.key, row]));
-  const pairs: Listed[] = [];
-  for (const row of rows) {
-    const said = texts.get(row.key);
-    try {
-      if (said === undefined) throw new Error(`${captions} has no line of this key`);
-      const list: unknown = JSON.parse((await readValue(said)).toString('utf8'));
-      if (!Array.isArray(list)) throw new Error('the captions are no JSON list');
-      const image = imageRow(row).read;
-      for (const { caption } of list as { caption: string }[])
-        pairs.push({ image, text: caption, source: `${file} line ${row.line}` });
-    } catch (error) {
-      pairs.push(bad(file, row.line, (error as Error).message));
-    }
-  }
-  return pairs;
+function barText({ step, steps, loss, learningRate }: StepEvent, recent: readonly StepEvent[]): string {
+  const sum = (key: 'seconds' | 'tokens'): number => recent.reduce((total, event) => total + event[key], 0);
+  const seconds = Math.max(sum('seconds'), 1e-9);
+  const left = duration(((steps - step) * seconds) / recent.length);
+  const rate = (sum('tokens') / seconds).toFixed(0);
+  return `${step}/${steps}, loss ${loss.toFixed(4)}, rate ${learningRate.toExponential(1)}, ${rate} tokens/s, ${left} left`;
 }

@@ -3,7 +3,7 @@ import { dispose, tensor } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { readBytes } from '../checkpoint/byte-source.js';
 import { readJson } from '../checkpoint/json.js';
-import { type NewTensor, readSafetensors } from '../checkpoint/safetensors.js';
+import { readSafetensors } from '../checkpoint/safetensors.js';
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
 import { ConfigError, OptionError, SafetensorsError } from '../errors.js';
 import type { Image2Text } from '../image2text/image2text.js';
@@ -13,25 +13,9 @@ import type { GitConfig } from '../model/git-config.js';
 import type { Adapter, LoraAdapter } from '../model/lora.js';
 import { checkAdapter } from '../model/lora.js';
 import { namedParameters, storedLayouts, toStoredLayout } from '../model/parameters.js';
-import { bytePieces, safetensorsPieces, type TrainingFolder, textPieces } from './folder.js';
+import { bytePieces, newTensor, safetensorsPieces, type TrainingFolder, textPieces } from './folder.js';
 import type { OptimizationState } from './optimization.js';
 import type { Moments } from './optimizer.js';
-
-/** A tensor as a file stores it; it is read when its turn comes. `stored` makes what is written, and is disposed of. */
-const newTensor = (name: string, shape: readonly number[], stored: () => Tensor): NewTensor => ({
-  name,
-  dtype: 'F32',
-  shape,
-  async *pieces() {
-    const values = stored();
-    try {
-      const data = (await values.data()) as Float32Array;
-      yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    } finally {
-      values.dispose();
-    }
-  },
-});
 
 // --- A model in the layout of a published checkpoint ---
 
@@ -48,6 +32,10 @@ const COPIED = [
   'added_tokens.json',
 ] as const;
 
+/** Why a model cannot be written. */
+export const NO_FILES =
+  'the model was made of parts, so that there is no vocabulary and no config.json to write beside its weights';
+
 /**
  * Writes a model as a folder that `loadImage2Text` and transformers load: model.safetensors in float32 with Hugging Face's names and layout, the
  * other files as those that the model was loaded from, and `card` as README.md.
@@ -61,11 +49,7 @@ export async function saveModel(
   { git = model.git, card }: { readonly git?: Git; readonly card?: string | undefined } = {},
 ): Promise<void> {
   const { files } = partsOf(model);
-  if (files === undefined) {
-    const detail =
-      'the model was made of parts, so that there is no vocabulary and no config.json to write beside its weights';
-    throw new OptionError({ path: 'model', code: 'no-files', detail });
-  }
+  if (files === undefined) throw new OptionError({ path: 'model', code: 'no-files', detail: NO_FILES });
   for (const name of COPIED) {
     const source = await files.open(name);
     if (source !== undefined)
@@ -319,7 +303,10 @@ export async function loadRun(
   for (const key of new Set([...Object.keys(wanted), ...Object.keys(run.identity)])) {
     const [now, then] = [JSON.stringify(wanted[key]), JSON.stringify(run.identity[key])];
     if (now === then) continue;
-    const detail = `the run in ${folder.label} has ${then}, this one ${now}: it would not end as it was to`;
+    const detail =
+      key === 'model'
+        ? `the run in ${folder.label} began with other weights`
+        : `the run in ${folder.label} has ${then}, this one ${now}: it would not end as it was to`;
     throw new OptionError({ path: key, code: 'resume-differs', detail });
   }
   const parameters = new Map<string, Tensor>();

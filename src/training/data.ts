@@ -1,5 +1,7 @@
-import type { Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
-import { tensor } from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
+import { getBackend, tensor } from '@tensorflow/tfjs-core';
+import { fingerprintTensors, sha256 } from '../checkpoint/fingerprint.js';
+import { readSafetensors } from '../checkpoint/safetensors.js';
 import { ImageError, OptionError } from '../errors.js';
 import { type Random, seededRandom } from '../generation/random.js';
 import type { ImageConfig } from '../image/image-config.js';
@@ -9,9 +11,12 @@ import type { InputLoader } from '../image2text/input-loader.js';
 import type { VisualInput } from '../image2text/inputs.js';
 import type { Git } from '../model/git.js';
 import { featuresInTurns } from '../model/git.js';
+import { namedParameters } from '../model/parameters.js';
 import { showValue } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { IGNORED_LABEL } from './backward.js';
+import { newTensor, safetensorsPieces, type TrainingFolder } from './folder.js';
+import { isVisionParameter } from './optimization.js';
 
 /** What is learnt: to say `text` of an image or video, after a prompt or as the answer to a question where there is one. */
 export interface TrainingPair {
@@ -28,6 +33,23 @@ export interface TrainingPair {
 
 /** Pairs; an error among them is a pair that could not be read, which is reported and skipped. */
 export type TrainingPairs = Iterable<TrainingPair | Error> | AsyncIterable<TrainingPair | Error>;
+
+/**
+ * The pairs of a row of a data set, without their image: `text`, `caption` or `answer`, or a list of `captions` or `references`, each of which is a
+ * pair; also `prompt` or `question`.
+ *
+ * @throws Error where there is no text
+ */
+export function pairsOfRow(row: unknown): Pick<TrainingPair, 'text' | 'prompt' | 'question'>[] {
+  const fields = Object(row) as Record<string, unknown>;
+  const { prompt, question } = fields as { readonly prompt?: string; readonly question?: string };
+  const said = ['text', 'caption', 'answer', 'captions', 'references'].map((name) => fields[name] ?? undefined);
+  const found = said.find((value) => value !== undefined);
+  const texts = Array.isArray(found) ? found : [found];
+  if (texts.length === 0 || texts.some((text) => typeof text !== 'string'))
+    throw new Error('expected a text in "text", "caption" or "answer", or texts in "captions"');
+  return (texts as string[]).map((text) => ({ text, prompt, question }));
+}
 
 /** A pair as tokens. */
 export interface TokenizedPair {
@@ -205,12 +227,16 @@ export interface ImageSourceOptions {
   /** Encode with this model's vision tower; undefined: pixels. */
   readonly encodeWith: Git | undefined;
   readonly cacheBytes: number;
+  /** Keeps features beyond the run. */
+  readonly cacheFolder: TrainingFolder | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
 /** Opens, augments, preprocesses and encodes images; features are kept up to `cacheBytes`, those of the longest unused image go first. */
 export function createImageSource(options: ImageSourceOptions): ImageSource {
-  const { loader, imageConfig, encodeWith, cacheBytes, signal } = options;
+  const { loader, imageConfig, encodeWith, cacheBytes, cacheFolder, signal } = options;
+  const stored =
+    cacheFolder === undefined || encodeWith === undefined ? undefined : openFeatureStore(cacheFolder, encodeWith);
   const kept = new Map<unknown, { readonly values: Float32Array; readonly shape: readonly number[] }>();
   let bytes = 0;
   const keep = (key: unknown, values: Float32Array, shape: readonly number[]): void => {
@@ -235,7 +261,8 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
       const pixels: Tensor4D | Tensor5D = await openPixels(pair, source, loader, imageConfig, random, signal);
       if (encodeWith === undefined) return pixels;
       try {
-        const features = await featuresInTurns(encodeWith, pixels, signal);
+        const encode = () => featuresInTurns(encodeWith, pixels, signal);
+        const features = stored === undefined || random !== undefined ? await encode() : await stored(pixels, encode);
         if (random === undefined) keep(key, (await features.data()) as Float32Array, features.shape);
         return features;
       } finally {
@@ -243,6 +270,44 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
       }
     },
   };
+}
+
+/**
+ * Features in files, by a hash of the pixels, the vision tower and the backend, whose bits they are. Resolves to those of a file that is there, else
+ * to those of `encode`, which are then written.
+ */
+function openFeatureStore(folder: TrainingFolder, git: Git) {
+  let tower: Promise<string> | undefined;
+  const towerOf = async (): Promise<string> => {
+    const parameters = [...namedParameters(git)].filter(([name]) => isVisionParameter(name));
+    return JSON.stringify([getBackend(), git.config.vision, await fingerprintTensors(parameters)]);
+  };
+  return async (pixels: Tensor, encode: () => Promise<Tensor3D>): Promise<Tensor3D> => {
+    tower ??= towerOf();
+    const image = await fingerprintTensors([['pixels', pixels]]);
+    const name = `${await sha256(new TextEncoder().encode(`${await tower} ${image}`))}.safetensors`;
+    const found = await readFeatures(folder, name);
+    if (found !== undefined) return found;
+    const features = await encode();
+    const file = safetensorsPieces([newTensor('features', features.shape, () => features.clone())], {});
+    try {
+      await folder.write(name, file);
+    } catch (error) {
+      features.dispose();
+      throw error;
+    }
+    return features;
+  };
+}
+
+async function readFeatures(folder: TrainingFolder, name: string): Promise<Tensor3D | undefined> {
+  const source = await folder.open(name);
+  if (source === undefined) return undefined;
+  const stored = (await readSafetensors(source, name)).tensors.get('features');
+  if (stored?.dtype !== 'F32' || stored.shape.length !== 3) return undefined;
+  const bytes = await stored.read();
+  const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+  return tensor(values, stored.shape as [number, number, number], 'float32') as Tensor3D;
 }
 
 async function openPixels(

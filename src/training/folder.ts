@@ -1,3 +1,4 @@
+import type { Tensor } from '@tensorflow/tfjs-core';
 import { type ByteSource, fromBytes, type ModelFiles } from '../checkpoint/byte-source.js';
 import { type NewTensor, planSafetensors } from '../checkpoint/safetensors.js';
 
@@ -53,6 +54,22 @@ export const textPieces = (text: string): AsyncIterable<Uint8Array> => listed([n
 
 /** Bytes as the pieces of a file. */
 export const bytePieces = (bytes: Uint8Array): AsyncIterable<Uint8Array> => listed([bytes]);
+
+/** A tensor as a file stores it; it is read when its turn comes. `stored` makes what is written, and is disposed of. */
+export const newTensor = (name: string, shape: readonly number[], stored: () => Tensor): NewTensor => ({
+  name,
+  dtype: 'F32',
+  shape,
+  async *pieces() {
+    const values = stored();
+    try {
+      const data = (await values.data()) as Float32Array;
+      yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    } finally {
+      values.dispose();
+    }
+  },
+});
 
 /** A safetensors file, tensor by tensor. */
 export async function* safetensorsPieces(

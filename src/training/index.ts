@@ -12,4 +12,5 @@ export { memoryFolder, type TrainingFolder } from './folder.js';
 export { createAdapter, type LoraOptions } from './lora.js';
 export { TRAINING_OPTIONS, type TrainingOptions } from './options.js';
 export { renderTrainingPage } from './report.js';
+export { shardPairs } from './shards.js';
 export { type TrainingResult, train } from './trainer.js';

@@ -12,6 +12,9 @@ import { clipFactor, createAdamW, decays, globalNorm, scheduleFactor } from './o
 
 /** Names of the vision tower's parameters begin so. */
 export const VISION_PREFIX = 'git.image_encoder.';
+/** Parameters by which images are encoded, and frames of videos told apart. */
+export const VISION_PREFIXES = [VISION_PREFIX, 'git.img_temperal_embedding.'] as const;
+export const isVisionParameter = (name: string): boolean => VISION_PREFIXES.some((prefix) => name.startsWith(prefix));
 
 export interface OptimizationOptions {
   /** Updates in the whole run; the schedule ends there. */

@@ -17,6 +17,11 @@ import type { TrainingEvent } from './events.js';
 import type { TrainingFolder } from './folder.js';
 import type { LoraOptions } from './lora.js';
 
+function checkFolder({ open, write, append }: TrainingFolder, name: string): void {
+  if (typeof open === 'function' && typeof write === 'function' && typeof append === 'function') return;
+  fail(name, 'wrong-type', 'expected a folder to write into: { label, open, write, append }');
+}
+
 /** Options of `train`. The defaults of rates depend on what is trained, and stand in the help. */
 export const TRAINING_OPTIONS = {
   steps: integer({
@@ -138,6 +143,12 @@ export const TRAINING_OPTIONS = {
     defaults: { train: 512 * 2 ** 20 },
     help: 'Memory for features of images that a vision tower that stays as it is has encoded.',
   }),
+  featureFolder: objectOf<TrainingFolder>()({
+    expected: 'a folder to write into: { label, open, write, append }',
+    defaults: { train: undefined },
+    help: 'Where such features are kept for this and later runs, by the hash of the image and of the vision tower.',
+    check: checkFolder,
+  }),
   validation: objectOf<TrainingPairs>()({
     expected: 'pairs of images and texts',
     defaults: { train: undefined },
@@ -153,11 +164,7 @@ export const TRAINING_OPTIONS = {
     expected: 'a folder to write into: { label, open, write, append }',
     defaults: { train: undefined },
     help: 'Where checkpoints, log and page are written.',
-    check: (value, name) => {
-      if (typeof value.open === 'function' && typeof value.write === 'function' && typeof value.append === 'function')
-        return;
-      fail(name, 'wrong-type', 'expected a folder to write into: { label, open, write, append }');
-    },
+    check: checkFolder,
   }),
   saveEvery: integer({
     least: 1,
@@ -190,7 +197,8 @@ export function checkTrainingOptions(given: unknown) {
     fail('trainVision', 'contradiction', 'with lora the weights stay: name layers of the vision tower in lora.targets');
   if (options.resume && options.folder === undefined)
     fail('resume', 'contradiction', 'there is no folder to resume from');
-  if (options.augment && !options.trainVision && options.featureCacheBytes === 0) return options;
+  if (options.featureFolder !== undefined && (options.trainVision || options.augment))
+    fail('featureFolder', 'contradiction', 'features are kept where the vision tower and the images stay as they are');
   return options;
 }
 export type CheckedTrainingOptions = ReturnType<typeof checkTrainingOptions>;

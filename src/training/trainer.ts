@@ -1,5 +1,6 @@
 import type { Tensor, Tensor3D } from '@tensorflow/tfjs-core';
 import { concat } from '@tensorflow/tfjs-core';
+import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import { ImageError, OptionError } from '../errors.js';
 import { nextTask } from '../event-loop.js';
 import { seededRandom } from '../generation/random.js';
@@ -9,12 +10,12 @@ import type { Git } from '../model/git.js';
 import type { LoraAdapter } from '../model/lora.js';
 import { namedParameters } from '../model/parameters.js';
 import type { TrainingBatch } from './backward.js';
-import { loadRun, type RunPosition, saveAdapter, saveModel, saveRun } from './checkpoint.js';
+import { loadRun, NO_FILES, type RunPosition, saveAdapter, saveModel, saveRun } from './checkpoint.js';
 import { createImageSource, epochOrder, padBatch, readPairs, type TokenizedPair, type TrainingPairs } from './data.js';
 import type { TrainingEvent, ValidationEvent, WarningCode } from './events.js';
 import { subfolder, type TrainingFolder, textPieces } from './folder.js';
 import { createAdapter } from './lora.js';
-import { type Optimization, startOptimization, VISION_PREFIX } from './optimization.js';
+import { isVisionParameter, type Optimization, startOptimization, VISION_PREFIXES } from './optimization.js';
 import { type CheckedTrainingOptions, checkTrainingOptions, type TrainingOptions } from './options.js';
 import { modelCard, renderTrainingPage } from './report.js';
 import { validate } from './validation.js';
@@ -84,6 +85,8 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
   const pairs = await readPairs(given, tokenizer, maxTokens, skip, signal);
   const held =
     options.validation === undefined ? [] : await readPairs(options.validation, tokenizer, maxTokens, skip, signal);
+  if (folder !== undefined && options.lora === undefined && partsOf(model).files === undefined)
+    throw new OptionError({ path: 'folder', code: 'no-files', detail: NO_FILES });
   if (pairs.length === 0)
     throw new OptionError({
       path: 'pairs',
@@ -111,7 +114,7 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
     warn('no-validation', 'without validation pairs nobody sees whether the model learns the images by heart');
 
   // Weights.
-  const freeze = [...(options.trainVision ? [] : [VISION_PREFIX, 'git.img_temperal_embedding.']), ...options.freeze];
+  const freeze = [...(options.trainVision ? [] : VISION_PREFIXES), ...options.freeze];
   const adapter = options.lora === undefined ? undefined : createAdapter(git, options.lora, seed);
   let optimization: Optimization;
   try {
@@ -125,14 +128,17 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
     for (const { a, b } of adapter?.layers.values() ?? []) for (const matrix of [a, b]) matrix.dispose();
     throw error;
   }
+  const freeAndThrow = (error: unknown): never => {
+    optimization.dispose();
+    throw error;
+  };
   const names = [...optimization.state().parameters.keys()];
-  const trainsVision = names.some(
-    (name) => name.startsWith(VISION_PREFIX) || name.startsWith('git.img_temperal_embedding.'),
-  );
+  const trainsVision = names.some(isVisionParameter);
   const images = createImageSource({
-    ...{ loader, imageConfig, signal, cacheBytes: options.featureCacheBytes },
+    ...{ loader, imageConfig, signal, cacheBytes: options.featureCacheBytes, cacheFolder: options.featureFolder },
     encodeWith: trainsVision ? undefined : git,
   });
+  const base = folder === undefined ? null : await fingerprintTensors(namedParameters(git)).catch(freeAndThrow);
   const identity = {
     ...{ steps, warmupSteps, learningRate, visionLearningRate, seed, maxTokens },
     ...{ batchSize: options.batchSize, accumulate: options.accumulate, schedule: options.schedule },
@@ -141,6 +147,7 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
     lora: options.lora === undefined ? null : { rank: adapter!.rank, alpha: adapter!.alpha },
     parameters: names.map((name) => `${name} [${optimization.state().parameters.get(name)!.shape}]`),
     pairs: fingerprint(pairs),
+    model: base,
   };
 
   let position: RunPosition = { epoch: 0, drawn: 0, best: null, firstLoss: null };

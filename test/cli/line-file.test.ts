@@ -3,8 +3,9 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import type { LineRule } from '../../src/cli/line-file.js';
-import { openLineFile, readLines } from '../../src/cli/line-file.js';
+import { openLineFile } from '../../src/cli/line-file.js';
 import { answerRule, answerTsv, captionRule, captionTsv } from '../../src/cli/output.js';
+import { readLines } from '../../src/platform/lines.js';
 import { scratch } from './support.js';
 
 const KEYS = ['a.jpg', 'b.jpg', 'täglich/ü.png', 'a.jpg']; // a key may come twice

@@ -128,6 +128,7 @@ describe('import rules', () => {
                 'parity/index',
                 'tools/index',
                 'training/index',
+                'training/options',
                 'metrics/index',
                 'checkpoint/byte-source',
                 'checkpoint/dtypes',
@@ -138,6 +139,8 @@ describe('import rules', () => {
                 'image/image-options',
                 'hub/lock',
                 'platform/write-whole',
+                'platform/lines',
+                'platform/tsv',
               ].includes(target),
           )
           .map((target) => `${file} imports ${target}`),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { demo, scratch } from '../cli/support.js';
+import { cli, demo, scratch } from '../cli/support.js';
 import { EXAMPLES } from '../support/fixtures.js';
 
 describe('image2text train', function () {
@@ -26,6 +26,52 @@ describe('image2text train', function () {
     assert.equal(again.code, 2);
     assert.match(again.stderr, /folder-in-use|resume the run/);
     assert.equal((await demo([...args, '--resume'], { fresh: true })).code, 0);
+  });
+
+  it('writes a merged checkpoint that says what model and adapter say together', async () => {
+    const list = join(folder(), 'merge.jsonl');
+    copyFileSync(`${EXAMPLES}red-book-short.png`, join(folder(), 'book.png'));
+    writeFileSync(list, '{"image":"book.png","text":"a blue mug"}\n');
+    const output = join(folder(), 'merge');
+    const args = ['train', list, '--output', output, '--steps', '40', '--learning-rate', '5e-3', '--batch-size', '1'];
+    const cache = ['--feature-cache', join(folder(), 'features')];
+    const made = await demo([...args, '--lora', '4', '--merge', ...cache, '--label-smoothing', '0'], { fresh: true });
+    assert.equal(made.code, 0, made.stderr);
+    assert.equal(made.stdout, `${join(output, 'merged')}\n`);
+    assert.equal(readdirSync(join(folder(), 'features')).length, 1);
+    const image = join(folder(), 'book.png');
+    const greedy = ['--strategy', 'greedy'];
+    const adapted = await demo(['caption', image, ...greedy, '--adapter', join(output, 'last')], { fresh: true });
+    assert.equal(adapted.stdout, 'a blue mug\n', adapted.stderr);
+    const merged = await cli(['caption', image, ...greedy, '--model', join(output, 'merged')]);
+    assert.equal(merged.stdout, 'a blue mug\n', merged.stderr);
+    const narrow = await demo(
+      ['caption', image, ...greedy, '--adapter', join(output, 'last'), '--weights', 'int8', '--backend', 'simd'],
+      { fresh: true },
+    );
+    assert.equal(narrow.stdout, 'a blue mug\n', narrow.stderr);
+    const none = await demo(['caption', image, '--adapter', folder()], { fresh: true });
+    assert.match(none.stderr, /adapter_config\.json: missing-file/);
+    const alone = await demo([...args.slice(0, 4), '--merge'], { fresh: true });
+    assert.match(alone.stderr, /are for --lora/);
+  });
+
+  it('shows loss, rate, tokens a second and the time left in a terminal', async () => {
+    const list = join(folder(), 'bar.jsonl');
+    copyFileSync(`${EXAMPLES}red-book-short.png`, join(folder(), 'book.png'));
+    writeFileSync(list, '{"image":"book.png","text":"a book"}\n');
+    const ci = process.env['CI'];
+    delete process.env['CI'];
+    try {
+      const args = ['train', list, '--output', join(folder(), 'bar'), '--steps', '3', '--lora', '--validation', list];
+      const { code, stderr } = await demo(args, { fresh: true, tty: true });
+      assert.equal(code, 0, stderr);
+      assert.match(stderr, /█+░+ 1\/3, loss \d+\.\d{4}, rate \d\.\de-\d, \d+ tokens\/s, \d+:\d\d left/);
+      assert.match(stderr, /1 pairs, 1 held out, 3 steps; \d+ of \d+ numbers are trained/);
+      assert.match(stderr, /step 3: held out: loss \d+\.\d{4}, \d+\.\d % exact, CIDEr-D 0\.000/);
+    } finally {
+      if (ci !== undefined) process.env['CI'] = ci;
+    }
   });
 
   it('reads JSONL with its lines', async () => {

@@ -1,0 +1,106 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { dirname, isAbsolute, join } from 'node:path';
+import { Image2TextError } from '../errors.js';
+import { IMAGE_ENDING } from '../image/image-file.js';
+import { pairsOfRow, type TrainingPair } from '../training/data.js';
+import { shardPairs } from '../training/shards.js';
+import { readLines } from './lines.js';
+import { fromFile } from './node-files.js';
+import { indexTsv, readBase64, readValue } from './tsv.js';
+
+/**
+ * Pairs on this machine, for `train`; images are opened when they are needed.
+ *
+ * - a folder: images with their text in a `.txt` of the same name beside them, also in folders below; or a `metadata.jsonl`, as Hugging Face's
+ *   imagefolder has it; or webdataset shards (`*.tar`);
+ * - `.jsonl`: `file_name`, `image` or `file`; `text`, `caption` or `answer`, or a list in `captions` or `references`; also `prompt` or `question`;
+ * - `.tsv`: the original's images in base64 (NAME.img.tsv or NAME.tsv) with NAME.caption.tsv beside it;
+ * - `.tar`: a webdataset shard.
+ *
+ * What is wrong with a pair is an error in its place, which `train` reports with its line.
+ *
+ * @throws Image2TextError (`no-such-data`) for what is none of them
+ */
+export async function* trainingPairs(path: string): AsyncGenerator<TrainingPair | Error, void, void> {
+  const found = await stat(path).catch(() => undefined);
+  const fail = (detail: string): never => {
+    throw new Image2TextError({ file: path, code: 'no-such-data', detail });
+  };
+  if (found === undefined) return fail('there is no such file or folder');
+  if (found.isDirectory()) yield* folderPairs(path, fail);
+  else if (/\.jsonl$/i.test(path)) yield* jsonPairs(path);
+  else if (/\.tsv$/i.test(path)) yield* tsvPairs(path);
+  else if (/\.tar$/i.test(path)) yield* shardPairs(await fromFile(path), path);
+  else if (/\.(tar\.gz|tgz)$/i.test(path)) fail('a compressed tar file: decompress it first (gunzip)');
+  else fail('expected a folder, or a .jsonl, .tsv or .tar file');
+}
+
+const bad = (file: string, line: number | undefined, detail: string): Error =>
+  new Image2TextError({ file, path: line === undefined ? undefined : `line ${line}`, code: 'bad-pair', detail });
+
+async function* folderPairs(folder: string, fail: (detail: string) => never): AsyncGenerator<TrainingPair | Error> {
+  const metadata = join(folder, 'metadata.jsonl');
+  if ((await stat(metadata).catch(() => undefined))?.isFile() === true) return yield* jsonPairs(metadata);
+  const names = (await readdir(folder, { recursive: true })).filter((name) => !/(^|[\\/])\./.test(name)).sort();
+  const images = names.filter((name) => IMAGE_ENDING.test(name));
+  const shards = names.filter((name) => /\.tar$/i.test(name));
+  if (images.length > 0 && shards.length > 0) fail('images and shards in one folder: name one of them');
+  for (const name of shards) yield* shardPairs(await fromFile(join(folder, name)), join(folder, name));
+  for (const name of images) {
+    const image = join(folder, name);
+    try {
+      const bytes = await readFile(image.replace(IMAGE_ENDING, '.txt'));
+      yield { image, text: new TextDecoder('utf-8', { fatal: true }).decode(bytes).trim(), source: image };
+    } catch (error) {
+      const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+      yield bad(
+        image,
+        undefined,
+        isMissing ? 'there is no .txt with its text beside it' : `its .txt: ${(error as Error).message}`,
+      );
+    }
+  }
+  if (images.length + shards.length > 0) return;
+  fail(
+    names.includes('metadata.csv') ? 'metadata.csv is not read: make a metadata.jsonl of it' : 'there are no images',
+  );
+}
+
+async function* jsonPairs(file: string): AsyncGenerator<TrainingPair | Error> {
+  let line = 0;
+  for await (const { bytes } of readLines(file)) {
+    line++;
+    if (bytes.length === 0) continue;
+    try {
+      const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes).trim();
+      if (text === '') continue;
+      const row = Object(JSON.parse(text)) as Record<string, unknown>;
+      const image = row['file_name'] ?? row['image'] ?? row['file'];
+      if (typeof image !== 'string') throw new Error('no text in "file_name" or "image"');
+      const isWhole = isAbsolute(image) || /^(https?|data|file):/i.test(image);
+      const where = isWhole ? image : join(dirname(file), image);
+      for (const pair of pairsOfRow(row)) yield { ...pair, image: where, source: `${file} line ${line}` };
+    } catch (error) {
+      yield bad(file, line, (error as Error).message);
+    }
+  }
+}
+
+/** Rows of images and rows of captions (a JSON list) go together by their key. */
+async function* tsvPairs(file: string): AsyncGenerator<TrainingPair | Error> {
+  const captions = file.replace(/(\.img)?\.tsv$/i, '.caption.tsv');
+  const texts = new Map((await indexTsv(captions)).map((row) => [row.key, row]));
+  for (const row of await indexTsv(file)) {
+    const said = texts.get(row.key);
+    try {
+      if (said === undefined) throw new Error(`${captions} has no line of the key "${row.key}"`);
+      const list: unknown = JSON.parse((await readValue(said)).toString('utf8'));
+      if (!Array.isArray(list)) throw new Error(`${captions} line ${said.line}: the captions are no JSON list`);
+      const image = (): Promise<Uint8Array> => readBase64(row);
+      for (const entry of list)
+        for (const pair of pairsOfRow(entry)) yield { ...pair, image, source: `${file} line ${row.line}` };
+    } catch (error) {
+      yield bad(file, row.line, (error as Error).message);
+    }
+  }
+}

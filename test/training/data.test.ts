@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fromFile, trainingPairs } from '../../src/node.js';
+import { shardPairs, type TrainingPair } from '../../src/training/index.js';
+import { scratch } from '../cli/support.js';
+import { EXAMPLES } from '../support/fixtures.js';
+
+const BOOK = 'red-book-short.png';
+const bookBytes = new Uint8Array(readFileSync(EXAMPLES + BOOK));
+
+/** Pairs with their image as bytes, and the messages of bad ones. */
+async function collect(pairs: AsyncIterable<TrainingPair | Error>) {
+  const good: { text: string; source: string; bytes: Uint8Array; prompt?: string; question?: string }[] = [];
+  const errors: string[] = [];
+  for await (const pair of pairs) {
+    if (pair instanceof Error) {
+      errors.push(pair.message);
+      continue;
+    }
+    const { image, text, source, prompt, question } = pair;
+    const input = typeof image === 'function' ? await image() : image;
+    const bytes = new Uint8Array(typeof input === 'string' ? readFileSync(input) : (input as Uint8Array));
+    good.push({
+      ...{ text, source: source!, bytes },
+      ...(prompt === undefined ? {} : { prompt }),
+      ...(question === undefined ? {} : { question }),
+    });
+  }
+  return { good, errors };
+}
+
+describe('data for training', () => {
+  const folder = scratch();
+  const at = (name: string) => {
+    const path = join(folder(), name);
+    mkdirSync(dirname(path), { recursive: true });
+    return path;
+  };
+  const write = (name: string, content: string | Uint8Array): string => {
+    writeFileSync(at(name), content);
+    return at(name);
+  };
+  const image = (name: string): void => copyFileSync(EXAMPLES + BOOK, at(name));
+
+  it('a folder with texts beside its images, and in folders below', async () => {
+    image('side/b.png');
+    image('side/more/a.JPG');
+    image('side/none.png');
+    image('side/latin.png');
+    image('side/.hidden.png');
+    write('side/b.txt', '\ufeffa red book\r\n');
+    write('side/more/a.txt', 'a book');
+    write('side/latin.txt', Buffer.from('ein K\xe4se', 'latin1'));
+    const { good, errors } = await collect(trainingPairs(at('side')));
+    assert.deepEqual(
+      good.map(({ text, source }) => [text, source]),
+      [
+        ['a red book', at('side/b.png')],
+        ['a book', at('side/more/a.JPG')],
+      ],
+    );
+    for (const { bytes } of good) assert.deepEqual(bytes, bookBytes);
+    assert.equal(errors.length, 2);
+    assert.match(errors[0]!, /latin\.png: .*\.txt/);
+    assert.match(errors[1]!, /none\.png: .*there is no \.txt/);
+  });
+
+  it("Hugging Face's imagefolder, with metadata.jsonl", async () => {
+    image('imagefolder/train/0001.png');
+    const rows = [
+      { file_name: 'train/0001.png', text: 'a red book' },
+      { file_name: 'train/0001.png', captions: ['one', 'two'] },
+      { file_name: 'train/0001.png', question: 'what is it?', answer: 'a book' },
+      { file_name: 'train/0001.png', prompt: 'a photo of', caption: 'a book' },
+      { file_name: 'train/0001.png' },
+      { text: 'of nothing' },
+    ];
+    write('imagefolder/metadata.jsonl', `${rows.map((row) => JSON.stringify(row)).join('\n')}\n\n{\n`);
+    const { good, errors } = await collect(trainingPairs(at('imagefolder')));
+    const file = at('imagefolder/metadata.jsonl');
+    assert.deepEqual(
+      good.map(({ bytes: _, ...rest }) => rest),
+      [
+        { text: 'a red book', source: `${file} line 1` },
+        { text: 'one', source: `${file} line 2` },
+        { text: 'two', source: `${file} line 2` },
+        { text: 'a book', source: `${file} line 3`, question: 'what is it?' },
+        { text: 'a book', source: `${file} line 4`, prompt: 'a photo of' },
+      ],
+    );
+    for (const [n, line] of [5, 6, 8].entries()) assert.match(errors[n]!, new RegExp(`metadata\\.jsonl: line ${line}`));
+  });
+
+  it("the original's TSV: images in base64, captions in a file of the same keys", async () => {
+    const base64 = Buffer.from(bookBytes).toString('base64');
+    write('coco.img.tsv', `1\t${base64}\n2\t${base64}\n3\t${base64}\n4\tno base64!\n`);
+    write(
+      'coco.caption.tsv',
+      '2\t[{"caption": "two"}, {"caption": "zwei"}]\n1\t[{"caption": "one"}]\n3\t{}\n4\t[{"caption": "four"}]\n',
+    );
+    const file = at('coco.img.tsv');
+    const found: (TrainingPair | Error)[] = [];
+    for await (const pair of trainingPairs(file)) found.push(pair);
+    const good = found.filter((pair): pair is TrainingPair => !(pair instanceof Error));
+    assert.deepEqual(
+      good.map(({ text, source }) => [text, source]),
+      [
+        ['one', `${file} line 1`],
+        ['two', `${file} line 2`],
+        ['zwei', `${file} line 2`],
+        ['four', `${file} line 4`],
+      ],
+    );
+    assert.equal(good[1]!.image, good[2]!.image); // one image, encoded once
+    const read = (pair: TrainingPair) => (pair.image as () => Promise<Uint8Array>)();
+    assert.deepEqual(await read(good[0]!), bookBytes);
+    await assert.rejects(read(good[3]!), /coco\.img\.tsv: line 4: tsv-base64/);
+    assert.match((found.find((pair) => pair instanceof Error) as Error).message, /line 3: .*no JSON list/);
+  });
+
+  const long = `deep/${'x'.repeat(60)}/${'y'.repeat(90)}`;
+  const prepareShard = (): void => {
+    image('shard/000.png');
+    write('shard/000.txt', 'a red book\n');
+    write('shard/000.json', '{"caption": "not this one"}');
+    image('shard/001.jpg');
+    write('shard/001.json', '{"caption": "ein Buch", "question": "was ist das?", "width": 64}');
+    image(`shard/${long}.png`);
+    write(`shard/${long}.txt`, 'deep');
+    image('shard/alone.png');
+    write('shard/lost.txt', 'no image');
+    image('shard/zz.seg.png');
+    write('shard/zz.txt', 'a key ends at the first full stop');
+  };
+  for (const format of ['ustar', 'pax', 'gnu']) {
+    it(`webdataset shards of tar's format ${format}`, async () => {
+      prepareShard();
+      const shard = at(`${format}.tar`);
+      const args = [`--format=${format}`, '--sort=name', '-cf', shard, '-C', at('shard')];
+      const names = ['000.json', '000.png', '000.txt', '001.jpg', '001.json', 'alone.png', 'deep', 'lost.txt'];
+      const made = spawnSync('tar', [...args, ...names, 'zz.seg.png', 'zz.txt'], { encoding: 'utf8' });
+      assert.equal(made.status, 0, made.stderr);
+      const { good, errors } = await collect(trainingPairs(shard));
+      assert.deepEqual(
+        good.map(({ bytes: _, ...rest }) => rest),
+        [
+          { text: 'a red book', source: `${shard} 000` },
+          { text: 'ein Buch', source: `${shard} 001`, question: 'was ist das?' },
+          { text: 'deep', source: `${shard} ${long}` },
+          { text: 'a key ends at the first full stop', source: `${shard} zz` },
+        ],
+      );
+      for (const { bytes } of good) assert.deepEqual(bytes, bookBytes);
+      assert.equal(errors.length, 2);
+      assert.match(errors[0]!, /alone: .*no \.txt or \.json/);
+      assert.match(errors[1]!, /lost: .*no image/);
+      const blob = await collect(shardPairs(new Blob([readFileSync(shard)]), 'chosen.tar')); // as a page has it
+      assert.equal(blob.good.length, 4);
+      assert.deepEqual(blob.good[2]!.bytes, bookBytes);
+    });
+  }
+
+  it('a folder of shards is read one after the other', async () => {
+    for (const n of [0, 1]) {
+      image(`two/${n}.png`);
+      write(`two/${n}.txt`, `number ${n}`);
+      mkdirSync(at('shards'), { recursive: true });
+      spawnSync('tar', ['-cf', join(folder(), `shards/${n}.tar`), '-C', at('two'), `${n}.png`, `${n}.txt`]);
+    }
+    const { good } = await collect(trainingPairs(join(folder(), 'shards')));
+    assert.deepEqual(
+      good.map(({ text }) => text),
+      ['number 0', 'number 1'],
+    );
+  });
+
+  it('what is no data set, a damaged and a cut shard are refused', async () => {
+    const refused = (path: string, message: RegExp) => assert.rejects(collect(trainingPairs(path)), message);
+    await refused(at('nowhere'), /no-such-data: there is no such file or folder/);
+    await refused(write('data.parquet', 'x'), /expected a folder, or a \.jsonl/);
+    await refused(write('data.tar.gz', 'x'), /decompress it first/);
+    mkdirSync(at('empty'));
+    await refused(at('empty'), /there are no images/);
+    write('csv/metadata.csv', 'file_name,text');
+    await refused(at('csv'), /make a metadata\.jsonl/);
+    await refused(write('text.tar', 'x'.repeat(2000)), /not-a-tar: this is no tar file/);
+    await refused(write('short.tar', 'x'), /ends within a header/);
+    prepareShard();
+    const shard = at('cut.tar');
+    spawnSync('tar', ['-cf', shard, '-C', at('shard'), '000.png', '000.txt', '001.jpg', '001.json']);
+    const whole = readFileSync(shard);
+    truncateSync(shard, 700);
+    await refused(shard, /is cut off/);
+    const damaged = new Uint8Array(whole);
+    const second = 512 + Math.ceil(bookBytes.length / 512) * 512;
+    damaged[second + 1]! ^= 1;
+    await refused(write('damaged.tar', damaged), /header of a file is damaged/);
+    const source = await fromFile(at('damaged.tar'));
+    await assert.rejects(async () => {
+      for await (const _ of shardPairs(source, 'damaged.tar'));
+    });
+  });
+});
