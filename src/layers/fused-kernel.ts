@@ -11,6 +11,8 @@ export type FusedKernel =
   | 'GitLinearWeightGradient'
   | 'GitBiasGradient'
   | 'GitAttentionGradient'
+  | 'GitCrossEntropyGradient'
+  | 'GitEmbeddingGradient'
   | 'GitLayerNormGradient'
   | 'GitActivation'
   | 'GitActivationGradient'

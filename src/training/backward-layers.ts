@@ -83,12 +83,22 @@ export function startOwning(): Pick<Pass, 'own' | 'free'> & { freeAll(): void } 
   };
 }
 
-/** Gradients of a linear layer's own parameters and adapter; returns the gradient by its input. x: [B, T, in], dy: [B, T, out]. */
-export function linearBackward(pass: Pass, name: string, p: Linear, x: Tensor3D, dy: Tensor3D): Tensor3D {
-  const { gradients } = pass;
-  gradients.add(`${name}.weight`, (sum) => linearWeightGradient(x, dy, sum));
-  gradients.add(`${name}.bias`, (sum) => biasGradient(dy, sum));
-  const adapter = pass.adapters.get(name);
+/**
+ * Gradients of a linear layer's own parameters and adapter; returns the gradient by its input. x: [B, T, in], dy: [B, T, out].
+ *
+ * @param groups how many rows each sample has, where x has those of several in one.
+ */
+export function linearBackward(
+  { gradients, adapters }: Pass,
+  name: string,
+  p: Linear,
+  x: Tensor3D,
+  dy: Tensor3D,
+  groups?: number[],
+): Tensor3D {
+  gradients.add(`${name}.weight`, (sum) => linearWeightGradient(x, dy, sum, groups));
+  gradients.add(`${name}.bias`, (sum) => biasGradient(dy, sum, groups));
+  const adapter = adapters.get(name);
   if (adapter !== undefined) {
     const { a, b, scale } = adapter;
     gradients.add(

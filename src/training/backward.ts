@@ -1,5 +1,16 @@
 import type { Tensor, Tensor2D, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
-import { add, concat, expandDims, gather, reshape, scatterND, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core';
+import {
+  add,
+  concat,
+  expandDims,
+  gather,
+  reshape,
+  scatterND,
+  tensor1d,
+  tensor2d,
+  tidy,
+  zeros,
+} from '@tensorflow/tfjs-core';
 import { embed } from '../layers/embedding.js';
 import { layerNorm } from '../layers/layer-norm.js';
 import { linear } from '../layers/linear.js';
@@ -110,9 +121,9 @@ export async function accumulateGradients(
 
     // Loss: the rows that have a label.
     await pause();
-    const { loss, dHidden } = own(headBackward(pass, git, x, batch, options));
+    const { losses, dHidden } = own(headBackward(pass, git, x, batch, options));
     free(x);
-    if (options.lossOnly === true) return (await loss.data())[0]!;
+    if (dHidden === undefined) return await totalOf(losses);
 
     // Backward.
     let dy: Tensor3D = dHidden;
@@ -157,45 +168,77 @@ export async function accumulateGradients(
     );
     const dFeatures = own(linearBackward(pass, `${PROJECTION}.0`, project, features, dProjected));
     if (vision !== undefined && trainsVision) await visionBackward(pass, tower, vision, batch.pixels!, c, dFeatures);
-    return (await loss.data())[0]!;
+    return await totalOf(losses);
   } finally {
     freeAll();
   }
 }
 
-/** Loss over the labelled rows of the last layer's output [B, T, D], and its gradient by them. */
+/** Rows of logits that are in memory at once: [256, 30522] is 31 MB. */
+const HEAD_ROWS = 256;
+
+/** Rows of hidden values that learn a label, those of one sample. */
+interface LabeledRows {
+  readonly rows: readonly number[];
+  readonly labels: readonly number[];
+}
+
+/** The labelled rows of [B, T, D] in blocks of at most HEAD_ROWS; a sample with more rows is cut from its start on, whatever is beside it. */
+function labeledBlocks(labels: TrainingBatch['labels'], tokens: number): LabeledRows[][] {
+  const blocks: LabeledRows[][] = [];
+  let room = 0;
+  for (const [b, row] of labels.entries()) {
+    const wanted = row.slice(1).flatMap((label, t) => (label === IGNORED_LABEL ? [] : [{ at: b * tokens + t, label }]));
+    for (let from = 0; from < wanted.length; from += HEAD_ROWS) {
+      const piece = wanted.slice(from, from + HEAD_ROWS);
+      if (piece.length > room) {
+        blocks.push([]);
+        room = HEAD_ROWS;
+      }
+      room -= piece.length;
+      blocks.at(-1)!.push({ rows: piece.map(({ at }) => at), labels: piece.map(({ label }) => label) });
+    }
+  }
+  return blocks;
+}
+
+/** Losses of the labelled rows of the last layer's output [B, T, D], and the gradient by that, if it is wanted. */
 function headBackward(
   pass: Pass,
   git: Git,
   hidden: Tensor3D,
   { labels }: TrainingBatch,
-  { smoothing, total }: PassOptions,
-): { readonly loss: Tensor; readonly dHidden: Tensor3D } {
+  { smoothing, total, lossOnly = false }: PassOptions,
+): { readonly losses: readonly Tensor[]; readonly dHidden?: Tensor3D } {
   return tidyTree(() => {
     const [batch, tokens, features] = hidden.shape;
-    const wanted = labels.flatMap((row, b) =>
-      row.slice(1).flatMap((label, t) => (label === IGNORED_LABEL ? [] : [{ row: b * tokens + t, label }])),
-    );
-    const index = tensor1d(
-      wanted.map(({ row }) => row),
-      'int32',
-    );
-    const kept = expandDims(gather(rowsOf(hidden), index), 0) as Tensor3D; // [1, M, D]
     const { output } = git.params;
-    const logits = reshape(linear(output, kept), [wanted.length, output.bias.size]) as Tensor2D;
-    const found = crossEntropyGradient(
-      logits,
-      wanted.map(({ label }) => label),
-      smoothing,
-      total,
+    const found = labeledBlocks(labels, tokens).map((samples) =>
+      tidyTree(() => {
+        const places = samples.flatMap(({ rows }) => rows);
+        const kept = expandDims(gather(rowsOf(hidden), tensor1d(places, 'int32')), 0) as Tensor3D; // [1, M, D]
+        const logits = reshape(linear(output, kept), [places.length, output.bias.size]) as Tensor2D;
+        const ofRows = samples.flatMap((sample) => sample.labels);
+        const { losses, logits: dLogits } = crossEntropyGradient(logits, ofRows, smoothing, total);
+        if (lossOnly) return { losses, places };
+        const groups = samples.map(({ rows }) => rows.length);
+        const dKept = linearBackward(pass, 'output', output, kept, expandDims(dLogits, 0) as Tensor3D, groups);
+        return { losses, places, dKept };
+      }),
     );
-    const dKept = linearBackward(pass, 'output', output, kept, expandDims(found.logits, 0) as Tensor3D);
-    const places = tensor2d(
-      wanted.map(({ row }) => row),
-      [wanted.length, 1],
-      'int32',
-    );
-    const dRows = scatterND(places, rowsOf(dKept), [batch * tokens, features]);
-    return { loss: found.loss, dHidden: reshape(dRows, [batch, tokens, features]) as Tensor3D };
+    const losses = found.map((block) => block.losses);
+    if (lossOnly) return { losses };
+    if (found.length === 0) return { losses, dHidden: zeros([batch, tokens, features]) as Tensor3D };
+    const rows = concat(found.map(({ dKept }) => rowsOf(dKept!)));
+    const places = found.flatMap((block) => block.places.map((place) => [place]));
+    const dRows = scatterND(tensor2d(places, [places.length, 1], 'int32'), rows, [batch * tokens, features]);
+    return { losses, dHidden: reshape(dRows, [batch, tokens, features]) as Tensor3D };
   });
+}
+
+/** The sum of all losses, row by row. */
+async function totalOf(losses: readonly Tensor[]): Promise<number> {
+  let total = 0;
+  for (const block of losses) for (const loss of await block.data()) total += loss;
+  return total;
 }

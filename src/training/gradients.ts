@@ -10,7 +10,6 @@ import {
   max,
   mean,
   mul,
-  neg,
   reshape,
   rsqrt,
   scatterND,
@@ -19,6 +18,7 @@ import {
   square,
   sub,
   sum,
+  tensor1d,
   tensor2d,
   tidy,
 } from '@tensorflow/tfjs-core';
@@ -54,14 +54,14 @@ export function linearInputGradient(weight: Tensor, dy: Tensor3D): Tensor3D {
 }
 
 /** Gradient of `linear`'s weight, [in, out], summed over all rows. `sum`: the gradient so far, which is added. */
-export function linearWeightGradient(x: Tensor3D, dy: Tensor3D, sum?: Tensor): Tensor2D {
-  const inOne = runFused<Tensor2D>('GitLinearWeightGradient', { x, dy, sum }, { groups: groupsOf(x) });
+export function linearWeightGradient(x: Tensor3D, dy: Tensor3D, sum?: Tensor, groups = groupsOf(x)): Tensor2D {
+  const inOne = runFused<Tensor2D>('GitLinearWeightGradient', { x, dy, sum }, { groups });
   return inOne ?? tidy(() => plus(sum, matMul(rowsOf(x), rowsOf(dy), true, false)));
 }
 
 /** Gradient of a bias, [out], summed over all rows. `before`: the gradient so far, which is added. */
-export function biasGradient(dy: Tensor3D, before?: Tensor): Tensor {
-  const inOne = runFused<Tensor>('GitBiasGradient', { dy, sum: before }, { groups: groupsOf(dy) });
+export function biasGradient(dy: Tensor3D, before?: Tensor, groups = groupsOf(dy)): Tensor {
+  const inOne = runFused<Tensor>('GitBiasGradient', { dy, sum: before }, { groups });
   return inOne ?? tidy(() => plus(before, sum(rowsOf(dy), 0)));
 }
 
@@ -145,7 +145,10 @@ export function embeddingGradient(
   sum?: Tensor,
 ): Tensor2D {
   return tidy(() => {
-    const flat = ids.flat();
+    const [flat, rows] = [ids.flat(), table.shape[0]!];
+    const attributes = { rows, padding: paddingId ?? -1 };
+    const inOne = runFused<Tensor2D>('GitEmbeddingGradient', { dy, ids: tensor1d(flat, 'int32'), sum }, attributes);
+    if (inOne !== undefined) return inOne;
     const kept = paddingId === undefined ? rowsOf(dy) : mul(rowsOf(dy), keepRows(flat, paddingId));
     const indices = tensor2d(flat, [flat.length, 1], 'int32');
     return plus(sum, scatterND(indices, kept, table.shape as [number, number]) as Tensor2D);
@@ -159,16 +162,19 @@ const keepRows = (ids: readonly number[], paddingId: number): Tensor2D =>
   );
 
 /**
- * The loss of rows of logits against their labels and its gradient by the logits: cross-entropy, or with `smoothing` e > 0 the original's
- * KL(q || p), q = 1 - e on the label and e/(V - 1) elsewhere. Sums over the rows, divided by `total`. logits: [M, V].
+ * The loss of each row of logits against its label and the gradient by the logits: cross-entropy, or with `smoothing` e > 0 the original's
+ * KL(q || p), q = 1 - e on the label and e/(V - 1) elsewhere. Both divided by `total`. logits: [M, V] → losses [M].
  */
 export function crossEntropyGradient(
   logits: Tensor2D,
   labels: readonly number[],
   smoothing: number,
   total: number,
-): { readonly loss: Tensor; readonly logits: Tensor2D } {
+): { readonly losses: Tensor; readonly logits: Tensor2D } {
   return tidyTree(() => {
+    const inputs = { logits, labels: tensor1d([...labels], 'int32') };
+    const inOne = runFused<Tensor[]>('GitCrossEntropyGradient', inputs, { smoothing, total });
+    if (inOne !== undefined) return { losses: inOne[0]!, logits: inOne[1] as Tensor2D };
     const [rows, vocabulary] = logits.shape;
     const elsewhere = smoothing / (vocabulary - 1);
     const indices = tensor2d(
@@ -184,8 +190,8 @@ export function crossEntropyGradient(
     const normalizer = sum(exponentials, -1, true); // [M, 1]
     const logProbabilities = sub(shifted, log(normalizer));
     const entropy = smoothing === 0 ? 0 : (1 - smoothing) * Math.log(1 - smoothing) + smoothing * Math.log(elsewhere); // of one row of q
-    const loss = add(neg(sum(mul(target, logProbabilities))), entropy * rows);
+    const losses = sub(entropy, sum(mul(target, logProbabilities), -1));
     const gradient = sub(div(exponentials, normalizer), target);
-    return { loss: mul(loss, 1 / total), logits: mul(gradient, 1 / total) as Tensor2D };
+    return { losses: mul(losses, 1 / total), logits: mul(gradient, 1 / total) as Tensor2D };
   });
 }

@@ -9,6 +9,9 @@ import { addTile, tile, ZEROS } from './multiply';
 import { packPanels, packRows, widenPanel16 } from './pack';
 import { heartbeat, keepsResults, param, paramInt, publish } from './thread';
 
+/** Rows of dy that are multiplied with one panel after the other. */
+const CACHED_ROWS: i32 = 204;
+
 /** Job with `PackPanelsParam`. */
 export function packPanelsJob(chunk: i32): void {
   const rows = paramInt(PackPanelsParam.rows), perChunk = paramInt(PackPanelsParam.chunkRows), from = chunk * perChunk;
@@ -68,13 +71,35 @@ function widenBlock(format: i32, w: usize, scales: usize, inputs: i32, source: i
   }
 }
 
-/** Outputs k0 to k0 + kb of W's transpose, as the panel of its inputs i to i + 7. `spare` has room for a block. */
-function transposePanel(format: i32, w: usize, scales: usize, inputs: i32, i: i32, k0: i32, kb: i32, d: usize, spare: usize): void {
-  const rows = min(8, inputs - i);
+/** Four rows of 8 at s as columns 0 to 3 of 8 rows at d. */
+@inline function transposeHalf(s: usize, d: usize): void {
+  for (let i = 0; i < 2; i++, s += 16, d += 128) {
+    const a = v128.load(s), b = v128.load(s, 32), c = v128.load(s, 64), e = v128.load(s, 96);
+    const p = v128.shuffle<f32>(a, b, 0, 4, 1, 5), q = v128.shuffle<f32>(c, e, 0, 4, 1, 5);
+    const r = v128.shuffle<f32>(a, b, 2, 6, 3, 7), t = v128.shuffle<f32>(c, e, 2, 6, 3, 7);
+    v128.store(d, v128.shuffle<f32>(p, q, 0, 1, 4, 5));
+    v128.store(d, v128.shuffle<f32>(p, q, 2, 3, 6, 7), 32);
+    v128.store(d, v128.shuffle<f32>(r, t, 0, 1, 4, 5), 64);
+    v128.store(d, v128.shuffle<f32>(r, t, 2, 3, 6, 7), 96);
+  }
+}
+
+/**
+ * Outputs k0 to k0 + kb of W's transpose, as its panels p0 to p1 at d, each of K_BLOCK rows: what of W is together in memory is read
+ * together. `spare` has room for 64 numbers.
+ */
+function transposePanels(format: i32, w: usize, scales: usize, inputs: i32, p0: i32, p1: i32, k0: i32, kb: i32, d: usize, spare: usize): void {
   for (let k = k0; k < k0 + kb; k += 8, d += 256) {
-    const wide = format == Format.f32 ? w + (<usize>(k >> 3) * <usize>inputs + <usize>i << 5) : spare;
-    if (format != Format.f32) widenBlock(format, w, scales, inputs, k >> 3, i, rows, spare);
-    packRows(wide, 32, d, rows, 8, 8);
+    for (let p = p0, to = d; p < p1; p++, to += K_BLOCK << 5) {
+      const i = p << 3, rows = min(8, inputs - i);
+      const wide = format == Format.f32 ? w + (<usize>(k >> 3) * <usize>inputs + <usize>i << 5) : spare;
+      if (format != Format.f32) widenBlock(format, w, scales, inputs, k >> 3, i, rows, spare);
+      if (rows < 8) packRows(wide, 32, to, rows, 8, 8);
+      else {
+        transposeHalf(wide, to);
+        transposeHalf(wide + 128, to + 16);
+      }
+    }
   }
 }
 
@@ -86,22 +111,25 @@ export function inputGradientJob(chunk: i32, thread: i32): void {
   const p0 = chunk % blockChunks * perChunk, p1 = min(p0 + perChunk, (inputs + 7) >> 3);
   const sums = param(InputGradientParam.scratch) + <usize>thread * param(InputGradientParam.threadBytes), spare = sums + 192;
   const wide = spare + 256, c = wide + <usize>perChunk * (K_BLOCK << 5), step = <usize>perChunk << 5;
-  const tiles = param(InputGradientParam.tiles) + (<usize>row0 * <usize>outputs << 2);
+  const tiles = param(InputGradientParam.tiles) + (<usize>row0 * <usize>outputs << 2), cached = CACHED_ROWS / height * height;
   for (let k0 = 0; k0 < outputs; k0 += K_BLOCK) {
     const kb = min(K_BLOCK, outputs - k0);
     heartbeat();
-    for (let p = p0; p < p1; p++) {
-      transposePanel(format, param(InputGradientParam.weights), param(InputGradientParam.columnScales), inputs, p << 3, k0, kb, wide + <usize>(p - p0) * (K_BLOCK << 5), spare);
-    }
-    for (let i = 0; i < m; i += height) {
-      const count = min(height, m - i), a = tiles + (<usize>i * <usize>outputs + <usize>k0 * <usize>count << 2);
-      if (!(i & 63)) heartbeat();
+    transposePanels(format, param(InputGradientParam.weights), param(InputGradientParam.columnScales), inputs, p0, p1, k0, kb, wide, spare);
+    // Some rows at a time: they stay in the second-level cache for all panels, and each panel in the first-level cache for all of them.
+    for (let first = 0; first < m; first += cached) {
+      const end = min(first + cached, m);
       for (let p = p0; p < p1; p++) {
-        const b = wide + <usize>(p - p0) * (K_BLOCK << 5), at = c + <usize>i * step + (<usize>(p - p0) << 5);
-        if (!k0) tile(Format.f32, count, a, b, at, step, kb, ZEROS, 0);
-        else {
-          tile(Format.f32, count, a, b, sums, 32, kb, ZEROS, 0);
-          addTile(sums, at, step, count);
+        const b = wide + <usize>(p - p0) * (K_BLOCK << 5);
+        heartbeat();
+        for (let i = first; i < end; i += height) {
+          const count = min(height, end - i), a = tiles + (<usize>i * <usize>outputs + <usize>k0 * <usize>count << 2);
+          const at = c + <usize>i * step + (<usize>(p - p0) << 5);
+          if (!k0) tile(Format.f32, count, a, b, at, step, kb, ZEROS, 0);
+          else {
+            tile(Format.f32, count, a, b, sums, 32, kb, ZEROS, 0);
+            addTile(sums, at, step, count);
+          }
         }
       }
     }

@@ -94,8 +94,10 @@ export function packTilesTransposed(a: usize, lda: usize, d: usize, from: i32, t
   for (let i = from; i < to; i += height) {
     const rows = min(height, to - i);
     let t = d + (<usize>i * <usize>k << 2), s = a + (<usize>i << 2);
-    for (let j = 0; j < k; j++, s += lda) {
-      for (let r = 0; r < rows; r++, t += 4) store<f32>(t, load<f32>(s + (<usize>r << 2)));
+    const whole = rows & ~3, bytes = <usize>rows << 2;
+    for (let j = 0; j < k; j++, s += lda, t += bytes) {
+      if (whole) v128.store(t, v128.load(s));
+      for (let r = whole; r < rows; r++) store<f32>(t + (<usize>r << 2), load<f32>(s + (<usize>r << 2)));
     }
   }
 }

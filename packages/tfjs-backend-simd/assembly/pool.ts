@@ -11,6 +11,7 @@ import { attentionJob } from './attention';
 import { attentionGradientJob } from './backward-attention';
 import { biasGradientJob, inputGradientJob, packPanelsJob, weightGradientJob } from './backward-linear';
 import { activationGradientJob, layerNormGradientJob } from './backward-rows';
+import { crossEntropyJob, embeddingGradientJob } from './backward-vocabulary';
 import { copyJob } from './copy';
 import { mapJob, zipJob } from './elementwise';
 import { roundTilesJob } from './int8';
@@ -63,6 +64,8 @@ function execute(job: i32, chunk: i32, thread: i32): void {
     case Job.adamW: adamWJob(chunk); break;
     case Job.squares: squaresJob(chunk); break;
     case Job.attentionGradient: attentionGradientJob(chunk, thread); break;
+    case Job.crossEntropy: crossEntropyJob(chunk); break;
+    case Job.embeddingGradient: embeddingGradientJob(chunk); break;
   }
 }
 

@@ -5,7 +5,7 @@ import { LayerNormParam, ReduceParam, Reduction, SoftmaxParam } from './abi';
 import { param, paramFloat, paramInt } from './thread';
 
 /** Largest of n >= 1 numbers; what NaN does to it is left open. Four chains, because one waits four cycles for each maximum. */
-function largestOf(x: usize, n: i32): f32 {
+export function largestOf(x: usize, n: i32): f32 {
   const tail = n & 3, end = x + (<usize>(n & ~3) << 2);
   let a = f32x4.splat(load<f32>(x)), b = a, c = a, d = a;
   for (; x + 48 < end; x += 64) {
@@ -52,7 +52,7 @@ function sumOfShares(x: usize, n: i32): f64 {
 }
 
 /** y = exp(x - most) on n numbers, of which none is above `most`; y may be x. Returns 1 / the sum. */
-function exponentialsOf(x: usize, y: usize, n: i32, most: f32): f32 {
+export function exponentialsOf(x: usize, y: usize, n: i32, most: f32): f32 {
   const tail = n & 3, first = y, end = y + (<usize>(n & ~3) << 2), m = f32x4.splat(most);
   for (; y + 16 < end; x += 32, y += 32) expOrZeroPair(f32x4.sub(v128.load(x), m), f32x4.sub(v128.load(x, 16), m), y);
   if (y < end) {

@@ -50,6 +50,8 @@ export enum Job {
   adamW,
   squares,
   attentionGradient,
+  crossEntropy,
+  embeddingGradient,
 }
 
 /** How weights are stored. */
@@ -410,4 +412,37 @@ export enum AttentionGradientParam {
   threadBytes,
   /** Float: 1 / sqrt(width). */
   scale,
+}
+
+/** Losses of rows of logits against their labels, and the slopes. A chunk is a row. */
+export enum CrossEntropyParam {
+  x,
+  /** int32, one a row. */
+  labels,
+  y,
+  /** One a row. */
+  losses,
+  columns,
+  /** Float: the wanted share of the label, and of every other word. */
+  onLabel,
+  elsewhere,
+  /** Float: the sum of q * log q over a row. */
+  entropy,
+  /** Float: what losses and slopes are multiplied by. */
+  factor,
+}
+
+/** The gradient of an embedding table [rows, columns]. */
+export enum EmbeddingGradientParam {
+  /** int32, one for each row of dy. */
+  ids,
+  count,
+  dy,
+  sum,
+  y,
+  rows,
+  columns,
+  /** The id that gets no gradient, or -1. */
+  padding,
+  chunkRows,
 }

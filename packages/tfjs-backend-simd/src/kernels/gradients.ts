@@ -3,6 +3,8 @@ import {
   ActivationGradientParam,
   AttentionGradientParam,
   BiasGradientParam,
+  CrossEntropyParam,
+  EmbeddingGradientParam,
   Format,
   InputGradientParam,
   Job,
@@ -23,8 +25,9 @@ import { maskStep } from './transformer.js';
 // The backward pass of the transformer's kernels. What is summed over rows takes `groups`, how many rows each sample has, and `sum`, the
 // gradient of the samples before: samples that are learnt together or in several calls give the same bits.
 
-/** Panels of the input's gradient in one chunk: they share what is read of dy. */
-const INPUT_PANELS = 4;
+/** Panels of the input's gradient in one chunk: they share what is read of dy. Half as many where threads would have too little to share. */
+const INPUT_PANELS = 8;
+const MIN_CHUNKS_PER_THREAD = 3;
 /** Rows of the input's gradient in one chunk. */
 const INPUT_ROWS = 1020;
 /** Panels of a weight's gradient in one chunk. */
@@ -78,8 +81,10 @@ const linearInput: Kernel = (backend, inputs) => {
   const tiles = packLeft(backend, { m: rows, k: outputs, a: backend.addressOf(dy), lda: outputs * 4 }, tileRows);
   const blocks = Math.ceil(rows / INPUT_ROWS);
   const blockRows = Math.ceil(rows / (blocks * tileRows)) * tileRows;
-  const threadBytes = 448 + INPUT_PANELS * 32 * (K_BLOCK + blockRows);
-  const blockChunks = Math.ceil(columns / (8 * INPUT_PANELS));
+  const many = Math.ceil(columns / (8 * INPUT_PANELS)) * blocks >= MIN_CHUNKS_PER_THREAD * backend.pool.threads;
+  const chunkPanels = many ? INPUT_PANELS : INPUT_PANELS / 2;
+  const threadBytes = 448 + chunkPanels * 32 * (K_BLOCK + blockRows);
+  const blockChunks = Math.ceil(columns / (8 * chunkPanels));
   const parameters = parametersOf(InputGradientParam, {
     tiles,
     rows,
@@ -93,7 +98,7 @@ const linearInput: Kernel = (backend, inputs) => {
     scratch: backend.scratch(threadBytes * backend.pool.threads),
     threadBytes,
     blockRows,
-    chunkPanels: INPUT_PANELS,
+    chunkPanels,
     blockChunks,
     tileRows,
   });
@@ -336,8 +341,80 @@ const attention: Kernel = (backend, inputs) => {
   return [dQuery, dKey, dValue];
 };
 
+/** @throws BackendError (`index-out-of-range`) for an index that is not from 0 to `below` - 1. */
+function requireIndices(backend: KernelContext, kernel: string, indices: TensorInfo, below: number): void {
+  if (indices.dtype !== 'int32') throw fault(kernel, 'unsupported-dtype', `indices are int32, not ${indices.dtype}`);
+  const odd = backend.valuesOf(indices).find((index) => index < 0 || index >= below);
+  if (odd !== undefined) throw fault(kernel, 'index-out-of-range', `${odd} is not from 0 to ${below - 1}`);
+}
+
+/**
+ * logits float32 [M, V] and labels int32 [M] -> the loss of each row, [M], and the gradient by the logits, both divided by `total`: the sum of
+ * q · (log q - log p), q = 1 - `smoothing` on the label and smoothing / (V - 1) elsewhere.
+ */
+const crossEntropy: Kernel = (backend, inputs, attributes) => {
+  const [logits, labels] = [input(inputs, 'logits'), input(inputs, 'labels')];
+  const name = 'GitCrossEntropyGradient';
+  requireFloats(name, logits);
+  const [rows, columns] = matrixOf(logits);
+  util.assert(
+    logits.shape.length === 2 && util.arraysEqual(labels.shape, [rows]),
+    () => `${name}: [${logits.shape}] and [${labels.shape}] do not fit`,
+  );
+  requireIndices(backend, name, labels, columns);
+  const { smoothing, total } = attributes as { smoothing: number; total: number };
+  const elsewhere = smoothing / (columns - 1);
+  const entropy = smoothing === 0 ? 0 : (1 - smoothing) * Math.log(1 - smoothing) + smoothing * Math.log(elsewhere);
+  const [losses, output] = [backend.output([rows], 'float32'), backend.output(logits.shape, 'float32')];
+  const parameters = parametersOf(CrossEntropyParam, {
+    x: backend.addressOf(logits),
+    labels: backend.addressOf(labels),
+    y: output.address,
+    losses: losses.address,
+    columns,
+    onLabel: floatBits(1 - smoothing),
+    elsewhere: floatBits(elsewhere),
+    entropy: floatBits(entropy),
+    factor: floatBits(1 / total),
+  });
+  backend.pool.run(Job.crossEntropy, rows, parameters);
+  return [losses, output];
+};
+
+/** Bytes of an embedding table's gradient in one chunk. */
+const EMBEDDING_BYTES = 1_048_576;
+
+/** dy float32 [..., D] and ids int32, one for each of its rows -> sum + the rows of dy, each at its id: [`rows`, D]. `padding` gets none. */
+const embedding: Kernel = (backend, inputs, attributes) => {
+  const [dy, ids, { sum }] = [input(inputs, 'dy'), input(inputs, 'ids'), inputs];
+  const name = 'GitEmbeddingGradient';
+  requireFloats(name, dy, sum);
+  const { rows, padding = -1 } = attributes as { rows: number; padding?: number };
+  const [count, columns] = matrixOf(dy);
+  const fits = sizeOf(ids.shape) === count && (sum === undefined || util.arraysEqual(sum.shape, [rows, columns]));
+  util.assert(fits, () => `${name}: [${dy.shape}], [${ids.shape}] and [${sum?.shape}] do not fit`);
+  requireIndices(backend, name, ids, rows);
+  const output = backend.output([rows, columns], 'float32');
+  const chunkRows = Math.max(1, Math.floor(EMBEDDING_BYTES / Math.max(columns * 4, 1)));
+  const parameters = parametersOf(EmbeddingGradientParam, {
+    ids: backend.addressOf(ids),
+    count,
+    dy: backend.addressOf(dy),
+    sum: sum === undefined ? 0 : backend.addressOf(sum),
+    y: output.address,
+    rows,
+    columns,
+    padding,
+    chunkRows,
+  });
+  backend.pool.run(Job.embeddingGradient, Math.ceil(rows / chunkRows), parameters);
+  return output;
+};
+
 export const gradientKernels: KernelTable = {
   GitAttentionGradient: attention,
+  GitCrossEntropyGradient: crossEntropy,
+  GitEmbeddingGradient: embedding,
   GitLayerNormGradient: layerNorm,
   GitActivation: activation,
   GitActivationGradient: activationGradient,

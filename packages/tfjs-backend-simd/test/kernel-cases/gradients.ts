@@ -70,7 +70,7 @@ export const gradientCases: KernelCases = {
         }),
       )
       .map((inputs) => ({ inputs })),
-    tolerance: 5e-4,
+    tolerance: 5e-5,
     reference: ({ q, key, value, mask, dy }) => {
       const scale = 1 / Math.sqrt(q!.shape[3]!);
       const scores = tf.mul(tf.matMul(q!, key!, false, true), scale);
@@ -84,6 +84,43 @@ export const gradientCases: KernelCases = {
         tf.mul(tf.matMul(ofScores, q!, true, false), scale),
         tf.matMul(weights, dy!, true, false),
       ];
+    },
+  },
+  GitCrossEntropyGradient: {
+    draw: fc
+      .tuple(sizes(2), fc.constantFrom(0, 0.1))
+      .chain(([[m, n], smoothing]) =>
+        fc
+          .record({ logits: specs([m!, n! + 1]), labels: specs([m!], 'int32', { min: 0, max: n! }) })
+          .map((inputs) => ({ inputs, attributes: { smoothing, total: 5 } })),
+      ),
+    tolerance: 2e-6,
+    reference: ({ logits, labels }, attributes) => {
+      const { smoothing, total } = attributes as { smoothing: number; total: number };
+      const words = logits!.shape[1]!;
+      const elsewhere = smoothing / (words - 1);
+      const wanted = tf.add(tf.mul(tf.oneHot(labels!, words), 1 - smoothing - elsewhere), elsewhere);
+      const logs = tf.logSoftmax(logits!);
+      const entropy = smoothing === 0 ? 0 : (1 - smoothing) * Math.log(1 - smoothing) + smoothing * Math.log(elsewhere);
+      const losses = tf.sub(entropy, tf.sum(tf.mul(wanted, logs), 1));
+      return [tf.div(losses, total), tf.div(tf.sub(tf.exp(logs), wanted), total)];
+    },
+  },
+  GitEmbeddingGradient: {
+    draw: fc.tuple(sizes(3), fc.boolean(), fc.boolean()).chain(([[m, n, rows], again, padded]) =>
+      fc
+        .record({
+          ...{ dy: specs([1, m!, n!]), ids: specs([m!], 'int32', { min: 0, max: rows! - 1 }) },
+          ...(again ? { sum: specs([rows!, n!]) } : {}),
+        })
+        .map((inputs) => ({ inputs, attributes: { rows, ...(padded ? { padding: 0 } : {}) } })),
+    ),
+    tolerance: 1e-6,
+    reference: ({ dy, ids, sum }, attributes) => {
+      const { rows, padding } = attributes as { rows: number; padding?: number };
+      const kept =
+        padding === undefined ? dy! : tf.mul(dy!, tf.expandDims(tf.cast(tf.notEqual(ids!, padding), 'float32'), 1));
+      return plus(sum, tf.unsortedSegmentSum(rowsOf(kept), ids as tf.Tensor1D, rows));
     },
   },
   GitLayerNormGradient: {
