@@ -92,6 +92,13 @@ export function loadGitParams(
   });
 }
 
+/** A folder's config.json, checked. @throws ConfigError where it is missing or wrong. */
+export async function readGitConfig(files: ModelFiles): Promise<GitConfig> {
+  const json = await readConfig(files);
+  if (json === undefined) throw missingConfig(files);
+  return parseGitConfig(json, 'config.json');
+}
+
 /** A folder's config.json as plain JSON, where there is one. */
 async function readConfig(files: ModelFiles): Promise<unknown> {
   const source = await files.open('config.json');

@@ -135,7 +135,10 @@ export function addTemporal(features: Tensor3D, pixels: Tensor4D | Tensor5D, tem
   );
 }
 
-/** Adds the tower's gradients, of the gradient by its features [B, F·I, Dv]. */
+/** Outputs of all layers, [B·F, I, Dv] each. */
+export const layerOutputs = ({ inputs, last }: VisionForward): Tensor3D[] => [...inputs.slice(1), last];
+
+/** Adds the tower's gradients, of the gradient by its features [B, F·I, Dv] and, where there is one, by the output of a layer. */
 export async function visionBackward(
   pass: Pass,
   tower: VisionEncoder,
@@ -143,6 +146,7 @@ export async function visionBackward(
   pixels: Tensor4D | Tensor5D,
   { vision: c }: GitConfig,
   dFeatures: Tensor3D,
+  dOutputs: ReadonlyMap<number, Tensor3D> = new Map(),
 ): Promise<void> {
   const { gradients, own, free } = pass;
   let dy: Tensor3D = own(
@@ -170,6 +174,12 @@ export async function visionBackward(
   );
   const { layers } = tower.encoder;
   for (let index = layers.length - 1; index >= 0; index--) {
+    const dOutput = dOutputs.get(index);
+    if (dOutput !== undefined) {
+      const before = dy;
+      dy = own(add(before, dOutput) as Tensor3D);
+      free(before);
+    }
     const below = dy;
     await pass.pause();
     const made = forward.values[index] ?? own(visionLayer(layers[index]!, forward.inputs[index]!, c));

@@ -19,7 +19,14 @@ import type { Git } from '../model/git.js';
 import type { Adapter } from '../model/lora.js';
 import { type DecoderLayerValues, decoderLayer, decoderLayerBackward, prefixOf, rows } from './backward-decoder.js';
 import { type Gradients, layerNormBackward, linearBackward, type Pass, startOwning } from './backward-layers.js';
-import { addTemporal, VISION, type VisionForward, visionBackward, visionForward } from './backward-vision.js';
+import {
+  addTemporal,
+  layerOutputs,
+  VISION,
+  type VisionForward,
+  visionBackward,
+  visionForward,
+} from './backward-vision.js';
 import { crossEntropyGradient, embeddingGradient, rowsOf } from './gradients.js';
 
 // Forward and backward pass of teacher forcing. Image and text tokens go through a layer side by side, [B, I + T, D]; the forward pass keeps what
@@ -62,7 +69,14 @@ export interface PassOptions {
   readonly lossOnly?: boolean | undefined;
   /** Called between layers: yields to the event loop, and throws where the call was aborted. */
   readonly pause?: (() => Promise<void>) | undefined;
+  readonly visionLoss?: VisionLoss | undefined;
 }
+
+/**
+ * A further loss on the vision tower while it is trained: receives the outputs of its layers, [B·F, I, Dv] each, which are not its own, and returns
+ * gradients by some of them, which are taken over, by the layer's number.
+ */
+export type VisionLoss = (outputs: readonly Tensor3D[], batch: TrainingBatch) => ReadonlyMap<number, Tensor3D>;
 
 /**
  * One micro-batch forward and backward. `git` holds the weights as they are to be used, adapters merged in. The gradients of trained parameters
@@ -167,7 +181,11 @@ export async function accumulateGradients(
       }),
     );
     const dFeatures = own(linearBackward(pass, `${PROJECTION}.0`, project, features, dProjected));
-    if (vision !== undefined && trainsVision) await visionBackward(pass, tower, vision, batch.pixels!, c, dFeatures);
+    if (vision !== undefined && trainsVision) {
+      const further = options.visionLoss?.(layerOutputs(vision), batch) ?? new Map<number, Tensor3D>();
+      for (const gradient of further.values()) own(gradient);
+      await visionBackward(pass, tower, vision, batch.pixels!, c, dFeatures, further);
+    }
     return await totalOf(losses);
   } finally {
     freeAll();

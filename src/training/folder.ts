@@ -37,7 +37,7 @@ async function* listed(pieces: readonly Uint8Array[]): AsyncGenerator<Uint8Array
 }
 
 /** All pieces as one. */
-async function joined(pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> {
+export async function joined(pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> {
   const all: Uint8Array[] = [];
   for await (const piece of pieces) all.push(piece);
   const bytes = new Uint8Array(all.reduce((sum, { length }) => sum + length, 0));

@@ -5,11 +5,32 @@
  */
 export type { LoraAdapter } from '../model/lora.js';
 export { disposeAdapter, mergeAdapter } from '../model/lora.js';
-export { loadAdapter, saveAdapter, saveModel } from './checkpoint.js';
+// The parts that `train` is made of, for loops of one's own: see examples/train-demo.
+export { countLabels, type TrainingBatch, type VisionLoss } from './backward.js';
+export { loadAdapter, loadRun, type RunPosition, saveAdapter, saveModel, saveRun } from './checkpoint.js';
 export type { TrainingPair, TrainingPairs } from './data.js';
+export { padBatch, type TokenizedPair, tokenizePair } from './data.js';
 export type * from './events.js';
-export { memoryFolder, type TrainingFolder } from './folder.js';
+export { memoryFolder, subfolder, type TrainingFolder } from './folder.js';
+export { crossEntropyGradient } from './gradients.js';
+export { type InitialWeightsOptions, initialWeights, withInitialWeights } from './initial-weights.js';
 export { createAdapter, type LoraOptions } from './lora.js';
+export {
+  type Optimization,
+  type OptimizationOptions,
+  type OptimizationState,
+  type StepHooks,
+  type StepReport,
+  startOptimization,
+} from './optimization.js';
+export {
+  type AdamW,
+  type AdamWOptions,
+  createAdamW,
+  type Moments,
+  type Schedule,
+  scheduleFactor,
+} from './optimizer.js';
 export { TRAINING_OPTIONS, type TrainingOptions } from './options.js';
 export { renderTrainingPage } from './report.js';
 export { shardPairs } from './shards.js';

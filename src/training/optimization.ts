@@ -4,7 +4,7 @@ import { BackendError, OptionError } from '../errors.js';
 import type { Git } from '../model/git.js';
 import { type LoraAdapter, mergeAdapter } from '../model/lora.js';
 import { namedParameters, withParameters } from '../model/parameters.js';
-import { accumulateGradients, countLabels, type TrainingBatch } from './backward.js';
+import { accumulateGradients, countLabels, type TrainingBatch, type VisionLoss } from './backward.js';
 import { startGradients } from './backward-layers.js';
 import { adapterParameters, withAdapterParameters } from './lora.js';
 import type { Moments, Schedule } from './optimizer.js';
@@ -44,6 +44,8 @@ export interface OptimizationOptions {
 export interface StepHooks {
   /** Called between layers: yields to the event loop, and throws where the call was aborted; the weights stay as they were then. */
   readonly pause?: (() => Promise<void>) | undefined;
+  /** A further loss on the vision tower; its gradients count as they are, the text's loss is a mean over tokens. */
+  readonly visionLoss?: VisionLoss | undefined;
   /** Receives the gradients before clipping. They are disposed of after the step. */
   readonly onGradients?: ((gradients: ReadonlyMap<string, Tensor>) => void | Promise<void>) | undefined;
 }
@@ -126,7 +128,7 @@ export function startOptimization(git: Git, options: OptimizationOptions): Optim
   return {
     current,
     adapter: adapterNow,
-    async step(batches, { pause, onGradients } = {}) {
+    async step(batches, { pause, visionLoss, onGradients } = {}) {
       const gradients = startGradients(names);
       const { git: now, dispose: disposeMerged } = current();
       try {
@@ -140,7 +142,13 @@ export function startOptimization(git: Git, options: OptimizationOptions): Optim
         }
         let loss = 0;
         for (const batch of batches) {
-          const pass = { smoothing: options.labelSmoothing, total: tokens, recompute: options.recompute, pause };
+          const pass = {
+            smoothing: options.labelSmoothing,
+            total: tokens,
+            recompute: options.recompute,
+            pause,
+            visionLoss,
+          };
           loss += await accumulateGradients(now, batch, gradients, { ...pass, adapters: adapterNow()?.layers });
         }
         await onGradients?.(gradients.byName);
