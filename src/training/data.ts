@@ -303,7 +303,8 @@ function openFeatureStore(folder: TrainingFolder, git: Git) {
 async function readFeatures(folder: TrainingFolder, name: string): Promise<Tensor3D | undefined> {
   const source = await folder.open(name);
   if (source === undefined) return undefined;
-  const stored = (await readSafetensors(source, name)).tensors.get('features');
+  const file = await readSafetensors(source, name).catch(() => undefined); // a broken one is written again
+  const stored = file?.tensors.get('features');
   if (stored?.dtype !== 'F32' || stored.shape.length !== 3) return undefined;
   const bytes = await stored.read();
   const values = new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));

@@ -3,6 +3,7 @@ import { memory } from '@tensorflow/tfjs-core';
 import { fromBytes } from '../../src/checkpoint/byte-source.js';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import type { Image2Text } from '../../src/image2text/image2text.js';
+import { createImage2Text } from '../../src/image2text/image2text.js';
 import { loadImage2Text } from '../../src/image2text/load.js';
 import { namedParameters } from '../../src/model/parameters.js';
 import {
@@ -170,6 +171,55 @@ describe('train', function () {
       'no-images pairs',
     );
     assert.equal(memory().numTensors, tensors);
+  });
+
+  it('features of a frozen tower are kept in files for later runs, with the same bits, and a broken file is written again', async () => {
+    const features = memoryFolder('features');
+    const options = { lora: { rank: 1 }, steps: 3, batchSize: 2 };
+    const bits = async (more: TrainingOptions) => {
+      const tensors = memory().numTensors;
+      const result = await train(model, examplePairs(4), { ...options, ...more });
+      const found = await learnt(result);
+      result.dispose();
+      assert.equal(memory().numTensors, tensors);
+      return found;
+    };
+    const expected = await bits({});
+    assert.deepEqual(await bits({ featureFolder: features }), expected);
+    const names = [...features.files.keys()];
+    assert.equal(names.length, 4);
+    const writes: string[] = [];
+    const watched = {
+      ...features,
+      write: async (name: string, pieces: AsyncIterable<Uint8Array>) => {
+        writes.push(name);
+        await features.write(name, pieces);
+      },
+    };
+    assert.deepEqual(await bits({ featureFolder: watched, featureCacheBytes: 0 }), expected);
+    assert.deepEqual(writes, []); // none was encoded again
+    features.files.set(names[0]!, features.files.get(names[0]!)!.slice(0, 9));
+    assert.deepEqual(await bits({ featureFolder: watched }), expected);
+    assert.deepEqual(writes, [names[0]]);
+    await assert.rejects(bits({ featureFolder: features, augment: true }), /contradiction/);
+    const failing = { ...features, write: async () => Promise.reject(new Error('disk full')) };
+    features.files.clear();
+    await assert.rejects(bits({ featureFolder: failing }), /disk full/);
+  });
+
+  it('refuses before the first step what cannot be written at the end', async () => {
+    const { git, tokenizer, imageConfig } = model;
+    const bare = createImage2Text(git, tokenizer, imageConfig);
+    const events: TrainingEvent[] = [];
+    const run = train(bare, examplePairs(1), {
+      ...{ steps: 1, folder: memoryFolder() },
+      onEvent: (event) => events.push(event),
+    });
+    await assert.rejects(run, /folder: no-files: the model was made of parts/);
+    assert.deepEqual(
+      events.filter(({ type }) => type === 'step'),
+      [],
+    );
   });
 
   it('bad pairs are reported with where they are, and skipped', async () => {
