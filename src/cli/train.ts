@@ -13,6 +13,8 @@ import { duration, withBar } from './progress.js';
 interface TrainFlags extends ModelFlags {
   readonly output: string;
   readonly validation?: string;
+  readonly holdOut?: number;
+  readonly seed?: number;
   readonly lora?: number | true;
   readonly loraAlpha?: number;
   readonly loraTargets?: string;
@@ -39,6 +41,7 @@ export const trainCommand: CliCommand = {
       .requiredOption('--output <folder>', 'where to write; empty or not there, unless --resume or --overwrite')
       .option('--overwrite', 'remove what an earlier run left there')
       .option('--validation <data>', 'pairs that are not learnt, to see what was')
+      .option('--hold-out <n>', 'keep about n pairs apart for that, all of an image together', integer(1, 1_000_000))
       .option('--lora [rank]', 'train a LoRA adapter, of rank 8 unless said otherwise', integer(1, 4096))
       .option('--lora-alpha <x>', 'the adapter counts alpha / rank; default 16', Number)
       .option('--lora-targets <list>', 'ends of names of layers; default query,value')
@@ -49,8 +52,8 @@ export const trainCommand: CliCommand = {
     addModel(command);
     addExamples(
       command,
-      'image2text train photos/ --output run --lora --validation held-out/ --model microsoft/git-base-coco',
-      'image2text train photos/ --output run --lora --validation held-out/ --model microsoft/git-base-coco --resume',
+      'image2text train photos/ --output run --lora --hold-out 10 --model microsoft/git-base-coco',
+      'image2text train photos/ --output run --lora --hold-out 10 --model microsoft/git-base-coco --resume',
       'image2text caption new.jpg --model microsoft/git-base-coco --adapter run/best',
     );
     addNote(command, 'A run that was stopped, however it was, goes on with the same command and --resume.');
@@ -65,13 +68,18 @@ async function run([data]: readonly string[], flags: TrainFlags, context: Contex
       throw new UsageError(`${path}: there is no such file or folder`);
   }
   const { trainingFolder, trainingPairs } = await import('../node.js');
-  const { train } = await import('../training/index.js');
+  const { holdOut, train } = await import('../training/index.js');
   const { lora, featureCache, overwrite } = flags;
+  const all = trainingPairs(data!);
+  const { pairs, validation } =
+    flags.holdOut === undefined
+      ? { pairs: all, validation: flags.validation === undefined ? undefined : trainingPairs(flags.validation) }
+      : await holdOut(all, flags.holdOut, flags.seed);
   return withModel(flags, context, {}, async (model) => {
-    const result = await train(model, trainingPairs(data!), {
+    const result = await train(model, pairs, {
       ...(tableOptionsOf(flags, TRAINING_OPTIONS, OWN) as TrainingOptions),
       lora: lora === undefined ? undefined : loraOptions(flags),
-      validation: flags.validation === undefined ? undefined : trainingPairs(flags.validation),
+      validation,
       folder: await trainingFolder(flags.output, { overwrite }),
       featureFolder: featureCache === undefined ? undefined : await trainingFolder(featureCache),
       signal: context.signal,
@@ -92,6 +100,8 @@ function checkFlags(flags: TrainFlags): void {
   if (weights !== 'f32') throw new UsageError('--weights: training needs f32');
   if (lora === undefined && (merge === true || loraAlpha !== undefined || loraTargets !== undefined))
     throw new UsageError('--merge, --lora-alpha and --lora-targets are for --lora');
+  if (flags.validation !== undefined && flags.holdOut !== undefined)
+    throw new UsageError('give --validation or --hold-out, not both');
   if (loraAlpha !== undefined && !(loraAlpha > 0)) throw new UsageError('--lora-alpha: expected a number above 0');
   if (overwrite === true && 'resume' in flags) throw new UsageError('give --resume or --overwrite, not both');
   if (featureCache !== undefined && resolve(featureCache) === resolve(output))

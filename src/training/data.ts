@@ -51,6 +51,40 @@ export function pairsOfRow(row: unknown): Pick<TrainingPair, 'text' | 'prompt' |
   return (texts as string[]).map((text) => ({ text, prompt, question }));
 }
 
+/**
+ * Keeps about `count` pairs apart, for validation: all pairs of an image, of images chosen by the seed, until there are so many. What could not be
+ * read stays among the others.
+ *
+ * @throws OptionError where none would be left to learn
+ */
+export async function holdOut(
+  given: TrainingPairs,
+  count: number,
+  seed = 0,
+): Promise<{ readonly pairs: (TrainingPair | Error)[]; readonly validation: TrainingPair[] }> {
+  const all: (TrainingPair | Error)[] = [];
+  const byImage = new Map<unknown, TrainingPair[]>();
+  for await (const pair of given as AsyncIterable<TrainingPair | Error>) {
+    all.push(pair);
+    if (pair instanceof Error) continue;
+    const same = byImage.get(pair.image);
+    if (same === undefined) byImage.set(pair.image, [pair]);
+    else same.push(pair);
+  }
+  const groups = [...byImage.values()];
+  const held = new Set<TrainingPair | Error>();
+  for (const index of epochOrder(groups.length, 0, seed, true)) {
+    if (held.size >= count) break;
+    for (const pair of groups[index]!) held.add(pair);
+  }
+  const pairs = all.filter((pair) => !held.has(pair));
+  if (pairs.every((pair) => pair instanceof Error)) {
+    const detail = `${count} pairs kept apart leave none to learn`;
+    throw new OptionError({ path: 'count', code: 'out-of-range', detail });
+  }
+  return { pairs, validation: all.filter((pair): pair is TrainingPair => held.has(pair)) };
+}
+
 /** A pair as tokens. */
 export interface TokenizedPair {
   readonly pair: TrainingPair;

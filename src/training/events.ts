@@ -45,7 +45,7 @@ export interface ValidationSample {
 
 export interface ValidationEvent {
   readonly type: 'validation';
-  /** Updates made. */
+  /** Updates made; 0: the model as it came, which is never the best. */
   readonly step: number;
   /** Cross-entropy, mean over the tokens that would be learnt. */
   readonly loss: number;

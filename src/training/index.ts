@@ -8,8 +8,14 @@ export { disposeAdapter, mergeAdapter } from '../model/lora.js';
 // The parts that `train` is made of, for loops of one's own: see examples/train-demo.
 export { countLabels, type TrainingBatch, type VisionLoss } from './backward.js';
 export { loadAdapter, loadRun, type RunPosition, saveAdapter, saveModel, saveRun } from './checkpoint.js';
-export type { TrainingPair, TrainingPairs } from './data.js';
-export { padBatch, type TokenizedPair, tokenizePair } from './data.js';
+export {
+  holdOut,
+  padBatch,
+  type TokenizedPair,
+  type TrainingPair,
+  type TrainingPairs,
+  tokenizePair,
+} from './data.js';
 export type * from './events.js';
 export { memoryFolder, subfolder, type TrainingFolder } from './folder.js';
 export { crossEntropyGradient } from './gradients.js';

@@ -74,14 +74,14 @@ function sampleTable(validations: readonly ValidationEvent[]): string {
     { length: count },
     (_, n) => validations[count === 1 ? 0 : Math.round((n * (validations.length - 1)) / (count - 1))]!,
   );
-  const head = picked.map(({ step }) => `<th>step ${step}</th>`).join('');
+  const head = picked.map(({ step }) => `<th>${step === 0 ? 'before' : `step ${step}`}</th>`).join('');
   const rows = picked.at(-1)!.samples.map(({ name, prompt, expected }, n) => {
     const cells = picked.map(({ samples }) => {
       const text = samples[n]?.text ?? '';
       return `<td class="${text === expected ? 'right' : 'wrong'}">${escapeHtml(text)}</td>`;
     });
     const asked = prompt === '' ? '' : `<br><i>${escapeHtml(prompt)}</i>`;
-    return `<tr><td>${escapeHtml(name)}${asked}</td><td>${escapeHtml(expected)}</td>${cells.join('')}</tr>`;
+    return `<tr><td title="${escapeHtml(name)}">${escapeHtml(name.split(/[\\/]/).at(-1)!)}${asked}</td><td>${escapeHtml(expected)}</td>${cells.join('')}</tr>`;
   });
   return `<h2>Held-out samples</h2><div class="wide"><table><tr><th>image</th><th>expected</th>${head}</tr>${rows.join('')}</table></div>`;
 }
@@ -136,6 +136,13 @@ export function renderTrainingPage(log: readonly TrainingEvent[]): string {
         name: 'share',
         color: '#109618',
         points: validations.map(({ step, exactMatch }) => [step, exactMatch] as const),
+      },
+    ]),
+    chart('CIDEr-D of held-out texts', [
+      {
+        name: '0 to 10',
+        color: '#0099c6',
+        points: validations.flatMap(({ step, cider }) => (cider === undefined ? [] : [[step, cider] as const])),
       },
     ]),
     chart('Learning rate', [

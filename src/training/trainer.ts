@@ -249,11 +249,11 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
         signal,
         skip,
       });
-      const best = position.best === null || found.loss < position.best;
+      const best = done > 0 && (position.best === null || found.loss < position.best);
       lastValidation = { type: 'validation', step: done, ...found, best };
       if (best) position = { ...position, best: found.loss };
       emit(lastValidation);
-      warnOfValidation(lastValidation, warn);
+      if (done > 0) warnOfValidation(lastValidation, warn);
     } finally {
       dispose();
     }
@@ -293,6 +293,7 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
         parameters: numbers(namedParameters(git).values()),
       });
       await flush();
+      if (held.length > 0 && done === 0) await look(); // what the model says before
       while (done < steps) {
         signal?.throwIfAborted();
         await step();

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fromFile, trainingPairs } from '../../src/node.js';
-import { shardPairs, type TrainingPair } from '../../src/training/index.js';
+import { holdOut, shardPairs, type TrainingPair } from '../../src/training/index.js';
 import { scratch } from '../cli/support.js';
 import { EXAMPLES } from '../support/fixtures.js';
 
@@ -174,6 +174,23 @@ describe('data for training', () => {
       good.map(({ text }) => text),
       ['number 0', 'number 1'],
     );
+  });
+
+  it('some pairs are kept apart, all of an image together, the same ones by the same seed', async () => {
+    const list: (TrainingPair | Error)[] = Array.from({ length: 20 }, (_, n) => ({
+      image: `${Math.floor(n / 2)}.png`,
+      text: String(n),
+    }));
+    list.push(new Error('bad'));
+    const { pairs, validation } = await holdOut(list, 5, 1);
+    assert.equal(validation.length, 6); // three images of two texts
+    assert.deepEqual(new Set([...pairs, ...validation]), new Set(list));
+    const held = new Set(validation.map(({ image }) => image));
+    assert.equal(held.size, 3);
+    for (const pair of pairs) assert.ok(pair instanceof Error || !held.has(pair.image));
+    assert.deepEqual(await holdOut(list, 5, 1), { pairs, validation });
+    assert.notDeepEqual((await holdOut(list, 5, 2)).validation, validation);
+    await assert.rejects(holdOut(list, 20), /leave none to learn/);
   });
 
   it('what is no data set, a damaged and a cut shard are refused', async () => {
