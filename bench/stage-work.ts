@@ -18,7 +18,7 @@ export interface Work {
   readonly bytes?: number;
 }
 
-const BYTES: Readonly<Record<WeightFormat, number>> = { f32: 4, bf16: 2, f16: 2, int8: 1 };
+const BYTES: Readonly<Record<WeightFormat, number>> = { f32: 4, bf16: 2, f16: 2, int8: 1, 'int8-fast': 1 };
 
 /** The work of each stage for one image of `side` pixels and captions of `tokens` tokens, the fewest operations that the model can do with. */
 export function stageWork(

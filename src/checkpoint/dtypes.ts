@@ -8,7 +8,7 @@ import { elementCount, nameOf, type StoredTensor, type TensorMap } from './store
  */
 
 /** How the weights of linear layers can be kept in memory. A format of the backend that is missing here does not compile. */
-export const WEIGHT_FORMATS = Object.keys({ f32: 0, bf16: 0, f16: 0, int8: 0 } satisfies Record<
+export const WEIGHT_FORMATS = Object.keys({ f32: 0, bf16: 0, f16: 0, int8: 0, 'int8-fast': 0 } satisfies Record<
   WeightFormat,
   0
 >) as readonly WeightFormat[];

@@ -12,7 +12,7 @@ import { failure, storedF32 } from '../checkpoint/support.js';
 import { expectTensors, largestError } from '../support/close.js';
 import { holds, useVariant, VARIANTS } from './support.js';
 
-const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
+const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8', 'int8-fast'];
 
 function storedAs(name: string, dtype: string, shape: readonly number[], data: Uint16Array | Int8Array): StoredTensor {
   const bytes = new Uint8Array(data.slice().buffer);
@@ -62,7 +62,8 @@ for (const { name } of VARIANTS) {
               assert.deepEqual(w.shape, [shape[1], shape[0]]);
               const got = await w.data();
               assert.deepEqual(got, await straight.data());
-              if (format === 'int8') checkInt8(got as Float32Array, values, shape);
+              if (format === 'int8') checkInt8(got as Float32Array, values, shape, 127);
+              else if (format === 'int8-fast') checkInt8(got as Float32Array, values, shape, 63);
               else assert.deepEqual(got, transposed(format === 'f32' ? values : rounded(values, format), shape));
               tf.dispose([w, straight]);
             }),
@@ -72,11 +73,16 @@ for (const { name } of VARIANTS) {
   });
 }
 
-/** Every number is at most half a step from its own; the step is a 127th of its channel's largest. */
-function checkInt8(got: Float32Array, values: Float32Array, [out, inputs]: readonly [number, number]): void {
+/** Every number is at most half a step from its own; the step is its channel's largest by `limit`. */
+function checkInt8(
+  got: Float32Array,
+  values: Float32Array,
+  [out, inputs]: readonly [number, number],
+  limit: number,
+): void {
   for (let channel = 0; channel < out; channel++) {
     const own = values.subarray(channel * inputs, (channel + 1) * inputs);
-    const step = own.reduce((top, x) => Math.max(top, Math.abs(x)), 0) / 127;
+    const step = own.reduce((top, x) => Math.max(top, Math.abs(x)), 0) / limit;
     own.forEach((x, i) => {
       const error = Math.abs(got[i * out + channel]! - x);
       assert.ok(error <= (step / 2) * (1 + 1e-5), `channel ${channel}: ${x} is ${got[i * out + channel]}`);

@@ -9,7 +9,7 @@ import { fromDirectory, type Image2Text, loadImage2Text } from '../../src/node.j
 import { DEMO, EXAMPLES, REFERENCE } from '../support/fixtures.js';
 import { holds, useVariant } from './support.js';
 
-const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
+const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8', 'int8-fast'];
 const SETTINGS = [
   ['simd-relaxed-unshared', 1],
   ['simd-plain-unshared', 1],

@@ -50,7 +50,7 @@ async function run(binary: string, format: WeightFormat, counts: readonly number
 for (const options of BINARIES) {
   registerSimdBackend(options);
   if (!(await tf.setBackend(options.name))) throw new Error(`${options.name} does not start`);
-  for (const format of ['f32', 'bf16', 'f16', 'int8'] as const) {
+  for (const format of ['f32', 'bf16', 'f16', 'int8', 'int8-fast'] as const) {
     await run(options.name, format, options.shared ? [1, 2, 4] : [1]);
   }
 }

@@ -6,7 +6,7 @@
 import { BiasGradientParam, Format, InputGradientParam, K_BLOCK, PackPanelsParam, WeightGradientParam } from './abi';
 import { storeLanes } from './math';
 import { addTile, tile, ZEROS } from './multiply';
-import { packPanels, packRows, widenPanel16 } from './pack';
+import { elementOf, packPanels, packRows, widenPanel16 } from './pack';
 import { heartbeat, keepsResults, param, paramInt, publish } from './thread';
 
 /** Rows of dy that are multiplied with one panel after the other. */
@@ -61,6 +61,12 @@ export function weightGradientJob(chunk: i32, thread: i32): void {
 
 /** The 8 x 8 numbers of panel `source` in rows i to i + 7, as float32 rows of 8 at d. */
 function widenBlock(format: i32, w: usize, scales: usize, inputs: i32, source: i32, i: i32, rows: i32, d: usize): void {
+  if (format == Format.int8Fast) {
+    for (let r = 0; r < rows; r++) {
+      for (let c = 0; c < 8; c++, d += 4) store<f32>(d, elementOf(format, w, scales, i + r, source << 3 | c, inputs));
+    }
+    return;
+  }
   if (format != Format.int8) return widenPanel16(format, w + (<usize>source * <usize>inputs + <usize>i << 4), d, rows);
   const pairs = w + (<usize>source * <usize>((inputs + 1) >> 1) + <usize>(i >> 1) << 4);
   for (let r = 0; r < rows; r++) {

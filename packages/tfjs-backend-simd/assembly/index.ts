@@ -7,6 +7,7 @@ export { attentionScratch } from './attention';
 export { attentionGradientScratch } from './backward-attention';
 export { appendColumns } from './copy';
 export { largest } from './int8';
+export { bestDots } from './int8-fast';
 export { packPanels, packPanelsTransposed, packStrip, unpackWeight, widenStored } from './pack';
 export { busy, join, runAlone, serve, setLimit, share } from './pool';
 

@@ -17,10 +17,10 @@ const MAX_WORD: f32 = 32767;
 const TILE_BYTES: usize = 256;
 
 /** Rows whose numbers are all smaller count as zero: their factor would not be finite. */
-const SMALLEST: f32 = 1e-30;
+export const SMALLEST: f32 = 1e-30;
 
 /** 1.5 * 2^23: added to a float32 of up to 2^22, leaves its nearest integer (ties to even) in the low bits. */
-const ROUNDER: f32 = 12582912.0;
+export const ROUNDER: f32 = 12582912.0;
 
 /** Vectors of zeros, of ROUNDER, and of the bits of a float32 but its sign; from memory as in math.ts. */
 const TABLE: usize = memory.data<u32>([
@@ -44,7 +44,7 @@ export function largest(x: usize, n: i32): f32 {
 }
 
 /** Four numbers times `factor`, to the nearest integer. */
-@inline function roundFour(x: v128, factor: v128, rounder: v128): v128 {
+@inline export function roundFour(x: v128, factor: v128, rounder: v128): v128 {
   return i32x4.sub(f32x4.add(f32x4.mul(x, factor), rounder), rounder);
 }
 

@@ -3,6 +3,7 @@
 import { Format, LinearParam, PackTilesParam, STREAM_ROWS } from './abi';
 import { map } from './elementwise';
 import { multiplyInt8 } from './int8';
+import { multiplyFast } from './int8-fast';
 import { multiply, streamRow } from './multiply';
 import { packTiles, packTilesTransposed } from './pack';
 import { keepsResults, param, paramInt, publish } from './thread';
@@ -26,6 +27,7 @@ export function linearJob(chunk: i32, thread: i32): void {
   const c = own ? spare + param(LinearParam.threadBytes) - <usize>paramInt(LinearParam.blockRows) * step - (<usize>p0 << 5) : result;
   const tiles = param(LinearParam.tiles) + (<usize>row0 * <usize>k << 2);
   if (format == Format.int8) multiplyInt8(row0, rows, few, p0, p1, c, step, spare);
+  else if (format == Format.int8Fast) multiplyFast(row0, rows, few, p0, p1, c, step, spare);
   else if (m > 1) multiply(tiles, rows, paramInt(LinearParam.tileRows), k, w, format, few, n, p0, p1, c, step, bias, spare);
   else streamRow(tiles, k, w, format, n, p0, p1, c, bias, spare);
   activate(paramInt(LinearParam.activation), c, step, rows, p0, p1, n);

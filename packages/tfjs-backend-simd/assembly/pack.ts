@@ -6,6 +6,7 @@
 //   f16   as bf16, each word with its exponent counted from 2^-25, so that every finite number below 128, subnormal ones included,
 //         becomes a normal float32 by shifting alone: a processor takes 150 cycles for a subnormal operand
 //   int8  [k / 2][8][2]             pairs of k, as the 16-bit dot product takes them; an odd k is filled up with zero
+//   int8Fast  [k / 4][8][4]         fours of k, each number with 64 added; k is filled up to a multiple of 4
 // Left-hand side: tiles of up to TILE_ROWS rows, all of one height (the last may be lower), each [k][rows] float32.
 
 import { Format } from './abi';
@@ -127,6 +128,7 @@ export function packPanelsTransposed(b: usize, ldb: usize, d: usize, k: i32, n: 
 @inline function placeOf(format: i32, row: i32, column: i32, k: i32): usize {
   const panel = <usize>(column >> 3), lane = column & 7;
   if (format == Format.f32) return (panel * <usize>k + <usize>row) * 8 + <usize>lane;
+  if (format == Format.int8Fast) return (panel * <usize>((k + 3) >> 2) + <usize>(row >> 2)) * 32 + <usize>((lane << 2) | (row & 3));
   if (format == Format.int8) return (panel * <usize>((k + 1) >> 1) + <usize>(row >> 1)) * 16 + <usize>((lane << 1) | (row & 1));
   return (panel * <usize>k + <usize>row) * 8 + <usize>(((lane & 3) << 1) | (lane >> 2));
 }
@@ -140,9 +142,10 @@ const F16_FACTOR: f32 = 5.070602400912918e30;
 }
 
 /** The packed element (row, column) as float32. */
-@inline function elementOf(format: i32, w: usize, scales: usize, row: i32, column: i32, k: i32): f32 {
+@inline export function elementOf(format: i32, w: usize, scales: usize, row: i32, column: i32, k: i32): f32 {
   const at = placeOf(format, row, column, k);
   if (format == Format.f32) return load<f32>(w + (at << 2));
+  if (format == Format.int8Fast) return <f32>(<i32>load<u8>(w + at) - FAST_ZERO) * load<f32>(scales + (<usize>column << 2));
   if (format == Format.int8) return <f32>load<i8>(w + at) * load<f32>(scales + (<usize>column << 2));
   const word = <u32>load<u16>(w + (at << 1));
   return format == Format.bf16 ? reinterpret<f32>(word << 16) : fromHalf(word);
@@ -227,9 +230,13 @@ function narrowPanel16(format: i32, s: usize, d: usize, k: i32): void {
   }
 }
 
-/** Four of the panel's scales: what 1 of int8 is worth where the largest of a column becomes 127. Columns below 2^-100 count as 0. */
-@inline function scalesOf(top: v128): v128 {
-  return v128.and(f32x4.div(top, f32x4.splat(127)), f32x4.gt(top, f32x4.splat(7.888609052210118e-31)));
+/** What stands for 0 in int8Fast, and the largest number beside it. */
+const FAST_ZERO: i32 = 64;
+const FAST_LIMIT: f32 = 63;
+
+/** Four of the panel's scales: what 1 of int8 is worth where the largest of a column becomes `limit`. Columns below 2^-100 count as 0. */
+@inline function scalesOf(top: v128, limit: f32): v128 {
+  return v128.and(f32x4.div(top, f32x4.splat(limit)), f32x4.gt(top, f32x4.splat(7.888609052210118e-31)));
 }
 
 /** What to multiply with; 0 for a column of zeros. */
@@ -243,20 +250,39 @@ function narrowPanel16(format: i32, s: usize, d: usize, k: i32): void {
   return i16x8.narrow_i32x4_s(i32x4.trunc_sat_f32x4_s(a), i32x4.trunc_sat_f32x4_s(b));
 }
 
+/** The scales of a float32 panel of k rows, where the largest of a column becomes `limit`. */
+function findScales(s: usize, k: i32, scales: usize, limit: f32): void {
+  let top0 = f32x4.splat(0), top1 = top0;
+  for (let row = s, end = s + (<usize>k << 5); row < end; row += 32) {
+    top0 = f32x4.max(top0, f32x4.abs(v128.load(row)));
+    top1 = f32x4.max(top1, f32x4.abs(v128.load(row, 16)));
+  }
+  v128.store(scales, scalesOf(top0, limit));
+  v128.store(scales, scalesOf(top1, limit), 16);
+}
+
+/** A float32 panel of k rows at s as int8Fast at d. */
+function narrowPanelFast(s: usize, scales: usize, d: usize, k: i32): void {
+  findScales(s, k, scales, FAST_LIMIT);
+  const low = factorsOf(v128.load(scales)), high = factorsOf(v128.load(scales, 16));
+  for (let i = 0; i < k; i++, s += 32) {
+    const words = i16x8.add(stepsOf(s, low, high), i16x8.splat(<i16>FAST_ZERO)), bytes = i8x16.narrow_i16x8_u(words, words);
+    const at = d + (<usize>(i >> 2) << 5) + <usize>(i & 3);
+    let rest = i64x2.extract_lane(bytes, 0);
+    for (let column: usize = 0; column < 32; column += 4, rest >>= 8) store<u8>(at + column, <u8>rest);
+  }
+  for (let i = k; i & 3; i++) {
+    for (let column: usize = 0; column < 32; column += 4) store<u8>(d + (<usize>(i >> 2) << 5) + <usize>(i & 3) + column, <u8>FAST_ZERO);
+  }
+}
+
 /** A float32 panel of k rows at s as int8 at d; `given`: its numbers are whole already, and have their scales. */
 function narrowPanel8(s: usize, scales: usize, given: bool, d: usize, k: i32): void {
   let low = f32x4.splat(1), high = low;
   if (!given) {
-    let top0 = f32x4.splat(0), top1 = top0;
-    for (let row = s, end = s + (<usize>k << 5); row < end; row += 32) {
-      top0 = f32x4.max(top0, f32x4.abs(v128.load(row)));
-      top1 = f32x4.max(top1, f32x4.abs(v128.load(row, 16)));
-    }
-    const scale0 = scalesOf(top0), scale1 = scalesOf(top1);
-    v128.store(scales, scale0);
-    v128.store(scales, scale1, 16);
-    low = factorsOf(scale0);
-    high = factorsOf(scale1);
+    findScales(s, k, scales, 127);
+    low = factorsOf(v128.load(scales));
+    high = factorsOf(v128.load(scales, 16));
   }
   const lower = i16x8.splat(0xff);
   for (let i = 0; i < k; i += 2, s += 64, d += 16) {
@@ -272,12 +298,13 @@ function narrowPanel8(s: usize, scales: usize, given: bool, d: usize, k: i32): v
 export function packStrip(
   format: i32, s: usize, ld: usize, transposed: bool, d: usize, scales: usize, given: bool, k: i32, n: i32, spare: usize,
 ): void {
-  const bytes: usize = format == Format.f32 ? <usize>k << 5 : format == Format.int8 ? <usize>((k + 1) & ~1) << 3 : <usize>k << 4;
+  const bytes: usize = format == Format.f32 ? <usize>k << 5 : format == Format.int8 ? <usize>((k + 1) & ~1) << 3 : format == Format.int8Fast ? <usize>((k + 3) & ~3) << 3 : <usize>k << 4;
   for (let p = 0; p < n; p += 8, d += bytes, scales += 32) {
     const columns = min(8, n - p), panel = format == Format.f32 ? d : spare;
     if (transposed) packRows(s + <usize>p * ld, ld, panel, columns, 8, k);
     else packPanels(s + (<usize>p << 2), ld, panel, k, columns, k);
-    if (format == Format.int8) narrowPanel8(panel, scales, given, d, k);
+    if (format == Format.int8Fast) narrowPanelFast(panel, scales, d, k);
+    else if (format == Format.int8) narrowPanel8(panel, scales, given, d, k);
     else if (format != Format.f32) narrowPanel16(format, panel, d, k);
   }
 }

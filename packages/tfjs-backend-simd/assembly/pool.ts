@@ -15,6 +15,7 @@ import { crossEntropyJob, embeddingGradientJob } from './backward-vocabulary';
 import { copyJob } from './copy';
 import { mapJob, zipJob } from './elementwise';
 import { roundTilesJob } from './int8';
+import { roundBytesJob } from './int8-fast';
 import { linearJob, packTilesJob } from './linear';
 import { layerNormJob, reduceJob, softmaxJob } from './rows';
 import {
@@ -54,6 +55,7 @@ function execute(job: i32, chunk: i32, thread: i32): void {
     case Job.packTiles: packTilesJob(chunk); break;
     case Job.linear: linearJob(chunk, thread); break;
     case Job.roundTiles: roundTilesJob(chunk, thread); break;
+    case Job.roundBytes: roundBytesJob(chunk, thread); break;
     case Job.attention: attentionJob(chunk, thread); break;
     case Job.packPanels: packPanelsJob(chunk); break;
     case Job.weightGradient: weightGradientJob(chunk, thread); break;

@@ -130,6 +130,77 @@ ${each(rows, (i) => `  v128.store(sums, l${i}, ${i * 32}); v128.store(sums, h${i
 `;
 }
 
+/** Weights in fours of k against rows of bytes: exact integer sums, [rows, 8] at `sums`. */
+function fastTile(dots, rows) {
+  return `
+export function tileFast${dots}x${rows}(a: usize, b: usize, sums: usize, fours: i32): void {
+  const end = b + (<usize>fours << 5), ones = v128.load(WORDS_OF_ONE);
+${each(rows, (i) => `  let l${i} = v128.load(ZEROS), h${i} = v128.load(ZEROS, 16);`)}
+  for (; b < end; b += 32, a += ${rows * 4}) {
+    const l = v128.load(b), h = v128.load(b, 16);
+    let x: v128;
+${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); l${i} = dot${dots}(x, l, l${i}, ones); h${i} = dot${dots}(x, h, h${i}, ones);`)}
+  }
+${each(rows, (i) => `  v128.store(sums, l${i}, ${i * 32}); v128.store(sums, h${i}, ${i * 32 + 16});`)}
+}
+`;
+}
+
+/** One row of fours against four panels of int8-fast weights. */
+function fastStream(dots) {
+  const panels = ['b', 'c', 'd', 'e'];
+  const add = (panel, p) =>
+    `    p${p} = dot${dots}(x, v128.load(${panel}), p${p}, ones); q${p} = dot${dots}(x, v128.load(${panel}, 16), q${p}, ones);`;
+  return `
+export function streamFast${dots}(a: usize, b: usize, c: usize, d: usize, e: usize, sums: usize, fours: i32): void {
+${each(4, (p) => `  let p${p} = v128.load(ZEROS), q${p} = v128.load(ZEROS);`)}
+  const end = b + (<usize>fours << 5), ones = v128.load(WORDS_OF_ONE);
+  for (; b < end; b += 32, c += 32, d += 32, e += 32, a += 4) {
+    const x = v128.load_splat<i32>(a);
+${panels.map(add).join('\n')}
+  }
+${each(4, (p) => `  v128.store(sums, p${p}, ${p * 32}); v128.store(sums, q${p}, ${p * 32 + 16});`)}
+}
+`;
+}
+
+/** The ways to add four products of bytes to a sum (`Dots` in abi.ts), and a switch over them. */
+const DOTS = ['Plain', 'Pairs', 'Whole'];
+const fastSource = () => `
+/** Products of signed bytes and of bytes from 0 to 127, each two of them added: exact in 16 bits. */
+@inline function productsPlain(x: v128, w: v128): v128 {
+  const low = i16x8.extmul_low_i8x16_s(x, w), high = i16x8.extmul_high_i8x16_s(x, w);
+  return i16x8.add(v128.shuffle<i16>(low, high, 0, 2, 4, 6, 8, 10, 12, 14), v128.shuffle<i16>(low, high, 1, 3, 5, 7, 9, 11, 13, 15));
+}
+
+@inline function dotPlain(x: v128, w: v128, sum: v128, ones: v128): v128 {
+  return i32x4.add(sum, i32x4.dot_i16x8_s(productsPlain(x, w), ones));
+}
+
+@inline export function dotPairs(x: v128, w: v128, sum: v128, ones: v128 = v128.load(WORDS_OF_ONE)): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.add(sum, i32x4.dot_i16x8_s(v128.relaxed_dot<i16>(x, w), ones));
+  else return dotPlain(x, w, sum, ones);
+}
+
+@inline export function dotWhole(x: v128, w: v128, sum: v128, ones: v128 = v128.load(WORDS_OF_ONE)): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, sum);
+  else return dotPlain(x, w, sum, ones);
+}
+${DOTS.map((dots) => range(MAX_ROWS).map((i) => fastTile(dots, i + 1)).join('') + choose(`tileFast${dots}`, 'a: usize, b: usize, sums: usize, fours: i32', 'a, b, sums, fours', MAX_ROWS) + fastStream(dots)).join('')}
+/** The tile of \`rows\` rows. */
+export function tileFast(dots: i32, rows: i32, a: usize, b: usize, sums: usize, fours: i32): void {
+  if (dots == Dots.whole) tileFastWhole(rows, a, b, sums, fours);
+  else if (dots == Dots.pairs) tileFastPairs(rows, a, b, sums, fours);
+  else tileFastPlain(rows, a, b, sums, fours);
+}
+
+export function streamFast(dots: i32, a: usize, b: usize, c: usize, d: usize, e: usize, sums: usize, fours: i32): void {
+  if (dots == Dots.whole) streamFastWhole(a, b, c, d, e, sums, fours);
+  else if (dots == Dots.pairs) streamFastPairs(a, b, c, d, e, sums, fours);
+  else streamFastPlain(a, b, c, d, e, sums, fours);
+}
+`;
+
 /** A switch over the number of rows. */
 const choose = (name, parameters, args, rows) => `
 /** The tile of \`rows\` rows. */
@@ -149,10 +220,12 @@ const MAX_INTEGER_ROWS = 5;
 export function tilesSource() {
   const parts = [
     `// Written by tiles.mjs.
+import { Dots } from './abi';
 import { fma } from './math';
 
 /** What a sum starts from. */
 const ZEROS: usize = memory.data<f32>([0, 0, 0, 0, 0, 0, 0, 0], 16);
+const WORDS_OF_ONE: usize = memory.data<u16>([1, 1, 1, 1, 1, 1, 1, 1], 16);
 /** The upper half of a word, and the bits of an f16 in the upper half, moved to the place they have in a float32. */
 const MASKS: usize = memory.data<u32>([
   0xffff0000, 0xffff0000, 0xffff0000, 0xffff0000, 0x8fffe000, 0x8fffe000, 0x8fffe000, 0x8fffe000,
@@ -169,6 +242,6 @@ const MASKS: usize = memory.data<u32>([
     parts.push(...range(MAX_INTEGER_ROWS).map((i) => integerTile(format, i + 1)));
     parts.push(choose(`tile${format}`, 'a: usize, b: usize, sums: usize, pairs: i32', 'a, b, sums, pairs', MAX_INTEGER_ROWS));
   }
-  parts.push(int8Stream());
+  parts.push(int8Stream(), fastSource());
   return parts.join('');
 }

@@ -3,7 +3,7 @@ import { uploadWeight, type WeightFormat } from '../src/index.js';
 import { type Case, kernel, random } from './cases.js';
 
 /** Bytes of one number. */
-const BYTES: Readonly<Record<WeightFormat, number>> = { f32: 4, bf16: 2, f16: 2, int8: 1 };
+const BYTES: Readonly<Record<WeightFormat, number>> = { f32: 4, bf16: 2, f16: 2, int8: 1, 'int8-fast': 1 };
 
 /** The matrices of a whole decoder step at git-base's size, [in, out]: six layers and the output layer. */
 const STEP: readonly (readonly [number, number])[] = [
@@ -40,5 +40,5 @@ const step = (format: WeightFormat, rows: number): Case => ({
 });
 
 export const decodeCases: readonly Case[] = [1, 4].flatMap((rows) =>
-  (['f32', 'bf16', 'f16', 'int8'] as const).map((format) => step(format, rows)),
+  (['f32', 'bf16', 'f16', 'int8', 'int8-fast'] as const).map((format) => step(format, rows)),
 );

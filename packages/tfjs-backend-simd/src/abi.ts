@@ -27,6 +27,8 @@ export const STREAM_ROWS = 8;
 export const K_BLOCK = 256;
 /** The same for int8, whose sums are exact: 32 bits have room for so many products of 16 and 8 bits. */
 export const INT8_K_BLOCK = 512;
+/** The same for int8-fast, whose rows have a scale for each block. */
+export const FAST_K_BLOCK = 256;
 /** Dimensions that one `Job.copy` has room for. */
 export const COPY_RANK = 16;
 
@@ -40,6 +42,7 @@ export enum Job {
   packTiles,
   linear,
   roundTiles,
+  roundBytes,
   attention,
   packPanels,
   weightGradient,
@@ -60,6 +63,17 @@ export enum Format {
   bf16,
   f16,
   int8,
+  int8Fast,
+}
+
+/** How four products of bytes are added to a sum of 32 bits; all give the same. */
+export enum Dots {
+  /** With the instructions that every machine has. */
+  plain,
+  /** Relaxed SIMD: two products to 16 bits, then to 32. */
+  pairs,
+  /** Relaxed SIMD: four products and the sum in one. */
+  whole,
 }
 
 /** Operations on one float32, by the names of tfjs's kernels where there is one. */
@@ -208,6 +222,23 @@ export enum RoundTilesParam {
   chunkRows,
 }
 
+/** Rows rounded to 8 bits, with a scale for each block of FAST_K_BLOCK, into tiles for int8-fast weights. */
+export enum RoundBytesParam {
+  a,
+  rows,
+  k,
+  tiles,
+  tileRows,
+  /** [blocks, rows] float32. */
+  rowScales,
+  /** [blocks, rows] int32: 64 times the sum of a block. */
+  rowSums,
+  scratch,
+  /** Of scratch, per thread. */
+  threadBytes,
+  chunkRows,
+}
+
 /** C [rows, columns] = activation(A · weights + bias). */
 export enum LinearParam {
   tiles,
@@ -216,7 +247,7 @@ export enum LinearParam {
   weights,
   /** A `Format`. */
   format,
-  /** Of the columns, for int8. */
+  /** Of the columns, for int8 and int8-fast. */
   columnScales,
   columns,
   c,
@@ -231,9 +262,13 @@ export enum LinearParam {
   /** Rows of one block of A, whole tiles. */
   blockRows,
   blockChunks,
-  /** Of the rows, for int8. */
+  /** Of the rows, for int8; of the blocks of rows, for int8-fast. */
   rowScales,
   tileRows,
+  /** Of the blocks of rows, for int8-fast. */
+  rowSums,
+  /** A `Dots`, for int8-fast. */
+  dots,
 }
 
 /** softmax(q · keyᵀ · scale + mask) · value over an image's columns and a text's. A chunk is one row and head. */

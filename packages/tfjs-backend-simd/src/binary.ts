@@ -22,6 +22,8 @@ export interface KernelExports {
   attentionScratch(rows: number, width: number, textColumns: number, imageColumns: number): number;
   attentionGradientScratch(tokens: number, columns: number, width: number): number;
   largest(x: number, n: number): number;
+  /** The `Dots` that this machine computes fastest, and right. */
+  bestDots(): number;
   /** `rows` times: `pastBytes` of the past, then `freshBytes` of what is fresh, to the target. */
   appendColumns(
     ...at: [past: number, fresh: number, target: number, rows: number, pastBytes: number, freshBytes: number]

@@ -1,5 +1,5 @@
 import {
-  Format,
+  FAST_K_BLOCK,
   INT8_K_BLOCK,
   Job,
   K_BLOCK,
@@ -7,19 +7,20 @@ import {
   MAP_CHUNK,
   MapParam,
   PackTilesParam,
+  RoundBytesParam,
   RoundTilesParam,
   STREAM_ROWS,
   Unary,
 } from './abi.js';
 import type { KernelContext } from './kernel-context.js';
-import { packedBytes, type WeightFormat } from './tensor-memory.js';
+import { FORMATS, hasScales, packedBytes, type WeightFormat } from './tensor-memory.js';
 import { floatBits, parametersOf } from './thread-pool.js';
 
 /** The right-hand side of a product, in panels. */
 export interface Panels {
   readonly format: WeightFormat;
   readonly address: number;
-  /** One a column, for int8; 0 otherwise. */
+  /** One a column, for int8 and int8-fast; 0 otherwise. */
   readonly scales: number;
 }
 
@@ -55,7 +56,7 @@ const F16_LIMIT = 2 ** 25;
 
 /** Panels of 8 columns that one chunk takes: whole fours of them, which are read at once. */
 function panelsPerChunk({ m, k, n, b }: Product): number {
-  const stepBytes = b.format === 'f32' ? 32 : b.format === 'int8' ? 8 : 16;
+  const stepBytes = b.format === 'f32' ? 32 : hasScales(b.format) ? 8 : 16;
   const wanted = m > STREAM_ROWS ? CHUNK_PANELS : Math.round(CHUNK_BYTES / (k * stepBytes) / 4) * 4;
   return Math.min(Math.max(4, wanted), Math.ceil(n / 8));
 }
@@ -104,7 +105,7 @@ function raised(backend: KernelContext, x: number, size: number): number {
 /** f16 panels as f32 panels, for the rare rows that would overflow. */
 function widened(backend: KernelContext, { k, n, b }: Product): Panels {
   const [plain, panels] = [backend.scratch(k * n * 4), backend.scratch(packedBytes('f32', k, n))];
-  backend.kernels.unpackWeight(Format[b.format], b.address, b.scales, plain, n, k);
+  backend.kernels.unpackWeight(FORMATS[b.format], b.address, b.scales, plain, n, k);
   backend.kernels.packPanels(plain, n * 4, panels, k, n, k);
   return { format: 'f32', address: panels, scales: 0 };
 }
@@ -124,6 +125,7 @@ export function multiplyAll(backend: KernelContext, products: readonly Product[]
       if (m === 0 || n === 0) continue;
       if (k === 0) fillWithBias(backend, product);
       else if (b.format === 'int8' && !transposed) multiplyInt8(backend, product, rows);
+      else if (b.format === 'int8-fast' && !transposed) multiplyFast(backend, product, rows);
       else multiplyFloats(backend, product, rows);
     }
   });
@@ -137,7 +139,16 @@ interface Rows {
   /** The same times 2^102, for f16; undefined where they would overflow. */
   readonly raised: () => number | undefined;
   /** Rounded to 16 bits, and the scale of each. */
-  readonly rounded: () => { readonly tiles: number; readonly scales: number };
+  readonly rounded: () => Rounded;
+  /** Rounded to 8 bits, with the scale and the sum of each block. */
+  readonly bytes: () => Rounded;
+}
+
+/** Rows in integers; `sums` belong to int8-fast. */
+interface Rounded {
+  readonly tiles: number;
+  readonly scales: number;
+  readonly sums: number;
 }
 
 function once<T>(make: () => T): () => T {
@@ -159,6 +170,7 @@ function rowsOf(backend: KernelContext, product: Product): Rows {
       backend.kernels.largest(tiles(), m * k) < F16_LIMIT ? raised(backend, tiles(), m * k) : undefined,
     ),
     rounded: once(() => roundLeft(backend, product)),
+    bytes: once(() => roundToBytes(backend, product, tileRows)),
   };
 }
 
@@ -176,7 +188,7 @@ function fillWithBias(backend: KernelContext, { m, n, c, ldc, bias = 0, activati
 
 function multiplyFloats(backend: KernelContext, product: Product, rows: Rows): void {
   const { m, b } = product;
-  if (b.format === 'int8') runLinear(backend, product, rows.tiles(), widened(backend, product), rows.tileRows, 0);
+  if (hasScales(b.format)) runLinear(backend, product, rows.tiles(), widened(backend, product), rows.tileRows, 0);
   else if (b.format === 'f16' && m <= STREAM_ROWS) {
     const tiles = rows.raised();
     if (tiles !== undefined) runLinear(backend, product, tiles, b, rows.tileRows, 0);
@@ -190,8 +202,36 @@ function multiplyInt8(backend: KernelContext, product: Product, rows: Rows): voi
   runLinear(backend, product, tiles, product.b, backend.kernels.int8TileRows(), scales);
 }
 
+/** int8-fast weights: so are these, of fewer bits. */
+function multiplyFast(backend: KernelContext, product: Product, rows: Rows): void {
+  const { tiles, scales, sums } = rows.bytes();
+  runLinear(backend, product, tiles, product.b, rows.tileRows, scales, sums);
+}
+
+/** A rounded to 8 bits, one scale a row and block, in tiles. */
+function roundToBytes(backend: KernelContext, { m, k, a }: Product, tileRows: number): Rounded {
+  const rowBytes = Math.ceil(k / 4) * 4;
+  const blocks = Math.ceil(k / FAST_K_BLOCK);
+  const [tiles, scales, sums] = [m * rowBytes, blocks * m * 4, blocks * m * 4].map((bytes) => backend.scratch(bytes));
+  const [perChunk, perThread] = [tileRows * 4, tileRows * rowBytes];
+  const parameters = parametersOf(RoundBytesParam, {
+    a,
+    rows: m,
+    k,
+    tiles: tiles!,
+    tileRows,
+    rowScales: scales!,
+    rowSums: sums!,
+    scratch: backend.scratch(perThread * backend.pool.threads),
+    threadBytes: perThread,
+    chunkRows: perChunk,
+  });
+  backend.pool.run(Job.roundBytes, Math.ceil(m / perChunk), parameters);
+  return { tiles: tiles!, scales: scales!, sums: sums! };
+}
+
 /** A rounded to 16 bits, one scale a row, in tiles. */
-function roundLeft(backend: KernelContext, { m, k, a }: Product): { readonly tiles: number; readonly scales: number } {
+function roundLeft(backend: KernelContext, { m, k, a }: Product): Rounded {
   const tileRows = backend.kernels.int8TileRows();
   const rowBytes = Math.ceil(k / 2) * 4;
   const [tiles, scales, perChunk] = [backend.scratch(m * rowBytes), backend.scratch(m * 4), tileRows * 4];
@@ -208,7 +248,7 @@ function roundLeft(backend: KernelContext, { m, k, a }: Product): { readonly til
     chunkRows: perChunk,
   });
   backend.pool.run(Job.roundTiles, Math.ceil(m / perChunk), parameters);
-  return { tiles, scales };
+  return { tiles, scales, sums: 0 };
 }
 
 /** The product itself. Blocks of rows, all of one size, are whole tiles of at most BLOCK_ROWS rows. */
@@ -219,6 +259,7 @@ function runLinear(
   panels: Panels,
   tileRows: number,
   rowScales: number,
+  rowSums = 0,
 ): void {
   const { m, k, n, c, ldc, bias = 0, activation } = product;
   const perChunk = panelsPerChunk(product);
@@ -233,7 +274,7 @@ function runLinear(
     rows: m,
     k,
     weights: panels.address,
-    format: Format[panels.format],
+    format: FORMATS[panels.format],
     columnScales: panels.scales,
     columns: n,
     c,
@@ -247,6 +288,8 @@ function runLinear(
     blockChunks: chunksPerBlock,
     rowScales,
     tileRows,
+    rowSums,
+    dots: rowSums > 0 ? backend.dots : 0,
   });
   backend.pool.run(Job.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
 }

@@ -5,12 +5,19 @@ import { BackendError } from './errors.js';
 import type { Heap } from './heap.js';
 import type { ThreadPool } from './thread-pool.js';
 
-/** How weights are kept in memory. */
-export type WeightFormat = keyof typeof Format;
+/** How weights are kept in memory, and what the kernels call it. */
+export const FORMATS = {
+  f32: Format.f32,
+  bf16: Format.bf16,
+  f16: Format.f16,
+  int8: Format.int8,
+  'int8-fast': Format.int8Fast,
+} as const;
+export type WeightFormat = keyof typeof FORMATS;
 
 export type Numbers = Float32Array | Int32Array | Uint8Array;
 
-/** Weights of a linear layer in panels (assembly/pack.ts); `scales`, one a column, belong to int8. */
+/** Weights of a linear layer in panels (assembly/pack.ts); `scales`, one a column, belong to int8 and int8-fast. */
 export interface Packed {
   readonly format: WeightFormat;
   readonly rows: number;
@@ -36,10 +43,22 @@ export interface Stored {
 
 export const bytesOf = (dtype: DataType): number => (dtype === 'bool' ? 1 : 4);
 
-/** Bytes of packed weights: whole panels of 8 columns; int8 in pairs of rows. */
+/** Rows that a panel holds together, and bytes of a number in it. */
+const PANELS: Readonly<Record<WeightFormat, readonly [together: number, bytes: number]>> = {
+  f32: [1, 4],
+  bf16: [1, 2],
+  f16: [1, 2],
+  int8: [2, 1],
+  'int8-fast': [4, 1],
+};
+
+/** Does a format have a scale for each column? */
+export const hasScales = (format: WeightFormat): boolean => PANELS[format][1] === 1;
+
+/** Bytes of packed weights: whole panels of 8 columns. */
 export function packedBytes(format: WeightFormat, rows: number, columns: number): number {
-  const cells = Math.ceil(columns / 8) * 8 * (format === 'int8' ? rows + (rows % 2) : rows);
-  return cells * (format === 'f32' ? 4 : format === 'int8' ? 1 : 2);
+  const [together, bytes] = PANELS[format];
+  return Math.ceil(columns / 8) * 8 * Math.ceil(rows / together) * together * bytes;
 }
 
 /** The error for a type that `path` cannot work with. */
@@ -72,7 +91,7 @@ export function freeStored(heap: Heap, { block, packed }: Stored): void {
 /** float32 [rows, columns] at `address`, from packed weights. */
 export function unpackTo(kernels: KernelExports, packed: Packed, address: number): void {
   const { format, rows, columns, scales } = packed;
-  kernels.unpackWeight(Format[format], packed.address, scales, address, columns, rows);
+  kernels.unpackWeight(FORMATS[format], packed.address, scales, address, columns, rows);
 }
 
 /** float32 [rows, columns] at `from`, packed into a block of its own. */
@@ -88,6 +107,7 @@ type DataId = object;
 /** What tfjs asks of a backend: data in, data out, counted references. The numbers are in one WebAssembly memory. */
 export class TensorMemory extends KernelBackend {
   protected readonly storage: DataStorage<Stored>;
+  private foundDots: number | undefined;
 
   constructor(
     readonly kernels: KernelExports,
@@ -96,6 +116,12 @@ export class TensorMemory extends KernelBackend {
   ) {
     super();
     this.storage = new DataStorage(this, engine());
+  }
+
+  /** How products of int8-fast are computed here (`Dots`): found out when it is first asked for. */
+  get dots(): number {
+    this.foundDots ??= this.kernels.bestDots();
+    return this.foundDots;
   }
 
   /** A view of `size` numbers, valid until something is allocated. */

@@ -1,10 +1,8 @@
 import { engine, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core';
-import { Format } from './abi.js';
 import { BackendError } from './errors.js';
 import type { Heap } from './heap.js';
 import { KernelContext } from './kernel-context.js';
-import type { WeightFormat } from './tensor-memory.js';
-import { type Packed, packedBytes } from './tensor-memory.js';
+import { FORMATS, hasScales, type Packed, packedBytes, type WeightFormat } from './tensor-memory.js';
 
 /** Output channels of a weight, as a file or a program has them. */
 export interface Channels {
@@ -29,12 +27,13 @@ const TOO_LARGE: Readonly<Record<WeightFormat, number>> = {
   bf16: 2 ** 128 - 2 ** 119,
   f16: 128 - 2 ** -5,
   int8: Number.POSITIVE_INFINITY,
+  'int8-fast': Number.POSITIVE_INFINITY,
 };
 
 /** Room for the panels of a weight [rows, columns]. */
 export function newPanels(heap: Heap, format: WeightFormat, rows: number, columns: number): Packed {
   const bytes = packedBytes(format, rows, columns);
-  const scaleBytes = format === 'int8' ? Math.ceil(columns / 8) * 8 * 4 : 0;
+  const scaleBytes = hasScales(format) ? Math.ceil(columns / 8) * 8 * 4 : 0;
   const address = heap.alloc(bytes);
   try {
     return { format, rows, columns, address, bytes, scales: scaleBytes > 0 ? heap.alloc(scaleBytes) : 0, scaleBytes };
@@ -46,7 +45,7 @@ export function newPanels(heap: Heap, format: WeightFormat, rows: number, column
 
 /**
  * Puts output channels, from channel `first` (a multiple of 8) on, into their panels, rounded to the format: to the nearest, ties to even; int8
- * symmetrically, the largest of a channel becomes ±127. All channels up to the last of the weight come in multiples of 8.
+ * symmetrically, the largest of a channel becomes ±127, int8-fast ±63. All channels up to the last of the weight come in multiples of 8.
  */
 export function packChannels(
   backend: KernelContext,
@@ -65,7 +64,7 @@ export function packChannels(
     for (let from = 0; from < count; from += strip) {
       const width = Math.min(strip, count - from);
       carry(backend, channels, words, rows, from, width);
-      if (words !== floats) backend.kernels.widenStored(Format[channels.source], words, floats, width * rows);
+      if (words !== floats) backend.kernels.widenStored(FORMATS[channels.source], words, floats, width * rows);
       const largest = backend.kernels.largest(floats, width * rows); // NaN counts as infinite
       if (largest === Number.POSITIVE_INFINITY) return 'non-finite';
       if (largest >= TOO_LARGE[packed.format]) return 'too-large';
@@ -108,7 +107,7 @@ function packFloats(
   const to = packed.address + packedBytes(format, rows, first);
   const rowBytes = (transposed ? rows : width) * 4;
   const scales = packed.scales + first * 4;
-  kernels.packStrip(Format[format], floats, rowBytes, transposed, to, scales, given, rows, width, spare);
+  kernels.packStrip(FORMATS[format], floats, rowBytes, transposed, to, scales, given, rows, width, spare);
 }
 
 /** Numbers as a file stores them, with the names that safetensors has for their types. */
@@ -188,8 +187,8 @@ export interface WeightUpload {
   /** How it is kept in memory, and used. */
   readonly format: WeightFormat;
   /**
-   * Row-major: Float32Array for f32, the bits as Uint16Array for bf16 and f16, Int8Array for int8. A Float32Array is rounded to
-   * the format where that is narrower (to nearest, ties to even; int8 symmetrically, one scale an output channel).
+   * Row-major: Float32Array for f32 and int8-fast, the bits as Uint16Array for bf16 and f16, Int8Array for int8. A Float32Array is rounded to
+   * the format where that is narrower (to nearest, ties to even; int8 and int8-fast symmetrically, one scale an output channel).
    */
   readonly data: Float32Array | Uint16Array | Int8Array;
   /** What an int8 number of each output channel is worth: [out]. Only with an Int8Array. */
@@ -202,7 +201,13 @@ export interface WeightUpload {
 
 const fault = (code: string, detail: string) => new BackendError({ path: 'simd: uploadWeight', code, detail });
 
-const ARRAYS = { f32: Float32Array, bf16: Uint16Array, f16: Uint16Array, int8: Int8Array } as const;
+const ARRAYS = {
+  f32: Float32Array,
+  bf16: Uint16Array,
+  f16: Uint16Array,
+  int8: Int8Array,
+  'int8-fast': Float32Array,
+} as const;
 
 function check({ format, data, scales, shape }: WeightUpload): void {
   const [rows, columns] = shape;

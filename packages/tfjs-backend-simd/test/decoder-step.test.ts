@@ -4,7 +4,7 @@ import { type SimdBackend, setThreads, uploadWeight, type WeightFormat } from '.
 import { composedStep, fusedLayers, isWeight, type StepAttributes, steps } from './kernel-cases/decoder-step.js';
 import { expectNoTensors, holds, make, type Spec, useVariant, VARIANTS } from './support.js';
 
-const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
+const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8', 'int8-fast'];
 
 /** The tensors of a case, weights in `format`. */
 const upload = (inputs: Readonly<Record<string, Spec>>, format: WeightFormat): tf.NamedTensorMap =>

@@ -19,7 +19,7 @@ const run = (name: string, inputs: tf.NamedTensorMap, attrs = {}) =>
 /** Linear layers of every format, for one row, a few and many; and what is read back of their weights. */
 function linearLayers(): tf.Tensor[] {
   const data = Float32Array.from({ length: 300 * 1003 }, (_, i) => Math.sin(i * 0.7));
-  return (['f32', 'bf16', 'f16', 'int8'] as const).flatMap((format) => {
+  return (['f32', 'bf16', 'f16', 'int8', 'int8-fast'] as const).flatMap((format) => {
     const weight = uploadWeight({ format, data, shape: [300, 1003] });
     const layers = [1, 4, 70].map((rows) =>
       run('GitLinear', { x: wave([rows, 300], 0.3), weight, bias: wave([1003], 0.2) }, { activation: 'gelu' }),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
+import { FAST_K_BLOCK } from '../src/abi.js';
 import { type LinearActivation, uploadWeight, type WeightFormat } from '../src/index.js';
 import { expectNoTensors, holds, make, type Spec, sameAsCpu, specs, useVariant, VARIANTS } from './support.js';
 
@@ -54,21 +55,24 @@ function erf(x: number): number {
   return (2 / Math.sqrt(Math.PI)) * sum;
 }
 
-/** A matrix whose rows are rounded to 16-bit words with one scale a row, as products against int8 weights take them. */
-function roundedRows({ shape, dtype, values }: Spec): Spec {
+/** A matrix whose rows are rounded to whole numbers up to `limit`, with a scale for each `block` of a row, as products against int8 and int8-fast weights take them. */
+function roundedRows({ shape, dtype, values }: Spec, limit: number, block: number): Spec {
   const k = shape[1] ?? 0;
-  const tops = Array.from({ length: shape[0] ?? 0 }, (_, i) =>
-    values.slice(i * k, (i + 1) * k).reduce((top, x) => Math.max(top, Math.abs(x)), 0),
-  );
+  const topAt = (at: number) => {
+    const [row, column] = [Math.floor(at / k), at % k];
+    const first = column - (column % block);
+    const inBlock = values.slice(row * k + first, row * k + Math.min(k, first + block));
+    return inBlock.reduce((top, x) => Math.max(top, Math.abs(x)), 0);
+  };
   const rounded = values.map((x, at) => {
-    const top = tops[Math.floor(at / k)]!;
+    const top = topAt(at);
     if (top === 0) return 0;
-    const word = Math.fround(x * Math.fround(32_767 / top));
+    const word = Math.fround(x * Math.fround(limit / top));
     const even = 2 * Math.round(word / 2);
-    return (Math.abs(word - even) === 0.5 ? even : Math.round(word)) * (top / 32_767);
+    return (Math.abs(word - even) === 0.5 ? even : Math.round(word)) * (top / limit);
   });
   values.forEach((x, at) => {
-    assert.ok(Math.abs(rounded[at]! - x) <= tops[Math.floor(at / k)]! / 65_000);
+    assert.ok(Math.abs(rounded[at]! - x) <= topAt(at) / (1.98 * limit));
   });
   return { shape, dtype, values: rounded };
 }
@@ -128,7 +132,7 @@ for (const { name } of VARIANTS) {
           .tuple(
             fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 60 })),
             ...[size, size.map((n) => n + 1)],
-            fc.constantFrom<WeightFormat>('f32', 'bf16', 'f16', 'int8'),
+            fc.constantFrom<WeightFormat>('f32', 'bf16', 'f16', 'int8', 'int8-fast'),
             ...[fc.constantFrom<LinearActivation>('none', 'gelu', 'quick_gelu'), fc.boolean(), fc.boolean()],
           )
           .chain((r) => {
@@ -149,7 +153,12 @@ for (const { name } of VARIANTS) {
             const weight = uploadWeight({
               ...{ format: format as WeightFormat, data, shape: [rows, columns], transposed: transposed as boolean },
             });
-            const plain = format === 'int8' ? roundedRows(x) : x;
+            const plain =
+              format === 'int8'
+                ? roundedRows(x, 32_767, k as number)
+                : format === 'int8-fast'
+                  ? roundedRows(x, 127, FAST_K_BLOCK)
+                  : x;
             const error = await linearError(
               ...([x, weight, biased ? bias : undefined, activation as LinearActivation, plain] as const),
             );

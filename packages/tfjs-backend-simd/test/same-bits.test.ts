@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { setThreads, uploadWeight, type WeightFormat } from '../src/index.js';
 import { holds, useVariant } from './support.js';
 
-const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8'];
+const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8', 'int8-fast'];
 
 /** Both binaries, alone and with two threads. */
 const SETTINGS = [

@@ -40,7 +40,9 @@ describe('simd: threads', () => {
     setThreads(1, 'simd-threads');
     const data = Float32Array.from({ length: 768 * 1000 }, (_, i) => Math.sin(i));
     const shape = [768, 1000] as const;
-    const weights = (['f32', 'bf16', 'f16', 'int8'] as const).map((format) => uploadWeight({ format, data, shape }));
+    const weights = (['f32', 'bf16', 'f16', 'int8', 'int8-fast'] as const).map((format) =>
+      uploadWeight({ format, data, shape }),
+    );
     const alone = await read(everything(weights));
     for (const threads of [2, 3, 5]) {
       assert.equal(setThreads(threads, 'simd-threads'), threads);

@@ -5,7 +5,6 @@ import {
   BiasGradientParam,
   CrossEntropyParam,
   EmbeddingGradientParam,
-  Format,
   InputGradientParam,
   Job,
   K_BLOCK,
@@ -18,6 +17,7 @@ import {
 } from '../abi.js';
 import type { KernelContext, Output } from '../kernel-context.js';
 import { BLOCK_ROWS, packLeft, tileHeight } from '../product.js';
+import { FORMATS } from '../tensor-memory.js';
 import { floatBits, parametersOf } from '../thread-pool.js';
 import { type Attributes, fault, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
 import { maskStep } from './transformer.js';
@@ -90,7 +90,7 @@ const linearInput: Kernel = (backend, inputs) => {
     rows,
     outputs,
     weights: packed.address,
-    format: Format[packed.format],
+    format: FORMATS[packed.format],
     columnScales: packed.scales,
     inputs: columns,
     c: output.address,

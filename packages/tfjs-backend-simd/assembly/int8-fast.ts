@@ -1,0 +1,169 @@
+// Products against int8-fast weights: numbers of 7 bits, a scale a column, against rows rounded to 8 bits, a scale a row and block of k. Weights are
+// stored with 64 added, from 1 to 127: so no sum of two products leaves 16 bits, and the relaxed instruction, which machines are free to compute
+// differently where its second operand has its top bit set, is exact on all of them. What the 64 add is taken away again, 64 times the sum of the row.
+
+import { Dots, FAST_K_BLOCK, LinearParam, RoundBytesParam } from './abi';
+import { largest, ROUNDER, roundFour, SMALLEST } from './int8';
+import { biasOf, copyColumns, panelAt, touch } from './multiply';
+import { packRows } from './pack';
+import { heartbeat, param, paramInt } from './thread';
+import { dotPairs, dotWhole, streamFast, tileFast } from './tiles';
+
+/** The largest byte of a rounded row. */
+const MAX_BYTE: f32 = 127;
+
+/** Room for the sums of a tile. */
+const TILE_BYTES: usize = 192;
+
+/** 1.5 * 2^23, see int8.ts. */
+const ROUNDERS: usize = memory.data<u32>([0x4b400000, 0x4b400000, 0x4b400000, 0x4b400000], 16);
+
+// ---- rows
+
+/** `k` numbers of one block as bytes, whole fours of them; leaves what 1 stands for, NaN where the block is not finite, and 64 times the sum. */
+function roundBlock(x: usize, bytes: usize, k: i32, scale: usize, sum: usize): void {
+  const top = largest(x, k), factor: f32 = top < SMALLEST ? 0 : MAX_BYTE / top, factors = f32x4.splat(factor);
+  const rounder = v128.load(ROUNDERS);
+  let sums = i32x4.splat(0), i = 0, total = 0;
+  for (; i + 16 <= k; i += 16, x += 64, bytes += 16) {
+    const a = roundFour(v128.load(x), factors, rounder), b = roundFour(v128.load(x, 16), factors, rounder);
+    const c = roundFour(v128.load(x, 32), factors, rounder), d = roundFour(v128.load(x, 48), factors, rounder);
+    sums = i32x4.add(sums, i32x4.add(i32x4.add(a, b), i32x4.add(c, d)));
+    v128.store(bytes, i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)));
+  }
+  for (; i < k; i++, x += 4, bytes++) {
+    const value = reinterpret<i32>(load<f32>(x) * factor + ROUNDER) - reinterpret<i32>(ROUNDER);
+    total += value;
+    store<i8>(bytes, <i8>value);
+  }
+  for (; i & 3; i++, bytes++) store<i8>(bytes, 0);
+  total += i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
+  store<f32>(scale, top < SMALLEST ? 0 : top < Infinity ? top / MAX_BYTE : NaN);
+  store<i32>(sum, total << 6);
+}
+
+/** Job with `RoundBytesParam`; `chunkRows` is a multiple of `tileRows`. Rounds the rows of A [m, k] and packs them: tiles of [fours of k][rows][4] bytes. */
+export function roundBytesJob(chunk: i32, thread: i32): void {
+  const m = paramInt(RoundBytesParam.rows), k = paramInt(RoundBytesParam.k), height = paramInt(RoundBytesParam.tileRows), fours = (k + 3) >> 2, step = <usize>fours << 2;
+  const bytes = param(RoundBytesParam.scratch) + <usize>thread * param(RoundBytesParam.threadBytes);
+  const to = min((chunk + 1) * paramInt(RoundBytesParam.chunkRows), m);
+  for (let i = chunk * paramInt(RoundBytesParam.chunkRows); i < to; i += height) {
+    const rows = min(height, to - i);
+    for (let r = 0; r < rows; r++) {
+      const x = param(RoundBytesParam.a) + (<usize>(i + r) * <usize>k << 2);
+      let at = <usize>(i + r) << 2;
+      for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK, at += <usize>m << 2) {
+        const row = bytes + <usize>r * step + <usize>k0;
+        roundBlock(x + (<usize>k0 << 2), row, min(FAST_K_BLOCK, k - k0), param(RoundBytesParam.rowScales) + at, param(RoundBytesParam.rowSums) + at);
+      }
+    }
+    // Four bytes move like one float32.
+    packRows(bytes, step, param(RoundBytesParam.tiles) + <usize>i * step, rows, rows, fours);
+  }
+}
+
+// ---- the product
+
+/** Where C begins, or would begin if there were all of it, and from row to row. */
+let target: usize = 0, targetStep: usize = 0;
+
+/** A block's sums of `rows` rows from `row` on and panel p into C, as `scaleTile` of int8.ts does it. */
+function scaleTile(sums: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usize): void {
+  const columns = paramInt(LinearParam.columns) - (p << 3), ldc = targetStep, at = target + <usize>row * ldc + (<usize>p << 5);
+  const step = columns < 8 ? 32 : ldc, scales = param(LinearParam.columnScales) + (<usize>p << 5), base = k0 ? 0 : biasOf(param(LinearParam.bias), p);
+  const place = <usize>(k0 / FAST_K_BLOCK * paramInt(LinearParam.rows) + row) << 2;
+  let rowScales = param(LinearParam.rowScales) + place, rowSums = param(LinearParam.rowSums) + place, c = columns < 8 ? spare : at;
+  for (let i = 0; i < rows; i++, c += step, sums += 32, rowScales += 4, rowSums += 4) {
+    const scale = v128.load_splat<f32>(rowScales), sum = v128.load_splat<i32>(rowSums), before = base ? base : c;
+    for (let j: usize = 0; j < 32; j += 16) {
+      const whole = f32x4.convert_i32x4_s(i32x4.sub(v128.load(sums + j), sum));
+      v128.store(c + j, f32x4.add(v128.load(before + j), f32x4.mul(whole, f32x4.mul(scale, v128.load(scales + j)))));
+    }
+  }
+  if (columns < 8 && k0 + FAST_K_BLOCK >= paramInt(LinearParam.k)) copyColumns(spare, at, ldc, rows, columns);
+}
+
+/** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiplyFast`. */
+@inline function multiplyFour(row0: i32, m: i32, p: i32, p1: i32, k0: i32, spare: usize): void {
+  heartbeat();
+  const all = (paramInt(LinearParam.k) + 3) >> 2, panel = <usize>all << 5, count = min(4, p1 - p), j0 = k0 >> 2, fours = min(FAST_K_BLOCK >> 2, all - j0);
+  const height = paramInt(LinearParam.tileRows), dots = paramInt(LinearParam.dots), sums = spare + (<usize>m << 5);
+  const first = param(LinearParam.weights) + <usize>p * panel + (<usize>j0 << 5);
+  touch(first, panel, count, <usize>fours << 5, sums);
+  for (let q = 0; q < count; q++) {
+    for (let i = 0; i < m; i += height) {
+      const rows = min(height, m - i), a = param(LinearParam.tiles) + (<usize>((row0 + i) * all + j0 * rows) << 2);
+      tileFast(dots, rows, a, first + <usize>q * panel, sums, fours);
+      scaleTile(sums, row0 + i, rows, p + q, k0, spare + (<usize>i << 5));
+    }
+  }
+}
+
+/** A single row against panels p0 to p1, four at a time as `streamRow` of multiply.ts does. */
+function streamRow(p0: i32, p1: i32, spare: usize): void {
+  const all = (paramInt(LinearParam.k) + 3) >> 2, panel = <usize>all << 5, sums = spare + 32, dots = paramInt(LinearParam.dots);
+  for (let p = p0; p < p1; p += 4) {
+    const count = min(4, p1 - p), first = param(LinearParam.weights) + <usize>p * panel;
+    const second = panelAt(1, count) * panel, third = panelAt(2, count) * panel, fourth = panelAt(3, count) * panel;
+    for (let j = 0; j < all; j += FAST_K_BLOCK >> 2) {
+      const b = first + (<usize>j << 5), fours = min(FAST_K_BLOCK >> 2, all - j);
+      streamFast(dots, param(LinearParam.tiles) + (<usize>j << 2), b, b + second, b + third, b + fourth, sums, fours);
+      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), 0, 1, p + i, j << 2, spare);
+    }
+  }
+}
+
+/** As `multiplyInt8` of int8.ts; `spare` holds m * 32 bytes for a last panel that C has no room for, and a tile of sums. */
+export function multiplyFast(row0: i32, m: i32, few: bool, p0: i32, p1: i32, c: usize, ldc: usize, spare: usize): void {
+  const k = paramInt(LinearParam.k);
+  target = c - <usize>row0 * ldc;
+  targetStep = ldc;
+  if (m == 1 && few) return streamRow(p0, p1, spare);
+  if (few) {
+    for (let p = p0; p < p1; p += 4) {
+      for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK) multiplyFour(row0, m, p, p1, k0, spare);
+    }
+  } else {
+    for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK) {
+      for (let p = p0; p < p1; p += 4) multiplyFour(row0, m, p, p1, k0, spare);
+    }
+  }
+}
+
+// ---- which instruction
+
+/** Bytes to try the instructions with: a row's, weights', and weights with their top bit set, which only `howWhole` may use. */
+const TRIAL: usize = memory.data(192, 16);
+
+/**
+ * Which `Dots` this machine computes fastest among those that it computes as they must be. How it adds four products where a weight has its top bit
+ * set, which no weight has, tells how it does it: a sum of two products that stops at 32767 means two instructions with sums of 16 bits between
+ * them, for which `pairs` needs fewer. One that gives anything else where the numbers are small enough is not used at all: V8 11.3, which is Node 20's, gives
+ * twice the sum of four.
+ */
+export function bestDots(): i32 {
+  if (!ASC_FEATURE_RELAXED_SIMD) return Dots.plain;
+  for (let i: usize = 0; i < 64; i++) {
+    // The ends of the ranges, in every combination, and numbers between them.
+    store<i8>(TRIAL + i, i & 1 ? -127 : i & 2 ? 127 : <i8>(<i32>(i * 37 % 255) - 127));
+    store<u8>(TRIAL + 64 + i, i & 4 ? 127 : i & 8 ? 1 : <u8>(i * 29 % 127 + 1));
+  }
+  let pairs = true, whole = true;
+  for (let i: usize = 0; i < 64; i += 16) {
+    for (let j: usize = 0; j < 64; j += 16) {
+      v128.store(TRIAL + 128, dotPairs(v128.load(TRIAL + i), v128.load(TRIAL + 64 + j), i32x4.splat(5)));
+      v128.store(TRIAL + 144, dotWhole(v128.load(TRIAL + i), v128.load(TRIAL + 64 + j), i32x4.splat(5)));
+      for (let lane: usize = 0; lane < 16; lane += 4) {
+        let sum = 5;
+        for (let n = lane; n < lane + 4; n++) sum += <i32>load<i8>(TRIAL + i + n) * <i32>load<u8>(TRIAL + 64 + j + n);
+        pairs = pairs && load<i32>(TRIAL + 128 + lane) == sum;
+        whole = whole && load<i32>(TRIAL + 144 + lane) == sum;
+      }
+    }
+  }
+  memory.fill(TRIAL, 127, 16);
+  memory.fill(TRIAL + 64, 255, 16);
+  const stops = i32x4.extract_lane(dotWhole(v128.load(TRIAL), v128.load(TRIAL + 64), i32x4.splat(0)), 0) == 2 * 32767;
+  if (pairs && (stops || !whole)) return Dots.pairs;
+  return whole ? Dots.whole : Dots.plain;
+}
