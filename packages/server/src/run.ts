@@ -43,6 +43,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 async function command([name, ...rest]: readonly string[], terminal: Terminal): Promise<number> {
   if (name === 'serve') return (await import('./serve.js')).serve(rest, terminal);
+  if (name === 'queue') return (await import('./queue/commands.js')).queue(rest, terminal);
   if (name === '--version' || name === '-V') terminal.stdout(packageVersion());
   else if (name === undefined || name === '--help' || name === '-h') terminal.stdout(HELP);
   else throw new UsageError(`${name}: the commands are serve and queue`);
