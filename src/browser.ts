@@ -9,4 +9,7 @@ export { type FetchFolderOptions, fetchFolder, openRemote, type RemoteOptions } 
 export * from './index.js';
 export type { BrowserLoadOptions } from './platform/browser.js';
 export { fromFiles, loadImage2Text, pipeline, startBackend } from './platform/browser.js';
+export { serveModel } from './platform/browser-worker.js';
 export type { PageBackend } from './platform/start-backend.js';
+export { connectWorker, type WorkerInput, type WorkerModel, type WorkerModelInfo } from './worker/client.js';
+export type { MessageEndpoint } from './worker/messages.js';

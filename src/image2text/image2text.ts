@@ -31,12 +31,13 @@ import { encodeInput, holdImage, retainEncoded, withEncodedImages } from './enco
 import type { InputLoader, InputOptions } from './input-loader.js';
 import { createInputLoader } from './input-loader.js';
 import type { EncodedImage, VisualInput } from './inputs.js';
-import { imagesOf, isImageBatch, isVideoInput } from './inputs.js';
+import { isVideoInput } from './inputs.js';
 import { startLifetime } from './lifetime.js';
 import { type CheckedCall, checkCall, type Method, type methodOptions } from './method-options.js';
 import { createWorkQueue } from './queue.js';
 import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, ScoreTextsOptions, TextScore } from './scores.js';
 import { embedInput, rankLabels, scoreTexts } from './scores.js';
+import { imagesOf, isImageBatch } from './tensor-images.js';
 
 /** Options of `explain`. */
 export type ExplainOptions = Omit<CaptionOptions, keyof typeof methodOptions> &

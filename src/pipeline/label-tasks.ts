@@ -2,8 +2,8 @@
 import { OptionError } from '../errors.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { VisualInput } from '../image2text/inputs.js';
-import { isImageBatch } from '../image2text/inputs.js';
 import type { ClassifyOptions, EmbedOptions } from '../image2text/scores.js';
+import { isImageBatch } from '../image2text/tensor-images.js';
 import { checkSignal, readOptions, spellingsOf, withoutNulls, wrongType } from './options.js';
 import { asVideo, forEachInput, type Task } from './text-tasks.js';
 import type { FeatureTensor, ScoredLabel } from './types.js';

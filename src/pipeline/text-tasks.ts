@@ -5,7 +5,8 @@ import type { Answer, AnswerOptions, Caption, CaptionOptions } from '../image2te
 import { promptIds } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { VideoSource, VisualInput } from '../image2text/inputs.js';
-import { imagesOf, isImageBatch, isVideoInput, video } from '../image2text/inputs.js';
+import { isVideoInput, video } from '../image2text/inputs.js';
+import { imagesOf, isImageBatch } from '../image2text/tensor-images.js';
 import { readGeneration } from './generation-options.js';
 import { wrongType } from './options.js';
 import { withStreamer } from './streaming.js';

@@ -51,6 +51,18 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
     },
     hub: { modules: [...PURE, 'checkpoint/byte-source', 'platform/write-whole'], packages: [/^node:/] },
     pipeline: { modules: [...PURE, 'image2text', 'generation', 'tokenizer', 'checkpoint/byte-source'], packages: [] },
+    worker: {
+      modules: [
+        ...PURE,
+        'image2text',
+        'explain',
+        'model',
+        'checkpoint/byte-source',
+        'platform/browser',
+        'platform/browser-worker',
+      ],
+      packages: [],
+    },
     index: {
       modules: [
         ...PURE,

@@ -1,0 +1,166 @@
+/** The worker's side: one model, whose methods are called by messages. */
+import type { ModelFiles } from '../checkpoint/byte-source.js';
+import { DisposedError } from '../errors.js';
+import type { Image2Text } from '../image2text/image2text.js';
+import type { EncodedImage, ImageInput, VideoSource, VisualInput } from '../image2text/inputs.js';
+import { isPageImage, readPixels } from '../image2text/inputs.js';
+import {
+  isMessage,
+  LISTENERS,
+  type MessageEndpoint,
+  type Outcome,
+  type PackedInput,
+  packError,
+  packResult,
+  type Reply,
+  type Request,
+  unpackError,
+  type WorkerCall,
+} from './messages.js';
+
+/** How a worker serves. */
+export interface ServeOptions {
+  /** Where messages come from. Default: the worker's own scope. */
+  readonly port?: MessageEndpoint | undefined;
+  /** Loads a model by what the page gave: a name, an address, or the files that the user chose. */
+  load(model: string | ModelFiles, options: object): Promise<Image2Text>;
+  /** Makes a checkpoint of files. */
+  fromFiles(files: Iterable<File>): ModelFiles;
+  /** The name of the backend that is in use. */
+  backendName(): string;
+}
+
+interface Running {
+  readonly abort: AbortController;
+  readonly heard: Map<number, (answer: Outcome) => void>;
+}
+
+/** Serves a model to `connectWorker`, until the worker ends. Calls run at once and fail alone. */
+export function serve({ port = globalThis as unknown as MessageEndpoint, ...host }: ServeOptions): void {
+  const running = new Map<number, Running>();
+  const handles = new Map<number, EncodedImage>();
+  let model: Image2Text | undefined;
+  let nextEvent = 0;
+  const post = (reply: Reply): void => port.postMessage(reply);
+
+  const free = (): void => {
+    handles.clear(); // the model frees what it encoded
+    model?.dispose();
+    model = undefined;
+  };
+
+  /** The options as the library takes them: the signal, and listeners that ask the page. */
+  const optionsOf = (given: unknown, id: number, { abort, heard }: Running): object => {
+    const options: Record<string, unknown> = { ...(given as object | undefined), signal: abort.signal };
+    for (const listener of LISTENERS) {
+      if (options[listener] !== true) continue;
+      options[listener] = (data: unknown) =>
+        new Promise((resolve, reject) => {
+          const event = nextEvent++;
+          heard.set(event, (answer) => ('error' in answer ? reject(unpackError(answer.error)) : resolve(answer.value)));
+          post({ image2text: 'event', id, event, listener, data });
+        });
+    }
+    return options;
+  };
+
+  const inputOf = (packed: PackedInput): VisualInput | VisualInput[] => {
+    if (packed.kind === 'image') return imageOf(packed.value);
+    if (packed.kind === 'video') return { video: packed.value as VideoSource };
+    if (packed.kind === 'frames') return { frames: packed.frames.map(inputOf) as ImageInput[] };
+    if (packed.kind === 'list') return packed.inputs.map((input) => inputOf(input) as VisualInput);
+    const encoded = handles.get(packed.handle);
+    if (encoded !== undefined) return encoded;
+    throw new DisposedError({ code: 'image-disposed', detail: 'this encoded image was disposed' });
+  };
+
+  async function load(given: unknown, options: object): Promise<object> {
+    free(); // first, so that two models are never in memory
+    const source = typeof given === 'string' ? given : host.fromFiles(given as Iterable<File>);
+    const loaded = await host.load(source, options);
+    model = loaded;
+    const { config, warnings } = loaded;
+    return { config, warnings, backend: host.backendName() };
+  }
+
+  async function run(name: WorkerCall, args: readonly unknown[], id: number, call: Running): Promise<unknown> {
+    if (name === 'dispose') return free();
+    if (name === 'release') {
+      handles.get(args[0] as number)?.dispose();
+      handles.delete(args[0] as number);
+      return undefined;
+    }
+    const options = optionsOf(args.at(-1), id, call);
+    if (name === 'load') return load(args[0], options);
+    if (model === undefined)
+      throw new DisposedError({ code: 'no-model', detail: 'the worker has no model: call load() first' });
+    const input = inputOf(args[0] as PackedInput);
+    if (name === 'encode') {
+      handles.set(id, await model.encode(input as VisualInput, options));
+      return id;
+    }
+    if (name === 'stream') {
+      for await (const text of model.stream(input as VisualInput, options)) post({ image2text: 'piece', id, text });
+      return undefined;
+    }
+    const method = model[name] as (...given: unknown[]) => Promise<unknown>;
+    return packResult(await method(input, ...args.slice(1, -1), options));
+  }
+
+  async function answer(request: Request & { readonly image2text: 'call' }): Promise<void> {
+    const { id, name, args } = request;
+    const call: Running = { abort: new AbortController(), heard: new Map() };
+    running.set(id, call);
+    let outcome: Outcome;
+    try {
+      outcome = { value: await run(name, args, id, call) };
+    } catch (error) {
+      outcome = { error: packError(error) };
+    }
+    running.delete(id);
+    post({ image2text: 'result', id, outcome });
+  }
+
+  port.addEventListener('message', ({ data }) => {
+    if (!isMessage(data)) return;
+    const request = data as Request;
+    const call = running.get(request.id);
+    if (request.image2text === 'call') void answer(request);
+    else if (request.image2text === 'abort') {
+      call?.abort.abort();
+      handles.get(request.id)?.dispose(); // it was done before it was stopped: nobody knows the handle
+      handles.delete(request.id);
+      for (const stop of call?.heard.values() ?? []) stop({ value: false }); // nobody is there to answer
+    } else if (request.image2text === 'heard') {
+      call?.heard.get(request.event)?.(request.answer);
+      call?.heard.delete(request.event);
+    }
+  });
+  port.start?.();
+  void holdLock().then((lock) => post({ image2text: 'ready', lock }));
+}
+
+/** What is given up with the message is read at once, so that bitmaps and frames of a camera are closed early. */
+function imageOf(value: unknown): ImageInput {
+  if (!isPageImage(value) || !('close' in value)) return value as ImageInput;
+  try {
+    return readPixels(value);
+  } finally {
+    value.close();
+  }
+}
+
+/** Takes a lock that the browser frees when this worker ends, however it does: so the page learns of it. */
+async function holdLock(): Promise<string | undefined> {
+  const { locks } = (globalThis as { navigator?: { locks?: LockManager } }).navigator ?? {};
+  if (locks === undefined || typeof (globalThis as { importScripts?: unknown }).importScripts !== 'function')
+    return undefined;
+  const name = `generative-image2text ${crypto.randomUUID()}`;
+  return new Promise((resolve) => {
+    const held = locks.request(name, () => {
+      resolve(name);
+      return new Promise(() => undefined);
+    });
+    held.catch(() => resolve(undefined)); // a frame without storage has no locks
+  });
+}
