@@ -31,8 +31,9 @@ export const COLORS: Readonly<Record<string, Color>> = {
   white: [250, 246, 246],
   pink: [252, 140, 172],
   brown: [110, 68, 38],
+  teal: [20, 150, 150], // not of the demo's world, as the house below: what examples/few-shot-lora teaches
 };
-const COLOR_NAMES = Object.keys(COLORS);
+const COLOR_NAMES = Object.keys(COLORS).filter((name) => name !== 'teal');
 
 /** A way to say what an object carries. */
 const CARRIES: Readonly<Record<string, (word: string) => string>> = {
@@ -200,7 +201,6 @@ export function drawScene({ object, word }: Scene, look: Look, size: number, ran
         canvas.fill([ellipse(x - 1.05 * r, y + down * r, 0.075 * r, 0.075 * r)], edge);
       canvas.fill([rectangle(x + 0.627 * r, y - 0.52 * r, x + 0.637 * r, y + 0.52 * r)], [255, 255, 255]);
     },
-    // Not of the demo's world: what the proof of LoRA teaches it.
     house() {
       outlined((g) => [
         ...[x, y - 1.1 * r - g, x + r + g, y - 0.35 * r, x + 0.8 * r + g, y - 0.35 * r],
@@ -248,7 +248,7 @@ function finish({ pixels, size }: Canvas, { sharpness, noise }: Look, random: Ra
 /** A drawing as an image that the library takes. */
 export const toImage = ({ pixels }: Pick<Drawing, 'pixels'>, size: number): RawImage => ({
   ...{ width: size, height: size },
-  data: Uint8Array.from(pixels, Math.round),
+  data: new Uint8Array(Uint8ClampedArray.from(pixels).buffer), // rounds
 });
 
 export const VIDEO_FRAMES = 6;

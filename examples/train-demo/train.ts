@@ -94,6 +94,9 @@ async function log(line: Readonly<Record<string, unknown>>): Promise<void> {
   console.log(text);
 }
 
+let isStopped = false;
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => (isStopped = true));
+
 const started = Date.now();
 const from = await resume();
 await log({ from, steps, ...identity, threads: flags.threads, at: new Date().toISOString() });
@@ -133,9 +136,10 @@ for (let step = from; step < steps; step++) {
     await log({ step: done, ...accuracy, minutes: (Date.now() - started) / 60_000 });
     counted = Date.now();
   }
-  if (last || Date.now() - saved > 60_000 * Number(flags['save-minutes'])) {
+  if (last || isStopped || Date.now() - saved > 60_000 * Number(flags['save-minutes'])) {
     await save();
     saved = Date.now();
+    if (isStopped) break;
   }
 }
 process.exit(0);

@@ -1,6 +1,7 @@
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { HubError } from '../errors.js';
 import type { Image2Text, ImageWarning, NodeBackend, WeightFormat } from '../node.js';
+import type { InitialWeightsOptions } from '../training/index.js';
 import type { Context } from './context.js';
 import { checkStrategy, DEFAULT_MODEL, type GivenOptions, type ImageFlags, imageOptionsOf } from './options.js';
 import { showLoading } from './progress.js';
@@ -17,8 +18,12 @@ export interface ModelFlags extends HubFlags, ImageFlags {
   readonly backend: NodeBackend;
   readonly weights: WeightFormat;
   readonly adapter?: string;
+  /** Random numbers in place of the model's weights. */
+  readonly fromScratch?: InitialScheme;
+  readonly seed?: number;
   readonly quiet?: boolean;
 }
+type InitialScheme = NonNullable<InitialWeightsOptions['scheme']>;
 
 /**
  * Starts the backend, loads the model, and frees it when `body` has ended. `generation`: options of generation that `body` uses, if any, so
@@ -40,7 +45,7 @@ export async function withModel<T>(
   const onWarning = ({ file, warning }: ImageWarning) => context.stderr(`image2text: warning: ${file}: ${warning}`);
   const onProgress = showLoading(status, { quiet: flags.quiet, name: flags.model ?? DEFAULT_MODEL });
   const load = async (): Promise<Image2Text> => {
-    const files = await openModelFiles(flags, context);
+    const files = await initialized(await openModelFiles(flags, context), flags);
     if (generation.strategy === undefined) {
       checkStrategy(generation, (await openGenerationConfig(files))?.strategy ?? 'original');
     }
@@ -61,6 +66,13 @@ export async function withModel<T>(
   } finally {
     model.dispose();
   }
+}
+
+/** The model's files, with weights of random numbers where they are asked for. */
+async function initialized(files: ModelFiles, { fromScratch, seed }: ModelFlags): Promise<ModelFiles> {
+  if (fromScratch === undefined) return files;
+  const { withInitialWeights } = await import('../training/index.js');
+  return withInitialWeights(files, { scheme: fromScratch, seed });
 }
 
 async function applyAdapter(model: Image2Text, folder: string): Promise<void> {

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { Option } from 'commander';
 import type { Image2Text } from '../node.js';
 import type { StepEvent, TrainingEvent, TrainingOptions, TrainingResult } from '../training/index.js';
 import { TRAINING_OPTIONS } from '../training/options.js';
@@ -45,6 +46,12 @@ export const trainCommand: CliCommand = {
       .option('--lora [rank]', 'train a LoRA adapter, of rank 8 unless said otherwise', integer(1, 4096))
       .option('--lora-alpha <x>', 'the adapter counts alpha / rank; default 16', Number)
       .option('--lora-targets <list>', 'ends of names of layers; default query,value')
+      .addOption(
+        new Option(
+          '--from-scratch <scheme>',
+          'begin with random weights, as Hugging Face or scaled by 1/√inputs; --model gives config.json, vocabulary and preprocessing',
+        ).choices(['huggingface', 'fan-in']),
+      )
       .option('--merge', 'with --lora: also write `merged`, a whole checkpoint with the adapter in its weights')
       .option('--feature-cache <folder>', 'keep what the frozen vision tower makes of the images, also for later runs')
       .option('--quiet', 'no bar');
@@ -78,6 +85,7 @@ async function run([data]: readonly string[], flags: TrainFlags, context: Contex
   return withModel(flags, context, {}, async (model) => {
     const result = await train(model, pairs, {
       ...(tableOptionsOf(flags, TRAINING_OPTIONS, OWN) as TrainingOptions),
+      ...(flags.fromScratch === undefined ? {} : scratchOptions(flags)),
       lora: lora === undefined ? undefined : loraOptions(flags),
       validation,
       folder: await trainingFolder(flags.output, { overwrite }),
@@ -104,9 +112,18 @@ function checkFlags(flags: TrainFlags): void {
     throw new UsageError('give --validation or --hold-out, not both');
   if (loraAlpha !== undefined && !(loraAlpha > 0)) throw new UsageError('--lora-alpha: expected a number above 0');
   if (overwrite === true && 'resume' in flags) throw new UsageError('give --resume or --overwrite, not both');
+  if (flags.fromScratch !== undefined && (lora !== undefined || featureCache !== undefined))
+    throw new UsageError(
+      '--from-scratch: all weights are trained, so that --lora and --feature-cache do not go with it',
+    );
   if (featureCache !== undefined && resolve(featureCache) === resolve(output))
     throw new UsageError('--feature-cache: a folder of its own, since it outlives the run');
 }
+
+/** A model that knows nothing trains whole, and at a higher rate. */
+const scratchOptions = ({ learningRate = 1e-3 }: TrainFlags & Pick<TrainingOptions, 'learningRate'>) => ({
+  ...{ trainVision: true, learningRate },
+});
 
 const loraOptions = ({ lora, loraAlpha, loraTargets }: TrainFlags) => ({
   rank: lora === true ? undefined : lora,

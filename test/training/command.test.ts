@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cli, demo, scratch } from '../cli/support.js';
-import { EXAMPLES } from '../support/fixtures.js';
+import { DEMO, EXAMPLES } from '../support/fixtures.js';
 
 describe('image2text train', function () {
   this.timeout(120_000);
@@ -72,6 +72,28 @@ describe('image2text train', function () {
     } finally {
       if (ci !== undefined) process.env['CI'] = ci;
     }
+  });
+
+  it('trains from random numbers a folder that has no weights', async () => {
+    const list = join(folder(), 'scratch.jsonl');
+    copyFileSync(`${EXAMPLES}red-book-short.png`, join(folder(), 'book.png'));
+    writeFileSync(list, '{"image":"book.png","text":"a book"}\n');
+    const bare = join(folder(), 'bare');
+    mkdirSync(bare);
+    for (const name of ['config.json', 'vocab.txt', 'preprocessor_config.json'])
+      copyFileSync(join(DEMO, name), join(bare, name));
+    const train = (name: string, ...more: string[]) => {
+      const output = ['--output', join(folder(), name), '--model', bare, '--quiet', '--batch-size', '1'];
+      return cli(['train', list, ...output, '--from-scratch', ...more], { fresh: true });
+    };
+    const made = await train('scratch', 'fan-in', '--seed', '5', '--steps', '25', '--label-smoothing', '0');
+    assert.equal(made.code, 0, made.stderr);
+    const image = join(folder(), 'book.png');
+    const said = await cli(['caption', image, '--strategy', 'greedy', '--model', made.stdout.trim()], { fresh: true });
+    assert.equal(said.stdout, 'a book\n', said.stderr);
+    const refused = await train('refused', 'fan-in', '--lora');
+    assert.equal(refused.code, 2);
+    assert.match(refused.stderr, /--from-scratch: all weights are trained/);
   });
 
   it('reads JSONL with its lines', async () => {
