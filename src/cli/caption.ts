@@ -29,6 +29,7 @@ export type CaptionFlags = ModelFlags &
   StoreFlags &
   InputFlags & {
     readonly prompt?: string;
+    readonly evidence?: boolean;
     readonly batch: number;
     readonly tsv?: string;
     readonly prefix?: string;
@@ -42,7 +43,8 @@ export const captionCommand: CliCommand = {
     command
       .description('Say what is in each image.')
       .argument('[files...]', 'images (PNG, JPEG, WebP, GIF), URLs, folders, globs; - for stdin')
-      .option('--prompt <text>', 'text that the caption goes on from');
+      .option('--prompt <text>', 'text that the caption goes on from')
+      .option('--evidence', 'with --json or --jsonl: how much the image changed the probability of every word');
     addBatch(addGeneration(addModel(addFormat(command))), 'images', 1);
     addInputs(command.optionsGroup('Datasets:'))
       .option('--tsv <file>', "images in the original project's format: lines of a key, a tab and the file in base64")
@@ -82,9 +84,13 @@ export const captionCommand: CliCommand = {
     const options = {
       ...(await generationOptionsOf(flags)),
       ...(flags.prompt === undefined ? {} : { prompt: flags.prompt }),
+      ...(flags.evidence === true ? { evidence: true } : {}),
       signal: context.signal,
     };
-    checkAlternatives(flags, flags.output === undefined ? formatOf(flags) : fileFormat(flags.output, flags));
+    const format = flags.output === undefined ? formatOf(flags) : fileFormat(flags.output, flags);
+    checkAlternatives(flags, format);
+    if (flags.evidence === true && format !== 'json' && format !== 'jsonl')
+      throw new UsageError('--evidence is shown by --json and --jsonl only');
     const stored = flags.sidecar !== undefined || flags.output !== undefined;
     for (const [flag, given] of [
       ['--skip-existing', flags.skipExisting],

@@ -135,6 +135,7 @@ const shares = (names: readonly string[], { text, prompt, grid, words }: Explana
     .map((word) => ({
       text: word.text,
       probability: word.probability,
+      evidence: word.evidence,
       mean: mapFields(word.mean),
       rollout: mapFields(word.rollout),
     })),

@@ -22,6 +22,8 @@ export interface TokenAttention {
   readonly id: number;
   /** Natural logarithm of the token's probability after the tokens before it, under the model alone. */
   readonly logProb: number;
+  /** What the image adds to it: `logProb` minus the same of the decoder without any image. Negative where the image speaks against the token. */
+  readonly evidence: number;
   /**
    * Attention to the image columns, float32 [layers, heads, I], of the position that PREDICTS the token: the one before it. Columns of a
    * frame are its class token, then its patches row by row; frames follow each other.

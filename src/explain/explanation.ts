@@ -113,6 +113,7 @@ function toWord({ first, tokens, special, text }: Group, spaceBefore: boolean): 
   return {
     ...{ text, spaceBefore, special, first, count: tokens.length },
     probability: Math.exp(tokens.reduce((sum, { logProb }) => sum + logProb, 0)),
+    evidence: tokens.reduce((sum, { evidence }) => sum + evidence, 0),
     decoder: meanOf(tokens.map(({ decoder }) => decoder)),
     toText: meanOf(tokens.map(({ toText }) => toText)),
     mean: averageOfMaps(tokens.map(({ mean }) => mean)),

@@ -16,6 +16,7 @@ export type {
   View,
 } from './attention-map.js';
 export { attentionOf, attentionSpread, EVEN_SPREAD } from './attention-map.js';
+export { logProbsWithoutImage, type TextRow } from './evidence.js';
 export type { ExplainInput, Pieces } from './explanation.js';
 export { explainText, groupWords, patchArea } from './explanation.js';
 export type { Filling, HeatMap } from './heat-map.js';

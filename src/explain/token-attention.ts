@@ -16,6 +16,7 @@ import {
   type TokenAttention,
   type TokenAttentions,
 } from './attention-map.js';
+import { logProbsWithoutImage } from './evidence.js';
 import { type Attentions, rollout } from './rollout.js';
 
 export interface ExplainTokensOptions {
@@ -52,12 +53,13 @@ export async function explainTokens(
     const rows = await readAll(attentions.rows, signal);
     const [products, logits] = await readAll([rolled, attentions.logits], signal);
     const fresh = ids.slice(promptLength);
+    const [without] = await logProbsWithoutImage(git, [{ ids, promptLength }], { signal });
     const tokens = fresh.map((id, n): TokenAttention => {
       const width = products!.length / fresh.length;
       const { decoder, toText } = headAttention(rows, layout, n, fresh.length);
+      const logProb = logProbability(logits!.subarray(n * git.config.vocabSize, (n + 1) * git.config.vocabSize), id);
       return {
-        id,
-        logProb: logProbability(logits!.subarray(n * git.config.vocabSize, (n + 1) * git.config.vocabSize), id),
+        ...{ id, logProb, evidence: logProb - without![n]! },
         decoder,
         toText,
         mean: meanOfAll(decoder, toText, layout),

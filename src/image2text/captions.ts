@@ -1,4 +1,5 @@
 import { OptionError, TokenizerError } from '../errors.js';
+import { logProbsWithoutImage } from '../explain/evidence.js';
 import { generate, streamTokens } from '../generation/generate.js';
 import type { GenerationConfig } from '../generation/generation-config.js';
 import type { GenerateOptions, StreamOptions } from '../generation/options.js';
@@ -22,6 +23,8 @@ export interface Token {
   readonly piece: string;
   /** Natural logarithm of its probability under the model, before any processor. */
   readonly logProb: number;
+  /** With `evidence`: what the image adds to it, `logProb` minus the same of the decoder without any image. */
+  readonly evidence?: number;
 }
 
 /** A generated text. */
@@ -204,20 +207,48 @@ export function withStreamer(
   return { ...options, onToken };
 }
 
-/** The best sequence as a caption, the others as its alternatives. */
-export function toCaption(tokenizer: Tokenizer, sequences: readonly GeneratedSequence[]): Caption {
-  const [best, ...others] = sequences;
-  return { ...toText(tokenizer, best!), alternatives: others.map((other) => toCaption(tokenizer, [other])) };
+/** What the tokens of texts have as log-probabilities without the image, where that was asked for. */
+export type WithoutImage = ReadonlyMap<GeneratedSequence, readonly number[]>;
+
+/** The log-probabilities without any image of all sequences, `batchSize` at a time. */
+export async function readWithoutImage(
+  { git }: TextContext,
+  sequences: readonly GeneratedSequence[],
+  scope: { readonly signal: AbortSignal; readonly batchSize?: number | undefined },
+): Promise<WithoutImage> {
+  const rows = sequences.map(({ ids, newIds }) => ({ ids, promptLength: ids.length - newIds.length }));
+  const found = await logProbsWithoutImage(git, rows, scope);
+  return new Map(sequences.map((sequence, n) => [sequence, found[n]!]));
 }
 
-export const toAnswer = (tokenizer: Tokenizer, question: string, sequences: readonly GeneratedSequence[]): Answer => ({
-  question,
-  ...toCaption(tokenizer, sequences),
-});
+/** The best sequence as a caption, the others as its alternatives. */
+export function toCaption(
+  tokenizer: Tokenizer,
+  sequences: readonly GeneratedSequence[],
+  without?: WithoutImage,
+): Caption {
+  const [best, ...others] = sequences;
+  const alternatives = others.map((other) => toCaption(tokenizer, [other], without));
+  return { ...toText(tokenizer, best!, without?.get(best!)), alternatives };
+}
 
-function toText(tokenizer: Tokenizer, sequence: GeneratedSequence): Omit<Caption, 'alternatives'> {
+export const toAnswer = (
+  tokenizer: Tokenizer,
+  question: string,
+  sequences: readonly GeneratedSequence[],
+  without?: WithoutImage,
+): Answer => ({ question, ...toCaption(tokenizer, sequences, without) });
+
+function toText(
+  tokenizer: Tokenizer,
+  sequence: GeneratedSequence,
+  without: readonly number[] | undefined,
+): Omit<Caption, 'alternatives'> {
   const { newIds, tokenLogProbs, logProb, score, finish } = sequence;
-  const tokens = newIds.map((id, n) => ({ id, piece: pieceOf(tokenizer, id), logProb: tokenLogProbs[n]! }));
+  const tokens = newIds.map((id, n) => ({
+    ...{ id, piece: pieceOf(tokenizer, id), logProb: tokenLogProbs[n]! },
+    ...(without === undefined ? {} : { evidence: tokenLogProbs[n]! - without[n]! }),
+  }));
   return {
     text: newText(tokenizer, sequence),
     score,

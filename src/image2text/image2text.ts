@@ -15,10 +15,19 @@ import { checkAdapter, mergeAdapter } from '../model/lora.js';
 import type { OptionsFor } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { checkOne, checkTextOrTexts, checkTexts } from './arguments.js';
-import type { Answer, AnswerOptions, Caption, CaptionOptions, CaptionStreamOptions, TextContext } from './captions.js';
+import type {
+  Answer,
+  AnswerOptions,
+  Caption,
+  CaptionOptions,
+  CaptionStreamOptions,
+  TextContext,
+  WithoutImage,
+} from './captions.js';
 import {
   promptIds,
   questionIds,
+  readWithoutImage,
   streamText,
   toAnswer,
   toCaption,
@@ -208,6 +217,18 @@ function createFixed(
     call: WritingCall,
   ) => (await writeEach(inputs, promptsOf, call, 'throw')) as GeneratedSequence[][][];
 
+  /** What the texts would be without the image, where the call asks for that. */
+  async function withoutImage(
+    written: readonly (GeneratedSequence[][] | Error)[],
+    { evidence, batchSize, signal: given }: Pick<CheckedCall<'answer'>['own'], 'evidence' | 'batchSize' | 'signal'>,
+  ): Promise<WithoutImage | undefined> {
+    if (!evidence) return undefined;
+    const sequences = written.flatMap((found) => (found instanceof Error ? [] : found.flat()));
+    return lifetime.during(given, (signal) =>
+      queue.run(signal, () => readWithoutImage(context, sequences, { signal, batchSize: batchSize ?? maxBatch })),
+    );
+  }
+
   /** Opens an input and runs `body` on it when its turn comes. */
   function inTurn<T>(
     input: VisualInput,
@@ -232,8 +253,9 @@ function createFixed(
     call: CheckedCall<'answer'>,
   ): Promise<Answer[]> {
     const prompts = questions.map((question) => questionIds(tokenizer, question));
-    const [written] = await write([input], () => prompts, call);
-    return written!.map((ranked, n) => toAnswer(tokenizer, questions[n]!, ranked));
+    const written = await write([input], () => prompts, call);
+    const without = await withoutImage(written, call.own);
+    return written[0]!.map((ranked, n) => toAnswer(tokenizer, questions[n]!, ranked, without));
   }
 
   /** Runs `body` over the cache of one input. */
@@ -258,7 +280,10 @@ function createFixed(
       const call = check('caption', options);
       const prompt = promptIds(tokenizer, call.own.prompt);
       const written = await withList(inputs, (many) => writeEach(many, () => [prompt], call, call.own.onError));
-      const captions = written.map((found) => (found instanceof Error ? found : toCaption(tokenizer, found[0]!)));
+      const without = await withoutImage(written, call.own);
+      const captions = written.map((found) =>
+        found instanceof Error ? found : toCaption(tokenizer, found[0]!, without),
+      );
       return Array.isArray(inputs) || isImageBatch(inputs) ? captions : captions[0]!;
     }) as Image2Text['caption'],
     answer: (async (input: VisualInput, questions: string | readonly string[], options?: AnswerOptions) => {

@@ -8,6 +8,7 @@ import type { Trace } from '../layers/tidy.js';
 import { eventSink } from '../load-events.js';
 import {
   asObject,
+  boolean,
   type CheckedFor,
   checkNames,
   checkOptions,
@@ -87,6 +88,14 @@ export const methodOptions = {
   onError: choice(['throw', 'collect'], {
     defaults: { caption: 'throw' },
     help: 'Whether one image that fails ends the call.',
+  }),
+  /**
+   * Adds to every token how much the image changed its log-probability (docs/explain.md says what that means); one more pass over the texts,
+   * without an image.
+   */
+  evidence: boolean({
+    defaults: { caption: false, answer: false },
+    help: 'How much the image changed the probability of every word.',
   }),
   /** How many names to return. */
   topK: integer({ least: 1, defaults: { classify: 5 }, help: 'How many names to return.' }),

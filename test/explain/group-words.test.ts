@@ -8,7 +8,7 @@ const vocabulary = { tokenOf: (id: number) => PIECES[id]!, vocabSize: PIECES.len
 function token(id: number, place: number): TokenAttention {
   const look = { patches: Float32Array.of(0.1 * place), classToken: 0.5 - 0.1 * place, text: 0.5 };
   const decoder = Float32Array.of(0.5 - 0.1 * place, 0.1 * place);
-  return { id, logProb: Math.log(0.5), decoder, toText: Float32Array.of(0.5), mean: look, rollout: look };
+  return { id, logProb: Math.log(0.5), evidence: 1, decoder, toText: Float32Array.of(0.5), mean: look, rollout: look };
 }
 
 const words = (ids: readonly number[], text: string) => groupWords(ids.map(token), vocabulary, text);

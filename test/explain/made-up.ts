@@ -7,7 +7,7 @@ function tokenOn(id: number, patch: number, share: number): TokenAttention {
   const look = { patches, classToken: 0, text: 1 - share };
   const heads = Array.from({ length: 4 }, () => [0, ...patches]);
   return {
-    ...{ id, logProb: Math.log(0.5), mean: look, rollout: look },
+    ...{ id, logProb: Math.log(0.5), evidence: 1, mean: look, rollout: look },
     decoder: Float32Array.from(heads.flat()),
     toText: new Float32Array(4).fill(1 - share),
   };

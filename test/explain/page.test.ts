@@ -100,6 +100,7 @@ describe('the page', () => {
     const token = {
       id: 0,
       logProb: -0.1,
+      evidence: 1,
       decoder: new Float32Array(72 * 197).fill(1 / 250),
       toText: new Float32Array(72),
     };
