@@ -1,7 +1,7 @@
 import { MetricError } from '../errors.js';
 
 /** A file: its text, its bytes, or its bytes in pieces, as `createReadStream` and `Blob.stream` give them. */
-export type FileContent = string | Uint8Array | AsyncIterable<Uint8Array>;
+export type FileContent = string | Uint8Array | AsyncIterable<Uint8Array> | ReadableStream<Uint8Array>;
 
 /** A line without its end, and its number from 1. */
 export interface TextLine {
@@ -91,7 +91,7 @@ const TEXT_PIECE = 1 << 20;
 
 async function* chunksOf(content: FileContent): AsyncGenerator<Uint8Array> {
   if (content instanceof Uint8Array) yield content;
-  else if (typeof content !== 'string') yield* content;
+  else if (typeof content !== 'string') yield* 'getReader' in content ? piecesOf(content) : content;
   else {
     const encoder = new TextEncoder();
     for (let at = 0; at < content.length; ) {
@@ -100,6 +100,20 @@ async function* chunksOf(content: FileContent): AsyncGenerator<Uint8Array> {
       yield encoder.encode(content.slice(at, end));
       at = end;
     }
+  }
+}
+
+/** Not every browser iterates over its streams. */
+async function* piecesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = stream.getReader();
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await reader.cancel();
   }
 }
 

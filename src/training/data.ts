@@ -35,23 +35,6 @@ export interface TrainingPair {
 export type TrainingPairs = Iterable<TrainingPair | Error> | AsyncIterable<TrainingPair | Error>;
 
 /**
- * The pairs of a row of a data set, without their image: `text`, `caption` or `answer`, or a list of `captions` or `references`, each of which is a
- * pair; also `prompt` or `question`.
- *
- * @throws Error where there is no text
- */
-export function pairsOfRow(row: unknown): Pick<TrainingPair, 'text' | 'prompt' | 'question'>[] {
-  const fields = Object(row) as Record<string, unknown>;
-  const { prompt, question } = fields as { readonly prompt?: string; readonly question?: string };
-  const said = ['text', 'caption', 'answer', 'captions', 'references'].map((name) => fields[name] ?? undefined);
-  const found = said.find((value) => value !== undefined);
-  const texts = Array.isArray(found) ? found : [found];
-  if (texts.length === 0 || texts.some((text) => typeof text !== 'string'))
-    throw new Error('expected a text in "text", "caption" or "answer", or texts in "captions"');
-  return (texts as string[]).map((text) => ({ text, prompt, question }));
-}
-
-/**
  * Keeps about `count` pairs apart, for validation: all pairs of an image, of images chosen by the seed, until there are so many. What could not be
  * read stays among the others.
  *

@@ -65,6 +65,7 @@ export type WarningCode =
   | 'loss-rises'
   | 'pairs-cut'
   | 'no-validation'
+  | 'validation-learnt'
   | 'unknown-words';
 
 export interface WarningEvent {

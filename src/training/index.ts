@@ -34,6 +34,7 @@ export {
   type AdamWOptions,
   createAdamW,
   type Moments,
+  type ParameterRate,
   type Schedule,
   scheduleFactor,
 } from './optimizer.js';

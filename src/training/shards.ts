@@ -1,7 +1,7 @@
 import { type ByteSource, readBytes } from '../checkpoint/byte-source.js';
 import { Image2TextError } from '../errors.js';
 import { IMAGE_ENDING } from '../image/image-file.js';
-import { pairsOfRow, type TrainingPair } from './data.js';
+import type { TrainingPair } from './data.js';
 
 // Webdataset shards: tar files of KEY.jpg with KEY.txt or KEY.json. A shard is read once, by its headers; images stay in it until they are needed,
 // which is why this reads the format itself: readers of streams do not say where a file is.
@@ -152,4 +152,21 @@ function paxFields(bytes: Uint8Array): Readonly<Record<string, string>> {
     at += Number(length);
   }
   return fields;
+}
+
+/**
+ * The pairs of a row of a data set, without their image: `text`, `caption` or `answer`, or a list of `captions` or `references`, each of which is a
+ * pair; also `prompt` or `question`.
+ *
+ * @throws Error where there is no text
+ */
+export function pairsOfRow(row: unknown): Pick<TrainingPair, 'text' | 'prompt' | 'question'>[] {
+  const fields = Object(row) as Record<string, unknown>;
+  const { prompt, question } = fields as { readonly prompt?: string; readonly question?: string };
+  const said = ['text', 'caption', 'answer', 'captions', 'references'].map((name) => fields[name] ?? undefined);
+  const found = said.find((value) => value !== undefined);
+  const texts = Array.isArray(found) ? found : [found];
+  if (texts.length === 0 || texts.some((text) => typeof text !== 'string'))
+    throw new Error('expected a text in "text", "caption" or "answer", or texts in "captions"');
+  return (texts as string[]).map((text) => ({ text, prompt, question }));
 }

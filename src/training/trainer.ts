@@ -110,6 +110,13 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
   const saveEvery = options.saveEvery ?? validateEvery;
   warnOfData(pairs, warn, maxTokens, tokenizer.unkId);
   warnOfRate(learningRate, options.lora !== undefined, warn);
+  const learntImages = new Set(pairs.map(({ pair }) => pair.image));
+  const shared = held.filter(({ pair }) => learntImages.has(pair.image)).length;
+  if (shared > 0)
+    warn(
+      'validation-learnt',
+      `${shared} of ${held.length} validation pairs are of images that are learnt too: they cannot tell learning from learning by heart`,
+    );
   if (held.length === 0)
     warn('no-validation', 'without validation pairs nobody sees whether the model learns the images by heart');
 

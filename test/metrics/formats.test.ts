@@ -29,6 +29,7 @@ describe('files of predictions and references', () => {
     assert.deepEqual(await readPredictions(bytes(SAID), 'said.jsonl'), expected);
     for (let size = 1; size < 9; size++)
       assert.deepEqual(await readPredictions(pieces(bytes(SAID), size), 'said.jsonl'), expected);
+    assert.deepEqual(await readPredictions(new Blob([SAID]).stream(), 'said.jsonl'), expected);
     const whole = await readReferences(PEOPLE, 'people.jsonl');
     assert.equal(whole.items.length, 2);
     for (let size = 1; size < 9; size++)

@@ -256,16 +256,14 @@ describe('train', function () {
       return [...found].sort();
     };
     const pairs = examplePairs(8);
-    assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, validation: pairs.slice(0, 2) }), []);
+    const apart = examplePairs(2); // other objects
+    assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, validation: apart }), []);
+    assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, validation: pairs.slice(0, 2) }), ['validation-learnt']);
     assert.deepEqual(await codes(pairs, { lora: {}, steps: 1 }), ['no-validation']);
-    assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, learningRate: 1, validation: pairs.slice(0, 2) }), [
-      'learning-rate',
-    ]);
-    assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, maxTokens: 2, validation: pairs.slice(0, 2) }), [
-      'pairs-cut',
-    ]);
+    assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, learningRate: 1, validation: apart }), ['learning-rate']);
+    assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, maxTokens: 2, validation: apart }), ['pairs-cut']);
     const long = pairs.map((pair, n) => ({ ...pair, text: `a red sign says ${n % 2 === 0 ? 'dog' : 'old'}` }));
-    assert.deepEqual(await codes(long, { lora: {}, steps: 1, validation: long.slice(0, 1) }), ['prompt-in-text']);
+    assert.deepEqual(await codes(long, { lora: {}, steps: 1, validation: apart.slice(0, 1) }), ['prompt-in-text']);
     const forced = pairs.map(({ image }) => ({ image, text: 'a red book' }));
     const held = pairs.slice(0, 4);
     assert.ok(
