@@ -2,7 +2,7 @@
 
 import { AdamWParam, MAP_CHUNK, SquaresParam } from './abi';
 import { storeLanes } from './math';
-import { param, paramInt, paramLanes } from './thread';
+import { keepsResults, param, paramInt, paramLanes, publish } from './thread';
 
 /** Stores up to four lanes. */
 @inline function storeUpTo(at: usize, v: v128, count: i32): void {
@@ -11,12 +11,15 @@ import { param, paramInt, paramLanes } from './thread';
 }
 
 /** Job with `AdamWParam`: Loshchilov and Hutter's update in the order of operations of torch.optim.AdamW. A chunk is MAP_CHUNK numbers. */
-export function adamWJob(chunk: i32): void {
+export function adamWJob(chunk: i32, thread: i32): void {
   const from = chunk * MAP_CHUNK, offset = <usize>from << 2, n = min(MAP_CHUNK, paramInt(AdamWParam.size) - from);
   const oldFirst = param(AdamWParam.oldFirst), oldSecond = param(AdamWParam.oldSecond);
   const scale = paramLanes(AdamWParam.scale), towards = paramLanes(AdamWParam.firstRate), keep = paramLanes(AdamWParam.beta2), more = paramLanes(AdamWParam.secondRate);
   const shrink = paramLanes(AdamWParam.shrink), rootFactor = paramLanes(AdamWParam.rootFactor), epsilon = paramLanes(AdamWParam.epsilon), rate = paramLanes(AdamWParam.rate);
-  const zero = f32x4.splat(0);
+  const zero = f32x4.splat(0), own = keepsResults(), bytes = <usize>n << 2;
+  const spare = param(AdamWParam.scratch) + <usize>thread * param(AdamWParam.threadBytes);
+  const y = param(AdamWParam.y) + offset, newFirst = param(AdamWParam.first) + offset, newSecond = param(AdamWParam.second) + offset;
+  const toY = own ? spare : y, toFirst = own ? spare + (MAP_CHUNK << 2) : newFirst, toSecond = own ? spare + (MAP_CHUNK << 3) : newSecond;
   for (let i = 0, at = offset; i < n; i += 4, at += 16) {
     const g = f32x4.mul(v128.load(param(AdamWParam.gradient) + at), scale);
     const m = oldFirst ? v128.load(oldFirst + at) : zero, v = oldSecond ? v128.load(oldSecond + at) : zero;
@@ -24,10 +27,15 @@ export function adamWJob(chunk: i32): void {
     const second = f32x4.add(f32x4.mul(v, keep), f32x4.mul(f32x4.mul(g, g), more));
     const root = f32x4.add(f32x4.mul(f32x4.sqrt(second), rootFactor), epsilon);
     const p = f32x4.sub(f32x4.mul(v128.load(param(AdamWParam.x) + at), shrink), f32x4.mul(f32x4.div(first, root), rate));
-    storeUpTo(param(AdamWParam.first) + at, first, n - i);
-    storeUpTo(param(AdamWParam.second) + at, second, n - i);
-    storeUpTo(param(AdamWParam.y) + at, p, n - i);
+    const to = <usize>i << 2;
+    storeUpTo(toFirst + to, first, n - i);
+    storeUpTo(toSecond + to, second, n - i);
+    storeUpTo(toY + to, p, n - i);
   }
+  if (!own || !publish()) return;
+  memory.copy(y, toY, bytes);
+  memory.copy(newFirst, toFirst, bytes);
+  memory.copy(newSecond, toSecond, bytes);
 }
 
 /** Job with `SquaresParam`: the sum of the squares of MAP_CHUNK numbers, in double precision, for each chunk. */

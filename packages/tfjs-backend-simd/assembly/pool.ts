@@ -41,7 +41,8 @@ const MAX_WAITS: i32 = 10_000;
 
 /** Jobs with chunks so long that a worker does not write into the result before the end (thread.ts). */
 function keepsResultsOf(job: i32): bool {
-  return job == Job.linear || job == Job.attention || job == Job.weightGradient || job == Job.inputGradient || job == Job.attentionGradient;
+  return job == Job.linear || job == Job.attention || job == Job.weightGradient || job == Job.inputGradient || job == Job.attentionGradient
+    || job == Job.adamW;
 }
 
 function execute(job: i32, chunk: i32, thread: i32): void {
@@ -63,7 +64,7 @@ function execute(job: i32, chunk: i32, thread: i32): void {
     case Job.biasGradient: biasGradientJob(chunk); break;
     case Job.layerNormGradient: layerNormGradientJob(chunk); break;
     case Job.activationGradient: activationGradientJob(chunk); break;
-    case Job.adamW: adamWJob(chunk); break;
+    case Job.adamW: adamWJob(chunk, thread); break;
     case Job.squares: squaresJob(chunk); break;
     case Job.attentionGradient: attentionGradientJob(chunk, thread); break;
     case Job.crossEntropy: crossEntropyJob(chunk); break;

@@ -392,7 +392,7 @@ export enum ActivationGradientParam {
   size,
 }
 
-/** AdamW on `size` numbers; all but the addresses and the size are floats. A chunk is MAP_CHUNK elements. */
+/** AdamW on `size` numbers, maybe where they are; all from `scale` to `rate` are floats. A chunk is MAP_CHUNK elements. */
 export enum AdamWParam {
   x,
   gradient,
@@ -416,6 +416,9 @@ export enum AdamWParam {
   epsilon,
   /** Learning rate / (1 - beta1^step). */
   rate,
+  scratch,
+  /** Of scratch, per thread. */
+  threadBytes,
 }
 
 /** A float64 at y for each MAP_CHUNK elements of x. */

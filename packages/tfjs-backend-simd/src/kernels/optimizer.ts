@@ -1,6 +1,6 @@
 import { type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { AdamWParam, Job, MAP_CHUNK, SquaresParam } from '../abi.js';
-import type { KernelContext } from '../kernel-context.js';
+import type { KernelContext, Output } from '../kernel-context.js';
 import { packedBytes } from '../tensor-memory.js';
 import { floatBits, parametersOf } from '../thread-pool.js';
 import { input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
@@ -11,10 +11,10 @@ import { input, type Kernel, type KernelTable, requireFloats, sizeOf } from './k
 /** Numbers of a parameter in the order of the gradient's own. */
 interface Numbers {
   readonly size: number;
-  /** Where a tensor's numbers are in this order. */
+  /** Where a tensor's numbers are in this order; 0 where there is none. */
   of(tensor: TensorInfo | undefined): number;
   /** A new tensor in this order. */
-  output(): TensorInfo & { readonly address: number };
+  output(): Output;
 }
 
 function orderOf(backend: KernelContext, gradient: TensorInfo): Numbers {
@@ -32,8 +32,7 @@ function orderOf(backend: KernelContext, gradient: TensorInfo): Numbers {
     size: packedBytes('f32', rows, columns) / 4,
     of(tensor) {
       if (tensor === undefined) return 0;
-      const own = backend.packedOf(tensor);
-      if (own === undefined || own.format === 'f32') return backend.pack(tensor, rows, columns).address;
+      if (isFloats(backend, tensor)) return backend.pack(tensor, rows, columns).address;
       const panels = backend.scratch(packedBytes('f32', rows, columns));
       backend.kernels.packPanels(backend.addressOf(tensor), columns * 4, panels, rows, columns, rows);
       return panels;
@@ -42,9 +41,29 @@ function orderOf(backend: KernelContext, gradient: TensorInfo): Numbers {
   };
 }
 
+/** Is a tensor not packed in fewer bits? */
+const isFloats = (backend: KernelContext, tensor: TensorInfo): boolean =>
+  (backend.packedOf(tensor)?.format ?? 'f32') === 'f32';
+
+interface Updated {
+  readonly from: number;
+  readonly output: Output;
+}
+
+/** Where an update reads numbers, and the tensor that it writes: the same where nobody else has them, which saves a third of the traffic. */
+function updated(backend: KernelContext, numbers: Numbers, tensor: TensorInfo | undefined): Updated {
+  const from = numbers.of(tensor);
+  if (tensor === undefined || backend.refCount(tensor.dataId) > 1 || !isFloats(backend, tensor)) {
+    return { from, output: numbers.output() };
+  }
+  return { from, output: { ...backend.alias(tensor, tensor.shape), address: from } };
+}
+
 /**
  * One update of AdamW, in the order of operations of torch.optim.AdamW: parameter, gradient and, but for the first update, the moments `first` and
- * `second` -> the three anew. Attributes: `scale` of the gradient, `beta1`, `beta2`, `epsilon`, `learningRate`, `weightDecay` (decoupled), `step` from 1.
+ * `second` -> the three anew. Takes parameter and moments over: what shares its numbers with no other tensor is updated where it is, so the old
+ * tensors are to be disposed of and not read again. Attributes: `scale` of the gradient, `beta1`, `beta2`, `epsilon`, `learningRate`,
+ * `weightDecay` (decoupled), `step` from 1.
  */
 const adamW: Kernel = (backend, inputs, attributes) => {
   const [parameter, gradient] = [input(inputs, 'parameter'), input(inputs, 'gradient')];
@@ -57,15 +76,18 @@ const adamW: Kernel = (backend, inputs, attributes) => {
     ...[number, number, number, number],
   ];
   const numbers = orderOf(backend, gradient);
-  const [y, newFirst, newSecond] = [numbers.output(), numbers.output(), numbers.output()];
+  const [x, m, v] = [parameter, first, second].map((tensor) => updated(backend, numbers, tensor)) as [
+    ...[Updated, Updated, Updated],
+  ];
+  const threadBytes = 3 * 4 * MAP_CHUNK;
   const parameters = parametersOf(AdamWParam, {
-    x: numbers.of(parameter),
+    x: x.from,
     gradient: numbers.of(gradient),
-    oldFirst: numbers.of(first),
-    oldSecond: numbers.of(second),
-    y: y.address,
-    first: newFirst.address,
-    second: newSecond.address,
+    oldFirst: m.from,
+    oldSecond: v.from,
+    y: x.output.address,
+    first: m.output.address,
+    second: v.output.address,
     size: numbers.size,
     scale: floatBits(attribute('scale')),
     firstRate: floatBits(1 - beta1),
@@ -75,9 +97,11 @@ const adamW: Kernel = (backend, inputs, attributes) => {
     rootFactor: floatBits(1 / Math.sqrt(1 - beta2 ** step)),
     epsilon: floatBits(attribute('epsilon')),
     rate: floatBits(learningRate / (1 - beta1 ** step)),
+    scratch: backend.scratch(threadBytes * backend.pool.threads),
+    threadBytes,
   });
   if (numbers.size > 0) backend.pool.run(Job.adamW, Math.ceil(numbers.size / MAP_CHUNK), parameters);
-  return [y, newFirst, newSecond];
+  return [x.output, m.output, v.output];
 };
 
 /** x float32 of any shape -> the sum of its squares, a scalar, added up in double precision. */
