@@ -84,18 +84,17 @@ export function startOwning(): Pick<Pass, 'own' | 'free'> & { freeAll(): void } 
 }
 
 /**
- * Gradients of a linear layer's own parameters and adapter; returns the gradient by its input. x: [B, T, in], dy: [B, T, out].
+ * Adds the gradients of a linear layer's own parameters and of its adapter. x: [B, T, in], dy: [B, T, out].
  *
  * @param groups how many rows each sample has, where x has those of several in one.
  */
-export function linearBackward(
+export function addLinearGradients(
   { gradients, adapters }: Pass,
   name: string,
-  p: Linear,
   x: Tensor3D,
   dy: Tensor3D,
   groups?: number[],
-): Tensor3D {
+): void {
   gradients.add(`${name}.weight`, (sum) => linearWeightGradient(x, dy, sum, groups));
   gradients.add(`${name}.bias`, (sum) => biasGradient(dy, sum, groups));
   const adapter = adapters.get(name);
@@ -110,6 +109,18 @@ export function linearBackward(
       (sum) => plus(sum, mul(matMul(rowsOf(dy), matMul(rowsOf(x), a, false, true), true, false), scale)), // [out, r]
     );
   }
+}
+
+/** The same, and returns the gradient by the layer's input. */
+export function linearBackward(
+  pass: Pass,
+  name: string,
+  p: Linear,
+  x: Tensor3D,
+  dy: Tensor3D,
+  groups?: number[],
+): Tensor3D {
+  addLinearGradients(pass, name, x, dy, groups);
   return linearInputGradient(p.weight, dy);
 }
 

@@ -18,7 +18,14 @@ import { tidyTree } from '../layers/tidy.js';
 import type { Git } from '../model/git.js';
 import type { Adapter } from '../model/lora.js';
 import { type DecoderLayerValues, decoderLayer, decoderLayerBackward, prefixOf, rows } from './backward-decoder.js';
-import { type Gradients, layerNormBackward, linearBackward, type Pass, startOwning } from './backward-layers.js';
+import {
+  addLinearGradients,
+  type Gradients,
+  layerNormBackward,
+  linearBackward,
+  type Pass,
+  startOwning,
+} from './backward-layers.js';
 import {
   addTemporal,
   layerOutputs,
@@ -27,7 +34,7 @@ import {
   visionBackward,
   visionForward,
 } from './backward-vision.js';
-import { crossEntropyGradient, embeddingGradient, rowsOf } from './gradients.js';
+import { crossEntropyGradient, embeddingGradient, linearInputGradient, rowsOf } from './gradients.js';
 
 // Forward and backward pass of teacher forcing. Image and text tokens go through a layer side by side, [B, I + T, D]; the forward pass keeps what
 // the backward pass needs of each layer, or, with `recompute`, only the layer's input (Chen et al., arXiv 1604.06174).
@@ -180,8 +187,9 @@ export async function accumulateGradients(
         );
       }),
     );
-    const dFeatures = own(linearBackward(pass, `${PROJECTION}.0`, project, features, dProjected));
+    addLinearGradients(pass, `${PROJECTION}.0`, features, dProjected);
     if (vision !== undefined && trainsVision) {
+      const dFeatures = own(linearInputGradient(project.weight, dProjected));
       const further = options.visionLoss?.(layerOutputs(vision), batch) ?? new Map<number, Tensor3D>();
       for (const gradient of further.values()) own(gradient);
       await visionBackward(pass, tower, vision, batch.pixels!, c, dFeatures, further);

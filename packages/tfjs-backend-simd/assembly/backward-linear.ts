@@ -5,7 +5,7 @@
 
 import { BiasGradientParam, Format, InputGradientParam, K_BLOCK, PackPanelsParam, WeightGradientParam } from './abi';
 import { storeLanes } from './math';
-import { addTile, tile, ZEROS } from './multiply';
+import { addTile, tile, touch, ZEROS } from './multiply';
 import { elementOf, packPanels, packRows, widenPanel16 } from './pack';
 import { heartbeat, keepsResults, param, paramInt, publish } from './thread';
 
@@ -95,6 +95,11 @@ function widenBlock(format: i32, w: usize, scales: usize, inputs: i32, source: i
  * together. `spare` has room for 64 numbers.
  */
 function transposePanels(format: i32, w: usize, scales: usize, inputs: i32, p0: i32, p1: i32, k0: i32, kb: i32, d: usize, spare: usize): void {
+  const bits = format == Format.f32 ? 5 : format == Format.int8 ? 3 : 4, panel = <usize>inputs << bits;
+  for (let k = k0; k < k0 + kb; k += 32) {
+    const count = min(4, (k0 + kb - k + 7) >> 3);
+    touch(w + <usize>(k >> 3) * panel + (<usize>p0 << bits + 3), panel, count, <usize>(p1 - p0) << bits + 3, spare);
+  }
   for (let k = k0; k < k0 + kb; k += 8, d += 256) {
     for (let p = p0, to = d; p < p1; p++, to += K_BLOCK << 5) {
       const i = p << 3, rows = min(8, inputs - i);
