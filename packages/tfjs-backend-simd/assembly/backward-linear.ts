@@ -95,10 +95,10 @@ function widenBlock(format: i32, w: usize, scales: usize, inputs: i32, source: i
  * together. `spare` has room for 64 numbers.
  */
 function transposePanels(format: i32, w: usize, scales: usize, inputs: i32, p0: i32, p1: i32, k0: i32, kb: i32, d: usize, spare: usize): void {
-  const bits = format == Format.f32 ? 5 : format == Format.int8 ? 3 : 4, panel = <usize>inputs << bits;
-  for (let k = k0; k < k0 + kb; k += 32) {
+  const bits = format == Format.f32 ? 5 : 4, panel = <usize>inputs << bits, few = format == Format.int8 || format == Format.int8Fast;
+  for (let k = few ? k0 + kb : k0; k < k0 + kb; k += 32) {
     const count = min(4, (k0 + kb - k + 7) >> 3);
-    touch(w + <usize>(k >> 3) * panel + (<usize>p0 << bits + 3), panel, count, <usize>(p1 - p0) << bits + 3, spare);
+    touch(w + <usize>(k >> 3) * panel + (<usize>p0 << bits + 3), panel, count, <usize>(min(p1 << 3, inputs) - (p0 << 3)) << bits, spare);
   }
   for (let k = k0; k < k0 + kb; k += 8, d += 256) {
     for (let p = p0, to = d; p < p1; p++, to += K_BLOCK << 5) {

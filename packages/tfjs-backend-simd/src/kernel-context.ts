@@ -132,6 +132,12 @@ export class KernelContext extends TensorMemory {
     return address;
   }
 
+  /** Where a tensor's numbers are kept, packed or not. */
+  placeOf(tensor: TensorInfo): number | undefined {
+    const { block, packed } = this.storage.get(tensor.dataId);
+    return (block ?? packed)?.address;
+  }
+
   /** Views of several tensors' numbers. */
   viewsOf<T extends readonly TensorInfo[]>(...tensors: T): { [K in keyof T]: Numbers } {
     const addresses = tensors.map((tensor) => this.addressOf(tensor)); // first all that may allocate, then the views

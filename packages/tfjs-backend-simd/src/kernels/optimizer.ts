@@ -32,7 +32,7 @@ function orderOf(backend: KernelContext, gradient: TensorInfo): Numbers {
     size: packedBytes('f32', rows, columns) / 4,
     of(tensor) {
       if (tensor === undefined) return 0;
-      if (isFloats(backend, tensor)) return backend.pack(tensor, rows, columns).address;
+      if ((backend.packedOf(tensor)?.format ?? 'f32') === 'f32') return backend.pack(tensor, rows, columns).address;
       const panels = backend.scratch(packedBytes('f32', rows, columns));
       backend.kernels.packPanels(backend.addressOf(tensor), columns * 4, panels, rows, columns, rows);
       return panels;
@@ -40,10 +40,6 @@ function orderOf(backend: KernelContext, gradient: TensorInfo): Numbers {
     output: () => backend.packedOutput(rows, columns),
   };
 }
-
-/** Is a tensor not packed in fewer bits? */
-const isFloats = (backend: KernelContext, tensor: TensorInfo): boolean =>
-  (backend.packedOf(tensor)?.format ?? 'f32') === 'f32';
 
 interface Updated {
   readonly from: number;
@@ -53,9 +49,8 @@ interface Updated {
 /** Where an update reads numbers, and the tensor that it writes: the same where nobody else has them, which saves a third of the traffic. */
 function updated(backend: KernelContext, numbers: Numbers, tensor: TensorInfo | undefined): Updated {
   const from = numbers.of(tensor);
-  if (tensor === undefined || backend.refCount(tensor.dataId) > 1 || !isFloats(backend, tensor)) {
-    return { from, output: numbers.output() };
-  }
+  const isThere = tensor !== undefined && from === backend.placeOf(tensor); // and not a copy in the order asked for
+  if (!isThere || backend.refCount(tensor.dataId) > 1) return { from, output: numbers.output() };
   return { from, output: { ...backend.alias(tensor, tensor.shape), address: from } };
 }
 
