@@ -5,7 +5,7 @@
 import type { ByteSource } from '../checkpoint/byte-source.js';
 
 /** Bytes of a part: one request each. */
-export const PART_BYTES = 8 << 20;
+export const PART_BYTES = 4 << 20;
 /** Parts in memory, those on their way included. */
 const KEPT_PARTS = 4;
 /** Parts asked for before they are read, once reading has left the first part, where the header is. */

@@ -257,19 +257,17 @@ async function readExactly(
   length: number,
   file: string,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = []; // joined at the end: a buffer of the asked length is made only when so much has come
+  let bytes: Uint8Array<ArrayBuffer> | undefined; // made when the body begins to come, and filled by it: joining chunks would need twice as much
   let filled = 0;
   for await (const chunk of bodyChunks(response, from, client.limits.idleMs, client.signal)) {
+    if (filled + chunk.length > length) {
+      throw new HubError({ file, code: 'body-too-long', detail: `more than ${length} bytes came` });
+    }
+    bytes ??= new Uint8Array(length);
+    bytes.set(chunk, filled);
     filled += chunk.length;
-    if (filled > length) throw new HubError({ file, code: 'body-too-long', detail: `more than ${length} bytes came` });
-    chunks.push(chunk);
   }
   if (filled < length) throw new HubError({ file, code: 'short-body', detail: `${filled} of ${length} bytes came` });
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
+  bytes ??= new Uint8Array(0);
   return bytes;
 }
