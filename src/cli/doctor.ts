@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from 'commander';
 import type { BackendHealth, DoctorReport } from '../tools/index.js';
 import type { CliCommand, Context } from './context.js';
 import { EXIT } from './errors.js';
@@ -12,7 +13,8 @@ export const doctorCommand: CliCommand = {
       .description(
         'Look at everything that this program needs from the machine, try every backend, and say what to do.',
       )
-      .option('--json', 'one JSON object');
+      .option('--json', 'one JSON object')
+      .option('--timeout SECONDS', 'how long each backend may take (default 2.5)', seconds);
     addExamples(command, 'image2text doctor', 'image2text doctor --json > report.json');
     addNote(command, 'Exit code 0 if the default backend works, else 1.');
   },
@@ -20,14 +22,28 @@ export const doctorCommand: CliCommand = {
 };
 
 /** `image2text doctor`. */
-async function run(_names: readonly string[], flags: { readonly json?: boolean }, context: Context): Promise<number> {
+async function run(
+  _names: readonly string[],
+  flags: { readonly json?: boolean; readonly timeout?: number },
+  context: Context,
+): Promise<number> {
   const { megabytes, runDoctor } = await import('../tools/index.js');
   const { signal, status } = context;
-  const report = await runDoctor({ signal, onBackend: (name) => status.show(`trying ${name}`) });
+  const report = await runDoctor({
+    signal,
+    timeoutMs: flags.timeout && flags.timeout * 1000,
+    onBackend: (name) => status.show(`trying ${name}`),
+  });
   status.clear();
   signal.throwIfAborted();
   await context.stdout(flags.json === true ? jsonText(report, 2) : describe(report, megabytes));
   return report.healthy ? EXIT.done : EXIT.failed;
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (value > 0 && value <= 3600) return value;
+  throw new InvalidArgumentError('expected a number of seconds from 0 to 3600.');
 }
 
 function describe(report: DoctorReport, megabytes: (bytes: number) => string): string {
@@ -56,6 +72,7 @@ function describe(report: DoctorReport, megabytes: (bytes: number) => string): s
 function describeBackend({ state, test, detail }: BackendHealth): string {
   const note = detail === undefined ? '' : `: ${detail}`;
   if (state === 'missing') return `not installed${note}`;
+  if (state === 'unfinished') return `not known${note}; --timeout waits longer`;
   if (test === undefined) return `does not work${note}`;
   const result = `${test.largestDifference.toExponential(1)} from cpu, ${test.milliseconds.toFixed(0)} ms for a tiny model`;
   return `${state === 'works' ? 'works' : 'computes wrongly'}, ${result}${note}`;

@@ -13,7 +13,7 @@ export interface DoctorOptions {
   readonly env?: EnvironmentVariables | undefined;
   /** Which backends to try. Default: all that Node's entry point can start. */
   readonly backends?: readonly NodeBackend[] | undefined;
-  /** Most milliseconds for each backend. Default 60,000. */
+  /** Most milliseconds for each backend. Default 2,500, and a minute for the one that everything depends on, the default. */
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Receives which backend is being tried. */
@@ -42,12 +42,13 @@ export interface DoctorReport {
 
 /** Looks at everything that this library needs from the machine. Never throws; an abort shows as backends that fail. */
 export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorReport> {
-  const { env = process.env, backends = NODE_BACKENDS, timeoutMs = 60_000, signal, onBackend } = options;
+  const { env = process.env, backends = NODE_BACKENDS, timeoutMs, signal, onBackend } = options;
   const hub = hubFacts(env, signal);
+  const ffmpeg = programVersion('ffmpeg', signal);
   const [automatic, ...named] = await Promise.all(
     [...new Set<NodeBackend>(['auto', ...backends])].map((name) => {
       onBackend?.(name);
-      return tryBackend(name, timeoutMs, signal);
+      return tryBackend(name, timeoutMs ?? (name === 'auto' ? 60_000 : 2500), signal);
     }),
   );
   const facts = {
@@ -57,7 +58,7 @@ export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorRepo
     cache: await cacheFacts(env),
     hub: await hub,
     environment: environmentFacts(env),
-    ffmpeg: await programVersion('ffmpeg', signal),
+    ffmpeg: await ffmpeg,
   };
   return { ...facts, problems: findProblems(facts, automatic!, env), healthy: facts.defaultBackend !== undefined };
 }
@@ -182,7 +183,6 @@ export interface HubFacts {
   readonly detail?: string;
 }
 
-/** The doctor is asked by people who wait. */
 const HUB_TIMEOUT_MS = 2000;
 
 async function hubFacts(env: EnvironmentVariables, signal: AbortSignal | undefined): Promise<HubFacts> {

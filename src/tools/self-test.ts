@@ -76,8 +76,8 @@ async function forward(): Promise<Float32Array> {
 /** What one backend can do here. */
 export interface BackendHealth {
   readonly name: NodeBackend;
-  /** `missing`: its package is not installed; `wrong`: it computes something else than the cpu backend. */
-  readonly state: 'works' | 'missing' | 'fails' | 'wrong';
+  /** `missing`: its package is not installed; `wrong`: it computes something else than the cpu backend; `unfinished`: no answer in time. */
+  readonly state: 'works' | 'missing' | 'fails' | 'wrong' | 'unfinished';
   readonly test?: SelfTest;
   /** Why it does not work, and what to do. */
   readonly detail?: string;
@@ -92,12 +92,15 @@ interface Answer {
   readonly failure?: { readonly code: string; readonly message: string };
 }
 
+const STATES: Readonly<Record<string, BackendHealth['state']>> = {
+  'backend-not-installed': 'missing',
+  late: 'unfinished',
+};
+
 /** Tries a backend in a process of its own, since a native library that is broken may end the process. Never throws. */
 export async function tryBackend(name: NodeBackend, timeoutMs: number, signal?: AbortSignal): Promise<BackendHealth> {
   const { result, failure } = await answerOf(name, timeoutMs, signal);
-  if (failure !== undefined) {
-    return { name, state: failure.code === 'backend-not-installed' ? 'missing' : 'fails', detail: failure.message };
-  }
+  if (failure !== undefined) return { name, state: STATES[failure.code] ?? 'fails', detail: failure.message };
   const { largestDifference } = result!;
   if (!(largestDifference <= TOLERANCE)) {
     return {
@@ -116,7 +119,7 @@ function answerOf(name: NodeBackend, timeoutMs: number, signal: AbortSignal | un
     new URL(`./self-test-child${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
   );
   return new Promise((resolve) => {
-    const fail = (message: string) => resolve({ failure: { code: 'failed', message } });
+    const fail = (message: string, code = 'failed') => resolve({ failure: { code, message } });
     let words = '';
     try {
       const child = fork(file, [name], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], timeout: timeoutMs, signal });
@@ -126,10 +129,8 @@ function answerOf(name: NodeBackend, timeoutMs: number, signal: AbortSignal | un
       child.on('message', (answer) => resolve(answer as Answer));
       child.on('error', (error) => fail(error.message));
       child.on('exit', (code, killer) => {
-        const late = killer === 'SIGTERM';
-        fail(
-          late ? `no answer in ${timeoutMs / 1000} s` : `its process ended with ${killer ?? code}${lastLine(words)}`,
-        );
+        if (killer === 'SIGTERM') fail(`no answer in ${timeoutMs / 1000} s`, 'late');
+        else fail(`its process ended with ${killer ?? code}${lastLine(words)}`);
       });
     } catch (error) {
       fail((error as Error).message);

@@ -89,7 +89,7 @@ describe('commands for checkpoints', () => {
   });
 
   it('doctor: a report of every backend', async () => {
-    const { code, out } = await run('doctor');
+    const { code, out } = await run('doctor', '--timeout', '60');
     assert.equal(code, 0);
     for (const line of [
       /^Node +\d+/m,

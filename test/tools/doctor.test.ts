@@ -22,7 +22,12 @@ describe('runDoctor', () => {
         HTTPS_PROXY: 'http://me:hunter2@proxy.example:3128',
       };
       const heard: string[] = [];
-      const report = await runDoctor({ env, backends: ['wasm', 'node'], onBackend: (name) => heard.push(name) });
+      const report = await runDoctor({
+        env,
+        backends: ['wasm', 'node'],
+        timeoutMs: 60_000,
+        onBackend: (name) => heard.push(name),
+      });
       const { backends, cache, hub, machine, problems } = report;
       assert.equal(hub.state, 'offline');
       assert.deepEqual([report.healthy, heard], [true, ['auto', 'wasm', 'node']]);
@@ -48,6 +53,15 @@ describe('runDoctor', () => {
     const aborted = await runDoctor({ env: {}, backends: ['cpu'], signal: AbortSignal.abort() });
     assert.equal(aborted.healthy, false);
   }).timeout(20_000);
+
+  it('an optional backend without an answer is no problem', async () => {
+    const { backends, problems } = await runDoctor({ env: {}, backends: ['wasm'], timeoutMs: 1 });
+    assert.deepEqual(
+      backends.map(({ state, detail }) => [state, detail]),
+      [['unfinished', 'no answer in 0.001 s']],
+    );
+    assert.ok(!problems.some(({ what }) => what.includes('wasm')));
+  });
 
   it('says whether the Hub answers', async () => {
     const server = createServer((request, response) => {
