@@ -193,6 +193,8 @@ export function stVqaAccuracy(prediction: string, answers: readonly string[]): n
   return answers.map(normalizeTextVqaAnswer).includes(normalizeTextVqaAnswer(prediction)) ? 1 : 0;
 }
 
+/** Longest answers that are compared, in characters: the time of ANLS grows with the square of it. */
+const ANSWER_LIMIT = 20_000;
 /** Similarities below count as 0. */
 const LEAST_SIMILARITY = 0.5;
 
@@ -200,7 +202,7 @@ const LEAST_SIMILARITY = 0.5;
  * Normalized Levenshtein similarity of ST-VQA (ANLS of one question), 0 to 1: the best over the answers, capitals
  * ignored; below one half it is 0. At exactly one half it counts, as in the evaluation's code (its text says otherwise).
  *
- * @throws MetricError without answers
+ * @throws MetricError without answers, and where prediction and answer have more than 20,000 characters
  */
 export function anls(prediction: string, answers: readonly string[]): number {
   checkAnswers(prediction, answers);
@@ -208,6 +210,11 @@ export function anls(prediction: string, answers: readonly string[]): number {
   return answers.reduce((best, answer) => {
     const truth = [...strip(answer.toLowerCase())];
     const longer = Math.max(said.length, truth.length);
+    if (Math.abs(said.length - truth.length) > longer / 2) return best; // as many differ at least
+    if (longer > ANSWER_LIMIT) {
+      const detail = `more than ${ANSWER_LIMIT} characters`;
+      throw new MetricError({ path: 'answers', code: 'too-long', detail });
+    }
     const similarity = longer === 0 ? 1 : 1 - levenshtein(said, truth) / longer;
     return Math.max(best, similarity < LEAST_SIMILARITY ? 0 : similarity);
   }, 0);

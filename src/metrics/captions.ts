@@ -28,7 +28,8 @@ export interface CaptionEvaluation extends CaptionScores {
 /**
  * BLEU-1 to 4, ROUGE-L and CIDEr-D of captions, as the COCO evaluation computes them from untokenized text.
  *
- * @throws MetricError for no items, an id that comes twice, an item without references, and text that is no string
+ * @throws MetricError for no items, an id that comes twice, an item without references, text that is no string, and a
+ *   caption of more than 20,000 words
  */
 export function scoreCaptions(items: Iterable<CaptionItem>): CaptionEvaluation {
   const known = new Set<string>();
@@ -72,6 +73,10 @@ export function scoreTokenized(items: readonly TokenizedItem[]): CaptionEvaluati
   const perItem = items.map(({ id, candidate, references }) => {
     const parsed = parse(candidate, frequencies.ngrams);
     const others = references.map((reference) => parse(reference, frequencies.ngrams));
+    if ([parsed, ...others].some(({ length }) => length > CAPTION_WORD_LIMIT)) {
+      const detail = `a caption of more than ${CAPTION_WORD_LIMIT} words`;
+      throw new MetricError({ path: `item ${quote(String(id))}`, code: 'too-long', detail });
+    }
     const counts = bleuCountsOf(parsed, others);
     addCounts(total, counts);
     const rougeL = rougeLScore(candidate, references);
@@ -83,6 +88,9 @@ export function scoreTokenized(items: readonly TokenizedItem[]): CaptionEvaluati
   const count = items.length;
   return { ...bleuScores(total), rougeL: rouge / count, cider: ciderSum / count, count, perItem };
 }
+
+/** Longest caption, in words: the time of ROUGE-L grows with the square of it. */
+const CAPTION_WORD_LIMIT = 20_000;
 
 /** Longest n-grams of BLEU and CIDEr. */
 const MOST = 4;

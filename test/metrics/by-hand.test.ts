@@ -84,6 +84,8 @@ describe('scores of captions by hand', () => {
     assert.equal(found.perItem[0]!.rougeL, 1);
     assert.ok(found.perItem[0]!.bleu4 > 0.999999);
     close(found.perItem[0]!.cider, 10 / 2); // the other reference shares nothing
+    const longest = { id: 'x', candidate: 'a dog', references: ['a '.repeat(20_001)] };
+    assert.throws(() => scoreCaptions([longest]), /item "x": too-long: a caption of more than 20000 words/);
   });
 
   it('are what the definitions give, on corpora of few words with much repeated', () => {
@@ -183,6 +185,8 @@ describe('scores of answers by hand', () => {
     assert.equal(anls('', ['a']), 0);
     assert.equal(anls('a b', ['a b']), 1);
     close(anls('a b', ['a  b']), 0.75); // only the ends are stripped
+    assert.equal(anls('x'.repeat(1_000_000), ['stop']), 0); // by its length alone
+    assert.throws(() => anls('x'.repeat(20_001), ['y'.repeat(20_001)]), /too-long/);
     assert.equal(stVqaAccuracy('the Stop.', ['stop', 'go']), 1);
     assert.equal(stVqaAccuracy('stops', ['stop', 'go']), 0);
   });
