@@ -89,7 +89,7 @@ function scaleTile(sums: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usi
   const all = (paramInt(LinearParam.k) + 3) >> 2, panel = <usize>all << 5, count = min(4, p1 - p), j0 = k0 >> 2, fours = min(FAST_K_BLOCK >> 2, all - j0);
   const height = paramInt(LinearParam.tileRows), dots = paramInt(LinearParam.dots), sums = spare + (<usize>m << 5);
   const first = param(LinearParam.weights) + <usize>p * panel + (<usize>j0 << 5);
-  touch(first, panel, count, <usize>fours << 5, sums);
+  if (count > 1) touch(first, panel, count, <usize>fours << 5, sums);
   for (let q = 0; q < count; q++) {
     for (let i = 0; i < m; i += height) {
       const rows = min(height, m - i), a = param(LinearParam.tiles) + (<usize>((row0 + i) * all + j0 * rows) << 2);
@@ -118,10 +118,12 @@ export function multiplyFast(row0: i32, m: i32, few: bool, p0: i32, p1: i32, c: 
   const k = paramInt(LinearParam.k);
   target = c - <usize>row0 * ldc;
   targetStep = ldc;
-  if (m == 1 && few) return streamRow(p0, p1, spare);
+  const step = few ? paramInt(LinearParam.panelsAtOnce) : 4;
+  if (m == 1 && step == 4 && few) return streamRow(p0, p1, spare);
   if (few) {
-    for (let p = p0; p < p1; p += 4) {
-      for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK) multiplyFour(row0, m, p, p1, k0, spare);
+    for (let p = p0; p < p1; p += step) {
+      const end = min(p + step, p1);
+      for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK) multiplyFour(row0, m, p, end, k0, spare);
     }
   } else {
     for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK) {

@@ -141,7 +141,7 @@ function streamRow(p0: i32, p1: i32, spare: usize): void {
 @inline function multiplyFour(row0: i32, m: i32, few: bool, p: i32, p1: i32, k0: i32, spare: usize): void {
   heartbeat();
   const all = (paramInt(LinearParam.k) + 1) >> 1, panel = <usize>all << 4, count = min(4, p1 - p), pairs = min(INT8_K_BLOCK >> 1, all - (k0 >> 1));
-  touch(param(LinearParam.weights) + <usize>p * panel + (<usize>k0 << 3), panel, count, <usize>pairs << 4, spare + (<usize>m << 5));
+  if (count > 1) touch(param(LinearParam.weights) + <usize>p * panel + (<usize>k0 << 3), panel, count, <usize>pairs << 4, spare + (<usize>m << 5));
   for (let i = 0; i < count; i++) multiplyBlock(row0, m, few, p + i, k0, spare);
 }
 
@@ -154,10 +154,12 @@ export function multiplyInt8(row0: i32, m: i32, few: bool, p0: i32, p1: i32, c: 
   const k = paramInt(LinearParam.k);
   target = c - <usize>row0 * ldc;
   targetStep = ldc;
-  if (m == 1 && few) return streamRow(p0, p1, spare);
+  const step = few ? paramInt(LinearParam.panelsAtOnce) : 4;
+  if (m == 1 && step == 4 && few) return streamRow(p0, p1, spare);
   if (few) {
-    for (let p = p0; p < p1; p += 4) {
-      for (let k0 = 0; k0 < k; k0 += INT8_K_BLOCK) multiplyFour(row0, m, few, p, p1, k0, spare);
+    for (let p = p0; p < p1; p += step) {
+      const end = min(p + step, p1);
+      for (let k0 = 0; k0 < k; k0 += INT8_K_BLOCK) multiplyFour(row0, m, few, p, end, k0, spare);
     }
   } else {
     for (let k0 = 0; k0 < k; k0 += INT8_K_BLOCK) {

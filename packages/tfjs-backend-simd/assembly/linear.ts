@@ -28,7 +28,7 @@ export function linearJob(chunk: i32, thread: i32): void {
   const tiles = param(LinearParam.tiles) + (<usize>row0 * <usize>k << 2);
   if (format == Format.int8) multiplyInt8(row0, rows, few, p0, p1, c, step, spare);
   else if (format == Format.int8Fast) multiplyFast(row0, rows, few, p0, p1, c, step, spare);
-  else if (m > 1) multiply(tiles, rows, paramInt(LinearParam.tileRows), k, w, format, few, n, p0, p1, c, step, bias, spare);
+  else if (m > 1 || paramInt(LinearParam.panelsAtOnce) == 1) multiply(tiles, rows, paramInt(LinearParam.tileRows), k, w, format, few, n, p0, p1, c, step, bias, spare);
   else streamRow(tiles, k, w, format, n, p0, p1, c, bias, spare);
   activate(paramInt(LinearParam.activation), c, step, rows, p0, p1, n);
   if (own && publish()) copyPanels(c, step, result, ldc, rows, p0, p1, n);

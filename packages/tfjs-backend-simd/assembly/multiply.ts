@@ -2,10 +2,10 @@
 // over K_BLOCK steps of k, the first of them from the bias on, each other from zero and then added: in this order whatever the number of
 // rows, so that a row gives the same bits alone and among others.
 
-import { Format, K_BLOCK } from './abi';
+import { Format, K_BLOCK, LinearParam } from './abi';
 import { storeLanes } from './math';
 import { widenPanel16 } from './pack';
-import { heartbeat } from './thread';
+import { heartbeat, paramInt } from './thread';
 import { streamBf16, streamF16, streamF32, tileBf16, tileF16, tileF32 } from './tiles';
 
 /** 32 bytes of zeros: the bias where there is none, and what a sum starts from. */
@@ -108,7 +108,7 @@ function multiplyBlock(
 ): void {
   heartbeat();
   const step: usize = format == Format.f32 ? 32 : 16, panel = <usize>k * step, count = min(4, p1 - p);
-  touch(w + <usize>p * panel + <usize>k0 * step, panel, count, <usize>min(K_BLOCK, k - k0) * step, spare + (<usize>m << 5));
+  if (count > 1) touch(w + <usize>p * panel + <usize>k0 * step, panel, count, <usize>min(K_BLOCK, k - k0) * step, spare + (<usize>m << 5));
   for (let i = 0; i < count; i++) multiplyBlock(tiles, m, height, k, w, format, few, n, p + i, k0, c, ldc, bias, spare);
 }
 
@@ -123,8 +123,11 @@ export function multiply(
   bias: usize, spare: usize,
 ): void {
   if (few) {
-    for (let p = p0; p < p1; p += 4) {
-      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyFour(tiles, m, height, k, w, format, few, n, p, p1, k0, c, ldc, bias, spare);
+    // One panel after the other, which the processor foresees, or four side by side: what is faster depends on the machine, and changes no sum.
+    const step = paramInt(LinearParam.panelsAtOnce);
+    for (let p = p0; p < p1; p += step) {
+      const end = min(p + step, p1);
+      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyFour(tiles, m, height, k, w, format, few, n, p, end, k0, c, ldc, bias, spare);
     }
   } else {
     for (let k0 = 0; k0 < k; k0 += K_BLOCK) {

@@ -269,6 +269,8 @@ export enum LinearParam {
   rowSums,
   /** A `Dots`, for int8-fast. */
   dots,
+  /** Up to STREAM_ROWS rows: 4 to read four panels of weights side by side, 1 to read one after the other. */
+  panelsAtOnce,
 }
 
 /** softmax(q · keyᵀ · scale + mask) · value over an image's columns and a text's. A chunk is one row and head. */

@@ -13,6 +13,7 @@ import {
   Unary,
 } from './abi.js';
 import type { KernelContext } from './kernel-context.js';
+import { readingOrder } from './reading-order.js';
 import { FORMATS, hasScales, packedBytes, type WeightFormat } from './tensor-memory.js';
 import { floatBits, parametersOf } from './thread-pool.js';
 
@@ -269,6 +270,7 @@ function runLinear(
   // What the kernels want, and at the end a block for the results of a chunk.
   const perThread = blockRows * 32 * (1 + perChunk) + WIDENED_BYTES + 512;
   const scratch = backend.scratch(perThread * backend.pool.threads);
+  const order = m <= STREAM_ROWS ? readingOrder(panels.format, m, packedBytes(panels.format, k, n)) : undefined;
   const parameters = parametersOf(LinearParam, {
     tiles,
     rows: m,
@@ -290,6 +292,9 @@ function runLinear(
     tileRows,
     rowSums,
     dots: rowSums > 0 ? backend.dots : 0,
+    panelsAtOnce: order?.panels ?? 4,
   });
+  const start = order === undefined ? 0 : performance.now();
   backend.pool.run(Job.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
+  order?.took(performance.now() - start);
 }
