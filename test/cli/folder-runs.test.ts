@@ -213,6 +213,17 @@ describe('folder runs', () => {
     assert.deepEqual(parts.sort(), whole.sort());
   });
 
+  it('the shards of a TSV are together the whole', async () => {
+    const file = join(folder(), 'sharded.tsv');
+    writeFileSync(file, pack(IMAGES));
+    const whole = lines((await demo(['caption', '--tsv', file])).stdout);
+    const parts: string[] = [];
+    for (let n = 1; n <= 3; n++)
+      parts.push(...lines((await demo(['caption', '--tsv', file, '--shard', `${n}/3`])).stdout));
+    assert.equal(whole.length, IMAGES.length);
+    assert.deepEqual(parts.sort(), whole.sort());
+  });
+
   it('images are found by their bytes; what is left out is counted by ending', async () => {
     const here = join(folder(), 'bytes');
     mkdirSync(here);
