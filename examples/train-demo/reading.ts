@@ -35,6 +35,7 @@ export interface PrintedPatches {
 
 /** Which patches hold print, and what. */
 export function printedPatches({ lettering }: Drawing, word: string, grid: number, patch: number): PrintedPatches {
+  if (lettering === undefined) return { tokens: [], letters: [], word: -1 };
   const { top, bottom } = lettering;
   const tokens: number[] = [];
   const letters: number[] = [];

@@ -31,9 +31,9 @@ export const COLORS: Readonly<Record<string, Color>> = {
   white: [250, 246, 246],
   pink: [252, 140, 172],
   brown: [110, 68, 38],
-  teal: [20, 150, 150], // not of the demo's world, as the house below: what examples/few-shot-lora teaches
+  cyan: [40, 205, 215], // not of the demo's world, as the house below: what examples/few-shot-lora teaches
 };
-const COLOR_NAMES = Object.keys(COLORS).filter((name) => name !== 'teal');
+const COLOR_NAMES = Object.keys(COLORS).filter((name) => name !== 'cyan');
 
 /** A way to say what an object carries. */
 const CARRIES: Readonly<Record<string, (word: string) => string>> = {
@@ -141,7 +141,8 @@ const brightness = ([red, green, blue]: Color): number => (0.299 * red + 0.587 *
 export interface Drawing {
   /** Red, green, blue, row by row, 0 to 255. */
   readonly pixels: Float32Array;
-  readonly lettering: Lettering;
+  /** Nothing where there is no word. */
+  readonly lettering: Lettering | undefined;
 }
 
 /** Draws a scene as a square of `size` pixels. */
@@ -219,14 +220,20 @@ export function drawScene({ object, word }: Scene, look: Look, size: number, ran
     },
   };
   drawers[object]!();
-  const middle = { sign: 0, 'round sign': 0, mug: -0.06 }[object] ?? 0;
-  const [shiftX, shiftY] = look.wordShift;
-  const lettering = letterWord(look.isUpper ? word.toUpperCase() : word, look.font, {
-    ...{ x: x + (middle + shiftX) * r, y: y + shiftY * r, width: look.fill.width * r, size: look.fill.size * r },
-  });
-  canvas.fill(lettering.contours, brightness(look.shade) < 0.6 ? [250, 250, 250] : [16, 16, 16]);
+  const lettering = word === '' ? undefined : letteringOf(object, word, look, size);
+  if (lettering !== undefined)
+    canvas.fill(lettering.contours, brightness(look.shade) < 0.6 ? [250, 250, 250] : [16, 16, 16]);
   finish(canvas, look, random);
   return { pixels: canvas.pixels, lettering };
+}
+
+function letteringOf(object: string, word: string, look: Look, size: number): Lettering {
+  const [x, y, r] = [look.x * size, look.y * size, look.radius * size];
+  const [shiftX, shiftY] = look.wordShift;
+  const middle = object === 'mug' ? -0.06 : 0; // left of its handle
+  return letterWord(look.isUpper ? word.toUpperCase() : word, look.font, {
+    ...{ x: x + (middle + shiftX) * r, y: y + shiftY * r, width: look.fill.width * r, size: look.fill.size * r },
+  });
 }
 
 /** Sharpens or softens, as resizing another image would, and adds noise. */

@@ -9,6 +9,7 @@ import {
   loadImage2Text,
   type ModelFiles,
 } from '../../src/browser.js';
+import type { LessonTask } from './lesson.js';
 import { pixelsOf, refusedPixels } from './page-images.js';
 import { type ProbeTask, probe } from './probe.js';
 
@@ -34,6 +35,18 @@ const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
   },
   /** The same by a model whose files were chosen in the page's input. */
   captionFromFiles: ({ image }) => captionBy(fromFiles(document.querySelector('input')!.files!), image),
+  /** Trains an adapter on images that the page has, and gives what it would offer for download. */
+  async teach(given: LessonTask) {
+    return (await import('./lesson.js')).teach(given, fetchFolder('/weights/demo'));
+  },
+  /** Starts that, and says so after the first step; … */
+  async teachUntilStopped(given: LessonTask) {
+    return (await import('./lesson.js')).teachUntilStopped(given, fetchFolder('/weights/demo'));
+  },
+  /** … stops it, and tells how it ended. */
+  async stopTeaching() {
+    return (await import('./lesson.js')).stopTeaching();
+  },
   pixels: ({ image }) => pixelsOf(`${location.origin}/examples/${image}`),
   refusedPixels,
   async remove() {
