@@ -4,6 +4,7 @@ import {
   bleuCounts,
   ciderScore,
   documentFrequencies,
+  readReferences,
   rougeLScore,
   scoreCaptions,
   tokenizeCaption,
@@ -47,6 +48,19 @@ function timed<T>(body: () => T): [result: T, seconds: number] {
   const result = body();
   return [result, (performance.now() - start) / 1000];
 }
+
+/** Files of lines are read a piece at a time: what is kept is the texts. */
+async function* lines(count: number): AsyncGenerator<Uint8Array> {
+  const encoder = new TextEncoder();
+  for (let id = 0; id < count; id++)
+    yield encoder.encode(`${JSON.stringify({ image_id: id, references: Array.from({ length: 5 }, caption) })}\n`);
+}
+const start = performance.now();
+const before = peak();
+const { items: read } = await readReferences(lines(40_000), 'references.jsonl');
+console.log(
+  `${read.length} lines of references read in ${((performance.now() - start) / 1000).toFixed(2)} s; peak ${peak().toFixed(0)} MiB, ${before.toFixed(0)} before`,
+);
 
 for (const count of [1000, 40_000]) {
   const items = Array.from({ length: count }, (_, id) => ({
