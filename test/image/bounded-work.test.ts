@@ -100,11 +100,11 @@ describe('work is in proportion to the pixels', () => {
     assert.equal((await identifyImage(png(2 ** 20, 1, 8, 0, [deflateSync(Buffer.alloc(10))]))).width, 2 ** 20);
   });
 
-  it('JPEG: four components in as many scans as fit stop at 24 visits a block', () => {
+  it('JPEG: four components in as many scans as fit stop at 12 visits a block', () => {
     const side = 2048;
     const { blocks, error } = countWork(fourColors(side, side, 400));
     assert.equal(codeOf(error), 'jpeg-scans');
-    assert.ok(blocks <= Math.max(2e7, 24 * 4 * (side / 8) ** 2), `${blocks} blocks`);
+    assert.ok(blocks <= Math.max(2e7, 12 * 4 * (side / 8) ** 2), `${blocks} blocks`);
     const whole = countWork(fourColors(256, 256, 20));
     assert.equal(whole.error, undefined);
     assert.ok(whole.blocks > 20 * 4 * 32 ** 2, `${whole.blocks} blocks`);
