@@ -9,6 +9,8 @@ export interface BmpFile {
   readonly bits: number;
   /** Rows are stored from the bottom up, unless this is set. */
   readonly topDown: boolean;
+  /** Pixels are runs of palette indices (RLE8, RLE4). */
+  readonly runs: boolean;
   /** Masks of red, green and blue where pixels have 16 or 32 bits. */
   readonly masks: readonly number[] | undefined;
   /** RGB triples. */
@@ -30,7 +32,8 @@ export function readBmp(bytes: Uint8Array, maxPixels: number): BmpFile {
   const compression = old ? 0 : u32le(bytes, 30);
   checkPixels(width, Math.abs(signed), maxPixels, 18);
   const masked = compression === 3 && (bits === 16 || bits === 32);
-  if (compression !== 0 && !masked)
+  const runs = (compression === 1 && bits === 8) || (compression === 2 && bits === 4);
+  if (compression !== 0 && !masked && !runs)
     throw unsupported('bmp-compression', `compression ${compression} is not supported`, 30);
   if (![1, 4, 8, 16, 24, 32].includes(bits))
     throw unsupported('bmp-bits', `${bits} bits a pixel are not supported`, 28);
@@ -51,10 +54,10 @@ export function readBmp(bytes: Uint8Array, maxPixels: number): BmpFile {
   }
   const pixels = u32le(bytes, 10);
   const stride = Math.ceil((width * bits) / 32) * 4;
-  if (pixels + stride * Math.abs(signed) > bytes.length) {
+  if (!runs && pixels + stride * Math.abs(signed) > bytes.length) {
     throw fault('bmp-truncated', 'fewer pixels than the header says', bytes.length);
   }
-  return { width, height: Math.abs(signed), bits, topDown: signed < 0, masks, palette, pixels };
+  return { width, height: Math.abs(signed), bits, topDown: signed < 0, runs, masks, palette, pixels };
 }
 
 /** A channel of some bits widened to 8: its value's share of the greatest. */
@@ -66,11 +69,60 @@ function widener(mask: number): (value: number) => number {
   return (value) => Math.floor((((value & mask) >>> shift) * 255) / most);
 }
 
-/** Decodes an uncompressed BMP of any depth to RGB; a fourth channel is dropped. Yields after each row. */
-export function* decodeBmp(bytes: Uint8Array, file: BmpFile): Generator<undefined, RawImage> {
-  const { width, height, bits, topDown, masks, palette, pixels } = file;
+/**
+ * The palette indices of a BMP in runs, a byte each, as Pillow's BmpRleDecoder reads them: a run that passes the end of its row is cut, the
+ * two bytes behind a jump (0, 2) are skipped, and what a jump passes over is color 0. A file that ends early is refused.
+ */
+function readRuns(bytes: Uint8Array, { width, height, bits, pixels }: BmpFile): Uint8Array {
+  const indices = allocate(Uint8Array, width * height);
+  let [from, to, x] = [pixels, 0, 0];
+  const put = (index: number) => {
+    if (to < indices.length) indices[to] = index;
+    to++;
+  };
+  while (to < indices.length && from + 1 < bytes.length) {
+    const [count, value] = [bytes[from]!, bytes[from + 1]!];
+    from += 2;
+    if (count > 0) {
+      const pair = bits === 8 ? [value, value] : [value >> 4, value & 15];
+      for (let n = 0; n < Math.min(count, Math.max(0, width - x)); n++) put(pair[n & 1]!);
+      x = Math.min(x + count, Math.max(x, width));
+    } else if (value === 0) {
+      to = Math.ceil(to / width) * width;
+      x = 0;
+    } else if (value === 1) {
+      break;
+    } else if (value === 2) {
+      if (from + 4 > bytes.length) break;
+      to += bytes[from + 2]! + bytes[from + 3]! * width;
+      from += 4;
+      x = to % width;
+    } else {
+      const length = bits === 8 ? value : value >> 1;
+      const end = Math.min(from + length, bytes.length);
+      for (; from < end; from++) {
+        if (bits === 8) put(bytes[from]!);
+        else {
+          put(bytes[from]! >> 4);
+          put(bytes[from]! & 15);
+        }
+      }
+      if (end === bytes.length && to < indices.length) break;
+      x += value;
+      from += from & 1;
+    }
+  }
+  if (to < indices.length) throw fault('bmp-truncated', 'fewer pixels than the header says', from);
+  return indices;
+}
+
+/** Decodes a BMP of any depth to RGB; a fourth channel is dropped. Yields after each row. */
+export function* decodeBmp(stored: Uint8Array, file: BmpFile): Generator<undefined, RawImage> {
+  const { width, height, runs, topDown, masks, palette } = file;
+  const bytes = runs ? readRuns(stored, file) : stored;
+  const [bits, pixels] = runs ? [8, 0] : [file.bits, file.pixels];
+  const stride = runs ? width : Math.ceil((width * bits) / 32) * 4;
   const data = allocate(Uint8Array, width * height * 3);
-  const stride = Math.ceil((width * bits) / 32) * 4;
   const widen = masks?.map(widener);
   for (let y = 0; y < height; y++) {
     const row = pixels + y * stride;

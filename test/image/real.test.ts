@@ -5,6 +5,7 @@ import { decodeFrames, decodeImage } from '../../src/image/decode.js';
 import { parseProcessorConfig } from '../../src/image/image-config.js';
 import { preprocess, toChannelsFirst } from '../../src/image/preprocess.js';
 import { type ResizeFilter, resize } from '../../src/image/resize.js';
+import { FIXTURES } from '../support/fixtures.js';
 import { sha256 } from './support.js';
 
 const FOLDER = new URL('../fixtures/real/', import.meta.url);
@@ -76,5 +77,21 @@ describe('images as people have them, against Pillow 12.3', () => {
   it('an aborted decode throws the reason', async () => {
     const signal = AbortSignal.abort(new Error('enough'));
     await assert.rejects(decodeImage(bytesOf('pictures/named.jfif'), { signal }), /enough/);
+  });
+});
+
+describe('BMP in runs of palette indices', () => {
+  it('has the pixels of Pillow, and is refused where Pillow refuses it', async () => {
+    const cases = JSON.parse(readFileSync(`${FIXTURES}bmp-runs.json`, 'utf8')) as [
+      base64: string,
+      hash: string | null,
+    ][];
+    for (const [base64, hash] of cases) {
+      const decoded = decodeImage(Buffer.from(base64, 'base64'));
+      if (hash === null) await assert.rejects(decoded, { name: 'ImageError', code: 'bmp-truncated' });
+      else assert.equal(sha256((await decoded).data), hash);
+    }
+    console.log(`      ${cases.length} files, ${cases.filter(([, hash]) => hash === null).length} of them refused`);
+    assert.ok(cases.length > 30);
   });
 });
