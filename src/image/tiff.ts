@@ -44,6 +44,21 @@ function checkDirectory(bytes: Uint8Array): void {
   }
 }
 
+/** A copy of a file with other values for tags of the first directory, which have one 16-bit value each. */
+function withTags(bytes: Uint8Array, values: ReadonlyMap<number, number>): Uint8Array {
+  const copy = new Uint8Array(bytes); // not `slice`, which makes no copy of a Node Buffer
+  const view = new DataView(copy.buffer);
+  const little = copy[0] === 0x49;
+  const start = view.getUint32(4, little);
+  for (let at = start + 2; at < start + 2 + 12 * view.getUint16(start, little); at += 12) {
+    const value = values.get(view.getUint16(at, little));
+    if (value !== undefined) view.setUint16(at + 8, value, little);
+  }
+  return copy;
+}
+
+const TAG = { photometric: 262, orientation: 274 } as const;
+
 async function firstPage(bytes: Uint8Array, ignoreImageData: boolean): Promise<Page> {
   checkDirectory(bytes);
   const { decode } = await import('tiff');
@@ -69,7 +84,7 @@ export async function readTiff(bytes: Uint8Array, maxPixels: number) {
 }
 
 /**
- * Decodes the first page of a TIFF (uncompressed, LZW, Deflate; gray, RGB, palette or CMYK of 8 bits, gray and RGB of 16) to RGB as
+ * Decodes the first page of a TIFF (uncompressed, LZW, Deflate; gray, RGB, palette or CMYK of 8 bits, gray and RGB of 16, gray of 1) to RGB as
  * Pillow does: alpha is dropped, 16-bit RGB keeps its high byte, 16-bit gray is clipped at 255.
  * @throws ImageError, `unsupported` for all other kinds.
  */
@@ -78,15 +93,21 @@ export async function decodeTiff(
   maxPixels: number,
 ): Promise<{ image: RawImage; orientation: Orientation }> {
   const { width, height, orientation, page: header } = await readTiff(bytes, maxPixels);
-  const { type, bitsPerSample: bits, samplesPerPixel: samples, compression } = header;
+  const { type, bitsPerSample: bits = 1, samplesPerPixel: samples, compression } = header;
   if (!READ_COMPRESSIONS.includes(compression))
     throw unsupported('tiff-compression', `compression ${compression} is not supported`);
   const kind = Object.entries(PHOTOMETRIC).find(([, value]) => value === type)?.[0];
   const isGray = type === PHOTOMETRIC.whiteIsZero || type === PHOTOMETRIC.blackIsZero;
   const channels = type === PHOTOMETRIC.rgb ? 3 : type === PHOTOMETRIC.cmyk ? 4 : 1;
-  const depthIsRead = bits === 8 || (bits === 16 && (type === PHOTOMETRIC.blackIsZero || type === PHOTOMETRIC.rgb));
+  const depthIsRead =
+    (bits === 1 && isGray && samples === 1 && (header.bitsPerSample === 1 || compression === NO_COMPRESSION)) ||
+    bits === 8 ||
+    (bits === 16 && (type === PHOTOMETRIC.blackIsZero || type === PHOTOMETRIC.rgb));
   const planar = header.get('PlanarConfiguration');
   const premultiplied = header.get('ExtraSamples');
+  // the decoder reads one sample of each pixel of a tile, and takes rows of tiles for rows of the image
+  const tiled = header.get('TileOffsets') !== undefined && (samples > 1 || (header.get('Predictor') ?? 1) !== 1);
+  if (tiled) throw unsupported('tiff-kind', 'tiles of several samples, or of differences, are not supported');
   const odd = header.sampleFormat !== 1 || samples < channels || (planar !== undefined && planar !== 1 && samples > 1);
   if (!kind || !depthIsRead || odd || samples > channels + 1) {
     throw unsupported(
@@ -96,8 +117,12 @@ export async function decodeTiff(
   }
   const extra = Array.isArray(premultiplied) ? premultiplied[0] : premultiplied;
   if (samples > channels && extra === 1) throw unsupported('tiff-kind', 'premultiplied alpha is not supported');
-  const page = await firstPage(bytes, false);
-  const source = page.data;
+  // the decoder reads neither other orientations, which are applied later, nor CMYK, whose samples are like those of RGB
+  const edits = new Map<number, number>();
+  if (orientation !== 1) edits.set(TAG.orientation, 1);
+  if (type === PHOTOMETRIC.cmyk) edits.set(TAG.photometric, PHOTOMETRIC.rgb);
+  const page = await firstPage(edits.size > 0 ? withTags(bytes, edits) : bytes, header.bitsPerSample === undefined);
+  const source = header.bitsPerSample === undefined ? plainBits(bytes, header) : page.data;
   if (source.length < width * height * samples) throw fault('tiff-data', 'fewer pixels than the header says');
   const data = allocate(Uint8Array, width * height * 3);
   const { palette } = page;
@@ -107,11 +132,30 @@ export async function decodeTiff(
       const value = source[from + (channels === 1 ? 0 : c)]!;
       if (palette && type === PHOTOMETRIC.palette) data[to + c] = palette[value]![c]! >> 8;
       else if (type === PHOTOMETRIC.cmyk) data[to + c] = inked(value, source[from + 3]!);
+      else if (bits === 1) data[to + c] = value * 255;
       else if (bits === 16) data[to + c] = isGray ? Math.min(255, value) : value >> 8;
       else data[to + c] = value;
     }
   }
   return { image: { data, width, height }, orientation };
+}
+
+/** The pixels of an uncompressed file of one bit each that does not say so (the default of BitsPerSample, which the decoder does not know). */
+function plainBits(bytes: Uint8Array, page: Page): Uint8Array {
+  const { width, height, type } = page;
+  const stride = Math.ceil(width / 8);
+  const offsets = [page.get('StripOffsets') ?? []].flat() as number[];
+  const rows = Number(page.get('RowsPerStrip') ?? height);
+  const pixels = allocate(Uint8Array, width * height);
+  for (let y = 0; y < height; y++) {
+    const row = (offsets[Math.floor(y / rows)] ?? bytes.length) + (y % rows) * stride;
+    if (row + stride > bytes.length) throw fault('tiff-data', 'fewer pixels than the header says', row);
+    for (let x = 0; x < width; x++) {
+      const bit = (bytes[row + (x >> 3)]! >> (7 - (x & 7))) & 1;
+      pixels[y * width + x] = type === PHOTOMETRIC.whiteIsZero ? 1 - bit : bit;
+    }
+  }
+  return pixels;
 }
 
 /** Pillow's CMYK to RGB: light (255 - K) less the ink's share of it. */

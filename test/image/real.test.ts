@@ -95,3 +95,26 @@ describe('BMP in runs of palette indices', () => {
     assert.ok(cases.length > 30);
   });
 });
+
+describe('kinds of TIFF', () => {
+  it('have the pixels of Pillow, or are refused by a typed error that says so: never other pixels', async () => {
+    const cases = JSON.parse(readFileSync(`${FIXTURES}tiff-kinds.json`, 'utf8')) as [string, string, string][];
+    const read: string[] = [];
+    for (const [name, base64, hash] of cases) {
+      const image = await decodeImage(Buffer.from(base64, 'base64')).catch((error: ImageError) => {
+        assert.equal(error.unsupported, true, `${name}: ${error.message}`);
+        return undefined;
+      });
+      if (image === undefined) continue;
+      assert.equal(sha256(image.data), hash, name);
+      read.push(name);
+    }
+    console.log(`      ${read.length} of ${cases.length} read, the others refused`);
+    for (const kind of ['1 None', '1 tiff_lzw', 'L None', 'P None', 'RGBA', 'CMYK', 'I;16 tiff_lzw', 'orientation 6']) {
+      assert.ok(
+        read.some((name) => name.startsWith(kind)),
+        kind,
+      );
+    }
+  });
+});
