@@ -41,7 +41,7 @@ export interface Measured {
 const size = (hidden: number, layers: number, heads: number) => ({
   ...{ hidden_size: hidden, num_hidden_layers: layers, num_attention_heads: heads, intermediate_size: 4 * hidden },
 });
-const SIZES: Readonly<Record<string, { vocab_size: number; text: object; vision: object }>> = {
+export const SIZES: Readonly<Record<string, { vocab_size: number; text: object; vision: object }>> = {
   base: { vocab_size: 30522, text: size(768, 6, 12), vision: size(768, 12, 12) },
   tiny: { vocab_size: 1000, text: size(96, 2, 4), vision: size(96, 2, 4) },
 };
