@@ -5,11 +5,14 @@ import { readFileSync, writeFileSync } from 'node:fs';
 const file = new URL('../package-lock.json', import.meta.url);
 const lock = JSON.parse(readFileSync(file, 'utf8'));
 for (const entry of Object.values(lock.packages)) {
-  for (const [name, version] of Object.entries(entry.optionalDependencies ?? {})) {
-    const [, os, cpu, libc] = /-(linux|darwin|win32|android)-(arm64|x64)(?:-(musl))?$/.exec(name) ?? [];
-    if (os === undefined || lock.packages[`node_modules/${name}`] !== undefined) continue;
+  for (const [name, range] of Object.entries(entry.optionalDependencies ?? {})) {
+    if (lock.packages[`node_modules/${name}`] !== undefined) continue;
+    const [, system, cpu, libc] = /-(linux|darwin|win32|android)-(arm64|x64)(?:-(musl))?$/.exec(name) ?? [];
+    const os = system ?? (/windows/.test(name) ? 'win32' : undefined); // vite names one package for every processor of Windows
+    if (os === undefined) continue;
     lock.packages[`node_modules/${name}`] = {
-      ...{ version, dev: entry.dev === true, optional: true, os: [os], cpu: [cpu] },
+      ...{ version: range.replace(/^[~^]/, ''), dev: entry.dev === true, optional: true, os: [os] },
+      ...(cpu === undefined ? {} : { cpu: [cpu] }),
       ...(libc === undefined ? {} : { libc: [libc] }),
     };
   }

@@ -67,7 +67,6 @@ async function formOf(service: Service, received: Received): Promise<Form> {
     );
     return { image, fields: { ...query, ...group(texts) } };
   }
-  if (type === 'application/x-www-form-urlencoded') throw new HttpError(415, 'media-type', QUOTED);
   if (body.length === 0) throw new HttpError(400, 'image-missing', QUOTED);
   return { image: body, fields: query };
 }

@@ -183,6 +183,13 @@ describe("the server's APIs", () => {
           headers: { 'content-type': 'image/png' },
         });
         assert.deepEqual(await raw.json(), JSON.parse(JSON.stringify(expected)));
+        const unsaid = {
+          method: 'POST',
+          body: bytes,
+          headers: { 'content-type': 'application/x-www-form-urlencoded' },
+        };
+        const asCurl = await fetch(`${url}/caption`, unsaid); // what curl --data-binary says where nothing is said
+        assert.deepEqual(await asCurl.json(), JSON.parse(JSON.stringify(expected)));
         const form = new FormData();
         form.append('image', new Blob([bytes]), 'mug.png');
         form.append('strategy', 'greedy');
