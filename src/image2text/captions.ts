@@ -99,10 +99,17 @@ export const vocabularyOf = ({ git: { config }, tokenizer, generationConfig }: T
 const sepFirst = (ids: readonly number[], sepId: number): readonly number[] =>
   ids.includes(sepId) ? [sepId, ...ids.filter((id) => id !== sepId)] : ids;
 
+/** More tokens than any model has positions (`max_position_embeddings`): what is longer is refused all the same, without being tokenized. */
+const MOST_TOKENS = 2 ** 16 + 1;
+
+/** The tokens of a caller's text. */
+export const textIds = (tokenizer: Tokenizer, text: string): number[] =>
+  tokenizer.encode(text, { addSpecialTokens: false, maxLength: MOST_TOKENS, truncationSide: 'right' });
+
 /** [CLS] and the words of a prompt, without [SEP]: the text goes on from there. */
 export const promptIds = (tokenizer: Tokenizer, prompt = ''): number[] => [
   tokenizer.clsId,
-  ...tokenizer.encode(prompt, { addSpecialTokens: false }),
+  ...textIds(tokenizer, prompt),
 ];
 
 /** Most tokens of a question in the original, [CLS] and [SEP] counted. */

@@ -29,6 +29,7 @@ import {
   questionIds,
   readWithoutImage,
   streamText,
+  textIds,
   toAnswer,
   toCaption,
   vocabularyOf,
@@ -331,7 +332,7 @@ function createFixed(
         const ids =
           text === undefined
             ? (await writeSequences(context, [task], generation, { signal }))[0]![0]![0]!.ids
-            : [...prompt, ...tokenizer.encode(text, { addSpecialTokens: false }), callContext.vocabulary.eosIds[0]!];
+            : [...prompt, ...textIds(tokenizer, text), callContext.vocabulary.eosIds[0]!];
         const said = text ?? tokenizer.decode(ids.slice(prompt.length), { skipSpecialTokens: true });
         const about = { images, imageConfig, preprocess: loader.preprocessing, ids, promptLength: prompt.length };
         return explainText(git, tokenizer, { ...about, prompt: given.prompt, text: said }, { signal });

@@ -7,7 +7,7 @@ import { featuresInTurns, projectFeatures } from '../model/git.js';
 import type { ImageCache } from '../model/kv-cache.js';
 import type { OptionsFor } from '../options.js';
 import type { TextContext, Token } from './captions.js';
-import { meanProbability, pieceOf, promptIds, sessionOver, vocabularyOf } from './captions.js';
+import { meanProbability, pieceOf, promptIds, sessionOver, textIds, vocabularyOf } from './captions.js';
 import type { ModelInput } from './encoded-image.js';
 import type { methodOptions } from './method-options.js';
 
@@ -101,7 +101,7 @@ export async function rankLabels(
 }
 
 function wordIds({ tokenizer }: TextContext, text: string, path: string): number[] {
-  const ids = tokenizer.encode(text, { addSpecialTokens: false });
+  const ids = textIds(tokenizer, text);
   if (ids.length > 0) return ids;
   throw new OptionError({ path, code: 'empty', detail: `${JSON.stringify(text)} has no words` });
 }

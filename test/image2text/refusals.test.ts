@@ -25,6 +25,15 @@ describe('what the hall refuses', () => {
         ),
       ),
     );
+  const endless = 'mug '.repeat(200_000);
+  refuses(
+    'a prompt that no model has positions for',
+    () => model.caption(MUG, { prompt: endless }),
+    OptionError,
+    /prompt-too-long.*65\D?538/,
+  );
+  refuses('such a text', () => model.score(MUG, [endless]), OptionError, /too-long.*65\D?53/);
+  refuses('such a class name', () => model.classify(MUG, ['mug', endless]), OptionError, /too-long|position/);
   refuses('a missing file', () => model.caption('nowhere.png'), ImageError, /^nowhere\.png: no-such-file/);
   refuses('bytes that are no image', () => model.caption(new TextEncoder().encode('hello there')), ImageError, /./);
   refuses('something else', () => model.caption(42 as unknown as ImageInput), ImageError, /not-an-image/);
