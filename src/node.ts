@@ -19,7 +19,6 @@ export { openVideo, videoOpener } from './platform/node-videos.js';
 export { type HubOptions, openModel } from './platform/open-model.js';
 export type { NodeBackend } from './platform/start-backend.js';
 export { NODE_BACKENDS, quietTensorflow } from './platform/start-backend.js';
-export { trainingPairs } from './platform/training-data.js';
-export { trainingFolder } from './platform/training-folder.js';
+export { trainingFolder, trainingPairs } from './platform/training-data.js';
 export type { FileKind, Inspection } from './tools/inspect.js';
 export { inspectFile } from './tools/inspect.js';

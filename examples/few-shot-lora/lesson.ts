@@ -1,4 +1,4 @@
-import { seededRandom } from '../../src/generation/random.js';
+import { seededRandom } from '../../src/generation/single-search.js';
 import type { Image2Text, RawImage } from '../../src/index.js';
 import type { TrainingOptions, TrainingPair } from '../../src/training/index.js';
 import { captionOf, drawScene, randomLook, randomScene, type Scene, toImage } from '../train-demo/scenes.js';

@@ -1,11 +1,118 @@
-import { TorchFileError, WeightError } from '../errors.js';
+import { quote, SafetensorsError, TorchFileError, WeightError } from '../errors.js';
 import { type ByteSource, type ModelFiles, readBytes } from './byte-source.js';
 import { attachScales } from './dtypes.js';
-import { fromOriginalLayout, isOriginalLayout } from './original-layout.js';
+import { type ErrorClass, isJsonObject, type Json, parseJsonFile } from './json.js';
+import { fromOriginalLayout, isOriginalLayout } from './layout.js';
 import { readSafetensors } from './safetensors.js';
-import { readSharded } from './sharded.js';
-import { renameTensors, type TensorMap } from './stored-tensor.js';
+import { nameOf, renameTensors, type StoredTensor, type TensorMap } from './stored-tensor.js';
 import { looksLikeTorch, readPytorch } from './torch/torch-file.js';
+
+const MAX_INDEX_BYTES = 32 * 2 ** 20;
+const MAX_SHARDS = 1000;
+
+/** All tensors of a checkpoint that an index spreads over several files. */
+export interface ShardedCheckpoint {
+  readonly tensors: TensorMap;
+  readonly files: readonly string[];
+  readonly metadata: Readonly<Record<string, string>>;
+  /** What is odd in the index, but harmless. */
+  readonly warnings: readonly string[];
+}
+
+/** Opens one shard: its tensors by name, and what its header says beside them. */
+export type OpenShard = (
+  source: ByteSource,
+  file: string,
+) => Promise<{ readonly tensors: TensorMap; readonly metadata?: Readonly<Record<string, string>> }>;
+
+/**
+ * Reads `model.safetensors.index.json` (or PyTorch's, by another `openShard`) and opens every shard that it names. All or nothing:
+ * shard names must be plain file names of the same folder, and each tensor must be in the shard that the map gives it. A tensor that the
+ * map forgets is taken from where it is, as transformers does; one that two shards hold and the map forgets is an error.
+ * Throws `ErrorClass`, or what `openShard` throws.
+ */
+export async function readSharded(
+  files: ModelFiles,
+  index: { readonly name: string; readonly source: ByteSource },
+  openShard: OpenShard,
+  Failure: ErrorClass = SafetensorsError,
+): Promise<ShardedCheckpoint> {
+  const fail = (code: string, detail: string, path?: string) => new Failure({ file: index.name, path, code, detail });
+  if (index.source.size > MAX_INDEX_BYTES) throw fail('json-size', `an index of ${index.source.size} bytes`);
+  const parsed = parseJsonFile(await readBytes(index.source, 0, index.source.size), index.name, Failure);
+  const weightMap = readWeightMap(parsed, fail);
+  const shards = [...new Set(weightMap.values())].sort();
+  if (shards.length > MAX_SHARDS) throw fail('shard-count', `${shards.length} shards; the limit is ${MAX_SHARDS}`);
+
+  const tensors = new Map<string, StoredTensor>();
+  const forgotten: string[] = [];
+  const headers: Readonly<Record<string, string>>[] = [];
+  for (const shard of shards) {
+    const source = await files.open(shard);
+    if (!source) throw fail('shard-missing', `the index names it, but ${files.label} does not hold it`, shard);
+    const opened = await openShard(source, shard);
+    headers.push(opened.metadata ?? {});
+    for (const [name, stored] of opened.tensors) {
+      const home = weightMap.get(name);
+      if (home !== undefined && home !== shard) {
+        throw fail('weight-map', `${shard} holds it, the index puts it in ${home}`, quote(name));
+      }
+      const other = tensors.get(name);
+      if (other) throw fail('weight-map', `${other.file} and ${shard} hold it, the index does not say whose counts`);
+      if (home === undefined) forgotten.push(name);
+      tensors.set(name, stored);
+    }
+  }
+  for (const [name, shard] of weightMap) {
+    if (!tensors.has(name)) throw fail('weight-map', `the index puts it in ${shard}, which lacks it`, nameOf(name));
+  }
+  const bytes = [...tensors.values()].reduce((sum, stored) => sum + stored.byteLength, 0);
+  const warnings = sizeWarning(parsed, bytes, index.name);
+  if (forgotten.length > 0) {
+    warnings.push(
+      `${index.name}: ${forgotten.length} stored tensors are not listed (${nameOf(forgotten[0]!)}, …); they are used`,
+    );
+  }
+  return { tensors, files: [index.name, ...shards], metadata: common(headers), warnings };
+}
+
+/** What all shards say alike: a statement that one of them does not make holds for none of the others either. */
+function common(headers: readonly Readonly<Record<string, string>>[]): Record<string, string> {
+  const [first = {}, ...others] = headers;
+  const agreed = Object.entries(first).filter(([key, text]) => others.every((header) => header[key] === text));
+  return Object.assign(Object.create(null), Object.fromEntries(agreed));
+}
+
+type Fail = (code: string, detail: string, path?: string) => Error;
+
+function readWeightMap(index: Json, fail: Fail): Map<string, string> {
+  if (!isJsonObject(index)) throw fail('index', 'not a JSON object');
+  const map = index['weight_map'];
+  if (!isJsonObject(map)) throw fail('index', map === undefined ? 'lacks weight_map' : 'weight_map is not an object');
+  const result = new Map<string, string>();
+  for (const [name, shard] of Object.entries(map)) {
+    if (typeof shard !== 'string') throw fail('index', 'a shard name that is not a string', nameOf(name));
+    if (!isPlainFileName(shard)) {
+      throw fail('shard-name', `${quote(shard)} is not a plain file name of this folder`, nameOf(name));
+    }
+    result.set(name, shard);
+  }
+  if (result.size === 0) throw fail('index', 'weight_map is empty');
+  return result;
+}
+
+/** No way out of the folder on any system, nor by URL: no separators, drives, escapes, control characters, leading dots. */
+function isPlainFileName(name: string): boolean {
+  return name.length <= 255 && /^[^./\\:*?"<>|%\u0000-\u001f\u007f][^/\\:*?"<>|%\u0000-\u001f\u007f]*$/.test(name);
+}
+
+function sizeWarning(index: Json, bytes: number, file: string): string[] {
+  const metadata = isJsonObject(index) ? index['metadata'] : undefined;
+  const stated = isJsonObject(metadata) ? metadata['total_size'] : undefined;
+  return typeof stated === 'number' && stated !== bytes
+    ? [`${file}: total_size says ${stated} bytes, the tensors have ${bytes}`]
+    : [];
+}
 
 /** A checkpoint whose headers were read and checked, and none of whose tensors was. */
 export interface OpenCheckpoint {

@@ -2,15 +2,12 @@ import { createInterface } from 'node:readline';
 import { Option } from 'commander';
 import type { Answer, CaptionOptions, CaptionStreamOptions, Image2Text, ImageInput } from '../node.js';
 import { exitCode, overImages } from './batch.js';
-import type { CliCommand, Context } from './context.js';
-import { interrupt } from './context.js';
-import { EXIT, UsageError } from './errors.js';
+import { type CliCommand, type Context, EXIT, interrupt, UsageError } from './context.js';
+
 import type { Input, Shard } from './inputs.js';
 import { fileOf, inShard, oneImage, readStdinLines } from './inputs.js';
-import type { LineFile } from './line-file.js';
-import { openLineFile } from './line-file.js';
-import type { Lock } from './lock.js';
-import { lockFile } from './lock.js';
+import { type LineFile, type Lock, lockFile, openLineFile } from './line-file.js';
+
 import type { ModelFlags } from './model.js';
 import { withModel } from './model.js';
 import type { GenerationFlags } from './options.js';

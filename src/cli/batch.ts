@@ -1,8 +1,8 @@
 import { Image2TextError } from '../errors.js';
 import type { VisualInput } from '../node.js';
 import type { Context } from './context.js';
-import { EXIT, isUsage } from './errors.js';
-import { startProgress } from './progress.js';
+import { EXIT, isUsage } from './context.js';
+import { startProgress } from './terminal.js';
 
 /** An image or video that the command line names. */
 export interface NamedInput {

@@ -2,7 +2,7 @@ import { Option } from 'commander';
 import type { ClassifyOptions, ClassScore } from '../node.js';
 import { exitCode, overImages } from './batch.js';
 import type { CliCommand, Context } from './context.js';
-import { UsageError } from './errors.js';
+import { UsageError } from './context.js';
 import type { Input, InputFlags } from './inputs.js';
 import { describeLeftOut, expandInputs, readTexts } from './inputs.js';
 import type { ModelFlags } from './model.js';

@@ -2,12 +2,11 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { NodeBackend } from '../node.js';
 import type { Conversion, ConvertDtype, ModelComparison } from '../tools/index.js';
 import type { CliCommand, Context } from './context.js';
-import { EXIT } from './errors.js';
+import { EXIT } from './context.js';
 import { expandInputs } from './inputs.js';
 import { type HubFlags, hubOptions } from './model.js';
 import { addBackend, addExamples, addHub } from './options.js';
-import { showLoading, startProgress } from './progress.js';
-import { jsonText, plain } from './terminal.js';
+import { jsonText, plain, showLoading, startProgress } from './terminal.js';
 
 interface ConvertFlags extends HubFlags {
   readonly dtype: ConvertDtype;

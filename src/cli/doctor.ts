@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 import type { BackendHealth, DoctorReport } from '../tools/index.js';
 import type { CliCommand, Context } from './context.js';
-import { EXIT } from './errors.js';
+import { EXIT } from './context.js';
 import { addExamples, addNote } from './options.js';
 import { jsonText, plain } from './terminal.js';
 

@@ -4,7 +4,7 @@ import { Option } from 'commander';
 import type { AttentionMap, ExplainOptions, Explanation, Image2Text } from '../node.js';
 import { writeWhole } from '../platform/write-whole.js';
 import type { CliCommand, Context } from './context.js';
-import { EXIT, UsageError } from './errors.js';
+import { EXIT, UsageError } from './context.js';
 import { oneImage } from './inputs.js';
 import type { ModelFlags } from './model.js';
 import { withModel } from './model.js';

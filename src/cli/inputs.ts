@@ -6,7 +6,7 @@ import { Image2TextError } from '../errors.js';
 import { IMAGE_ENDING } from '../image/image-file.js';
 import type { ImageInput } from '../node.js';
 import type { Context } from './context.js';
-import { UsageError } from './errors.js';
+import { UsageError } from './context.js';
 
 /** One image that the command line names. */
 export interface Input {

@@ -1,7 +1,7 @@
 import { Image2TextError, WeightError } from '../errors.js';
 import type { Inspection } from '../node.js';
 import type { CliCommand, Context } from './context.js';
-import { EXIT } from './errors.js';
+import { EXIT } from './context.js';
 import { addExamples } from './options.js';
 import { jsonText, plain } from './terminal.js';
 

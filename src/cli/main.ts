@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { explainError } from './errors.js';
+import { explainError } from './context.js';
 import { run } from './program.js';
 import { plain } from './terminal.js';
 

@@ -4,7 +4,7 @@ import type { Image2Text, ImageWarning, NodeBackend, WeightFormat } from '../nod
 import type { InitialWeightsOptions } from '../training/index.js';
 import type { Context } from './context.js';
 import { checkStrategy, DEFAULT_MODEL, type GivenOptions, type ImageFlags, imageOptionsOf } from './options.js';
-import { showLoading } from './progress.js';
+import { showLoading } from './terminal.js';
 
 /** Options that say where a checkpoint comes from and where it is kept. */
 export interface HubFlags {

@@ -1,8 +1,10 @@
 import type { PublishedModel } from '../tools/index.js';
 import type { CliCommand, Context } from './context.js';
-import { EXIT } from './errors.js';
-import { addExamples } from './options.js';
-import { jsonText } from './terminal.js';
+import { EXIT } from './context.js';
+import type { HubFlags } from './model.js';
+import { hubOptions } from './model.js';
+import { addExamples, addHub } from './options.js';
+import { jsonText, plain, showLoading } from './terminal.js';
 
 /** `image2text models`. */
 export const modelsCommand: CliCommand = {
@@ -13,11 +15,11 @@ export const modelsCommand: CliCommand = {
       .option('--json', 'a JSON array');
     addExamples(command, 'image2text models', 'image2text caption photo.jpg --model microsoft/git-base-textcaps');
   },
-  run,
+  run: list,
 };
 
-/** `image2text models`. */
-async function run(_names: readonly string[], flags: { readonly json?: boolean }, context: Context): Promise<number> {
+/** A table, or JSON. */
+async function list(_names: readonly string[], flags: { readonly json?: boolean }, context: Context): Promise<number> {
   const { listModels } = await import('../tools/index.js');
   const models = listModels();
   await context.stdout(flags.json === true ? jsonText(models, 2) : table(models));
@@ -48,3 +50,40 @@ function table(models: readonly PublishedModel[]): string {
 
 /** The published files have float32 weights. */
 const BYTES_PER_PARAMETER = 4;
+
+/** `image2text download`. */
+export const downloadCommand: CliCommand = {
+  name: 'download',
+  describe(command) {
+    command
+      .description(
+        'Fetch a checkpoint from the Hugging Face Hub into the cache that Python shares, and print its folder.',
+      )
+      .argument('<model>', 'name on the Hub: microsoft/git-base-textcaps')
+      .option('--quiet', 'no progress bar')
+      .option('--json', 'one JSON object: folder, commit, files');
+    addHub(command);
+    addExamples(
+      command,
+      'image2text download microsoft/git-base-coco',
+      'image2text caption photo.jpg --model microsoft/git-base-coco',
+    );
+  },
+  run: download,
+};
+
+/** The folder on stdout, a bar on stderr. */
+async function download(
+  [model]: readonly string[],
+  flags: HubFlags & { readonly json?: boolean; readonly quiet?: boolean },
+  context: Context,
+): Promise<number> {
+  const { downloadSnapshot } = await import('../node.js');
+  const snapshot = await downloadSnapshot(model!, {
+    ...hubOptions(flags),
+    signal: context.signal,
+    onProgress: showLoading(context.status, { quiet: flags.quiet, patience: 0 }),
+  }).finally(context.status.clear);
+  await context.stdout(flags.json === true ? jsonText(snapshot, 2) : plain(snapshot.directory));
+  return EXIT.done;
+}

@@ -8,7 +8,7 @@ import { IMAGE_OPTIONS } from '../image/image-options.js';
 import type { CaptionOptions, NodeLoadOptions } from '../node.js';
 import type { OptionDeclaration, OptionTable } from '../options.js';
 import { checkValue, takersOf } from '../options.js';
-import { UsageError } from './errors.js';
+import { UsageError } from './context.js';
 import type { Shard } from './inputs.js';
 import { readTexts } from './inputs.js';
 import type { Format } from './output.js';

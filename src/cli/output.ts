@@ -3,13 +3,11 @@ import { Image2TextError } from '../errors.js';
 import type { Answer, Caption } from '../node.js';
 import { writeWhole } from '../platform/write-whole.js';
 import type { Context } from './context.js';
-import { UsageError } from './errors.js';
+import { UsageError } from './context.js';
 import type { Input, Shard } from './inputs.js';
 import { textOf } from './inputs.js';
-import type { LineFile, LineRule } from './line-file.js';
-import { openLineFile } from './line-file.js';
-import type { Lock } from './lock.js';
-import { lockFile, lockFolders } from './lock.js';
+import { type LineFile, type LineRule, type Lock, lockFile, lockFolders, openLineFile } from './line-file.js';
+
 import { jsonText, plain } from './terminal.js';
 
 /** How results look. */

@@ -1,7 +1,7 @@
 import type { NodeBackend } from '../node.js';
 import type { ParityRow } from '../parity/index.js';
 import type { CliCommand, Context } from './context.js';
-import { EXIT } from './errors.js';
+import { EXIT } from './context.js';
 import { addBackend, addExamples, addNote } from './options.js';
 import { jsonText } from './terminal.js';
 

@@ -4,17 +4,16 @@ import { CommanderError, Help, Command as Program } from 'commander';
 import { answerCommand } from './answer.js';
 import { captionCommand } from './caption.js';
 import { classifyCommand } from './classify.js';
-import type { CliCommand, LoadModel, Run } from './context.js';
-import { inContext } from './context.js';
+import { type CliCommand, EXIT, inContext, type LoadModel, type Run } from './context.js';
+
 import { convertCommand } from './convert.js';
 import { doctorCommand } from './doctor.js';
-import { downloadCommand } from './download.js';
 import { embedCommand } from './embed.js';
-import { EXIT } from './errors.js';
 import { evaluateCommand } from './evaluate.js';
 import { explainCommand } from './explain.js';
 import { inspectCommand } from './inspect.js';
-import { modelsCommand } from './models.js';
+import { downloadCommand, modelsCommand } from './models.js';
+
 import { addNote, wrap } from './options.js';
 import { parityCommand } from './parity.js';
 import { reproduceCommand } from './reproduce.js';

@@ -1,5 +1,5 @@
 import type { CliCommand, Context } from './context.js';
-import { EXIT, UsageError } from './errors.js';
+import { EXIT, UsageError } from './context.js';
 import { oneImage, readStdinLines } from './inputs.js';
 import type { ModelFlags } from './model.js';
 import { withModel } from './model.js';

@@ -1,5 +1,5 @@
 import type { CliCommand } from './context.js';
-import { UsageError } from './errors.js';
+import { UsageError } from './context.js';
 import type { Terminal } from './terminal.js';
 
 const PACKAGE = 'generative-image2text-server';

@@ -5,11 +5,11 @@ import type { Image2Text } from '../node.js';
 import type { StepEvent, TrainingEvent, TrainingOptions, TrainingResult } from '../training/index.js';
 import { TRAINING_OPTIONS } from '../training/options.js';
 import type { CliCommand, Context } from './context.js';
-import { EXIT, UsageError } from './errors.js';
+import { EXIT, UsageError } from './context.js';
 import type { ModelFlags } from './model.js';
 import { withModel } from './model.js';
 import { addExamples, addModel, addNote, addTable, integer, tableOptionsOf } from './options.js';
-import { duration, withBar } from './progress.js';
+import { duration, withBar } from './terminal.js';
 
 interface TrainFlags extends ModelFlags {
   readonly output: string;

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { Image2TextError } from '../errors.js';
 import { indexTsv, readBase64, readValue, type TsvRow } from '../platform/tsv.js';
-import { UsageError } from './errors.js';
+import { UsageError } from './context.js';
 import type { Input } from './inputs.js';
 import { fileOf } from './inputs.js';
 

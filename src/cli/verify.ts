@@ -1,11 +1,10 @@
 import type { NodeBackend } from '../node.js';
 import type { Verification } from '../tools/index.js';
 import type { CliCommand, Context } from './context.js';
-import { EXIT } from './errors.js';
+import { EXIT } from './context.js';
 import { type HubFlags, hubOptions } from './model.js';
 import { addBackend, addExamples, addHub, addNote } from './options.js';
-import { showLoading } from './progress.js';
-import { jsonText } from './terminal.js';
+import { jsonText, showLoading } from './terminal.js';
 
 interface VerifyFlags extends HubFlags {
   readonly backend: NodeBackend;

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import type { Answer, Caption, VideoInput, VideoSource, VisualInput } from '../node.js';
 import { exitCode, overImages } from './batch.js';
 import type { CliCommand, Context } from './context.js';
-import { UsageError } from './errors.js';
+import { UsageError } from './context.js';
 import type { Input } from './inputs.js';
 import { expandInputs } from './inputs.js';
 import type { ModelFlags } from './model.js';

@@ -1,7 +1,7 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core';
 import { gather, reshape, tensor1d, tidy } from '@tensorflow/tfjs-core';
 import { nextTask } from '../event-loop.js';
-import { logNormalizer } from '../generation/log-softmax.js';
+import { logNormalizer } from '../generation/logits-processors.js';
 import { padRows } from '../generation/session.js';
 import { textMask } from '../layers/mask.js';
 import type { Git } from '../model/git.js';

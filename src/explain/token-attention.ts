@@ -1,7 +1,7 @@
 import type { Tensor, Tensor2D, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { dispose, keep, mean, reshape, slice, tidy } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
-import { logNormalizer } from '../generation/log-softmax.js';
+import { logNormalizer } from '../generation/logits-processors.js';
 import { textMask } from '../layers/mask.js';
 import type { Trace } from '../layers/tidy.js';
 import type { Git } from '../model/git.js';
@@ -9,15 +9,16 @@ import { decodeText, encodeImageInTurns, vocabularyLogits } from '../model/git.j
 import { disposeCache } from '../model/kv-cache.js';
 import {
   type AttentionLayout,
+  type Attentions,
   type Grid,
   headAttention,
   meanOfAll,
+  rollout,
   splitRow,
   type TokenAttention,
   type TokenAttentions,
 } from './attention-map.js';
 import { logProbsWithoutImage } from './evidence.js';
-import { type Attentions, rollout } from './rollout.js';
 
 export interface ExplainTokensOptions {
   /** How many of the ids were given, [CLS] included; the others are explained. Default 1. */

@@ -1,7 +1,15 @@
 /** What all beam searches share (candidates, beams, the loop over steps), and Hugging Face's beam search. */
 import { fail } from '../options.js';
-import { argMax, logNormalizer, logSumExp, workingCopy } from './log-softmax.js';
-import { applyAll, type RowRules, rowRules } from './logits-processors.js';
+import {
+  applyAll,
+  argMax,
+  logNormalizer,
+  logSumExp,
+  type RowRules,
+  rowRules,
+  workingCopy,
+} from './logits-processors.js';
+
 import { type CheckedOptions, checkRows } from './options.js';
 import type { Finish, GeneratedSequence, LogitsProcessor, SearchScope } from './session.js';
 import { lengthLimit, stepSession } from './session.js';

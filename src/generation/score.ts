@@ -1,7 +1,7 @@
 /** Exact scores of given texts, ranking of class names and search among them: all walk the texts as a trie, so that a common beginning is computed once. */
 import { OptionError } from '../errors.js';
 import { asObject, checkOptions, fail, functionOf, integer, type OptionsFor, showValue, signal } from '../options.js';
-import { logNormalizer } from './log-softmax.js';
+import { logNormalizer } from './logits-processors.js';
 import type { SessionSource, VocabularyFacts } from './session.js';
 import {
   checkIds,

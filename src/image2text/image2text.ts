@@ -14,7 +14,6 @@ import type { LoraAdapter } from '../model/lora.js';
 import { checkAdapter, mergeAdapter } from '../model/lora.js';
 import type { OptionsFor } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
-import { checkOne, checkTextOrTexts, checkTexts } from './arguments.js';
 import type {
   Answer,
   AnswerOptions,
@@ -40,11 +39,10 @@ import type { ModelInput } from './encoded-image.js';
 import { encodeInput, holdImage, retainEncoded, withEncodedImages } from './encoded-image.js';
 import type { InputLoader, InputOptions } from './input-loader.js';
 import { createInputLoader } from './input-loader.js';
-import type { EncodedImage, VisualInput } from './inputs.js';
-import { isVideoInput } from './inputs.js';
-import { startLifetime } from './lifetime.js';
+import { checkOne, checkTextOrTexts, checkTexts, type EncodedImage, isVideoInput, type VisualInput } from './inputs.js';
 import { type CheckedCall, checkCall, type Method, type methodOptions } from './method-options.js';
-import { createWorkQueue } from './queue.js';
+import { createWorkQueue, startLifetime } from './queue.js';
+
 import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, ScoreTextsOptions, TextScore } from './scores.js';
 import { embedInput, rankLabels, scoreTexts } from './scores.js';
 import { imagesOf, isImageBatch } from './tensor-images.js';

@@ -1,12 +1,14 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { concat, dispose, type Tensor, type Tensor2D, type Tensor3D, tensor2d } from '@tensorflow/tfjs-core';
 import * as z from 'zod/mini';
+import { Image2TextError } from '../errors.js';
 import { textMask } from '../layers/mask.js';
 import { interpolatePositions } from '../layers/position-interpolation.js';
 import { tidyTree } from '../layers/tidy.js';
 import { decodeText, type Git, vocabularyLogits } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { disposeCache, type ImageCache, type TextCache } from '../model/kv-cache.js';
-import type { HostTensor } from './cases.js';
 import {
   type CaseFile,
   type CaseKind,
@@ -14,6 +16,7 @@ import {
   type Folder,
   type Found,
   failed,
+  type HostTensor,
   needTensor,
   notRun,
   type ParityCase,
@@ -236,4 +239,47 @@ function runnerOf({ tensors }: CaseFile): Runner | undefined {
   if (tensors.has('labels')) return runTraining;
   if (tensors.has('logits.stepwise') || tensors.has('logits.stepwise.f64')) return runStepwise;
   return tensors.has('input_ids') ? runForward : undefined;
+}
+
+const FILE = 'checkpoints.json';
+
+const schema = z.object({
+  checkpoints: z.array(z.object({ folder: z.string(), expected: z.string() })),
+  /** Tolerance of the logits. */
+  atol: z.number(),
+});
+type Entry = z.infer<typeof schema>['checkpoints'][number];
+
+/** The same model in several containers: `checkpoints.json` names the folders and the tensor file with inputs and expected logits. */
+export const checkpointCases: CaseKind = {
+  async find(folder, unclaimed) {
+    if (!unclaimed.includes(FILE)) return undefined;
+    const { checkpoints, atol } = await readJsonFile(folder.path, FILE, schema);
+    return {
+      cases: checkpoints.map((entry) => containerCase(folder, entry, atol)),
+      claims: [FILE, ...checkpoints.map(({ expected }) => expected)],
+    };
+  },
+};
+
+function containerCase(folder: Folder, entry: Entry, atol: number): ParityCase {
+  const name = `${folder.label}/${entry.folder}`;
+  return {
+    name,
+    async *run({ models }) {
+      const file = await readCaseFile(folder.path, entry.expected.replace(/\.safetensors$/, ''), false);
+      const path = join(folder.path, entry.folder);
+      const git = await models.get(path).catch((error: unknown) => otherFormat(path, error));
+      if (typeof git === 'string') yield notRun(name, '-', git);
+      else yield* runForward(git, { ...file, facts: { atol } }, name);
+    },
+  };
+}
+
+/** A folder whose weights are in no format that is read here is not run; one without weights is broken. */
+async function otherFormat(path: string, error: unknown): Promise<string> {
+  const files = await readdir(path).catch(() => []);
+  const holdsOthers = files.some((file) => !file.endsWith('.json'));
+  if (holdsOthers && error instanceof Image2TextError && error.code === 'no-weights') return error.message;
+  throw error;
 }

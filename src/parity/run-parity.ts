@@ -13,13 +13,13 @@ import {
   unknownFiles,
   walkFolders,
 } from './cases.js';
-import { checkpointCases } from './checkpoint-cases.js';
 import { fullSizeCases } from './full-size-cases.js';
 import { generationCases } from './generation-cases.js';
 import { imageCases } from './image-cases.js';
 import { manifestCases } from './manifest-cases.js';
 import { metricsCases } from './metrics-cases.js';
-import { modelCases } from './model-cases.js';
+import { checkpointCases, modelCases } from './model-cases.js';
+
 import { originalBeamCases } from './original-beam-cases.js';
 import { normalizeCases, preprocessingCases, resizeCases } from './preprocessing-cases.js';
 import { samplingCases } from './sampling-cases.js';

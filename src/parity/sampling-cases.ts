@@ -1,8 +1,8 @@
 import * as z from 'zod/mini';
 import { ConfigError } from '../errors.js';
-import { logSumExp } from '../generation/log-softmax.js';
 import {
   badWords,
+  logSumExp,
   minLength,
   noRepeatNgram,
   repetitionPenalty,

@@ -7,6 +7,7 @@ import type { VisualInput } from '../image2text/inputs.js';
 import { isVideoInput } from '../image2text/inputs.js';
 import { readGeneration } from './generation-options.js';
 import { contradiction, wrongType } from './options.js';
+
 import { withStreamer } from './streaming.js';
 import { answerAll, answerOptions, asVideo, decodeKnown, type Task } from './text-tasks.js';
 import type { ChatContent, ChatMessage, ChatRecord } from './types.js';

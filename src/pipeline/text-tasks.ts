@@ -9,6 +9,7 @@ import { isVideoInput, video } from '../image2text/inputs.js';
 import { imagesOf, isImageBatch } from '../image2text/tensor-images.js';
 import { readGeneration } from './generation-options.js';
 import { wrongType } from './options.js';
+
 import { withStreamer } from './streaming.js';
 import type { GeneratedText } from './types.js';
 

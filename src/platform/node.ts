@@ -1,7 +1,7 @@
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { OptionError } from '../errors.js';
-import { checkOptions } from '../image2text/arguments.js';
 import type { Image2Text } from '../image2text/image2text.js';
+import { checkOptions } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
 import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
 import { eventSink } from '../load-events.js';

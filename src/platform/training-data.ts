@@ -1,12 +1,13 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { dirname, isAbsolute, join } from 'node:path';
+import { appendFile, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { Image2TextError } from '../errors.js';
 import { IMAGE_ENDING } from '../image/image-file.js';
 import type { TrainingPair } from '../training/data.js';
+import type { TrainingFolder } from '../training/folder.js';
 import { pairsOfRow, shardPairs } from '../training/shards.js';
-import { readLines } from './lines.js';
-import { fromFile } from './node-files.js';
-import { indexTsv, readBase64, readValue } from './tsv.js';
+import { fromDirectory, fromFile } from './node-files.js';
+import { indexTsv, readBase64, readLines, readValue } from './tsv.js';
+import { sweepTemporaries, writeThrough } from './write-whole.js';
 
 /**
  * Pairs on this machine, for `train`; images are opened when they are needed.
@@ -103,4 +104,38 @@ async function* tsvPairs(file: string): AsyncGenerator<TrainingPair | Error> {
       yield bad(file, row.line, (error as Error).message);
     }
   }
+}
+
+/** What a run writes. */
+const RUN_FILES = ['state.safetensors', 'log.jsonl', 'report.html', 'last', 'best', 'merged'];
+
+/**
+ * A folder on this machine for `train` to write into; it is made where there is none. Files are there as a whole or not at all.
+ *
+ * @param options `overwrite`: what an earlier run left there is removed; all else stays
+ */
+export async function trainingFolder(
+  path: string,
+  { overwrite = false }: { readonly overwrite?: boolean | undefined } = {},
+): Promise<TrainingFolder> {
+  const folder = resolve(path);
+  await mkdir(folder, { recursive: true });
+  if (overwrite) for (const name of RUN_FILES) await rm(join(folder, name), { recursive: true, force: true });
+  await sweepTemporaries(folder);
+  const files = await fromDirectory(folder);
+  const pathOf = async (name: string): Promise<string> => {
+    const target = join(folder, name);
+    await mkdir(dirname(target), { recursive: true });
+    return target;
+  };
+  return {
+    label: path,
+    open: files.open,
+    async write(name, pieces) {
+      await writeThrough(await pathOf(name), async (file) => {
+        for await (const piece of pieces) await file.writeFile(piece);
+      });
+    },
+    append: async (name, text) => appendFile(await pathOf(name), text),
+  };
 }

@@ -2,11 +2,10 @@ import { OptionError, TokenizerError } from '../errors.js';
 import { type AddedToken, createSegmenter } from './added-tokens.js';
 import { createJoiner } from './decode.js';
 import { cleanText, compose, lowerCase, spaceIdeographs, stripAccents } from './normalize.js';
-import { createCutter, preTokenize } from './pre-tokenize.js';
 import { parseTokenizerConfig, type Side, type TokenizerSettings } from './tokenizer-config.js';
 import { parseTokenizerJson } from './tokenizer-json.js';
 import { buildTokenTable, type NamedBytes, parseVocab, type TokenTable, type Vocabulary } from './vocabulary.js';
-import { wordPieceModel, wordPieces } from './word-piece.js';
+import { createCutter, preTokenize, wordPieceModel, wordPieces } from './word-piece.js';
 
 /** How `encode` works. */
 export interface EncodeOptions {

@@ -10,8 +10,7 @@ import { specEntries, type TensorSpec } from '../layers/param-spec.js';
 import { gitSpec } from '../model/git.js';
 import { canonicalNames, IGNORED, type OpenedGit, openGit, weightHint } from '../model/load-git.js';
 import { type HubOptions, openModel } from '../platform/open-model.js';
-import { checkDestination, checkSpace, withStaging, writeFile } from './files.js';
-import { type WrittenFile, writeCheckpoint } from './write-safetensors.js';
+import { checkDestination, checkSpace, type WrittenFile, withStaging, writeCheckpoint, writeFile } from './files.js';
 
 export interface ConvertOptions extends Omit<HubOptions, 'onProgress'> {
   /** Number format of the weights. For int8 the matrices; vectors, position embeddings and the patch embedding are float32 there. */

@@ -10,6 +10,7 @@ export type { Conversion, ConvertOptions } from './convert.js';
 export { convertCheckpoint } from './convert.js';
 export type { DoctorOptions, DoctorReport, Problem } from './doctor.js';
 export { runDoctor } from './doctor.js';
+export type { WrittenFile } from './files.js';
 export { megabytes } from './files.js';
 export type {
   PublishedComparison,
@@ -29,4 +30,3 @@ export type {
   VerifyOptions,
 } from './verify.js';
 export { compareModels, verifyModel } from './verify.js';
-export type { WrittenFile } from './write-safetensors.js';

@@ -4,10 +4,10 @@ import { type ByteSource, type ModelFiles, readBytes } from '../checkpoint/byte-
 import { readValues } from '../checkpoint/dtypes.js';
 import { readJson } from '../checkpoint/json.js';
 import { compareWeights } from '../checkpoint/load-params.js';
-import { openCheckpoint } from '../checkpoint/open-checkpoint.js';
+import { openCheckpoint, readSharded } from '../checkpoint/open-checkpoint.js';
 import { readWeights } from '../checkpoint/read-weights.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
-import { readSharded } from '../checkpoint/sharded.js';
+
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
 import { readPytorch } from '../checkpoint/torch/torch-file.js';
 import { ConfigError, TorchFileError } from '../errors.js';

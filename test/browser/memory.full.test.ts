@@ -11,7 +11,7 @@ import { encodeTensor } from '../../src/checkpoint/encode-tensor.js';
 import { generatedStore } from '../../src/checkpoint/generated-weights.js';
 import { gitSpec } from '../../src/model/git.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
-import { writeCheckpoint } from '../../src/tools/write-safetensors.js';
+import { writeCheckpoint } from '../../src/tools/files.js';
 import { CHROMIUM } from '../support/chromium.js';
 import { ROOT } from '../support/fixtures.js';
 import { skipWithout } from '../support/skip.js';

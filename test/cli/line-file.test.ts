@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import type { LineRule } from '../../src/cli/line-file.js';
 import { openLineFile } from '../../src/cli/line-file.js';
 import { answerRule, answerTsv, captionRule, captionTsv } from '../../src/cli/output.js';
-import { readLines } from '../../src/platform/lines.js';
+import { readLines } from '../../src/platform/tsv.js';
 import { scratch } from './support.js';
 
 const KEYS = ['a.jpg', 'b.jpg', 'täglich/ü.png', 'a.jpg']; // a key may come twice

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
-import { showLoading, startProgress } from '../../src/cli/progress.js';
-import { jsonText, plain, statusLine } from '../../src/cli/terminal.js';
+import { jsonText, plain, showLoading, startProgress, statusLine } from '../../src/cli/terminal.js';
+
 import { DEMO, EXAMPLES } from '../support/fixtures.js';
 import { cli } from './support.js';
 

@@ -1,4 +1,4 @@
-/** Attention rollout as its paper writes it, whole matrices in double precision: the oracle of src/explain/rollout.ts, of which it shares no line. */
+/** Attention rollout as its paper writes it, whole matrices in double precision: the oracle of `rollout`, of which it shares no line. */
 
 export type Square = number[][];
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { seededRandom } from '../../src/generation/random.js';
+import { seededRandom } from '../../src/generation/single-search.js';
 
 const draw = (count: number, seed: number, stream?: number): number[] => {
   const random = seededRandom(seed, stream);

@@ -46,7 +46,7 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
       packages: [/^@tensorflow\/tfjs-core$/],
     },
     explain: {
-      modules: [...PURE, 'layers', 'model', 'image', 'generation/log-softmax'],
+      modules: [...PURE, 'layers', 'model', 'image', 'generation/logits-processors'],
       packages: [/^@tensorflow\/tfjs-core$/, /^fast-png$/],
     },
     hub: { modules: [...PURE, 'checkpoint/byte-source', 'platform/write-whole'], packages: [/^node:/] },
@@ -151,7 +151,6 @@ describe('import rules', () => {
                 'image/image-options',
                 'hub/lock',
                 'platform/write-whole',
-                'platform/lines',
                 'platform/tsv',
               ].includes(target),
           )

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
-import { seededRandom } from '../../src/generation/random.js';
+import { seededRandom } from '../../src/generation/single-search.js';
 import { encodeImage, loadGit, startSession } from '../../src/index.js';
 import { disposeGit } from '../../src/model/git.js';
 import { disposeCache } from '../../src/model/kv-cache.js';

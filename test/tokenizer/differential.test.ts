@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
+import { kindOf } from '../../src/tokenizer/normalize.js';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer.js';
-import { kindOf } from '../../src/tokenizer/unicode.js';
 import { DEMO, readBin } from '../support/fixtures.js';
 import { SPECIALS, utf8 } from './support.js';
 

@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
   cleanText,
+  combiningClassOf,
   compose,
+  kindOf,
   lowerCase,
   orderLongMarkRuns,
   spaceIdeographs,
   stripAccents,
 } from '../../src/tokenizer/normalize.js';
-import { combiningClassOf, kindOf } from '../../src/tokenizer/unicode.js';
 
 /** Marks of many combining classes, some that decompose, and starters among them (U+034F, U+0903, U+20DD). */
 const MARKS = [

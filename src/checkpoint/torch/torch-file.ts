@@ -4,6 +4,7 @@ import { type ByteSource, readBytes } from '../byte-source.js';
 import type { TensorMap } from '../stored-tensor.js';
 import { MAX_PICKLE_BYTES, unpickle } from './pickle.js';
 import { isKind, kindOf, type LoadStorage, type PickleStorage, type PickleValue } from './pickle-values.js';
+
 import { findTensors, storageLoader, torchTensor } from './tensors.js';
 import { openZip, type ZipArchive, type ZipMember } from './zip.js';
 
