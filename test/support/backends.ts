@@ -1,5 +1,5 @@
 import { backend, setBackend } from '@tensorflow/tfjs-core';
-import { registerSimdBackend } from 'tfjs-backend-simd';
+import { registerSimdBackend, type SimdBackend } from 'tfjs-backend-simd';
 import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 
@@ -14,3 +14,6 @@ export async function useBackend(name: string): Promise<void> {
   if (!(await setBackend(name))) throw new Error(`backend ${name} does not start`);
   backend();
 }
+
+/** Threads of simd, the current backend, whichever copy of the package registered it: a command that ran in this process has its own. */
+export const useThreads = (count: number): void => (backend() as SimdBackend).pool.setThreads(count);

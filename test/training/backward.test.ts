@@ -9,7 +9,7 @@ import {
   type Tensor4D,
   tensor,
 } from '@tensorflow/tfjs-core';
-import { type SimdBackend, setThreads } from 'tfjs-backend-simd';
+import type { SimdBackend } from 'tfjs-backend-simd';
 import { loadImage2Text } from '../../src/image2text/load.js';
 import type { Git } from '../../src/model/git.js';
 import { namedParameters, withParameters } from '../../src/model/parameters.js';
@@ -18,7 +18,7 @@ import { accumulateGradients, countLabels, type TrainingBatch } from '../../src/
 import { startGradients } from '../../src/training/backward-layers.js';
 import { createAdapter } from '../../src/training/lora.js';
 import { type OptimizationOptions, startOptimization, VISION_PREFIXES } from '../../src/training/optimization.js';
-import { useBackend } from '../support/backends.js';
+import { useBackend, useThreads } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
 import { DEMO } from '../support/fixtures.js';
 import { numbersOf } from './support.js';
@@ -90,7 +90,7 @@ describe('backward pass of a whole model', function () {
         const isComposed = (name: string) => name.includes('image_encoder.vision_model.embeddings');
         const found: (readonly [string, Uint32Array])[][] = [];
         for (const threads of [1, 2]) {
-          setThreads(threads);
+          useThreads(threads);
           for (const cuts of [[[0, 1, 2, 3]], [[0], [1, 2, 3]], [[0], [1], [2], [3]]]) {
             const { numbers } = await expectTensors(0, () => gradientsOf(git, pixels, cuts));
             found.push([...numbers].filter(([name]) => !isComposed(name)));
@@ -99,7 +99,7 @@ describe('backward pass of a whole model', function () {
         assert.ok(found[0]!.length > 50);
         for (const other of found.slice(1)) assert.deepEqual(other, found[0]);
       } finally {
-        setThreads(1);
+        useThreads(1);
         pixels.dispose();
       }
     }));

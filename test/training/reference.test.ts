@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import { setThreads } from 'tfjs-backend-simd';
 import type { ParityRow } from '../../src/parity/index.js';
 import { summarizeParity } from '../../src/parity/index.js';
 import { collect } from '../parity/support.js';
-import { BACKENDS, useBackend } from '../support/backends.js';
+import { BACKENDS, useBackend, useThreads } from '../support/backends.js';
 import { REFERENCE } from '../support/fixtures.js';
 
 /** Cases of three AdamW steps in the models' own folders, and the longer runs beside them, with the comparisons that each has. */
@@ -41,13 +40,13 @@ describe('training runs of the reference', function () {
   it('has the same bits with one thread and with two', async () => {
     await useBackend('simd');
     const run = async (threads: number) => {
-      setThreads(threads);
+      useThreads(threads);
       return (await collect(REFERENCE, { only: 'training/finetune_lora' })).map(({ tensor, error }) => [tensor, error]);
     };
     try {
       assert.deepEqual(await run(2), await run(1));
     } finally {
-      setThreads(1);
+      useThreads(1);
     }
   });
 });
