@@ -75,7 +75,10 @@ async function decodeStored(bytes: Uint8Array, format: ImageFormat, options: Che
   if (format === 'bmp') {
     return { image: await runInSlices(decodeBmp(bytes, readBmp(bytes, maxPixels)), signal), orientation: 1, warnings };
   }
-  if (format === 'tiff') return { ...(await decodeTiff(bytes, maxPixels)), warnings };
+  if (format === 'tiff') {
+    const tiff = readTiff(bytes, maxPixels);
+    return { image: await runInSlices(decodeTiff(bytes, tiff), signal), orientation: tiff.orientation, warnings };
+  }
   if (format === 'avif') {
     return { image: await decodeAvif(bytes, maxPixels), orientation: 1, warnings };
   }
@@ -90,23 +93,29 @@ function gifImages(bytes: Uint8Array, maxPixels: number, wanted: number): RawIma
 
 /**
  * All frames of an animated GIF, WebP or PNG, each as Pillow shows it (`seek(i)`, `convert("RGB")`); any other image is its single frame.
+ * The warnings are those of the file, the same for each frame.
  * @throws ImageError as `decodeImage`; `maxPixels` counts the pixels of all frames.
  */
-export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> {
+export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {}): Promise<DecodedImage[]> {
   const { maxPixels, ...checked } = checkDecodeOptions(options);
   return withFile(checked.file, async () => {
     const format = formatOf(bytes);
-    if (format === 'gif') return gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY);
+    const withWarnings = (images: readonly RawImage[], warnings: Iterable<string> = []): DecodedImage[] =>
+      images.map((image) => ({ ...image, warnings: [...warnings] }));
+    if (format === 'gif') return withWarnings(gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY));
     if (format === 'webp') {
       const webp = readWebp(bytes, maxPixels);
       const wanted = Number.POSITIVE_INFINITY;
       if (webp.animated) {
-        return decodeWebp(bytes, webp, { wanted, maxPixels, signal: checked.signal });
+        return withWarnings(await decodeWebp(bytes, webp, { wanted, maxPixels, signal: checked.signal }));
       }
     }
     if (format === 'png') {
       const png = readPngChunks(bytes, maxPixels);
-      if (png.frames.length > 0) return runInSlices(decodePngFrames(png, maxPixels, new Set()), checked.signal);
+      if (png.frames.length > 0) {
+        const warnings = new Set<string>();
+        return withWarnings(await runInSlices(decodePngFrames(png, maxPixels, warnings), checked.signal), warnings);
+      }
     }
     return [await decodeImage(bytes, options)];
   });
@@ -168,9 +177,9 @@ const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) 
     const { width, height, bits } = readBmp(bytes, maxPixels);
     return { format: 'bmp', width, height, kind: `${bits}-bit`, frames: 1, orientation: 1 };
   },
-  async tiff(bytes, maxPixels) {
-    const { width, height, orientation, page } = await readTiff(bytes, maxPixels);
-    return { format: 'tiff', width, height, kind: `${page.bitsPerSample}-bit`, frames: 1, orientation };
+  tiff(bytes, maxPixels) {
+    const { width, height, orientation, bits } = readTiff(bytes, maxPixels);
+    return { format: 'tiff', width, height, kind: `${bits}-bit`, frames: 1, orientation };
   },
   avif(bytes, maxPixels) {
     return { format: 'avif', ...readAvif(bytes, maxPixels), kind: 'still', frames: 1, orientation: 1 };

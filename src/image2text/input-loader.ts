@@ -35,7 +35,7 @@ export type ConvertHeic = (
   signal?: AbortSignal,
 ) => Promise<Uint8Array>;
 
-/** Damage of an image file that was mended: one sentence. */
+/** Damage of an image file that was mended: one line, parts separated by semicolons. */
 export interface ImageWarning {
   readonly file: string;
   readonly warning: string;
@@ -176,8 +176,25 @@ async function decodeFile(
     return decodeImage(png, { ...decoding, orientation: false });
   });
   const { warnings, ...image } = decoded;
-  for (const warning of warnings) (options.onWarning ?? warnOnConsole)({ file, warning });
+  report(file, warnings, options);
   return image;
+}
+
+/** The frames of the bytes of an animated image; damage that was mended is reported once. */
+async function decodeAnimation(
+  bytes: Uint8Array,
+  file: string,
+  options: InputOptions,
+  signal: AbortSignal | undefined,
+): Promise<RawImage[]> {
+  const decoded = await decodeFrames(bytes, decodeOptions(file, options, signal));
+  report(file, decoded[0]?.warnings ?? [], options);
+  return decoded.map(({ warnings: _, ...image }) => image);
+}
+
+/** One warning a file, whatever was mended in it. */
+function report(file: string, warnings: readonly string[], { onWarning = warnOnConsole }: InputOptions): void {
+  if (warnings.length > 0) onWarning({ file, warning: warnings.join('; ') });
 }
 
 const warnOnConsole = ({ file, warning }: ImageWarning): void => console.warn(`${file}: ${warning}`);
@@ -248,9 +265,9 @@ async function listFrames(
     const opened = options.openVideo && (await unlessAborted(options.openVideo(source, count, signal), signal));
     if (opened !== undefined) return opened;
     const { bytes, file } = await openAddress(source, options, signal);
-    return decodeFrames(bytes, decodeOptions(file, options, signal));
+    return decodeAnimation(bytes, file, options, signal);
   }
-  return decodeFrames(await bytesOf(source), decodeOptions(nameOf(source, 'video'), options, signal));
+  return decodeAnimation(await bytesOf(source), nameOf(source, 'video'), options, signal);
 }
 
 async function framesOfTensor(video: Tensor, count: number): Promise<RawImage[]> {

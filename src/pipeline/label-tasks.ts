@@ -39,12 +39,15 @@ const classification =
     return forEachInput(items, (many) => classifyEach(model, many.map(asInput), labels, labels, asked));
   };
 
+/** As in transformers.js. */
+const HYPOTHESIS = 'This is a photo of {}';
+
 const ZERO_SHOT_NAMES = spellingsOf(['hypothesisTemplate', 'trace', 'signal']);
 
 /** Images and names to the names with their scores, all of them, best first. */
 export const zeroShotImageClassification: Task = async (model, [images, candidates, options]) => {
   const labels = readLabels(candidates);
-  const { hypothesisTemplate = '{}', ...rest } = withoutNulls(
+  const { hypothesisTemplate = HYPOTHESIS, ...rest } = withoutNulls(
     readOptions(options, ZERO_SHOT_NAMES, 'zero-shot-image-classification'),
   );
   checkSignal(rest);

@@ -48,7 +48,7 @@ export type LabelArguments = EitherCase<
 
 export type ZeroShotArguments = EitherCase<
   Pick<CallOptions, 'trace' | 'signal'> & {
-    /** The text whose likelihood is compared, with `{}` for the label. Default `{}`, the label alone. */
+    /** The text whose likelihood is compared, with `{}` for the label. Default `This is a photo of {}`, as transformers.js. */
     readonly hypothesisTemplate?: string;
   }
 >;

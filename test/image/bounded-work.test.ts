@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { deflateSync } from 'node:zlib';
 import { ImageError } from '../../src/errors.js';
 import { decodeImage, identifyImage } from '../../src/image/decode.js';
+import { readJpegHeader } from '../../src/image/jpeg/decode-jpeg.js';
 import { inflateZlib } from '../../src/image/png/inflate.js';
-import { countWork, PNG_SIGNATURE, png, pngChunk } from './support.js';
+import { readBin } from '../support/fixtures.js';
+import { countWork, PNG_SIGNATURE, PROCESSOR, png, pngChunk, referenceImages } from './support.js';
 
 /** Deflate's bit order: least significant first. */
 class BitWriter {
@@ -100,14 +102,30 @@ describe('work is in proportion to the pixels', () => {
     assert.equal((await identifyImage(png(2 ** 20, 1, 8, 0, [deflateSync(Buffer.alloc(10))]))).width, 2 ** 20);
   });
 
-  it('JPEG: four components in as many scans as fit stop at 12 visits a block', () => {
+  it('JPEG: four components in as many scans as fit stop at 10 visits a block', () => {
     const side = 2048;
     const { blocks, error } = countWork(fourColors(side, side, 400));
     assert.equal(codeOf(error), 'jpeg-scans');
-    assert.ok(blocks <= Math.max(2e7, 12 * 4 * (side / 8) ** 2), `${blocks} blocks`);
+    assert.ok(blocks <= Math.max(4e6, 10 * 4 * (side / 8) ** 2), `${blocks} blocks`);
     const whole = countWork(fourColors(256, 256, 20));
     assert.equal(whole.error, undefined);
     assert.ok(whole.blocks > 20 * 4 * 32 ** 2, `${whole.blocks} blocks`);
+  });
+
+  it('JPEG: the scans of real encoders stay far below the bound', () => {
+    let most = 0;
+    for (const file of referenceImages().map(({ file }) => file)) {
+      if (!/progressive.*jpg$/.test(file)) continue;
+      const bytes = readBin(`${PROCESSOR}${file}`);
+      const { frame } = readJpegHeader(bytes, 1e8);
+      const all = frame.components.reduce((sum, { stride, rows }) => sum + stride * rows, 0);
+      const { blocks, error } = countWork(bytes);
+      assert.equal(error, undefined);
+      most = Math.max(most, blocks / all);
+    }
+    // the transform and the output are counted beside the scans
+    assert.ok(most > 3 && most < 9, `${most} visits a block`);
+    console.log(`      ${most.toFixed(1)} visits a block`);
   });
 
   it('an abort is noticed between slices of a large image, in every format that is decoded in slices', async () => {

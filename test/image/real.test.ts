@@ -5,8 +5,8 @@ import { decodeFrames, decodeImage } from '../../src/image/decode.js';
 import { parseProcessorConfig } from '../../src/image/image-config.js';
 import { preprocess, toChannelsFirst } from '../../src/image/preprocess.js';
 import { type ResizeFilter, resize } from '../../src/image/resize.js';
-import { FIXTURES } from '../support/fixtures.js';
-import { sha256 } from './support.js';
+import { FIXTURES, readBin } from '../support/fixtures.js';
+import { PROCESSOR, sha256 } from './support.js';
 
 const FOLDER = new URL('../fixtures/real/', import.meta.url);
 const bytesOf = (file: string) => new Uint8Array(readFileSync(new URL(file, FOLDER)));
@@ -47,6 +47,32 @@ describe('images as people have them, against Pillow 12.3', () => {
       assert.equal(image.warnings.length > 0, mended, image.warnings.join('; '));
     });
   }
+
+  it('a progressive file whose scan ends early is mended where its end marker is there, and refused where it is not', async () => {
+    const whole = readBin(`${PROCESSOR}images/jpeg_progressive_420_q85.jpg`);
+    const scan = whole.lastIndexOf(0xda) - 1;
+    const early = Buffer.concat([whole.subarray(0, scan + 12), Buffer.from([0xff, 0xd9])]);
+    const { warnings } = await decodeImage(new Uint8Array(early));
+    assert.ok(
+      warnings.some((warning) => /end too early/.test(warning)),
+      warnings.join('; '),
+    );
+    const cut = Buffer.concat([early.subarray(0, -2), Buffer.from([0xff, 0xfe, 0, 2])]);
+    await assert.rejects(decodeImage(new Uint8Array(cut)), { name: 'ImageError', code: 'jpeg-truncated' });
+    // whole, but for the end marker
+    const marked = await decodeImage(whole.subarray(0, -2));
+    assert.deepEqual(marked.warnings, ['the end marker is missing']);
+  });
+
+  it('damage of an animation is a warning of each of its frames', async () => {
+    const damaged = bytesOf('pictures/animated.png').slice(0, -4);
+    const frames = await decodeFrames(damaged);
+    assert.ok(frames.length > 1 && frames.every(({ warnings }) => warnings.length > 0));
+    assert.deepEqual(
+      frames.map(({ data }) => sha256(data)),
+      (await decodeFrames(bytesOf('pictures/animated.png'))).map(({ data }) => sha256(data)),
+    );
+  });
 
   for (const { file, width, height, resample, sha256: expected } of resizes) {
     it(`resize of ${file} to ${width} by ${height}, ${resample}`, async () => {

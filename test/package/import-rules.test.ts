@@ -31,7 +31,7 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
     metrics: { modules: PURE, packages: [/^zod\/mini$/] },
     image: {
       modules: PURE,
-      packages: [/^@jsquash\/(webp|avif)/, /^tiff$/],
+      packages: [/^@jsquash\/(webp|avif)/],
     },
     generation: { modules: PURE, packages: [/^zod\/mini$/] },
     image2text: {

@@ -1,7 +1,15 @@
 import type { RawImage } from '../raw-image.js';
 import { allocate, fault, unsupported } from '../raw-image.js';
 import { arithmeticDecoder } from './arithmetic.js';
-import { type BlockDecoder, defaultTables, EntropyData, progressiveHuffman, sequentialHuffman } from './huffman.js';
+import {
+  type BlockDecoder,
+  defaultTables,
+  EARLY_END,
+  EntropyData,
+  progressiveHuffman,
+  RESTARTS,
+  sequentialHuffman,
+} from './huffman.js';
 import { needsSmoothing, type Smoother, smoother, transformBlock, transformFlat } from './idct.js';
 import { decodeLosslessScan } from './lossless.js';
 import {
@@ -23,13 +31,13 @@ import {
 import { type Colors, colorsOf, lineSource, writeLine } from './output.js';
 
 /**
- * Scans of a file, and how often they may visit each block of a large image: libjpeg's own progressive script visits a block 6 times at
- * most, while a file of some kilobytes can ask for hours of work.
+ * Scans of a file, and how often they may visit each block of a large image: libjpeg's own script visits a block at most 6 times, while a
+ * progressive file of some kilobytes can ask for hours of work.
  */
 const MAX_SCANS = 500;
-const MAX_VISITS = 12;
+const MAX_VISITS = 10;
 /** Visits that any image may have, however small. */
-const FREE_VISITS = 2e7;
+const FREE_VISITS = 4e6;
 
 /** A JPEG file up to its first scan. */
 export interface JpegHeader {
@@ -89,7 +97,7 @@ export function* decodeJpeg(bytes: Uint8Array, header: JpegHeader): Generator<nu
     segment = segmentOf(bytes, marker, state.warnings);
   }
   if (!ended) state.warnings.add('the end marker is missing');
-  checkComplete(frame, ended, bytes.length, state);
+  checkComplete(frame, ended, scanner.several, bytes.length, state);
   return yield* render(header, scanner.lastGoodRow());
 }
 
@@ -138,7 +146,7 @@ function newScanner({ state, frame, firstScan }: JpegHeader, bytes: Uint8Array) 
     });
     return entropy.next;
   }
-  return { scan: decode, lastGoodRow: () => lastGoodRow };
+  return { scan: decode, several, lastGoodRow: () => lastGoodRow };
 }
 
 const withDefaults = /* @__PURE__ */ new WeakSet<JpegState>();
@@ -236,7 +244,16 @@ function* walkScan(
 }
 
 /** A file that stops early must not pass as a blurred image; one that ends properly may lack details, as libjpeg has it. */
-function checkComplete({ components, process }: Frame, ended: boolean, offset: number, state: JpegState): void {
+function checkComplete(
+  { components, process }: Frame,
+  ended: boolean,
+  several: boolean,
+  offset: number,
+  state: JpegState,
+): void {
+  // to Pillow a file of several scans without an end marker is cut; here it is only where what is there had to be mended
+  const mended = state.warnings.has(EARLY_END) || state.warnings.has(RESTARTS);
+  if (!ended && mended && several) throw fault('jpeg-truncated', 'the entropy-coded data end too early', offset);
   for (const { known, id, coefficients, plane } of components) {
     const sent = coefficients.length > 0 || plane.length > 0;
     if (!sent && process === 'lossless') throw unsupported('jpeg-lossless', `component ${id} was never sent`, offset);

@@ -1,6 +1,10 @@
 import { fault } from '../raw-image.js';
 import { type HuffmanCodes, type JpegState, MARKER, type Marker, nextMarker, type Scan, ZIGZAG } from './markers.js';
 
+/** What is mended in a scan. */
+export const EARLY_END = 'entropy-coded data end too early: the rest is filled in';
+export const RESTARTS = 'restart markers are missing or out of order';
+
 /** Zeros after the data: more than one MCU can read past its end. */
 const PADDING = 1 << 14;
 
@@ -72,7 +76,7 @@ export class EntropyData {
   /** To be called when more was read than there is. @throws ImageError where the file itself ends: it was cut. */
   exhaust(): void {
     if (this.#marker.code < 0) throw fault('jpeg-truncated', 'the entropy-coded data end too early', this.next);
-    if (!this.exhausted) this.#warnings.add('entropy-coded data end too early: the rest is filled in');
+    if (!this.exhausted) this.#warnings.add(EARLY_END);
     this.exhausted = true;
   }
 
@@ -86,7 +90,7 @@ export class EntropyData {
       if (code < 0) throw fault('jpeg-truncated', 'the entropy-coded data end too early', marker.offset);
       const ahead = (code - MARKER.RST0 - desired) & 7;
       const isRestart = code >= MARKER.RST0 && code <= MARKER.RST7;
-      if (!isRestart || ahead !== 0) this.#warnings.add('restart markers are missing or out of order');
+      if (!isRestart || ahead !== 0) this.#warnings.add(RESTARTS);
       if (code < MARKER.SOF0 || (isRestart && (ahead === 7 || ahead === 6))) {
         marker = nextMarker(this.#bytes, marker.next); // no marker, or one that is over: look further
         continue;
