@@ -1,0 +1,181 @@
+import assert from 'node:assert/strict';
+import { readFileSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type { Browser, Page } from 'playwright-core';
+import { launchChromium } from '../support/chromium.js';
+import { EXAMPLES } from '../support/fixtures.js';
+import { captionOf, openSite, type Site } from './site.js';
+
+/** Most bytes of JavaScript before the model. */
+const FIRST_PAINT = 100_000;
+const MUG = 'a blue mug with the word juice on it';
+const SHIRT = 'a black shirt that says press';
+
+describe('the page', function () {
+  this.timeout(90_000);
+  let browser: Browser;
+  let site: Site;
+  let page: Page;
+  const complaints: string[] = [];
+  before(async function () {
+    browser = await launchChromium(this, ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream']);
+    site = await openSite();
+    const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+    page = await context.newPage();
+    page.on('pageerror', (error) => void complaints.push(error.message));
+    await page.goto(site.url);
+  });
+  after(async () => {
+    await browser?.close();
+    await site?.close();
+  });
+
+  it('describes the first example by itself, isolated by its service worker', async () => {
+    await captionOf(page, MUG);
+    assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+    assert.match((await page.textContent('#times'))!, /tokens\/s.*simd, \d+ thread/);
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), false);
+  });
+
+  it('loads little JavaScript before the model', () => {
+    const html = readFileSync(`${site.folder}/index.html`, 'utf8');
+    const scripts = [...html.matchAll(/(?:src|href)="\.\/(assets\/[^"]+\.js)"/g)].map(([, path]) => path!);
+    const bytes = scripts.reduce((sum, path) => sum + statSync(`${site.folder}/${path}`).size, 0);
+    console.log(`      JavaScript before the model: ${(bytes / 1000).toFixed(1)} kB`);
+    assert.ok(scripts.length > 0 && bytes < FIRST_PAINT, `${bytes} bytes`);
+  });
+
+  it('a word that is pointed at or tabbed to lights the image and says how sure it is', async () => {
+    const juice = page.locator('.word', { hasText: 'juice' });
+    assert.equal(await page.locator('#light.on').count(), 0);
+    await juice.hover();
+    await page.waitForSelector('#light.on');
+    assert.match((await page.textContent('#about'))!, /“juice”: \d+ % sure, [\d.,]+× likelier with the image/);
+    await page.locator('.word', { hasText: 'blue' }).hover();
+    const [x, y] = await page.$eval('#light', (canvas) => {
+      const { width, height } = canvas as HTMLCanvasElement;
+      const { data } = (canvas as HTMLCanvasElement).getContext('2d')!.getImageData(0, 0, width, height);
+      let least = 0;
+      for (let i = 0; i < width * height; i++) if (data[4 * i + 3]! < data[4 * least + 3]!) least = i;
+      return [(320 * (least % width)) / width, (320 * Math.floor(least / width)) / height] as const;
+    });
+    assert.ok(x > 40 && x < 256 && y > 58 && y < 275, `the mug's body is lit: ${x}, ${y}`);
+    await page.locator('.word').first().focus();
+    assert.match((await page.textContent('#about'))!, /“a”: .* likely from the words before alone/);
+    assert.ok(await page.locator('.word', { hasText: 'with' }).evaluate((word) => word.classList.contains('guess')));
+    await page.locator('#question').focus();
+    await page.mouse.move(5, 5);
+    await page.waitForFunction(() => !document.querySelector('#light')!.classList.contains('on'));
+  });
+
+  it('takes a file, a drop, a paste, a link and an example', async () => {
+    await page.setInputFiles('#file', `${EXAMPLES}black-shirt-press.jpg`);
+    await captionOf(page, SHIRT);
+    const bytes = readFileSync(`${EXAMPLES}blue-mug-juice.png`).toString('base64');
+    const given = { bytes, kind: 'drop' };
+    const send = ({ bytes, kind }: typeof given) => {
+      const data = new DataTransfer();
+      data.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], 'x.png', { type: 'image/png' }));
+      const event =
+        kind === 'drop'
+          ? new DragEvent('drop', { dataTransfer: data })
+          : new ClipboardEvent('paste', { clipboardData: data });
+      window.dispatchEvent(event);
+    };
+    await page.evaluate(send, given);
+    await captionOf(page, MUG);
+    await page.click('[title="A shirt"]');
+    await captionOf(page, SHIRT);
+    await page.evaluate(send, { bytes, kind: 'paste' });
+    await captionOf(page, MUG);
+    await page.click('#link');
+    await page.fill('#address', `${site.url}examples/black-shirt-press.jpg`);
+    await page.click('#link-form button');
+    await captionOf(page, SHIRT);
+  });
+
+  it('takes a moving GIF as a video', async () => {
+    await page.click('[title="Something that moves"]');
+    await page.waitForFunction(() => / moves /.test(document.querySelector('#caption')!.textContent!));
+  });
+
+  it('takes the camera, and keeps six frames to go back to', async () => {
+    await page.click('#camera');
+    await page.waitForFunction(() => document.querySelectorAll('#strip li').length === 6);
+    await page.waitForTimeout(500);
+    assert.equal(await page.locator('#strip li').count(), 6);
+    await page.click('#stop-live');
+    assert.equal(await page.locator('#video').isVisible(), false);
+  });
+
+  it('answers, ranks names, compares texts and has alternatives', async () => {
+    await page.click('[title="A mug"]');
+    await captionOf(page, MUG);
+    await page.fill('#question', 'what color is the mug?');
+    await page.click('#ask-form button');
+    await page.waitForFunction(() => /^blue/.test(document.querySelector('.talk .a')?.textContent ?? ''));
+    await page.click('#tab-names');
+    await page.click('#names-form button');
+    await page.waitForFunction(() => document.querySelectorAll('#bars li').length === 4);
+    assert.match((await page.textContent('#bars li'))!, /^a blue mug/);
+    await page.keyboard.press('Tab');
+    await page.focus('#tab-names');
+    await page.keyboard.press('ArrowRight');
+    assert.equal(await page.getAttribute('#tab-texts', 'aria-selected'), 'true');
+    await page.click('#texts-form button');
+    await page.waitForFunction(() => document.querySelectorAll('#scores li').length === 3);
+    assert.match((await page.textContent('#scores li'))!, new RegExp(`^${MUG}`));
+    await page.click('#tab-others');
+    await page.waitForFunction(() => document.querySelectorAll('#alternatives li').length === 4);
+    assert.match((await page.textContent('#alternatives li'))!, new RegExp(`^${MUG}`));
+  });
+
+  it('says what is wrong with a file in plain words, and goes on', async () => {
+    await page.setInputFiles('#file', { name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('no image') });
+    await page.waitForFunction(() => /not an image/.test(document.querySelector('#problem')!.textContent!));
+    await page.click('[title="A shirt"]');
+    await captionOf(page, SHIRT);
+    assert.equal(await page.locator('#problem').isVisible(), false);
+  });
+
+  it('measures, as JSON', async () => {
+    await page.click('#open-settings');
+    await page.click('#bench');
+    await page.waitForSelector('#copy:not(.hidden)');
+    const result = JSON.parse((await page.textContent('#bench-result'))!);
+    assert.deepEqual([result.model, result.engine, result.isolated, result.runs], ['demo', 'simd', true, 5]);
+    assert.ok(result.encodeMs > 0 && result.tokensPerSecond > 0);
+    await page.click('#close-settings');
+  });
+
+  it('has nothing that axe finds serious, in light and dark, and fits a phone', async () => {
+    const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+    for (const colorScheme of ['light', 'dark'] as const) {
+      for (const dialog of [false, true]) {
+        await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+        if (dialog) await page.click('#open-settings');
+        await page.evaluate(axe);
+        const violations = (await page.evaluate('axe.run()')) as {
+          violations: { id: string; impact: string; nodes: { target: string[] }[] }[];
+        };
+        const serious = violations.violations
+          .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+          .map(({ id, nodes }) => `${colorScheme} ${id}: ${nodes.map(({ target }) => target).join(' ')}`);
+        assert.deepEqual(serious, []);
+        if (dialog) await page.click('#close-settings');
+      }
+    }
+    await page.setViewportSize({ width: 360, height: 740 });
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+    await page.setViewportSize({ width: 1280, height: 900 });
+  });
+
+  it('works without a network, itself and the demo, after the first visit', async () => {
+    await page.waitForFunction(() => document.documentElement.dataset['offline'] === 'ready');
+    site.stop();
+    await page.reload();
+    await captionOf(page, MUG);
+    assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+    assert.deepEqual(complaints, []);
+  });
+});

@@ -1,0 +1,21 @@
+/** The element of the page with this id. */
+export const byId = <E extends HTMLElement = HTMLElement>(id: string): E => document.getElementById(id) as E;
+
+/** An element with properties, attributes in kebab-case and children. */
+export function el<Tag extends keyof HTMLElementTagNameMap>(
+  tag: Tag,
+  given: Readonly<Record<string, unknown>> = {},
+  ...children: (Node | string)[]
+): HTMLElementTagNameMap[Tag] {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(given)) {
+    if (name.includes('-')) element.setAttribute(name, String(value));
+    else Object.assign(element, { [name]: value });
+  }
+  element.append(...children);
+  return element;
+}
+
+export const show = (id: string, shown: boolean): void => void byId(id).classList.toggle('hidden', !shown);
+
+export const percent = (share: number): string => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;

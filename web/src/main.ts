@@ -1,0 +1,397 @@
+import type { Explanation } from '../../src/explain/attention-map.js';
+import type { EncodedImage } from '../../src/image2text/inputs.js';
+import { byId, el, percent, show } from './dom.js';
+import { FRAMES, fromAddress, fromBlob, type Given, startLive } from './inputs.js';
+import type { Loaded } from './model.js';
+import { problemOf } from './problems.js';
+import { connectSettings, ready } from './settings.js';
+import { lightsOff, showWords } from './words.js';
+
+/** What the page is about now: one image, encoded once. */
+interface Current {
+  readonly given: Given;
+  readonly encoded: EncodedImage;
+}
+
+const GREEDY = { strategy: 'greedy' } as const;
+let current: Current | undefined;
+let waiting: Given | undefined;
+let running = new AbortController();
+let live: { stop(): void } | undefined;
+let shownNow: Given | undefined;
+/** Was anything shown yet? The first example is, when the first model is there. */
+let started = false;
+
+const isVideoModel = (): boolean => (ready()?.info.config.numImageWithEmbedding ?? 0) > 0;
+const imageCanvas = byId<HTMLCanvasElement>('image');
+
+function problem(error?: unknown): void {
+  const reason = error as { name?: string; code?: string } | undefined;
+  if (reason?.name === 'AbortError') return;
+  if (reason?.code === 'worker-lost') byId('problem').dispatchEvent(new Event('lost'));
+  byId('problem').textContent = error === undefined ? '' : problemOf(error);
+  show('problem', error !== undefined);
+}
+
+function draw(picture: ImageBitmap): void {
+  Object.assign(imageCanvas, { width: picture.width, height: picture.height });
+  imageCanvas.getContext('2d')!.drawImage(picture, 0, 0);
+  byId('drop').classList.add('loaded');
+  lightsOff();
+}
+
+const spans = (text: string): HTMLElement => el('span', { className: 'piece', textContent: text });
+
+/** Stops what is going on and describes something else. */
+async function describe(given: Given): Promise<void> {
+  running.abort();
+  running = new AbortController();
+  const { signal } = running;
+  problem();
+  shownNow = given;
+  draw(given.picture);
+  showFrames(given);
+  const caption = byId('caption');
+  caption.setAttribute('aria-busy', 'true');
+  for (const id of ['talk', 'bars', 'scores', 'alternatives']) byId(id).replaceChildren();
+  byId('about').textContent = '';
+  imageCanvas.setAttribute('aria-label', 'The image that was chosen');
+  const loaded = ready();
+  if (loaded === undefined) {
+    waiting = given;
+    caption.replaceChildren(el('span', { className: 'waiting', textContent: 'Getting the model ready…' }));
+    return;
+  }
+  caption.replaceChildren(el('span', { className: 'waiting', textContent: 'Looking…' }));
+  current?.encoded.dispose();
+  current = undefined;
+  try {
+    const { model } = loaded;
+    const began = performance.now();
+    const encoded = await model.encode(given.input, { signal });
+    current = { given, encoded };
+    const encodedAt = performance.now();
+    let firstAt = 0;
+    caption.replaceChildren();
+    const pieces: string[] = [];
+    for await (const piece of model.stream(encoded, { ...GREEDY, signal })) {
+      firstAt ||= performance.now();
+      pieces.push(piece);
+      caption.append(spans(piece));
+    }
+    const ended = performance.now();
+    imageCanvas.setAttribute('aria-label', pieces.join(''));
+    const explanation: Explanation = await model.explain(encoded, { ...GREEDY, signal });
+    const perSecond = ((explanation.tokens.length - 1) * 1000) / (ended - firstAt);
+    showTimes(loaded, encodedAt - began, firstAt - encodedAt, perSecond);
+    showWords(explanation, given.picture);
+    caption.setAttribute('aria-busy', 'false');
+    if (!byId('others').hidden) await showAlternatives();
+  } catch (error) {
+    if (signal.aborted) return;
+    caption.replaceChildren();
+    caption.setAttribute('aria-busy', 'false');
+    problem(error);
+  }
+}
+
+function showTimes(loaded: Loaded, encode: number, first: number, perSecond: number): void {
+  const parts = [
+    ['Model ready in', `${(loaded.loadMs / 1000).toFixed(1)} s`],
+    ['Image encoded in', `${Math.round(encode)} ms`],
+    ['First word after', `${Math.round(first)} ms`],
+    ['Then', `${Math.round(perSecond)} tokens/s`],
+    [
+      'On',
+      `${loaded.info.backend}${loaded.choice.backend === 'simd' ? `, ${loaded.threads} thread${loaded.threads === 1 ? '' : 's'}` : ''}`,
+    ],
+  ] as const;
+  byId('times').replaceChildren(
+    ...parts.map(([name, value]) => el('span', {}, `${name} `, el('b', { textContent: value }))),
+  );
+}
+
+function thumbnail(picture: ImageBitmap): HTMLCanvasElement {
+  const side = 136;
+  const canvas = el('canvas', { width: side, height: side });
+  const scale = Math.max(side / picture.width, side / picture.height);
+  const [w, h] = [picture.width * scale, picture.height * scale];
+  canvas.getContext('2d')!.drawImage(picture, (side - w) / 2, (side - h) / 2, w, h);
+  return canvas;
+}
+
+/** Frames of a video: each can be described alone. */
+function showFrames({ frames }: Given): void {
+  if (live !== undefined) return;
+  byId('strip').replaceChildren(
+    ...(frames ?? []).map((frame, n) =>
+      el(
+        'li',
+        {},
+        frameButton(`Frame ${n + 1}`, frame, () => describe({ picture: frame, input: frame, frames })),
+      ),
+    ),
+  );
+}
+
+function frameButton(label: string, picture: ImageBitmap, onClick: () => unknown): HTMLButtonElement {
+  const button = el('button', { type: 'button', title: label, 'aria-label': label }, thumbnail(picture));
+  button.addEventListener('click', onClick);
+  return button;
+}
+
+async function give(open: () => Promise<Given>): Promise<void> {
+  live?.stop();
+  try {
+    await describe(await open());
+  } catch (error) {
+    problem(error);
+  }
+}
+
+const giveBlob = (blob: Blob): Promise<void> => give(() => fromBlob(blob, isVideoModel()));
+
+/** Captions frames as they come and keeps the last six, each encoded once, to go back to. */
+async function goLive(kind: 'camera' | 'screen'): Promise<void> {
+  live?.stop();
+  problem();
+  const video = byId<HTMLVideoElement>('video');
+  let source: Awaited<ReturnType<typeof startLive>>;
+  try {
+    source = await startLive(kind, video);
+  } catch (error) {
+    problem(error);
+    return;
+  }
+  running.abort();
+  running = new AbortController();
+  const { signal } = running;
+  const kept: { readonly picture: ImageBitmap; readonly encoded: EncodedImage; readonly text: string }[] = [];
+  let going = true;
+  const stop = (): void => {
+    if (!going) return;
+    going = false;
+    live = undefined;
+    source.stop();
+    for (const id of ['video', 'stop-live']) show(id, false);
+    for (const { encoded } of kept) if (encoded !== current?.encoded) encoded.dispose();
+  };
+  live = { stop };
+  void source.ended.then(stop);
+  for (const id of ['video', 'stop-live']) show(id, true);
+  byId('drop').classList.add('loaded');
+  byId('about').textContent = 'Live. Choose a frame below to stop at it.';
+  while (going && !signal.aborted) {
+    const loaded = ready();
+    if (loaded === undefined || video.videoWidth === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      continue;
+    }
+    try {
+      const picture = await createImageBitmap(video);
+      const encoded = await loaded.model.encode(picture, { signal });
+      let text = '';
+      for await (const piece of loaded.model.stream(encoded, { ...GREEDY, signal })) text += piece;
+      if (!going) {
+        encoded.dispose();
+        break;
+      }
+      byId('caption').replaceChildren(text);
+      kept.push({ picture, encoded, text });
+      if (kept.length > FRAMES) {
+        const [old] = kept.splice(0, 1);
+        old!.encoded.dispose();
+        old!.picture.close();
+      }
+      byId('strip').replaceChildren(
+        ...kept.map(({ picture, text }) =>
+          el(
+            'li',
+            {},
+            frameButton(text, picture, () => {
+              stop();
+              void describe({ picture, input: picture });
+            }),
+          ),
+        ),
+      );
+    } catch (error) {
+      if (!signal.aborted) problem(error);
+      stop();
+    }
+  }
+}
+
+async function showAlternatives(): Promise<void> {
+  const loaded = ready();
+  const about = current;
+  if (loaded === undefined || about === undefined) return;
+  const options = { strategy: 'beam', numBeams: 4, numReturnSequences: 4, signal: running.signal } as const;
+  const { alternatives, ...best } = await loaded.model.caption(about.encoded, options);
+  byId('alternatives').replaceChildren(
+    ...[best, ...alternatives].map(({ text, confidence }) =>
+      el('li', {}, text, el('small', { textContent: `${percent(confidence)} sure a word` })),
+    ),
+  );
+}
+
+/** Runs what a form of the page asks for about the image. */
+function onForm(id: string, run: (loaded: Loaded, encoded: EncodedImage) => Promise<void>): void {
+  byId<HTMLFormElement>(id).addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const loaded = ready();
+    problem();
+    if (loaded === undefined || current === undefined) return problem(new Error('Give an image first.'));
+    try {
+      await run(loaded, current.encoded);
+    } catch (error) {
+      problem(error);
+    }
+  });
+}
+
+function bar(label: string, share: number, shown: string): HTMLElement {
+  const line = el('i');
+  line.style.setProperty('--share', share.toFixed(3));
+  return el('li', {}, el('span', { textContent: label }), el('span', { textContent: shown }), line);
+}
+
+onForm('ask-form', async ({ model }, encoded) => {
+  const field = byId<HTMLInputElement>('question');
+  const question = field.value.trim();
+  if (question === '') return;
+  field.value = '';
+  const answer = el('li', { className: 'a', textContent: '…' });
+  byId('talk').append(el('li', { className: 'q', textContent: question }), answer);
+  const { text, confidence } = await model.answer(encoded, question, { ...GREEDY, signal: running.signal });
+  answer.replaceChildren(text === '' ? '(nothing)' : text, el('small', { textContent: `${percent(confidence)} sure` }));
+});
+
+onForm('names-form', async ({ model }, encoded) => {
+  const names = byId<HTMLInputElement>('labels')
+    .value.split(',')
+    .map((name) => name.trim())
+    .filter(Boolean);
+  const ranked = await model.classify(encoded, names, { topK: names.length, signal: running.signal });
+  byId('bars').replaceChildren(
+    ...ranked.map(({ label, probability }) => bar(label, probability, percent(probability))),
+  );
+});
+
+onForm('texts-form', async ({ model }, encoded) => {
+  const texts = byId<HTMLTextAreaElement>('lines')
+    .value.split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean);
+  const scores = await model.score(encoded, texts, { signal: running.signal });
+  const best = [...scores].sort((a, b) => b.logProb - a.logProb);
+  byId('scores').replaceChildren(
+    ...best.map(({ text, confidence, logProb }) =>
+      bar(text, confidence, `${percent(confidence)} a word, log p ${logProb.toFixed(1)}`),
+    ),
+  );
+});
+
+/** Tabs as the ARIA practices have them: arrows move between them. */
+const tabs = [...document.querySelectorAll<HTMLButtonElement>('[role="tab"]')];
+for (const [n, tab] of tabs.entries()) {
+  const choose = (): void => {
+    for (const other of tabs) {
+      const chosen = other === tab;
+      other.setAttribute('aria-selected', `${chosen}`);
+      other.tabIndex = chosen ? 0 : -1;
+      byId(other.getAttribute('aria-controls')!).hidden = !chosen;
+    }
+    if (tab.id === 'tab-others') showAlternatives().catch(problem);
+  };
+  tab.addEventListener('click', choose);
+  tab.addEventListener('keydown', ({ key }) => {
+    const step = key === 'ArrowRight' ? 1 : key === 'ArrowLeft' ? -1 : 0;
+    if (step === 0) return;
+    const next = tabs[(n + step + tabs.length) % tabs.length]!;
+    next.focus();
+    next.click();
+  });
+}
+
+byId<HTMLInputElement>('file').addEventListener('change', ({ target }) => {
+  const input = target as HTMLInputElement;
+  const [file] = input.files ?? [];
+  if (file !== undefined) void giveBlob(file);
+  input.value = '';
+});
+byId('camera').addEventListener('click', () => goLive('camera'));
+byId('screen').addEventListener('click', () => goLive('screen'));
+byId('stop-live').addEventListener('click', () => live?.stop());
+byId('link').addEventListener('click', ({ currentTarget }) => {
+  const opens = byId('link-form').classList.contains('hidden');
+  show('link-form', opens);
+  (currentTarget as HTMLElement).setAttribute('aria-expanded', `${opens}`);
+  if (opens) byId('address').focus();
+});
+byId('link-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  void give(() => fromAddress(byId<HTMLInputElement>('address').value, isVideoModel()));
+});
+addEventListener('paste', ({ clipboardData }) => {
+  const [file] = clipboardData?.files ?? [];
+  if (file !== undefined) void giveBlob(file);
+});
+const drop = byId('drop');
+addEventListener('dragover', (event) => {
+  event.preventDefault();
+  drop.classList.add('over');
+});
+addEventListener('dragleave', () => drop.classList.remove('over'));
+addEventListener('drop', (event) => {
+  event.preventDefault();
+  drop.classList.remove('over');
+  const [file] = event.dataTransfer?.files ?? [];
+  if (file !== undefined) void giveBlob(file);
+});
+
+/** Samples that show what the demo can do: things, their colors, printed words, and movement. */
+const EXAMPLES = [
+  ['blue-mug-juice.png', 'A mug'],
+  ['black-shirt-press.jpg', 'A shirt'],
+  ['green-sign-toy.jpg', 'A sign'],
+  ['red-book-short.png', 'A book'],
+  ['pink-phone-thanks.png', 'A phone'],
+  ['brown-bottle-bank.png', 'A bottle'],
+  ['blue-ticket-dog.png', 'A ticket'],
+  ['video-1.gif', 'Something that moves'],
+  ['video-2.gif', 'Something else that moves'],
+] as const;
+byId('examples').replaceChildren(
+  ...EXAMPLES.map(([name, label]) => {
+    const moves = name.endsWith('.gif');
+    const image = el('img', { src: `./examples/${name}`, alt: '', width: 68, height: 68, decoding: 'async' });
+    const button = el(
+      'button',
+      { type: 'button', className: moves ? 'moves' : '', 'aria-label': `Example: ${label}`, title: label },
+      image,
+    );
+    button.addEventListener('click', () => {
+      for (const other of byId('examples').querySelectorAll('button')) other.removeAttribute('aria-current');
+      button.setAttribute('aria-current', 'true');
+      void give(() => fromAddress(`./examples/${name}`, isVideoModel()));
+    });
+    return el('li', {}, button);
+  }),
+);
+byId<HTMLTextAreaElement>('lines').value =
+  'a blue mug with the word juice on it\na black shirt that says press\na green sign';
+
+connectSettings({
+  onLoaded() {
+    current = undefined; // its worker, or its weights, are gone
+    const next = waiting ?? shownNow;
+    waiting = undefined;
+    if (next !== undefined) void describe(next);
+    else if (!started) byId('examples').querySelector('button')?.click();
+    started = true;
+  },
+  onProblem: problem,
+  about: () => shownNow,
+});
+byId('caption').replaceChildren(el('span', { className: 'waiting', textContent: 'Getting the model ready…' }));
