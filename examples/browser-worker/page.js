@@ -1,70 +1,37 @@
-import { startWorker } from './ask.js';
+import { connectWorker } from 'generative-image2text/browser';
 
+const model = connectWorker(new Worker('worker.js', { type: 'module' }));
+const loading = model.load('./weights/demo/');
 const byId = (id) => document.getElementById(id);
-const status = (text) => {
-  byId('status').textContent = text;
-};
+let stop = new AbortController();
 
-const ask = startWorker('worker.js', (percent) => status(`loading the model, ${percent.toFixed(0)} %`));
-let busy = Promise.resolve();
-let shown;
-
-/** One image after the other; an image that was overtaken by another is not described. */
-function show(image) {
-  shown = image;
+/** Describes an image; one that it overtakes is stopped. */
+async function show(image) {
+  stop.abort();
+  stop = new AbortController();
+  const { signal } = stop;
   URL.revokeObjectURL(byId('image').src);
   byId('image').src = URL.createObjectURL(image);
-  byId('image').alt = '';
-  byId('caption').textContent = '…';
-  status('describing');
-  busy = busy.then(() => (image === shown ? caption(image) : undefined));
-}
-
-async function caption(image) {
-  const threads = Number(byId('threads').value);
+  byId('caption').textContent = byId('image').alt = '';
+  byId('status').textContent = 'describing';
   try {
-    const { text, confidence, threads: used, ms } = await ask('caption', { image, threads });
-    if (image !== shown) return;
-    byId('caption').textContent = byId('image').alt = text;
-    const by = used === 1 ? '1 thread' : `${used} threads`;
-    status(`${ms.toFixed(0)} ms with ${by}, confidence ${(100 * confidence).toFixed(0)} %`);
+    await loading;
+    const start = performance.now();
+    for await (const piece of model.stream(image, { signal })) byId('caption').textContent += piece;
+    byId('image').alt = byId('caption').textContent;
+    byId('status').textContent = `${(performance.now() - start).toFixed(0)} ms`;
   } catch (error) {
-    if (image !== shown) return;
-    byId('caption').textContent = '';
-    status(error.message);
+    if (!signal.aborted) byId('status').textContent = error.message;
   }
 }
 
-/** The buttons of the images that come with this page. */
-function addSample(address) {
-  const button = document.createElement('button');
-  button.title = address.slice(address.lastIndexOf('/') + 1);
-  const image = document.createElement('img');
-  image.src = address;
-  image.alt = button.title;
+for (const address of await (await fetch('samples.json')).json()) {
+  const image = Object.assign(new Image(), { src: address, alt: address.slice(address.lastIndexOf('/') + 1) });
+  const button = Object.assign(document.createElement('button'), { title: image.alt });
   button.append(image);
   button.addEventListener('click', async () => show(await (await fetch(address)).blob()));
   byId('samples').append(button);
 }
-
-async function start() {
-  const samples = await (await fetch('samples.json')).json();
-  for (const address of samples) addSample(address);
-  const { threads, isolated } = await ask('load', { folder: 'weights/demo' });
-  byId('threads').replaceChildren(...Array.from({ length: threads }, (_, n) => new Option(n + 1, n + 1)));
-  byId('threads').value = threads;
-  byId('isolated').textContent = isolated ? 'cross-origin isolated' : 'not cross-origin isolated: one thread';
-  byId('samples').querySelector('button').click();
-  document.body.classList.add('ready');
-}
-
-byId('threads').addEventListener('change', () => show(shown));
 byId('file').addEventListener('change', ({ target }) => target.files.length > 0 && show(target.files[0]));
-addEventListener('dragover', (event) => event.preventDefault());
-addEventListener('drop', (event) => {
-  event.preventDefault();
-  const [file] = event.dataTransfer.files;
-  if (file !== undefined) show(file);
-});
-
-start().catch((error) => status(error.message));
+byId('isolated').textContent = crossOriginIsolated ? 'cross-origin isolated' : 'not cross-origin isolated: one thread';
+byId('samples').querySelector('button').click();
