@@ -19,7 +19,7 @@ const HEIGHT = 640;
 const PLOT = { left: 84, right: 1000, top: 104, bottom: 540 };
 const X = { from: 0.25, to: 512 };
 const Y = { from: 1, to: 150 };
-const COLOURS = { f32: '#2563eb', bf16: '#0d9488', int8: '#ea580c' } as const;
+const COLORS = { f32: '#2563eb', bf16: '#0d9488', int8: '#ea580c' } as const;
 const INK = '#1f2937';
 const SOFT = '#6b7280';
 
@@ -100,7 +100,7 @@ function drawMark({ label, kind, intensity, rate, ratio, speedup, dx, dy }: Mark
     parts.push(line([px, py], [px, stock], 'stroke="#9ca3af" stroke-width="1.5" stroke-dasharray="3 3"'));
     parts.push(`<circle cx="${px}" cy="${stock}" r="5" fill="#ffffff" stroke="#9ca3af" stroke-width="2"/>`);
   }
-  parts.push(`<circle cx="${px}" cy="${py}" r="6.5" fill="${COLOURS[kind]}" stroke="#ffffff" stroke-width="1.5"/>`);
+  parts.push(`<circle cx="${px}" cy="${py}" r="6.5" fill="${COLORS[kind]}" stroke="#ffffff" stroke-width="1.5"/>`);
   const far = Math.abs(dy) > 16;
   if (far) parts.push(line([px, py], [px + dx, py + dy + (dy < 0 ? 8 : -8)], 'stroke="#9ca3af" stroke-width="1"'));
   const times = speedup === undefined ? '' : `, ${speedup.toFixed(1)}×`;
@@ -117,9 +117,7 @@ function drawMark({ label, kind, intensity, rate, ratio, speedup, dx, dy }: Mark
 
 function legend(): string[] {
   const entries = [
-    ...(['f32', 'bf16', 'int8'] as const).map(
-      (kind) => [`simd, ${kind} weights`, COLOURS[kind], COLOURS[kind]] as const,
-    ),
+    ...(['f32', 'bf16', 'int8'] as const).map((kind) => [`simd, ${kind} weights`, COLORS[kind], COLORS[kind]] as const),
     ["tfjs's wasm backend (f32)", '#ffffff', '#9ca3af'] as const,
   ];
   const top = HEIGHT - 26;

@@ -1,5 +1,5 @@
 // Bundles the command-line packages (commander and the like) into dist/cli, so that they are no dependencies of a program that only uses the
-// library. What lies outside dist/cli (the library itself, and every other package) stays an import. Run by `npm run build`, after tsc.
+// library. What is outside dist/cli (the library itself, and every other package) stays an import. Run by `npm run build`, after tsc.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -24,7 +24,7 @@ export interface TokenAttention {
   readonly id: number;
   /** Natural logarithm of the token's probability after the tokens before it, under the model alone. */
   readonly logProb: number;
-  /** What the image adds to it: `logProb` minus the same of the decoder without any image. Negative where the image speaks against the token. */
+  /** What the image adds to it: `logProb` minus the same of the decoder without any image. Negative where the image makes the token less likely. */
   readonly evidence: number;
   /**
    * Attention to the image columns, float32 [layers, heads, I], of the position that PREDICTS the token: the one before it. Columns of a
@@ -58,7 +58,7 @@ export interface Rectangle {
 /** An image as it was given, and the part of it that the patches cover. */
 export interface ExplainedImage {
   readonly image: RawImage;
-  /** Where the grid of patches lies on `image`; what is outside was cut away before the model saw it. */
+  /** Where the grid of patches is on `image`; what is outside was cut away before the model saw it. */
   readonly seen: Rectangle;
 }
 

@@ -28,7 +28,7 @@ export interface ExplainInput {
 
 /**
  * Explains a text that the model wrote, or might have written, about an image or video: every word with where the model looked, and where
- * that lies on the image as it was given.
+ * that covers the image as it was given.
  *
  * @throws as `explainTokens` and `preprocess`.
  */
@@ -140,7 +140,7 @@ interface Size {
 }
 
 /**
- * Where the grid of patches lies on the image as it was given: the way back through center crop and resize, as `preprocess` with the
+ * Where the grid of patches is on the image as it was given: the way back through center crop and resize, as `preprocess` with the
  * same configuration and options goes forward. Resizing maps edges to edges, so this is exact. A crop larger than the image makes a
  * rectangle that goes beyond it; a strip narrower than a patch at the right and bottom belongs to no patch.
  *

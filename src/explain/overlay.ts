@@ -84,7 +84,7 @@ function tapsOf(pixels: number, start: number, length: number, count: number, fi
   return { places, weights };
 }
 
-/** Catmull and Rom's weights of the four neighbours of a place `t` of the way from the second to the third. */
+/** Catmull and Rom's weights of the four neighbors of a place `t` of the way from the second to the third. */
 const cubic = (t: number): readonly [number, number, number, number] => [
   ((2 - t) * t - 1) * t * 0.5,
   ((3 * t - 5) * t * t + 2) * 0.5,

@@ -242,7 +242,7 @@ function moveRectangle(canvas: Canvas, { left, top, width, height }: Rectangle, 
   return lines;
 }
 
-/** Paints a frame; transparent pixels leave what is there. The first frame has no transparent pixels: Pillow paints their colour. */
+/** Paints a frame; transparent pixels leave what is there. The first frame has no transparent pixels: Pillow paints their color. */
 function paint(canvas: Canvas, frame: GifFrame, transparent: number | undefined): void {
   const indices = decompressFrame(frame);
   const colors = Array.from({ length: 256 }, (_, index) => colorOf(frame, index));
@@ -258,7 +258,7 @@ function paint(canvas: Canvas, frame: GifFrame, transparent: number | undefined)
 
 /**
  * Paints the frames one after the other, as Pillow shows them (`seek(i)`, `convert("RGB")`: transparency is dropped, so an untouched
- * pixel of the first frame has the colour of the transparent index), and gives each finished image to `each`.
+ * pixel of the first frame has the color of the transparent index), and gives each finished image to `each`.
  * @throws ImageError for broken or missing pixels, or when all frames together exceed `maxPixels`.
  */
 export function paintGif(file: GifFile, maxPixels: number, each: (image: RawImage) => void): void {
@@ -294,7 +294,7 @@ function grown(canvas: Canvas, frame: GifFrame, color: Color): Canvas {
 function disposal(before: Canvas, canvas: Canvas, file: GifFile, frame: GifFrame, first: boolean): () => void {
   if (frame.disposal === 2) {
     const index = frame.transparent ?? file.background;
-    // after the first frame Pillow takes colour 0 for an index past the palette
+    // after the first frame Pillow takes color 0 for an index past the palette
     const known = first || index * 3 < (frame.palette?.length ?? 768);
     return () => fillRectangle(canvas, frame, colorOf(frame, known ? index : 0));
   }

@@ -220,7 +220,7 @@ function vertical(image: RawImage, { starts, counts, offsets, weights }: Taps, f
   return { data, width: image.width, height };
 }
 
-/** Source places of Pillow's nearest neighbour: it adds up the step instead of multiplying, rounding errors included. */
+/** Source places of Pillow's nearest neighbor: it adds up the step instead of multiplying, rounding errors included. */
 function nearestPlaces(inSize: number, outSize: number, first: number, count: number): Int32Array {
   const step = inSize / outSize;
   const places = new Int32Array(count);
@@ -254,7 +254,7 @@ export interface CropPlan {
   readonly height: number;
 }
 
-/** Python's round: halves go to the even neighbour. */
+/** Python's round: halves go to the even neighbor. */
 export function roundHalfEven(value: number): number {
   const floor = Math.floor(value);
   const rest = value - floor;

@@ -9,7 +9,7 @@ export const layerNormSpec = (features: number) => ({ weight: tensorSpec([featur
 export type LayerNorm = ParamsOf<ReturnType<typeof layerNormSpec>>;
 
 /**
- * Normalises the last axis of x (+ residual): biased variance, epsilon inside the root (Ba et al., arXiv 1607.06450, as in PyTorch).
+ * Normalizes the last axis of x (+ residual): biased variance, epsilon inside the root (Ba et al., arXiv 1607.06450, as in PyTorch).
  * x, residual: float32 [B, T, D], returned with the same shape.
  */
 export function layerNorm(p: LayerNorm, x: Tensor3D, epsilon: number, residual?: Tensor3D): Tensor3D {

@@ -113,7 +113,7 @@ const sign = z.object({
   pictures: firstOf(z.object({ file: z.string(), decoded: z.unknown() })),
 });
 
-/** Shortest edge and centre crop to the N of the key `sizeN`. */
+/** Shortest edge and center crop to the N of the key `sizeN`. */
 const sizeSchema = z.object({
   resized_width: z.int(),
   resized_height: z.int(),
@@ -150,7 +150,7 @@ const schema = z.object({ pictures: z.array(imageSchema), crop_with_padding: z.o
 /** CMYK images may be off by this many levels: Pillow's conversion is one of several. */
 const CMYK_TOLERANCE = 3;
 
-/** Images and what the image processor of CLIP makes of them: decoded, resized, cropped and normalised. */
+/** Images and what the image processor of CLIP makes of them: decoded, resized, cropped and normalized. */
 export const imageCases: CaseKind = {
   async find(folder, unclaimed) {
     const cases: ParityCase[] = [];

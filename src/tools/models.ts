@@ -20,7 +20,7 @@ export interface PublishedModel {
   readonly parameters: number;
   /** Of the published weights, which are float32. */
   readonly bytes: number;
-  readonly licence: string;
+  readonly license: string;
   /** The published result, where a source gives one. */
   readonly score?: {
     readonly metric: string;

@@ -52,7 +52,7 @@ describe('int8 weights', () => {
     assert.deepEqual([...new Int8Array((await stored.read(3, 6)).buffer)], [-127, 0, 5]);
   });
 
-  it('a shard says its scheme itself; shards that disagree are not quantised', async () => {
+  it('a shard says its scheme itself; shards that disagree are not quantized', async () => {
     const weights = { weight_map: { w: 'a.safetensors', 'w.scale': 'a.safetensors', v: 'b.safetensors' } };
     const other: Part = ['v', 'F32', [1], Float32Array.of(1)];
     const sharded = (metadata: Record<string, string>) =>
@@ -107,7 +107,7 @@ describe('narrower numbers', () => {
   }
   values.set([0, -0, 65504, 65519.99, 65520, -1e30, 2 ** -24, 2 ** -25, 1.5 * 2 ** -25, 2 ** -14, Number.NaN]);
 
-  /** Each is at least as near as its neighbours, and even where two are equally near. */
+  /** Each is at least as near as its neighbors, and even where two are equally near. */
   function expectNearest(bits: Uint16Array, widen: (word: number) => number, beyond: number): void {
     for (const [i, value] of values.entries()) {
       const word = bits[i]!;

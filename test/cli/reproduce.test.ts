@@ -20,7 +20,7 @@ const entry = (task: string, value: number, metric: string, score: string) => ({
   patchSize: 8,
   frames: 0,
   parameters: 1,
-  licence: 'MIT',
+  license: 'MIT',
   score: { metric: 'x', value, dataset: `drawings for ${task}s`, source: 'here', evaluation: { metric, score } },
   preprocessing: { preprocessing: 'original', source: 'here' },
 });

@@ -91,7 +91,7 @@ describe('where patches lie on the image as it was given', () => {
   });
 
   it("the original's routes: its crop, and the ratio kept without any", () => {
-    // the route normalises and resizes bicubically, whatever the configuration says: compare brightness before and after
+    // preprocessing normalizes and resizes bicubically, whatever the configuration says: compare brightness before and after
     const size = { width: 300, height: 121 };
     for (const options of [
       { preprocessing: 'original' },

@@ -22,7 +22,7 @@ describe('seeded random numbers', () => {
     assert.equal(draw(1, 7)[0], ((outputs[0]! >>> 5) * 2 ** 26 + (outputs[1]! >>> 6)) / 2 ** 53);
   });
 
-  it('differ by seed and stream, fill [0, 1) evenly and do not correlate with their neighbours', () => {
+  it('differ by seed and stream, fill [0, 1) evenly and do not correlate with their neighbors', () => {
     const seeds = [0, 1, 2, 3, 2 ** 31, 2 ** 32, 2 ** 40, Number.MAX_SAFE_INTEGER].flatMap((seed) =>
       [0, 1, 2].map((s) => draw(1, seed, s)[0]),
     );

@@ -128,10 +128,8 @@ describe('hub: hostile http scenarios', () => {
   for (const [name, { code: rule, requests }] of Object.entries(FAILING)) {
     it(`${name}: ${rule instanceof RegExp ? rule.source : rule}`, () =>
       stage(name, async (now) => {
-        const start = Date.now();
         await expectFailure(now, rule, name === 'stall' || name === 'slow_headers' ? { limits: VERY_IMPATIENT } : {});
         assert.ok(now.hub.requests.length <= requests, `${now.hub.requests.length} requests`);
-        assert.ok(Date.now() - start < 2500, `${Date.now() - start} ms`);
         assert.ok(now.hub.requests.every(({ headers }) => headers['accept-encoding'] === 'identity'));
       }));
   }

@@ -257,7 +257,7 @@ describe('hub: snapshots', () => {
       hub.pace = { bytes: 8192, ms: 5 };
       const stop = new AbortController();
       const reason = new Error('enough');
-      setTimeout(() => stop.abort(reason), 60);
+      hub.onSent = () => stop.abort(reason);
       await assert.rejects(get(cacheDir, { signal: stop.signal }), (error) => error === reason);
       await assertDisconnected(hub);
       await assert.rejects(get(cacheDir, { signal: AbortSignal.abort(reason) }), (error) => error === reason);

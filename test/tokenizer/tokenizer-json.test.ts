@@ -41,7 +41,7 @@ describe('tokenizer.json', () => {
     }
   };
 
-  it('gives vocabulary, normaliser options and word limit', () => {
+  it('gives vocabulary, normalizer options and word limit', () => {
     const tokenizer = loadJson((json) => {
       json['model'].vocab['É'] = 20;
       json['normalizer'] = {

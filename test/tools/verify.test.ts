@@ -147,11 +147,11 @@ describe('the published models', () => {
       logits.map(({ checkpoint }) => checkpoint),
     );
     assert.equal(models.length, 17);
-    for (const [n, { imageSize, frames, parameters, size, score, licence }] of models.entries()) {
+    for (const [n, { imageSize, frames, parameters, size, score, license }] of models.entries()) {
       const { config } = logits[n]!;
       assert.deepEqual([imageSize, frames], [config.image_size, config.num_image_with_embedding ?? 0]);
       assert.equal(Math.round(parameters / 1e6), size === 'base' ? 177 : imageSize === 224 ? 394 : 395);
-      assert.equal(licence, 'MIT');
+      assert.equal(license, 'MIT');
       assert.ok(score === undefined || (score.value > 0 && score.source === 'repository'));
     }
     const figures = readJson<{ repo: { hf?: string; value: number; exact?: number }[] }>(

@@ -18,7 +18,7 @@ import { param, paramInt } from './thread';
   v128.store(t + 3 * tRow, v128.shuffle<f32>(ef, gh, 2, 3, 6, 7));
 }
 
-/** [rows, columns] 4-byte elements; the source is contiguous down a target row's neighbours (a 2-D transposition). */
+/** [rows, columns] 4-byte elements; the source is contiguous down a target row's neighbors (a 2-D transposition). */
 function transposePlane(s: usize, t: usize, rows: i32, columns: i32, sColumn: usize, tRow: usize): void {
   let i = 0;
   for (; i + 4 <= rows; i += 4) {

@@ -69,7 +69,7 @@ function mapFloats(
 
 type UnaryScalar = (x: number, attributes: Attributes) => number;
 
-/** Banker's rounding: halves go to the even neighbour. */
+/** Banker's rounding: halves go to the even neighbor. */
 function round(x: number): number {
   const below = Math.floor(x);
   if (x - below !== 0.5) return x - below < 0.5 ? below : Math.ceil(x);

@@ -123,7 +123,7 @@ function transform(backend: KernelContext, image: TensorInfo, transforms: Tensor
   return output;
 }
 
-/** A pixel of the result along one axis: two neighbours in the image, and the share of the second. */
+/** A pixel of the result along one axis: two neighbors in the image, and the share of the second. */
 interface Tap {
   readonly low: number;
   readonly high: number;

@@ -34,7 +34,7 @@ interface Dimension {
   readonly to: number;
 }
 
-/** Drops dimensions of one element and joins neighbours that run through both sides without a gap. */
+/** Drops dimensions of one element and joins neighbors that run through both sides without a gap. */
 function collapse({ dims, fromStrides, toStrides }: Copy): Dimension[] {
   const result: Dimension[] = [];
   dims.forEach((size, d) => {

@@ -43,7 +43,7 @@ const localResponse: Kernel = (backend, inputs, attributes) => {
   return output;
 };
 
-/** A channel has a share in its own result, and, through the response, in those of its neighbours. */
+/** A channel has a share in its own result, and, through the response, in those of its neighbors. */
 const localResponseGradient: Kernel = (backend, inputs, attributes) => {
   const [x, y, dy] = [input(inputs, 'x'), input(inputs, 'y'), input(inputs, 'dy')];
   const options = attributes as unknown as LRNAttrs;

@@ -91,7 +91,7 @@ const pooling = (rank: number, of: Of) =>
     of,
   );
 /** tfjs's dilation gives its slopes the type of x, and needs strides of 1 for its gradients to fit. */
-const grey = (of: Of) =>
+const grayscale = (of: Of) =>
   windowCase(
     2,
     ({ channels }) => channels,
@@ -136,9 +136,9 @@ export const windowCases: KernelCases = {
     filterShape: filter.shape,
     ...{ ...NHWC, dilations: [1, 1] },
   })),
-  Dilation2D: grey(({ x, filter }) => ({ inputs: { x, filter }, dilations: [1, 1] })),
-  Dilation2DBackpropInput: grey(({ x, filter, dy }) => ({ inputs: { x, filter, dy }, dilations: [1, 1] })),
-  Dilation2DBackpropFilter: grey(({ x, filter, dy }) => ({ inputs: { x, filter, dy }, dilations: [1, 1] })),
+  Dilation2D: grayscale(({ x, filter }) => ({ inputs: { x, filter }, dilations: [1, 1] })),
+  Dilation2DBackpropInput: grayscale(({ x, filter, dy }) => ({ inputs: { x, filter, dy }, dilations: [1, 1] })),
+  Dilation2DBackpropFilter: grayscale(({ x, filter, dy }) => ({ inputs: { x, filter, dy }, dilations: [1, 1] })),
   MaxPool: pooling(2, ({ x }, g) => ({ inputs: { x }, ...filterSize(g) })),
   AvgPool: pooling(2, ({ x }, g) => ({ inputs: { x }, ...filterSize(g) })),
   MaxPool3D: pooling(3, ({ x }, g) => ({ inputs: { x }, ...filterSize(g), dataFormat: 'NDHWC' })),

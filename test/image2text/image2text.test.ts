@@ -28,7 +28,7 @@ function counter(): {
   return counts;
 }
 
-describe('the hall', () => {
+describe('Image2Text', () => {
   let model: Image2Text;
   before(async () => {
     await useBackend('wasm');
@@ -196,7 +196,7 @@ describe('the hall', () => {
     }
   });
 
-  it('an abort from a timer is heard while the model writes', async () => {
+  it('an abort from a timer is noticed while the model writes', async () => {
     const controller = new AbortController();
     const counts = counter();
     setTimeout(() => controller.abort(new Error('late')), 1);
@@ -205,7 +205,7 @@ describe('the hall', () => {
       model.caption(MUG, { strategy: 'greedy', minLength: 62, maxLength: 63, signal, trace: counts.trace }),
       /late/,
     );
-    assert.ok(counts.steps < 60, `${counts.steps} steps before the timer was heard`);
+    assert.ok(counts.steps < 60, `${counts.steps} steps before the timer was noticed`);
   });
 
   it('fifty calls at once give what fifty in a row give', async () => {
