@@ -42,6 +42,7 @@ export type {
   Caption,
   CaptionOptions,
   CaptionStreamOptions,
+  TextRules,
   Token,
 } from './image2text/captions.js';
 export type {

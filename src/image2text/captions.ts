@@ -50,7 +50,7 @@ export interface Answer extends Caption {
 }
 
 /** Texts, where ids are asked for below. */
-interface TextRules {
+export interface TextRules {
   /** Words and phrases, or lists of token ids, that must not appear. */
   readonly badWords?: readonly (string | readonly number[])[] | undefined;
   /** Pairs of a text, or a list of token ids, and what is added to the score of its last token. */

@@ -31,7 +31,7 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
     metrics: { modules: PURE, packages: [/^zod\/mini$/] },
     image: {
       modules: PURE,
-      packages: [/^@jsquash\/(webp|avif)/],
+      packages: [/^@jsquash\/(webp|avif)/, /^tiff$/],
     },
     generation: { modules: PURE, packages: [/^zod\/mini$/] },
     image2text: {
@@ -46,7 +46,7 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
       packages: [/^@tensorflow\/tfjs-core$/],
     },
     explain: {
-      modules: [...PURE, 'layers', 'model', 'image', 'generation/logits-processors'],
+      modules: [...PURE, 'layers', 'model', 'image', 'generation'],
       packages: [/^@tensorflow\/tfjs-core$/, /^fast-png$/],
     },
     hub: { modules: [...PURE, 'checkpoint/byte-source', 'platform/write-whole'], packages: [/^node:/] },
@@ -151,6 +151,7 @@ describe('import rules', () => {
                 'image/image-options',
                 'hub/lock',
                 'platform/write-whole',
+                'platform/lines',
                 'platform/tsv',
               ].includes(target),
           )
