@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { memory } from '@tensorflow/tfjs-core';
+import { backend, memory } from '@tensorflow/tfjs-core';
+import type { SimdBackend } from 'tfjs-backend-simd';
 import { fromBytes } from '../../src/checkpoint/byte-source.js';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import type { Image2Text } from '../../src/image2text/image2text.js';
@@ -76,7 +77,7 @@ describe('train', function () {
 
   it('500 steps leave no tensor behind', async () => {
     const tensors = memory().numTensors;
-    const counts: number[] = [];
+    const [counts, bytes]: [number[], number[]] = [[], []];
     const result = await train(model, examplePairs(2), {
       ...{
         lora: { rank: 1 },
@@ -87,11 +88,14 @@ describe('train', function () {
         validation: examplePairs(1),
       },
       onEvent: (event) => {
-        if (event.type === 'step') counts.push(memory().numTensors);
+        if (event.type !== 'step') return;
+        counts.push(memory().numTensors);
+        bytes.push((backend() as SimdBackend).memory().simdBytesInUse);
       },
     });
     assert.equal(counts.length, 500);
     assert.deepEqual([...new Set(counts.slice(1))], [counts[1]!]);
+    assert.deepEqual([...new Set(bytes.slice(1))], [bytes[1]!]);
     result.dispose();
     assert.equal(memory().numTensors, tensors);
   });
