@@ -1,15 +1,12 @@
 import { createInterface } from 'node:readline';
 import { Option } from 'commander';
 import type { Answer, CaptionOptions, CaptionStreamOptions, Image2Text, ImageInput } from '../node.js';
-import { exitCode, overImages } from './batch.js';
 import { type CliCommand, type Context, EXIT, interrupt, UsageError } from './context.js';
-
 import type { Input, Shard } from './inputs.js';
 import { fileOf, inShard, oneImage, readStdinLines } from './inputs.js';
 import { type LineFile, type Lock, lockFile, openLineFile } from './line-file.js';
+import { exitCode, type ModelFlags, overImages, withModel } from './model.js';
 
-import type { ModelFlags } from './model.js';
-import { withModel } from './model.js';
 import type { GenerationFlags } from './options.js';
 import {
   addBatch,

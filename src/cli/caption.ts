@@ -1,12 +1,11 @@
 import { Option } from 'commander';
 import type { Caption, CaptionOptions, CaptionStreamOptions, Image2Text, ImageInput } from '../node.js';
-import { exitCode, overImages } from './batch.js';
 import type { CliCommand, Context } from './context.js';
 import { UsageError } from './context.js';
 import type { Input, InputFlags, InputList } from './inputs.js';
 import { describeLeftOut, expandInputs, inShard } from './inputs.js';
-import type { ModelFlags } from './model.js';
-import { withModel } from './model.js';
+import { exitCode, type ModelFlags, overImages, withModel } from './model.js';
+
 import type { GenerationFlags } from './options.js';
 import {
   addBatch,

@@ -1,11 +1,10 @@
 import { Option } from 'commander';
 import type { Embedding, EmbedOptions, ImageInput } from '../node.js';
-import { exitCode, overImages } from './batch.js';
 import type { CliCommand, Context } from './context.js';
 import type { Input, InputFlags } from './inputs.js';
 import { describeLeftOut, expandInputs } from './inputs.js';
-import type { ModelFlags } from './model.js';
-import { withModel } from './model.js';
+import { exitCode, type ModelFlags, overImages, withModel } from './model.js';
+
 import { addExamples, addFormat, addInputs, addModel } from './options.js';
 import type { FormatFlags } from './output.js';
 import { formatOf } from './output.js';

@@ -1,12 +1,11 @@
 import { stat } from 'node:fs/promises';
 import type { Answer, Caption, VideoInput, VideoSource, VisualInput } from '../node.js';
-import { exitCode, overImages } from './batch.js';
 import type { CliCommand, Context } from './context.js';
 import { UsageError } from './context.js';
 import type { Input } from './inputs.js';
 import { expandInputs } from './inputs.js';
-import type { ModelFlags } from './model.js';
-import { withModel } from './model.js';
+import { exitCode, type ModelFlags, overImages, withModel } from './model.js';
+
 import type { GenerationFlags } from './options.js';
 import { addExamples, addFormat, addGeneration, addModel, checkAlternatives, generationOptionsOf } from './options.js';
 import type { FormatFlags } from './output.js';
