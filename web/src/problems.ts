@@ -14,6 +14,8 @@ const BY_CODE: Readonly<Record<string, string>> = {
   'no-such-repository': 'There is no checkpoint of this name on the Hub.',
   'backend-failed': 'This engine does not start on this device. Choose another one.',
   'backend-not-installed': 'This engine does not start on this device. Choose another one.',
+  'missing-file':
+    'A file of the checkpoint is missing. It needs config.json, its weights and vocab.txt or tokenizer.json.',
   'not-a-video-model': 'This checkpoint is for single images.',
 };
 
