@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -126,6 +127,18 @@ const lockName = (what: string): string => `.i2t-${createHash('sha256').update(w
 export const lockFile = (path: string): Promise<Lock> =>
   acquire(join(dirname(path), `${lockName(basename(path))}.lock`), path);
 
+/** The folder of a file, or the nearest one above it whose path is text: a lock has a path that messages can name. */
+function lockedFolder(file: string | Buffer): string {
+  if (typeof file === 'string') return dirname(file);
+  for (let end = file.lastIndexOf('/'); end > 0; end = file.lastIndexOf('/', end - 1)) {
+    const folder = file.subarray(0, end);
+    if (isUtf8(folder)) return folder.toString();
+  }
+  return file[0] === SLASH ? '/' : '.';
+}
+
+const SLASH = 0x2f;
+
 /**
  * Locks the sidecars of this ending in the folders of these files. Shards of the same number of parts may run beside each other.
  *
@@ -136,7 +149,7 @@ export async function lockFolders(
   ending: string,
   shard: Shard | undefined,
 ): Promise<Lock> {
-  const folders = new Set(files.filter((file) => typeof file === 'string').map((file) => dirname(file)));
+  const folders = new Set(files.map(lockedFolder));
   const name = lockName(`*${ending}`);
   const part = (run: Shard | undefined): string => (run === undefined ? '' : `-${run.index}-of-${run.count}`);
   const locks: Lock[] = [];

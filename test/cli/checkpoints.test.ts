@@ -55,6 +55,8 @@ describe('commands for checkpoints', () => {
       out,
       /logit 0 {2}published -1\.2832 {2}here .* DIFFERS\n[\s\S]*3 of 3 differ by more than 0\.0001: logit 0, 1, 2/,
     );
+    const short = await run('verify', DEMO, ...flags.with(1, 'git-base'));
+    assert.deepEqual([short.code, short.out], [1, out]);
     const { code: usage, err } = await run('verify', DEMO, '--backend', 'cpu');
     assert.deepEqual([usage, /which-checkpoint/.test(err)], [2, true]);
   });

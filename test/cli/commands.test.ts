@@ -214,8 +214,14 @@ describe('image2text explain', () => {
       assert.equal(mean.patches.length, grid.rows * grid.columns);
       assert.ok(Math.abs(mean.patches.reduce((a, b) => a + b, 0) + mean.classToken + mean.text - 1) < 1e-4);
     }
-    await demo(['explain', BOOK, '--overlays', overlays, '--view', 'rollout']);
+    const before = readFileSync(join(overlays, '02-red.png'));
+    const again = ['explain', BOOK, '--overlays', overlays, '--view', 'rollout'];
+    const refused = await demo(again);
+    assert.deepEqual([refused.code, /files are there already; --overwrite/.test(refused.stderr)], [2, true]);
+    assert.deepEqual(readFileSync(join(overlays, '02-red.png')), before);
+    assert.equal((await demo([...again, '--overwrite'])).code, 0);
     assert.deepEqual(readdirSync(overlays).sort(), names);
+    assert.notDeepEqual(readFileSync(join(overlays, '02-red.png')), before);
   });
 
   it('a given text, a question, a video', async () => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync, watch } from 'node:fs';
 import { join } from 'node:path';
+import { ROOT } from '../support/fixtures.js';
 import { cli, ended, fillFolder, scratch, start, textsBelow } from './support.js';
 
 const COUNT = 20;
@@ -103,6 +105,24 @@ describe('a folder run that is stopped', () => {
       assert.ok(lines.every((line) => JSON.parse(line).text.startsWith('a ')));
     });
   }
+
+  it('a second Ctrl-C ends a run at once that hangs in its first', async () => {
+    const script = `import { inContext } from './src/cli/context.ts';
+      await inContext(process, ({ signal }) => new Promise(() => {
+        setInterval(() => undefined, 1000);
+        signal.addEventListener('abort', () => process.stdout.write('stopping'));
+        process.stdout.write('ready');
+      }));`;
+    const args = ['--import', 'tsx', '--input-type=module', '--eval', script];
+    const child = spawn(process.execPath, args, { cwd: ROOT });
+    let said = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+      if (said === 'ready' || said === 'readystopping') child.kill('SIGINT');
+    });
+    const { signal } = await ended(child);
+    assert.deepEqual([signal, said], ['SIGINT', 'readystopping']);
+  });
 
   it('a reader that goes ends it quietly', async () => {
     const here = join(folder(), 'pipe');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -71,6 +71,29 @@ describe('images from pipes, devices and addresses', () => {
     const { code, stderr } = await demo(['caption', pipe('sidecar'), '--sidecar', '.txt']);
     assert.equal(code, 2);
     assert.match(stderr, /sidecar is no file with a folder to write to/);
+  });
+
+  onPosix('at an output is not opened: refused at once, or replaced where that is asked for', async () => {
+    const photo = join(folder(), 'output.png');
+    copyFileSync(BOOK, photo);
+    const sidecar = pipe('output.txt');
+    const refused = await demo(['caption', photo, '--sidecar', '.txt']);
+    assert.deepEqual([refused.code, /output\.txt is there already/.test(refused.stderr)], [2, true], refused.stderr);
+    const written = await demo(['caption', photo, '--sidecar', '.txt', '--overwrite']);
+    assert.equal(written.code, 0, written.stderr);
+    assert.ok(statSync(sidecar).isFile());
+    assert.equal(readFileSync(sidecar, 'utf8'), `${SAYS}\n`);
+  });
+
+  onPosix('two runs on sidecars whose names are not UTF-8 do not meet', async () => {
+    const files = [Buffer.concat([Buffer.from(`${folder()}/`), Buffer.from([0xff]), Buffer.from('.txt')])];
+    const inside = [Buffer.concat([Buffer.from(`${folder()}/`), Buffer.from([0xfe]), Buffer.from('/a.txt')])];
+    const { lockFolders } = await import('../../src/cli/line-file.js');
+    const lock = await lockFolders(files, '.txt', undefined);
+    await assert.rejects(lockFolders(files, '.txt', undefined), /another run writes there/);
+    await assert.rejects(lockFolders(inside, '.txt', undefined), /another run writes there/);
+    await lock.release();
+    await (await lockFolders(inside, '.txt', undefined)).release();
   });
 
   it('an address that cannot be fetched: with the reason', async () => {
