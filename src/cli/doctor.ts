@@ -14,7 +14,7 @@ export const doctorCommand: CliCommand = {
         'Look at everything that this program needs from the machine, try every backend, and say what to do.',
       )
       .option('--json', 'one JSON object')
-      .option('--timeout SECONDS', 'how long each backend may take (default 2.5)', seconds);
+      .option('--timeout <seconds>', 'how long each backend may take (default 2.5)', seconds);
     addExamples(command, 'image2text doctor', 'image2text doctor --json > report.json');
     addNote(command, 'Exit code 0 if the default backend works, else 1.');
   },
