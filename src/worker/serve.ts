@@ -1,6 +1,6 @@
 /** The worker's side: one model, whose methods are called by messages. */
 import type { ModelFiles } from '../checkpoint/byte-source.js';
-import { DisposedError } from '../errors.js';
+import { DisposedError, OptionError } from '../errors.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { EncodedImage, ImageInput, VideoSource, VisualInput } from '../image2text/inputs.js';
 import { isPageImage, readPixels } from '../image2text/inputs.js';
@@ -37,6 +37,10 @@ interface Running {
 
 /** Serves a model to `connectWorker`, until the worker ends. Calls run at once and fail alone. */
 export function serve({ port = globalThis as unknown as MessageEndpoint, ...host }: ServeOptions): void {
+  if (typeof port.addEventListener !== 'function') {
+    const detail = 'this is no web worker: start one from generative-image2text/worker, or give a port';
+    throw new OptionError({ path: 'port', code: 'wrong-type', detail });
+  }
   const running = new Map<number, Running>();
   const handles = new Map<number, EncodedImage>();
   let model: Image2Text | undefined;

@@ -44,7 +44,16 @@ describe('the packed tarballs', function () {
     if (folder !== '') rmSync(folder, { recursive: true, force: true });
   });
 
-  for (const [name, target] of entryPoints) {
+  it('refuses to be a worker where there is none, in words', () => {
+    const { stderr, status } = run('--input-type=module', '-e', "await import('generative-image2text/worker')");
+    assert.equal(status, 1);
+    assert.match(
+      stderr,
+      /OptionError: port: wrong-type: this is no web worker: start one from generative-image2text\/worker/,
+    );
+  });
+
+  for (const [name, target] of entryPoints.filter(([entry]) => entry !== './worker')) {
     it(`imports ${name} with an empty stderr`, () => {
       const specifier = `generative-image2text${name.slice(1)}`;
       const { stdout, stderr, status } = run(
