@@ -83,6 +83,8 @@ describe('the queue', () => {
     const merged = await queue('merge', `${at('out')}/${run}`, '--output', at('all.jsonl'));
     assert.equal(merged.code, 1); // one image failed, and is named
     assert.match(merged.stdout, /23 images, 1 failed/);
+    const again = await queue('merge', `${at('out')}/${run}`, '--output', at('all.jsonl'));
+    assert.deepEqual([again.code, /all\.jsonl exists already/.test(again.stderr)], [2, true], again.stderr);
     const all = lines(at('all.jsonl'));
     assert.deepEqual(
       all.map(({ line }) => line),
@@ -177,9 +179,10 @@ describe('the queue', () => {
       const name = fresh();
       const run = await add(at(source), name, '--shard-size', '3');
       assert.equal((await work(name)).code, 0);
-      assert.equal((await queue('merge', `${at('out')}/${run}`, '--output', at('all.jsonl'))).code, 0, source);
+      const file = at(`${source}.jsonl`);
+      assert.equal((await queue('merge', `${at('out')}/${run}`, '--output', file)).code, 0, source);
       assert.deepEqual(
-        lines(at('all.jsonl')).map(({ text }) => text),
+        lines(file).map(({ text }) => text),
         texts,
         source,
       );

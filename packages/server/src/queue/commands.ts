@@ -1,7 +1,6 @@
-import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
-import { finished } from 'node:stream/promises';
+import { randomUUID } from 'node:crypto';
+import { lstat, open, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { openModel } from 'generative-image2text/node';
 import { EXIT, type FlagTables, helpOf, parseCommandLine, UsageError } from '../command-line.js';
 import { modelDigest } from '../digest.js';
@@ -10,7 +9,7 @@ import type { Terminal } from '../serve.js';
 import { openBull, withQueue } from './connection.js';
 import { jobId, type RunSpec, runName, type ShardDone, type ShardJob, shardName, VERSION } from './run.js';
 import { LIST, planShards } from './sources.js';
-import { openStore, type ResultStore } from './store.js';
+import { giveName, openStore, type ResultStore } from './store.js';
 import { parseLines, work } from './worker.js';
 
 type Options = Readonly<Record<string, never>>;
@@ -246,7 +245,7 @@ async function listFailures(
   if (all > MOST_FAILURES) stdout(`and ${all - MOST_FAILURES} images more failed`);
 }
 
-/** `image2text queue merge`: one file, in the order of the source. */
+/** `image2text queue merge`: one new file, in the order of the source. */
 async function merge(
   names: readonly string[],
   given: readonly Options[],
@@ -261,8 +260,10 @@ async function merge(
     throw new UsageError(
       `${missing.length} of ${spec.shards} shards are not done (${missing.slice(0, 8).join(', ')}${missing.length > 8 ? ', …' : ''}); --partial merges the others`,
     );
-  const part = `${target}.part`;
-  const file = createWriteStream(part);
+  const taken = `${target} exists already: remove it, or name another file`;
+  if ((await lstat(target).catch(() => undefined)) !== undefined) throw new UsageError(taken);
+  const part = join(dirname(target), `.i2t-${process.pid}-${randomUUID()}.part`);
+  const file = await open(part, 'wx'); // a file of our own, never one that a link points to
   const failures: string[] = [];
   let images = 0;
   try {
@@ -281,15 +282,14 @@ async function merge(
             .map(({ key, text: said }) => `${key}\t${ascii([{ caption: said }])}\n`)
             .join('')
         : lines.map((one) => `${JSON.stringify(one)}\n`).join('');
-      if (!file.write(text)) await once(file, 'drain');
+      await file.writeFile(text);
     }
-    file.end();
-    await finished(file);
+    await file.sync();
     if (missing.length === 0 && images !== spec.count)
       throw new UsageError(`${images} lines where ${spec.count} images are: the results are not of this run`);
-    await rename(part, target);
+    if (!(await giveName(part, target))) throw new UsageError(taken);
   } finally {
-    file.destroy();
+    await file.close();
     await rm(part, { force: true });
   }
   if (missing.length === 0) await store.tidy(run);

@@ -78,7 +78,7 @@ export function folderStore(root: string): ResultStore {
 }
 
 /** A link refuses a name that is taken. Some shared file systems have none: there a rename replaces what is, byte for byte, the same. */
-async function giveName(part: string, path: string): Promise<boolean> {
+export async function giveName(part: string, path: string): Promise<boolean> {
   try {
     await link(part, path);
     return true;
