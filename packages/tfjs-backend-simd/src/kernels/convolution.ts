@@ -14,10 +14,7 @@ import { packedBytes } from '../tensor-memory.js';
 import { type Attributes, fault, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
 import { activate, addBias, fusedActivation } from './mat-mul.js';
 import { copyStrided, transpose } from './movement.js';
-import { forEachTap, inside, partsOf, type WindowInfo, type Windows, windowsOf } from './windows.js';
-
-/** Where the channels of images are: in the last dimension, or (`NCHW`) behind the batch. */
-export const isChannelsFirst = (dataFormat: string | undefined): boolean => dataFormat?.startsWith('NC') === true;
+import { forEachTap, inside, isChannelsFirst, partsOf, type WindowInfo, type Windows, windowsOf } from './windows.js';
 
 /** Images with their channels last, as all kernels here want them: a tensor of its own, to be released. */
 export function toChannelsLast(backend: KernelContext, x: TensorInfo, channelsFirst: boolean): TensorInfo {

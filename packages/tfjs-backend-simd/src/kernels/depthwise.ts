@@ -7,10 +7,9 @@ import {
 import { Binary, Job, ZipParam } from '../abi.js';
 import type { KernelContext } from '../kernel-context.js';
 import { parametersOf } from '../thread-pool.js';
-import { isChannelsFirst } from './convolution.js';
 import { type Attributes, fault, input, type Kernel, type KernelTable } from './kernel.js';
 import { activate, addBias } from './mat-mul.js';
-import { forEachTap, inside, type Windows, windowsOf } from './windows.js';
+import { forEachTap, inside, isChannelsFirst, type Windows, windowsOf } from './windows.js';
 
 type Four = [number, number, number, number];
 

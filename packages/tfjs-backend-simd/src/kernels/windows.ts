@@ -8,8 +8,10 @@ import {
   util,
 } from '@tensorflow/tfjs-core';
 import type { Numbers } from '../tensor-memory.js';
-import { isChannelsFirst } from './convolution.js';
 import { type Attributes, fault, type Inputs, input, type Kernel, type KernelTable } from './kernel.js';
+
+/** Where the channels of images are: in the last dimension, or (`NCHW`) behind the batch. */
+export const isChannelsFirst = (dataFormat: string | undefined): boolean => dataFormat?.startsWith('NC') === true;
 
 export type WindowInfo = backend_util.Conv2DInfo | backend_util.Conv3DInfo;
 
