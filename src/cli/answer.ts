@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline';
 import { Option } from 'commander';
-import type { Answer, CaptionOptions, CaptionStreamOptions, Image2Text, ImageInput } from '../node.js';
+import type { Answer, CaptionOptions, CaptionStreamOptions, Image2Text, ImageInput, VisualInput } from '../node.js';
 import { type CliCommand, type Context, EXIT, interrupt, UsageError } from './context.js';
 import type { Input, Shard } from './inputs.js';
 import { fileOf, inShard, oneImage, readStdinLines } from './inputs.js';
@@ -113,7 +113,7 @@ async function answerAll(
  * Asks again and again about one image. Questions are asked on stderr, so that stdout has the answers alone; words appear as they are
  * found where decoding allows it. An empty line or the end of input ends it.
  */
-async function converse(input: Input, flags: AnswerFlags, context: Context): Promise<number> {
+async function converse(input: Input<ImageInput>, flags: AnswerFlags, context: Context): Promise<number> {
   const options = { ...(await generationOptionsOf(flags, 'greedy')), signal: context.signal };
   return withModel(flags, context, options, async (model) => {
     const image = await model.encode(await opened(input), { signal: context.signal }); // encoded once, however long the talk
@@ -143,7 +143,7 @@ async function converse(input: Input, flags: AnswerFlags, context: Context): Pro
 }
 
 /** A missing file is to be noticed before the first question. */
-async function opened(input: Input): Promise<ImageInput> {
+async function opened(input: Input<ImageInput>): Promise<ImageInput> {
   const { openImage } = await import('../node.js');
   const image = await input.read();
   if (typeof image !== 'string') return image;
@@ -167,7 +167,7 @@ async function answerLine(
   await context.stdout('');
 }
 
-/** An image with its questions. */
+/** An image or video with its questions. */
 export interface AskedImage extends Input {
   questions(): Promise<readonly Question[]>;
 }
@@ -217,7 +217,7 @@ export async function answerToLines(
     }
     return await withModel(flags, context, options, async (model) => {
       const work = async (
-        [image]: readonly ImageInput[],
+        [image]: readonly VisualInput[],
         [input]: readonly AskedImage[],
       ): Promise<readonly Replies[]> => {
         const questions = (await input!.questions()).filter(({ id }) => !isThere(lines, id));
@@ -243,7 +243,7 @@ const isThere = (lines: LineFile | undefined, id: unknown): boolean => lines?.cl
 
 async function ask(
   model: Image2Text,
-  image: ImageInput,
+  image: VisualInput,
   questions: readonly Question[],
   options: Parameters<Image2Text['answer']>[2],
 ): Promise<Replies> {

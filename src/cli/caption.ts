@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import type { Caption, CaptionOptions, CaptionStreamOptions, Image2Text, ImageInput } from '../node.js';
+import type { Caption, CaptionOptions, CaptionStreamOptions, Image2Text, VisualInput } from '../node.js';
 import type { CliCommand, Context } from './context.js';
 import { UsageError } from './context.js';
 import type { Input, InputFlags, InputList } from './inputs.js';
@@ -144,7 +144,7 @@ async function captionToStdout(
 
 /** Captions into `--output` and `--sidecar`; resolves to how many failed. */
 export async function captionToFiles(
-  { inputs }: Pick<InputList, 'inputs'>,
+  { inputs }: { readonly inputs: readonly Input[] },
   flags: CaptionFlags,
   options: CaptionOptions,
   context: Context,
@@ -186,7 +186,7 @@ const captionJob = (
   return {
     batch,
     quiet,
-    work: (images: readonly ImageInput[]) => model.caption(images, { ...options, batchSize: batch }),
+    work: (images: readonly VisualInput[]) => model.caption(images, { ...options, batchSize: batch }),
     deliver: (input: Input, caption: Caption) =>
       deliver(input, { ...between(caption), alternatives: caption.alternatives.map(between) }),
   };

@@ -4,17 +4,17 @@ import { constants } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { Image2TextError } from '../errors.js';
 import { IMAGE_ENDING } from '../image/image-file.js';
-import type { ImageInput } from '../node.js';
+import type { ImageInput, VisualInput } from '../node.js';
 import type { Context } from './context.js';
 import { UsageError } from './context.js';
 
-/** One image that the command line names. */
-export interface Input {
+/** One image, or video, that the command line names. */
+export interface Input<V extends VisualInput = VisualInput> {
   /** What results and messages call it. */
   readonly name: string;
   /** The file on this machine, where it is one; bytes where its name is not UTF-8. */
   readonly path?: string | Buffer;
-  read(): Promise<ImageInput>;
+  read(): Promise<V>;
 }
 
 /** Options that say which images a run is about. */
@@ -32,7 +32,7 @@ export interface Shard {
 }
 
 export interface InputList {
-  readonly inputs: readonly Input[];
+  readonly inputs: readonly Input<ImageInput>[];
   /** More than one was asked for, or a folder or glob, which may hold any number: results are named, and JSON is an array. */
   readonly several: boolean;
   /** How many files of folders were no images, by ending. */
@@ -74,21 +74,21 @@ export async function expandInputs(
  *
  * @throws UsageError where there is none or more.
  */
-export async function oneImage(name: string | undefined, context: Context): Promise<Input> {
+export async function oneImage(name: string | undefined, context: Context): Promise<Input<ImageInput>> {
   const { inputs, several } = await expandInputs(name === undefined ? [] : [name], context);
   if (several) throw new UsageError(`${name}: name one image, not a folder or glob`);
   return inputs[0]!;
 }
 
 interface Found {
-  readonly inputs: Input[];
+  readonly inputs: Input<ImageInput>[];
   readonly leftOut: Map<string, number>;
   unreadable: number;
 }
 
 /** Adds what a name stands for; true where that may be any number of images. */
 async function expandOne(name: string, found: Found, context: Context, recursive: boolean): Promise<boolean> {
-  const add = (input: Input): false => {
+  const add = (input: Input<ImageInput>): false => {
     found.inputs.push(input);
     return false;
   };
@@ -112,13 +112,13 @@ async function expandOne(name: string, found: Found, context: Context, recursive
 export const fileOf = (bytes: Uint8Array, name: string): File => new File([bytes as Uint8Array<ArrayBuffer>], name);
 
 /** A file; one whose name is not UTF-8 is read here, since a name of the library is text. */
-function onDisk(path: string | Buffer): Input {
+function onDisk(path: string | Buffer): Input<ImageInput> {
   const name = typeof path === 'string' ? path : textOf(path);
   return { name, path, read: async () => (typeof path === 'string' ? path : fileOf(await readFile(path), name)) };
 }
 
 /** A shell's `<(…)`, a named pipe, a device: read by the library, but once, however often a batch is tried. */
-const pipe = (name: string, { signal }: Context): Input => ({
+const pipe = (name: string, { signal }: Context): Input<ImageInput> => ({
   name,
   read: once(async () => {
     const { openImage } = await import('../node.js');
@@ -198,7 +198,7 @@ export async function addFolder(
   recursive: boolean,
   list: ListFolder = listFolder,
 ): Promise<void> {
-  const images: Input[] = [];
+  const images: Input<ImageInput>[] = [];
   const folders: (string | Buffer)[] = [folder.replace(/(?<=.)[\\/]+$/, '')];
   for (const at of folders) {
     context.signal.throwIfAborted();

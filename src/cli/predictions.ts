@@ -1,8 +1,10 @@
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Command } from 'commander';
+import { IMAGE_ENDING } from '../image/image-file.js';
 import type { Reference, References } from '../metrics/index.js';
 import type { CaptionOptions } from '../node.js';
+import { VIDEO_ENDING } from '../platform/node-videos.js';
 import { writeWhole } from '../platform/write-whole.js';
 import type { AnswerFlags, AskedImage } from './answer.js';
 import { answerCommand, answerToLines } from './answer.js';
@@ -21,6 +23,8 @@ export interface PredictionRequest {
   readonly model: string;
   /** The folder that has the images, or folders of them. */
   readonly images: string;
+  /** The items are about videos: files, or folders of frames. */
+  readonly video?: boolean | undefined;
   /** A file of lines; what it has is kept, and the rest is added. */
   readonly output: string;
   readonly references: References;
@@ -43,15 +47,16 @@ export async function writePredictions(request: PredictionRequest, context: Cont
   const { model, output, references, decoding, flags = [] } = request;
   const options = { ...decoding, signal: context.signal };
   const images = await imagesOf(request);
+  const open = request.video === true ? await videoOnDisk() : onDisk;
   const args = ['--model', model, '--output', output, '--skip-existing', ...flags];
   if (references.task === 'caption') {
-    const inputs = [...images.keys()].map(onDisk);
+    const inputs = [...images.keys()].map(open);
     const captioning = parsed<CaptionFlags>(captionCommand, args);
     await checkRun(request, captioning, context);
     return captionToFiles({ inputs }, captioning, options, context);
   }
   const asked = [...images].map(
-    ([path, items]): AskedImage => ({ ...onDisk(path), questions: () => Promise.all(items.map(asQuestion)) }),
+    ([path, items]): AskedImage => ({ ...open(path), questions: () => Promise.all(items.map(asQuestion)) }),
   );
   const answering = parsed<AnswerFlags>(answerCommand, args);
   await checkRun(request, answering, context);
@@ -115,6 +120,11 @@ function differing(note: string | undefined, run: Readonly<Record<string, unknow
 
 const onDisk = (path: string): Input => ({ name: path, path, read: async () => path });
 
+async function videoOnDisk(): Promise<(path: string) => Input> {
+  const { video } = await import('../node.js');
+  return (path) => ({ name: path, path, read: async () => video(path) });
+}
+
 async function asQuestion({ id, question }: Reference): Promise<Question> {
   const { numericId } = await import('../metrics/index.js'); // not at once: `--help` is quick
   if (question !== undefined) return { id: numericId(id), question };
@@ -130,8 +140,8 @@ function parsed<Flags>({ describe }: CliCommand, args: readonly string[]): Flags
 }
 
 /** The images of references, each with those that are about it. */
-async function imagesOf({ references, images, subset }: PredictionRequest): Promise<Map<string, Reference[]>> {
-  const find = await imageFinder(images);
+async function imagesOf({ references, images, subset, video }: PredictionRequest): Promise<Map<string, Reference[]>> {
+  const find = await imageFinder(images, video);
   const found = new Map<string, Reference[]>();
   const missing: string[] = [];
   for (const item of references.items) {
@@ -141,19 +151,23 @@ async function imagesOf({ references, images, subset }: PredictionRequest): Prom
   }
   if (found.size === 0 || (missing.length > 0 && subset !== true)) {
     throw new UsageError(
-      `${images}: images of ${missing.length} of ${references.items.length} items are not there`,
+      `${images}: ${video === true ? 'videos' : 'images'} of ${missing.length} of ${references.items.length} items are not there`,
       missing,
     );
   }
   return found;
 }
 
-/** Endings of files that may be meant where references have an id only. */
-const IMAGE = /\.(a?png|jpe?g|jpe|jfif|pjpe?g|webp|gif|bmp|tiff?|avif)$/i;
+/** Images that may be animations, and so videos. */
+const ANIMATION = /\.(a?png|webp|gif|avif)$/i;
 
-/** Says where the image of an item is: by its name below `folder`, by the last part of it, or by its id, which ends the names of COCO's files. */
+/**
+ * Says where the image of an item is: by its name below `folder`, by the last part of it, or by its id, which ends the names of COCO's files. A
+ * `video` may be a folder of frames too.
+ */
 export async function imageFinder(
   folder: string | undefined,
+  video = false,
 ): Promise<(item: Reference) => Promise<string | undefined>> {
   const paths = new Map<string, string[]>();
   const add = (key: string, path: string): void => {
@@ -161,12 +175,16 @@ export async function imageFinder(
     if (known === undefined) paths.set(key, [path]);
     else if (!known.includes(path)) known.push(path);
   };
-  const entries = folder === undefined ? [] : await readdir(folder, { recursive: true });
+  const entries = folder === undefined ? [] : await readdir(folder, { recursive: true, withFileTypes: true });
   for (const entry of entries) {
-    const path = join(folder!, entry);
-    if (!IMAGE.test(entry)) continue;
-    const name = basename(entry);
-    const stem = name.replace(IMAGE, '');
+    const { name } = entry;
+    const ending = [IMAGE_ENDING, ...(video ? [VIDEO_ENDING] : [])].find((pattern) => pattern.test(name));
+    const isMeant = video
+      ? entry.isDirectory() || VIDEO_ENDING.test(name) || ANIMATION.test(name)
+      : ending !== undefined;
+    if (!isMeant) continue;
+    const path = join(entry.parentPath, name);
+    const stem = ending === undefined ? name : name.replace(ending, '');
     add(name, path);
     add(stem, path);
     const number = /(?:^|\D)0*(\d+)$/.exec(stem)?.[1];
@@ -175,7 +193,8 @@ export async function imageFinder(
   return async ({ file, imageId, id }) => {
     const name = file ?? imageId ?? id;
     for (const path of folder === undefined ? [name] : [join(folder, name), name]) {
-      if ((await stat(path).catch(() => undefined))?.isFile() === true) return path;
+      const found = await stat(path).catch(() => undefined);
+      if (found?.isFile() === true || (video && found?.isDirectory() === true)) return path;
     }
     for (const key of [basename(name), ...(imageId === undefined ? [] : [imageId])]) {
       const found = paths.get(key) ?? [];

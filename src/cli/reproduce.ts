@@ -36,7 +36,7 @@ export const reproduceCommand: CliCommand = {
         'Measure a published figure again: predict as the original did, score, and compare (docs/evaluation.md).',
       )
       .argument('<model>', 'a published checkpoint (microsoft/git-base-coco), or a folder or copy of one with --as')
-      .argument('<data>', 'a folder with the images, and with the annotations or questions')
+      .argument('<data>', 'a folder with the images or videos, and with the annotations or questions')
       .option('--as <name>', 'the published checkpoint whose figure and settings apply')
       .option('--references <file>', 'annotations; default: the one JSON or JSONL file in the folder that can be')
       .option('--questions <file>', "VQAv2's questions; default: likewise")
@@ -77,7 +77,9 @@ async function run([model, data]: readonly string[], flags: ReproduceFlags, cont
   }
   const all = await readReferences(data!, published.task, flags);
   const references: References = { ...all, items: all.items.slice(0, flags.limit) };
-  const task = published.task === 'caption' ? 'caption' : 'question';
+  const task = published.task.endsWith('caption') ? 'caption' : 'question';
+  const video = published.task.startsWith('video');
+  const item = task === 'question' ? 'questions' : video ? 'videos' : 'images';
   if (references.task !== task)
     throw new UsageError(`${published.id} is for ${task}s, the references are ${references.task}s`);
   const answered = references.items.filter(({ texts }) => texts.length > 0).length;
@@ -90,7 +92,7 @@ async function run([model, data]: readonly string[], flags: ReproduceFlags, cont
   const { source: _, ...options } = decoding;
   const failed = await writePredictions(
     {
-      ...{ model: model!, images: data!, output, references, overwrite: flags.overwrite },
+      ...{ model: model!, images: data!, video, output, references, overwrite: flags.overwrite },
       ...{ decoding: options, flags: modelFlags(published, flags) },
     },
     context,
@@ -113,6 +115,7 @@ async function run([model, data]: readonly string[], flags: ReproduceFlags, cont
     const settings = {
       decoding: { ...decoding, ...said(decoding.source) },
       preprocessing: { ...preprocessing, ...said(preprocessing.source) },
+      ...(video ? { frames: { count: published.frames, chosen: FRAMES, ...said('frames') } } : {}),
       metric: score.evaluation.metric,
     };
     await context.stdout(
@@ -121,14 +124,19 @@ async function run([model, data]: readonly string[], flags: ReproduceFlags, cont
   } else {
     const sign = difference < 0 ? '-' : '+';
     await context.stdout(
-      `${comparison.score} ${value.toFixed(2)} on ${count} ${task === 'caption' ? 'images' : 'questions'}; published ${score.value} (${dataset}): ${sign}${Math.abs(difference).toFixed(2)}`,
+      `${comparison.score} ${value.toFixed(2)} on ${count} ${item}; published ${score.value} (${dataset}): ${sign}${Math.abs(difference).toFixed(2)}`,
     );
   }
   const least =
     references.items.length < all.items.length ? `only ${count} of ${all.items.length} items were measured` : undefined;
+  if (video) context.stderr(`image2text: no source says which frames the published figure is of; here: ${FRAMES}`);
   if (least !== undefined) context.stderr(`image2text: ${least}: the published figure is of all of ${dataset}`);
   return failed > 0 ? EXIT.failed : EXIT.done;
 }
+
+/** As videos are opened; the original takes its frames from whoever calls it. */
+const FRAMES =
+  'the middle of each of as many equal parts of a video as the model has frames; all where there are no more';
 
 /** Predictions of an earlier, longer run are more than `--limit` asks for. */
 function within<P extends { readonly id: string }>(
@@ -177,7 +185,7 @@ async function readReferences(data: string, task: PublishedModel['task'], flags:
       throw new UsageError(`${data} has several files that may be meant: name one with ${flag}`, list);
     return list[0];
   };
-  const questions = flags.questions ?? (task === 'question' ? only(asked, '--questions') : undefined);
+  const questions = flags.questions ?? (task.endsWith('question') ? only(asked, '--questions') : undefined);
   const references = flags.references ?? only(others, '--references') ?? questions;
   if (references === undefined) throw new UsageError(`${data}: no annotations there: --references names them`);
   const hasOwnFile = questions !== undefined && questions !== references;

@@ -1,12 +1,13 @@
 import { stat } from 'node:fs/promises';
 import { Image2TextError } from '../errors.js';
+import type { ImageInput } from '../node.js';
 import { indexTsv, readBase64, readValue, type TsvRow } from '../platform/tsv.js';
 import { UsageError } from './context.js';
 import type { Input } from './inputs.js';
 import { fileOf } from './inputs.js';
 
 /** A row whose value is an image file in base64. */
-export const imageRow = (row: TsvRow): Input => ({
+export const imageRow = (row: TsvRow): Input<ImageInput> => ({
   name: row.key,
   read: async () => fileOf(await readBase64(row), row.key),
 });

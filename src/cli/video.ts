@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import type { Answer, Caption, VideoInput, VideoSource, VisualInput } from '../node.js';
+import type { Answer, Caption, ImageInput, VideoInput, VideoSource, VisualInput } from '../node.js';
 import type { CliCommand, Context } from './context.js';
 import { UsageError } from './context.js';
 import type { Input } from './inputs.js';
@@ -97,7 +97,7 @@ const STILL = /\.(png|jpe?g|jpe|jfif|webp|bmp|tiff?|avif)$/i;
  * @throws UsageError for a mixture of videos and still images.
  */
 export async function listVideos(names: readonly string[], context: Context): Promise<readonly NamedVideo[]> {
-  const inputs: Input[] = [];
+  const inputs: Input<ImageInput>[] = [];
   for (const name of names) {
     const isGlob = /[*?[{]/.test(name) && (await stat(name).catch(() => undefined)) === undefined;
     if (isGlob) {

@@ -115,6 +115,12 @@ const karpathySchema = z.object({
     }),
   ),
 });
+/** VATEX: ten English captions a video. */
+const vatexSchema = z.array(z.object({ videoID: z.string(), enCap: z.array(z.string()) }));
+/** MSRVTT-QA and MSVD-QA: one answer a question; videos are `video7010.mp4`. */
+const videoQaSchema = z.array(
+  z.object({ id, question: z.string(), answer: z.string(), video_id: z.optional(id), video: z.optional(z.string()) }),
+);
 const referenceLine = z.union([
   z.object({ file: z.string(), references: texts }),
   z.object({ image_id: id, references: texts }),
@@ -122,8 +128,8 @@ const referenceLine = z.union([
 ]);
 
 /**
- * Reads references: annotations of COCO captions, VQAv2 (`questions` from its other file, for people's eyes) or
- * TextVQA, or JSONL with `file` or `image_id` and `references`, or `question_id` and `answers`. JSONL is read a line at
+ * Reads references: annotations of COCO captions, VQAv2 (`questions` from its other file, for people's eyes), TextVQA,
+ * VATEX or MSRVTT-QA, or JSONL with `file` or `image_id` and `references`, or `question_id` and `answers`. JSONL is read a line at
  * a time, a JSON file as a whole.
  *
  * @throws MetricError with the line or the path of what is wrong
@@ -138,6 +144,7 @@ export async function readReferences(
   const head = wholeJson(first.text);
   if (isLine(head)) return referenceLines(linesFrom(first, source), file);
   const rest = await source.rest(JSON_LIMIT);
+  if (first.text.trimStart().startsWith('[')) return videoReferences(parseJson(`${first.text}\n${rest}`, file), file);
   const json = rest.trim() === '' ? head : wholeJson(`${first.text}\n${rest}`);
   if (json === undefined || isLine(json)) {
     const lines = openTextFile(`${first.text}\n${rest}`, file);
@@ -193,6 +200,21 @@ export async function readReferences(
   );
   if (list.length > 0 && 'caption' in list[0]!) return cocoReferences(json, file);
   return vqaReferences(json, file, questions === undefined ? [] : await readQuestions(questions));
+}
+
+/** Lists of VATEX and MSRVTT-QA, of which each item is about a video. */
+function videoReferences(json: unknown, file: string): References {
+  if (Array.isArray(json) && 'enCap' in Object(json[0])) {
+    const items = checked(vatexSchema, json, file).map(({ videoID, enCap }) => ({
+      ...{ id: videoID, file: videoID, texts: enCap },
+    }));
+    return { task: 'caption', metric: 'captions', items };
+  }
+  const items = checked(videoQaSchema, json, file).map(({ id: key, question, answer, video_id, video }) => ({
+    ...{ id: String(key), file: video ?? (video_id === undefined ? undefined : `video${video_id}`) },
+    ...{ imageId: textOf(video_id), texts: [answer], question },
+  }));
+  return { task: 'question', metric: 'exact', items };
 }
 
 type AskedQuestion = z.infer<typeof questionsSchema>['questions'][number];
@@ -277,8 +299,8 @@ export function pairUp(predictions: readonly Prediction[], references: Reference
     if (said.has(key)) throw new MetricError({ path: quote(key), code: 'duplicate-id', detail: 'is predicted twice' });
     said.set(key, text);
   }
-  const byName = new Map<string, string | undefined>(); // undefined: a name of several files
-  for (const key of said.keys()) byName.set(baseName(key), byName.has(baseName(key)) ? undefined : key);
+  const byName = namedBy(said.keys(), baseName);
+  const byStem = namedBy(said.keys(), (key) => baseName(key).replace(/\.\w+$/, '')); // lists of videos leave the ending out
   const pairs: Pair[] = [];
   const missing: string[] = [];
   const used = new Set<string>();
@@ -287,8 +309,8 @@ export function pairUp(predictions: readonly Prediction[], references: Reference
     if (known.has(reference.id))
       throw new MetricError({ path: quote(reference.id), code: 'duplicate-id', detail: 'has references twice' });
     known.add(reference.id);
-    const named =
-      reference.file === undefined || references.task === 'question' ? undefined : byName.get(baseName(reference.file));
+    const file = references.task === 'question' ? undefined : reference.file;
+    const named = file === undefined ? undefined : (byName.get(baseName(file)) ?? byStem.get(file));
     const key = said.has(reference.id) ? reference.id : named;
     if (key === undefined) missing.push(reference.id);
     else {
@@ -305,6 +327,13 @@ export function pairUp(predictions: readonly Prediction[], references: Reference
   if (missing.length > 0 && !(subset && pairs.length > 0))
     fail(missing, `${references.items.length} references have no prediction`);
   return pairs;
+}
+
+/** Keys by a name; undefined for a name that several have. */
+function namedBy(keys: Iterable<string>, nameOf: (key: string) => string): Map<string, string | undefined> {
+  const found = new Map<string, string | undefined>();
+  for (const key of keys) found.set(nameOf(key), found.has(nameOf(key)) ? undefined : key);
+  return found;
 }
 
 const baseName = (path: string): string => path.split(/[\\/]/).at(-1)!;

@@ -7,7 +7,8 @@ import type { OpenVideo } from '../image2text/input-loader.js';
 import { type FfmpegOptions, readVideoFrames } from './ffmpeg.js';
 import { localPath } from './node-files.js';
 
-const VIDEO = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ts|m2ts|wmv|flv|ogv|3gp|m3u8|mpd)$/i;
+/** Endings of files that ffmpeg is asked to read, as far as names tell. */
+export const VIDEO_ENDING = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ts|m2ts|wmv|flv|ogv|3gp|m3u8|mpd)$/i;
 
 /**
  * Opens videos of this machine: a folder is its images, sorted as people count (frame-2 before frame-10); an image file, an animated GIF
@@ -40,7 +41,7 @@ export const openVideo: OpenVideo = videoOpener();
 /** Images may come from the network, a GIF too; what is a video by its name is refused before it is fetched for nothing. */
 function refuseVideoAddress(text: string): undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol) || !VIDEO.test(url.pathname)) return undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol) || !VIDEO_ENDING.test(url.pathname)) return undefined;
   const detail = 'videos are read from files on this machine, not from addresses: download it first';
   throw new ImageError({ file: `${url.origin}${url.pathname}`, code: 'video-address', detail, unsupported: true });
 }

@@ -18,9 +18,14 @@ const MOST_BYTES = 360 * 2 ** 20;
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
-/** A file in pieces, opened when it is read. */
+/** A file in pieces, opened when it is read. @throws Image2TextError for a folder; the file system's error, which names the file */
 export async function* readPieces(path: string): AsyncGenerator<Buffer, void, void> {
-  yield* createReadStream(path, { highWaterMark: 2 ** 20 });
+  try {
+    yield* createReadStream(path, { highWaterMark: 2 ** 20 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EISDIR') throw error;
+    throw new Image2TextError({ file: path, code: 'not-a-file', detail: 'this is a folder' });
+  }
 }
 
 /**

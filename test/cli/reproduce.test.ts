@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { publishedPreprocessing } from '../../src/image2text/load.js';
-import { fromDirectory, loadImage2Text, openImage } from '../../src/node.js';
+import { fromDirectory, loadImage2Text, openImage, video } from '../../src/node.js';
 import { listModels } from '../../src/tools/index.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
 import { cli, scratch } from './support.js';
@@ -44,7 +44,12 @@ describe('image2text reproduce', () => {
     catalog = write('catalog.json', {
       decoding,
       sources: { here: 'this test', decoding: 'the original' },
-      models: [entry('caption', 250, 'captions', 'CIDEr'), entry('question', 60, 'vqa', 'vqa')],
+      models: [
+        entry('caption', 250, 'captions', 'CIDEr'),
+        entry('question', 60, 'vqa', 'vqa'),
+        { ...entry('video-caption', 60, 'captions', 'CIDEr'), frames: 6 },
+        { ...entry('video-question', 41, 'exact', 'exact'), frames: 6 },
+      ],
     });
     write('coco/captions.json', {
       images: NAMES.map((_, n) => ({ id: n + 7, file_name: `COCO_val2014_00000000000${n + 7}.jpg` })),
@@ -152,6 +157,70 @@ describe('image2text reproduce', () => {
     );
   });
 
+  it('captions videos, files and folders of frames, of a list of VATEX', async () => {
+    mkdirSync(at('vatex/clips'), { recursive: true });
+    cpSync(`${EXAMPLES}video-1.gif`, at('vatex/clips/-abc_000010_000020.gif'));
+    cpSync(`${EXAMPLES}video-2`, at('vatex/clips/x.y_000001_000011'), { recursive: true });
+    const captions = ['A yellow shirt moves to the right.', 'Something moves.'];
+    write('vatex/vatex_test.json', [
+      { videoID: '-abc_000010_000020', enCap: captions, chCap: ['…'] },
+      { videoID: 'x.y_000001_000011', enCap: captions, chCap: ['…'] },
+    ]);
+    const output = at('videos.jsonl');
+    const { code, stdout, stderr } = await reproduce('video-caption', 'vatex', '--output', output, '--json');
+    assert.equal(code, 0, stderr);
+    const found = JSON.parse(stdout);
+    assert.deepEqual([found.score, found.published, found.count, found.settings.frames.count], ['CIDEr', 60, 2, 6]);
+    assert.match(stderr, /no source says which frames/);
+    const model = await loadImage2Text('demo', { preprocessing: 'original' });
+    try {
+      for (const line of readFileSync(output, 'utf8').trimEnd().split('\n')) {
+        const { file, text, score } = JSON.parse(line);
+        const options = { strategy: 'original', numBeams: 4, lengthPenalty: 0.6, maxLength: 1024 } as const;
+        const expected = await model.caption(video(file), options);
+        assert.deepEqual([text, score], [expected.text, expected.score]);
+      }
+    } finally {
+      model.dispose();
+    }
+    const text = await reproduce('video-caption', 'vatex', '--output', output);
+    assert.match(text.stdout, /^CIDEr [\d.]+ on 2 videos; published 60 /);
+  });
+
+  it('answers questions about videos, in the layout of MSRVTT-QA', async () => {
+    mkdirSync(at('msrvtt/videos'), { recursive: true });
+    cpSync(`${EXAMPLES}video-3.gif`, at('msrvtt/videos/video7010.gif'));
+    cpSync(`${EXAMPLES}video-2`, at('msrvtt/videos/video7'), { recursive: true });
+    const ask = (id: number, video_id: number) => ({
+      id,
+      video_id,
+      category_id: 1,
+      question: QUESTIONS[0],
+      answer: 'red',
+    });
+    write('msrvtt/test_qa.json', [ask(158581, 7010), ask(158582, 7)]);
+    const output = at('video-answers.jsonl');
+    const { code, stdout, stderr } = await reproduce('video-question', 'msrvtt', '--output', output, '--json');
+    assert.equal(code, 0, stderr);
+    const said = readFileSync(output, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      said.map(({ question_id, file }) => [
+        question_id,
+        file.endsWith(`video${question_id === 158581 ? '7010.gif' : '7'}`),
+      ]),
+      [
+        [158581, true],
+        [158582, true],
+      ],
+    );
+    const right = said.filter(({ text }) => text === 'red').length;
+    const { score, value, difference } = JSON.parse(stdout);
+    assert.deepEqual([score, value, difference], ['exact', 50 * right, 50 * right - 41]);
+  });
+
   it('says what is missing before anything is loaded', async () => {
     const fails = async (args: string[], pattern: RegExp) => {
       const { code, stderr } = await cli(['reproduce', ...args]);
@@ -159,7 +228,8 @@ describe('image2text reproduce', () => {
       assert.match(stderr, pattern);
     };
     await fails(['demo', at('coco')], /demo is no published checkpoint: --as/);
-    await fails(['demo', at('coco'), '--as', 'git-base-vatex'], /no source says enough/);
+    await fails(['demo', at('coco'), '--as', 'git-base'], /no source says enough/);
+    await fails(['demo', at('coco'), '--as', 'git-base-vatex'], /videos of 2 of 2 items are not there/);
     await fails(['demo', at('vqa'), '--as', 'git-base-coco'], /several files that may be meant|is for captions/);
     await fails(['demo', at('nothing'), '--as', 'git-base-coco'], /there is no such folder/);
     await fails(['demo', at('coco/images'), '--as', 'git-base-coco'], /no annotations there/);

@@ -60,6 +60,29 @@ describe('files of predictions and references', () => {
     ]);
   });
 
+  it('lists of videos are read, and put together with predictions by names without their ending', async () => {
+    const vatex = JSON.stringify([{ videoID: 'a.b_1_2', enCap: ['A.', 'B.'], chCap: ['甲'] }], undefined, 2);
+    const references = await readReferences(vatex, 'vatex.json');
+    assert.deepEqual(references, {
+      task: 'caption',
+      metric: 'captions',
+      items: [{ id: 'a.b_1_2', file: 'a.b_1_2', texts: ['A.', 'B.'] }],
+    });
+    for (const name of ['clips/a.b_1_2.mp4', 'clips\\a.b_1_2.webm', 'a.b_1_2'])
+      assert.equal(pairUp([{ id: name, text: 'a' }], references)[0]!.prediction, 'a', name);
+    const two = ['x/a.b_1_2.mp4', 'y/a.b_1_2.webm'].map((id) => ({ id, text: 'a' }));
+    assert.throws(() => pairUp(two, references), { code: 'unequal-ids' });
+    const qa = [{ answer: 'couch', category_id: 14, id: 158581, question: 'on what?', video_id: 6513 }];
+    assert.deepEqual(await readReferences(JSON.stringify(qa), 'test_qa.json'), {
+      task: 'question',
+      metric: 'exact',
+      items: [{ id: '158581', file: 'video6513', imageId: '6513', texts: ['couch'], question: 'on what?' }],
+    });
+    await refused(readReferences('[{"videoID":"a","enCap":"no list"}]', 'vatex.json'), 'layout', /0\.enCap/);
+    await refused(readReferences('[{"id":1}]', 'qa.json'), 'layout', /0\.question/);
+    await refused(readReferences('[', 'qa.json'), 'not-json', /qa\.json/);
+  });
+
   it('in other encodings are refused, with the line', async () => {
     const encoded = (content: FileContent, message: RegExp) =>
       Promise.all([
