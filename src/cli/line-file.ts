@@ -63,7 +63,7 @@ export async function openLineFile(
     },
     async append(lines) {
       if (lines.length === 0) return;
-      handle ??= await open(path, 'a'); // no file before there is something to write
+      handle ??= await open(path, 'ax'); // no file before there is something to write; and then ours, not one that a link leads to
       await handle.appendFile(lines.map((line) => `${line}\n`).join(''));
     },
     close: async () => handle?.close(),

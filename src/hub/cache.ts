@@ -11,7 +11,6 @@ import {
   link,
   lstat,
   mkdir,
-  open,
   realpath,
   rename,
   rm,
@@ -21,7 +20,7 @@ import {
 } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { HubError, Image2TextError, quote } from '../errors.js';
-import { temporaryIn, writeWhole } from '../platform/write-whole.js';
+import { openPlainFile, temporaryIn, writeWhole } from '../platform/write-whole.js';
 import { checkCommit, checkEtag, checkFileName, checkRepoId, checkRevision, fileLabel, isCommit } from './names.js';
 
 /** The places of one repository. Every part of a path is checked on the way in, whoever sent it. */
@@ -125,26 +124,12 @@ export async function writeSmall(paths: RepoPaths, path: string, text: string): 
   });
 }
 
-/**
- * Opens what must be a plain file, and for writing one of a single name: a FIFO in its place would block for ever, a link would lead
- * elsewhere.
- * Throws as `node:fs` does, and HubError `not-a-plain-file`.
- */
-export async function openPlain(path: string, flags = constants.O_RDONLY): Promise<FileHandle> {
-  const refusal = (what: string, cause?: unknown): HubError => {
+/** Opens what must be a plain file of the cache. Throws as `openPlain` of write-whole.ts, and HubError `not-a-plain-file`. */
+export const openPlain = (path: string, flags = constants.O_RDONLY): Promise<FileHandle> =>
+  openPlainFile(path, flags, (what, cause) => {
     const detail = `here is ${what} where a file of the cache belongs; it was left as it is: remove it`;
     return new HubError({ file: path, code: 'not-a-plain-file', detail, cause });
-  };
-  const { O_NOFOLLOW = 0, O_NONBLOCK = 0 } = constants; // not on Windows
-  const forReading = flags === constants.O_RDONLY; // then a link does no harm
-  const file = await open(path, flags | O_NONBLOCK | (forReading ? 0 : O_NOFOLLOW)).catch((error) => {
-    throw codeOf(error) === 'ELOOP' ? refusal('a symbolic link', error) : error;
   });
-  const stats = await file.stat();
-  if (stats.isFile() && (stats.nlink === 1 || forReading)) return file;
-  await file.close();
-  throw refusal(stats.isFile() ? 'a file with a second name' : 'something that is no file');
-}
 
 const MAX_NOTE_BYTES = 1 << 16;
 

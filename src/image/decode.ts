@@ -82,12 +82,21 @@ async function decodeStored(bytes: Uint8Array, format: ImageFormat, options: Che
   if (format === 'avif') {
     return { image: await decodeAvif(bytes, maxPixels), orientation: 1, warnings };
   }
-  return { image: gifImages(bytes, maxPixels, 1)[0]!, orientation: 1, warnings: new Set() };
+  const [image] = await gifImages(bytes, maxPixels, 1, signal);
+  return { image: image!, orientation: 1, warnings };
 }
 
-function gifImages(bytes: Uint8Array, maxPixels: number, wanted: number): RawImage[] {
+async function gifImages(
+  bytes: Uint8Array,
+  maxPixels: number,
+  wanted: number,
+  signal: AbortSignal | undefined,
+): Promise<RawImage[]> {
   const images: RawImage[] = [];
-  paintGif(readGif(bytes, maxPixels, wanted), maxPixels, (image) => images.push(image));
+  await runInSlices(
+    paintGif(readGif(bytes, maxPixels, wanted), maxPixels, (image) => images.push(image)),
+    signal,
+  );
   return images;
 }
 
@@ -102,7 +111,9 @@ export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {
     const format = formatOf(bytes);
     const withWarnings = (images: readonly RawImage[], warnings: Iterable<string> = []): DecodedImage[] =>
       images.map((image) => ({ ...image, warnings: [...warnings] }));
-    if (format === 'gif') return withWarnings(gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY));
+    if (format === 'gif') {
+      return withWarnings(await gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY, checked.signal));
+    }
     if (format === 'webp') {
       const webp = readWebp(bytes, maxPixels);
       const wanted = Number.POSITIVE_INFINITY;

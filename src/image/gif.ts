@@ -126,8 +126,11 @@ export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): G
 
 const MAX_CODES = 4096;
 
-/** Decompresses a frame to palette indices, uint8 [height, width] in stored (perhaps interlaced) row order. */
-export function decompressFrame(frame: GifFrame): Uint8Array {
+/** Pixels, or codes, between two yields. */
+const SLICE = 2 ** 18;
+
+/** Decompresses a frame to palette indices, uint8 [height, width] in stored (perhaps interlaced) row order. Yields now and then. */
+export function* decompressFrame(frame: GifFrame): Generator<undefined, Uint8Array> {
   const { data, codeBits, offset } = frame;
   const size = frame.width * frame.height;
   const clear = 1 << codeBits;
@@ -141,7 +144,12 @@ export function decompressFrame(frame: GifFrame): Uint8Array {
   for (let i = 0; i < clear; i++) suffix[i] = i;
   let [next, bits, previous, first] = [end + 1, codeBits + 1, -1, 0];
   let [hold, held, filled] = [0, 0, 0];
+  let nextYield = SLICE;
   for (let i = 0; filled < size; ) {
+    if (filled + i >= nextYield) {
+      yield;
+      nextYield = filled + i + SLICE;
+    }
     for (; held < bits; held += 8) {
       if (i === data.length) throw fault('gif-truncated', 'fewer pixels than the header says', offset);
       hold |= data[i++]! << held;
@@ -243,11 +251,12 @@ function moveRectangle(canvas: Canvas, { left, top, width, height }: Rectangle, 
 }
 
 /** Paints a frame; transparent pixels leave what is there. The first frame has no transparent pixels: Pillow paints their color. */
-function paint(canvas: Canvas, frame: GifFrame, transparent: number | undefined): void {
-  const indices = decompressFrame(frame);
+function* paint(canvas: Canvas, frame: GifFrame, transparent: number | undefined): Generator<undefined> {
+  const indices = yield* decompressFrame(frame);
   const colors = Array.from({ length: 256 }, (_, index) => colorOf(frame, index));
   let from = 0;
   for (const y of storedRows(frame)) {
+    if ((from & (SLICE - 1)) + frame.width >= SLICE) yield;
     let to = ((frame.top + y) * canvas.width + frame.left) * 3;
     for (let x = 0; x < frame.width; x++, to += 3) {
       const index = indices[from++]!;
@@ -259,9 +268,10 @@ function paint(canvas: Canvas, frame: GifFrame, transparent: number | undefined)
 /**
  * Paints the frames one after the other, as Pillow shows them (`seek(i)`, `convert("RGB")`: transparency is dropped, so an untouched
  * pixel of the first frame has the color of the transparent index), and gives each finished image to `each`.
+ * Yields now and then.
  * @throws ImageError for broken or missing pixels, or when all frames together exceed `maxPixels`.
  */
-export function paintGif(file: GifFile, maxPixels: number, each: (image: RawImage) => void): void {
+export function* paintGif(file: GifFile, maxPixels: number, each: (image: RawImage) => void): Generator<undefined> {
   const [start] = file.frames;
   let canvas = newCanvas(file.width, file.height, colorOf(start!, start!.transparent ?? 0));
   let dispose = (): void => undefined;
@@ -271,7 +281,7 @@ export function paintGif(file: GifFile, maxPixels: number, each: (image: RawImag
     const before = canvas;
     canvas = grown(before, frame, frame.transparent === undefined ? colorOf(frame, 0) : BLACK);
     dispose = disposal(before, canvas, file, frame, i === 0);
-    paint(canvas, frame, i === 0 ? undefined : frame.transparent);
+    yield* paint(canvas, frame, i === 0 ? undefined : frame.transparent);
     pixels += canvas.width * canvas.height;
     if (pixels > maxPixels) {
       throw fault('image-too-large', `${i + 1} frames have ${pixels} pixels; the limit (maxPixels) is ${maxPixels}`);

@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { constants, lstat, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { Image2TextError } from '../errors.js';
 import { IMAGE_ENDING } from '../image/image-file.js';
@@ -7,7 +7,7 @@ import type { TrainingFolder } from '../training/folder.js';
 import { pairsOfRow, shardPairs } from '../training/shards.js';
 import { fromDirectory, fromFile } from './node-files.js';
 import { indexTsv, readBase64, readLines, readValue } from './tsv.js';
-import { sweepTemporaries, writeThrough } from './write-whole.js';
+import { openPlainFile, sweepTemporaries, writeThrough } from './write-whole.js';
 
 /**
  * Pairs on this machine, for `train`; images are opened when they are needed.
@@ -110,7 +110,8 @@ async function* tsvPairs(file: string): AsyncGenerator<TrainingPair | Error> {
 const RUN_FILES = ['state.safetensors', 'log.jsonl', 'report.html', 'last', 'best', 'merged'];
 
 /**
- * A folder on this machine for `train` to write into; it is made where there is none. Files are there as a whole or not at all.
+ * A folder on this machine for `train` to write into; it is made where there is none. Files are there as a whole or not at all. Links that
+ * somebody put where they go are never followed: Image2TextError (`not-a-plain-file`).
  *
  * @param options `overwrite`: what an earlier run left there is removed; all else stays
  */
@@ -123,11 +124,21 @@ export async function trainingFolder(
   if (overwrite) for (const name of RUN_FILES) await rm(join(folder, name), { recursive: true, force: true });
   await sweepTemporaries(folder);
   const files = await fromDirectory(folder);
+  const refusal = (file: string, what: string, cause?: unknown): Error => {
+    const detail = `here is ${what} where a run writes; it was left as it is: remove it`;
+    return new Image2TextError({ file, code: 'not-a-plain-file', detail, cause });
+  };
   const pathOf = async (name: string): Promise<string> => {
     const target = join(folder, name);
+    for (let above = dirname(target); above.length > folder.length; above = dirname(above)) {
+      // a link in the place of a folder of ours would lead elsewhere
+      if ((await lstat(above).catch(() => undefined))?.isSymbolicLink() === true)
+        throw refusal(above, 'a symbolic link');
+    }
     await mkdir(dirname(target), { recursive: true });
     return target;
   };
+  const { O_WRONLY, O_APPEND, O_CREAT } = constants;
   return {
     label: path,
     open: files.open,
@@ -136,6 +147,11 @@ export async function trainingFolder(
         for await (const piece of pieces) await file.writeFile(piece);
       });
     },
-    append: async (name, text) => appendFile(await pathOf(name), text),
+    async append(name, text) {
+      const path = await pathOf(name);
+      const refuse = (what: string, cause?: unknown): Error => refusal(path, what, cause);
+      const file = await openPlainFile(path, O_WRONLY | O_APPEND | O_CREAT, refuse);
+      await file.appendFile(text).finally(() => file.close());
+    },
   };
 }

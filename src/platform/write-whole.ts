@@ -3,7 +3,7 @@
  * exclusively, which then takes their name. A link or a FIFO that somebody put where the temporary file would go is never opened.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
+import { constants, type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -52,6 +52,29 @@ export async function writeThrough(
 /** Writes a file as a whole; see `writeThrough`. */
 export const writeWhole = (path: string | Buffer, content: string | Uint8Array, folder?: string): Promise<void> =>
   writeThrough(path, (file) => file.writeFile(content), folder);
+
+/**
+ * Opens what must be a plain file, and for writing one of a single name: a FIFO in its place would block for ever, a link would lead
+ * elsewhere. `refusal` makes the error from what is there instead.
+ * Throws that, and as `node:fs` does.
+ */
+export async function openPlainFile(
+  path: string,
+  flags: number,
+  refusal: (what: string, cause?: unknown) => Error,
+): Promise<FileHandle> {
+  const { O_NOFOLLOW = 0, O_NONBLOCK = 0 } = constants; // not on Windows
+  const forReading = flags === constants.O_RDONLY; // then a link does no harm
+  const file = await open(path, flags | O_NONBLOCK | (forReading ? 0 : O_NOFOLLOW)).catch((error) => {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENXIO') throw refusal('something that is no file', error); // a FIFO that nobody reads
+    throw code === 'ELOOP' ? refusal('a symbolic link', error) : error;
+  });
+  const stats = await file.stat();
+  if (stats.isFile() && (stats.nlink === 1 || forReading)) return file;
+  await file.close();
+  throw refusal(stats.isFile() ? 'a file with a second name' : 'something that is no file');
+}
 
 /** Removes what killed processes of this machine left in a folder. Files of living processes and of other machines stay. */
 export async function sweepTemporaries(folder: string): Promise<void> {

@@ -76,7 +76,7 @@ const TYPE = {
   longLink: 'K',
   pax: 'x',
   paxAll: 'g',
-} as const;
+};
 
 /** The files of a tar file (ustar, GNU or pax) in order, without what is in them. */
 async function* tarMembers(source: ByteSource, file: string): AsyncGenerator<Member, void, void> {
@@ -90,19 +90,21 @@ async function* tarMembers(source: ByteSource, file: string): AsyncGenerator<Mem
     const header = await readBytes(source, at, at + BLOCK);
     if (header.every((byte) => byte === 0)) return; // the end
     if (!hasChecksum(header)) fail(at, at === 0 ? 'this is no tar file' : 'the header of a file is damaged');
-    const size = longSize ?? numberAt(header, 124, 12) ?? fail(at, 'the size of a file cannot be read');
+    const type = String.fromCharCode(header[156]!);
+    const isExtension = [TYPE.longName, TYPE.longLink, TYPE.pax, TYPE.paxAll].includes(type);
+    const stated = isExtension ? undefined : longSize; // of the file that an extension describes
+    const size = stated ?? numberAt(header, 124, 12) ?? fail(at, 'the size of a file cannot be read');
     const start = at + BLOCK;
     if (start + size > source.size) fail(at, `a file of ${size} bytes is cut off`);
-    const type = String.fromCharCode(header[156]!);
     const content = async (): Promise<Uint8Array> =>
       size > NAME_LIMIT ? fail(at, 'a name is too long') : readBytes(source, start, start + size);
     if (type === TYPE.longName) longName = textOf(await content());
     else if (type === TYPE.pax) {
       const { path, size } = paxFields(await content());
       longName = path ?? longName;
-      longSize = size === undefined ? undefined : Number(size);
+      longSize = size === undefined ? undefined : Number(/^\d{1,16}$/.test(size) ? size : Number.NaN);
       if (longSize !== undefined && !Number.isSafeInteger(longSize)) fail(at, 'the size of a file cannot be read');
-    } else if (type !== TYPE.longLink && type !== TYPE.paxAll) {
+    } else if (!isExtension) {
       const name = longName ?? nameOf(header);
       if (type === TYPE.file || type === TYPE.oldFile || type === TYPE.contiguous) yield { name, start, size };
       longName = undefined;

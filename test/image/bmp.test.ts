@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { ImageError } from '../../src/errors.js';
 import { decodeImage } from '../../src/image/decode.js';
-import { seeded } from './support.js';
+import { seeded } from '../support/fuzz.js';
 
 interface Parts {
   readonly width: number;

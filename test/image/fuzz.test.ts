@@ -4,44 +4,25 @@ import { deflateSync, inflateSync } from 'node:zlib';
 import { ImageError } from '../../src/errors.js';
 import { identifyImage } from '../../src/image/decode.js';
 import { HOSTILE, readBin } from '../support/fixtures.js';
-import { countWork, frames, goldens, PNG_SIGNATURE, PROCESSOR, pngChunk, seeded } from './support.js';
+import {
+  below,
+  changeBytes,
+  changeParts,
+  EDGES,
+  FUZZ_CASES,
+  FUZZ_SEED,
+  pick,
+  type Random,
+  seeded,
+} from '../support/fuzz.js';
+import { countWork, frames, goldens, PNG_SIGNATURE, PROCESSOR, pngChunk } from './support.js';
 
-/** Cases of each format; `IMAGE2TEXT_SEED` repeats a run. */
-const CASES = process.env['IMAGE2TEXT_FULL'] ? 10_000 : 300;
-const SEED = Number(process.env['IMAGE2TEXT_SEED'] ?? 20261128);
 const MAX_PIXELS = 1e6;
-
-type Random = () => number;
-const below = (random: Random, count: number) => Math.floor(random() * count);
-const pick = <T>(random: Random, list: readonly T[]): T => list[below(random, list.length)]!;
 
 const real = (name: string) =>
   new Uint8Array(readFileSync(new URL(`../fixtures/real/pictures/${name}`, import.meta.url)));
 const hostile = (name: string) => readBin(`${HOSTILE}image/${name}`);
 const golden = (pattern: RegExp) => goldens().flatMap(([name, , bytes]) => (pattern.test(name) ? [bytes] : []));
-
-/** Some bytes with one to three changed, mostly to values at the edge of what fits. */
-function changeBytes(random: Random, bytes: Uint8Array): Uint8Array {
-  const mutant = bytes.slice();
-  for (let i = 1 + below(random, 3); i > 0 && mutant.length > 0; i--) {
-    mutant[below(random, mutant.length)] = pick(random, [0, 1, 2, 4, 127, 128, 255, below(random, 256)]);
-  }
-  return mutant;
-}
-
-/** A list with one part changed, repeated, left out, cut or put elsewhere. */
-function changeParts<T>(random: Random, parts: readonly T[], change: (part: T) => T): T[] {
-  const list = [...parts];
-  for (let i = 1 + below(random, 2); i > 0 && list.length > 0; i--) {
-    const at = below(random, list.length);
-    const kind = below(random, 6);
-    if (kind === 0) list.splice(at, 1);
-    else if (kind === 1) list.splice(below(random, list.length + 1), 0, list[at]!);
-    else if (kind === 2) list.splice(below(random, list.length), 0, ...list.splice(at, 1));
-    else list[at] = change(list[at]!);
-  }
-  return list;
-}
 
 const concat = (...parts: Uint8Array[]) => new Uint8Array(Buffer.concat(parts));
 const u32 = (bytes: Uint8Array, at: number) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(at);
@@ -141,8 +122,6 @@ function mutateWebp(random: Random, bytes: Uint8Array): Uint8Array {
   return concat(Buffer.from('RIFF'), size, body);
 }
 
-const EDGES = [0, 1, 2, 3, 4, 8, 12, 15, 16, 24, 32, 40, 0x7f, 0xff, 0x7fff, 0xffff, 0x10000, 0x7fffffff, 0xffffffff];
-
 /** A field of the header, or bytes anywhere behind it. */
 function mutateBmp(random: Random, bytes: Uint8Array): Uint8Array {
   if (random() < 0.2) return changeBytes(random, bytes);
@@ -171,6 +150,56 @@ function mutateTiff(random: Random, bytes: Uint8Array): Uint8Array {
   else if (kind === 2) view.setUint32(entry + 8, pick(random, EDGES), little);
   else view.setUint16(entry + 8, pick(random, EDGES) & 0xffff, little);
   return mutant;
+}
+
+interface Box {
+  readonly type: string;
+  /** What a full box has before its content: the children of `meta` and `iinf` begin after it. */
+  readonly head: Uint8Array;
+  readonly content: Uint8Array | readonly Box[];
+}
+
+/** Boxes that hold boxes, and the bytes before the first of them. */
+const CONTAINERS: Readonly<Record<string, number>> = { meta: 4, iprp: 0, ipco: 0, iinf: 6 };
+
+function avifBoxes(bytes: Uint8Array): Box[] {
+  const boxes: Box[] = [];
+  for (let at = 0; at + 8 <= bytes.length; ) {
+    const size = u32(bytes, at);
+    const type = Buffer.from(bytes.subarray(at + 4, at + 8)).toString('latin1');
+    const body = bytes.subarray(at + 8, at + size);
+    const skip = CONTAINERS[type];
+    const content = skip === undefined ? body : avifBoxes(body.subarray(skip));
+    boxes.push({ type, head: body.subarray(0, skip ?? 0), content });
+    at += size;
+  }
+  return boxes;
+}
+
+function writeBoxes(boxes: readonly Box[]): Uint8Array {
+  const parts = boxes.map(({ type, head, content }) => {
+    const body = concat(head, content instanceof Uint8Array ? content : writeBoxes(content));
+    const size = Buffer.alloc(4);
+    size.writeUInt32BE(body.length + 8);
+    return concat(size, Buffer.from(type, 'latin1'), body);
+  });
+  return concat(...parts);
+}
+
+/** Boxes with right sizes at every level; the places of the coded data stay what they were. */
+function mutateAvif(random: Random, bytes: Uint8Array): Uint8Array {
+  const change = (box: Box): Box => {
+    const { content } = box;
+    if (!(content instanceof Uint8Array)) return { ...box, content: changeParts(random, content, change) };
+    if (random() < 0.1) return { ...box, type: pick(random, ['free', 'ispe', 'pixi', 'av1C', 'irot', 'clap', 'iloc']) };
+    if (random() < 0.5 || content.length < 4) return { ...box, content: changeBytes(random, content) };
+    const field = new Uint8Array(content);
+    new DataView(field.buffer).setUint32(below(random, content.length - 3), pick(random, EDGES));
+    return { ...box, content: field };
+  };
+  const boxes = changeParts(random, avifBoxes(bytes), change);
+  const file = writeBoxes(boxes);
+  return random() < 0.1 ? file.subarray(0, below(random, file.length)) : file;
 }
 
 /** An image whose bytes are those of its size, or a typed error of one line; and the work that it took. */
@@ -218,20 +247,22 @@ const FORMATS: readonly [string, () => Uint8Array[], (random: Random, bytes: Uin
   ['WebP', () => [...golden(/^(lossy|alpha|lossless)\.webp$/), real('animated.webp')], mutateWebp],
   ['BMP', () => [real('picture.bmp')], mutateBmp],
   ['TIFF', () => [real('picture.tiff'), real('picture.lzw.tiff')], mutateTiff],
+  ['AVIF', () => [real('picture.avif')], mutateAvif],
 ];
 
 describe('mutated images: an image of its size or an ImageError', () => {
   for (const [format, seeds, mutate] of FORMATS) {
-    it(`${format}: ${CASES} changes of its structure, seed ${SEED}`, async () => {
-      const random = seeded(SEED);
+    it(`${format}: ${FUZZ_CASES} changes of its structure, seed ${FUZZ_SEED}`, async () => {
+      const random = seeded(FUZZ_SEED);
       const files = seeds();
       let images = 0;
-      for (let n = 0; n < CASES; n++) {
-        if (await survive(mutate(random, files[n % files.length]!), `${format} case ${n} of seed ${SEED}`)) images++;
+      for (let n = 0; n < FUZZ_CASES; n++) {
+        if (await survive(mutate(random, files[n % files.length]!), `${format} case ${n} of seed ${FUZZ_SEED}`))
+          images++;
       }
-      console.log(`      ${format}, seed ${SEED}: ${images} images, ${CASES - images} ImageErrors`);
-      assert.ok(images > CASES / 50 && images < CASES, `${images} images`);
-    }).timeout(CASES * 200);
+      console.log(`      ${format}, seed ${FUZZ_SEED}: ${images} images, ${FUZZ_CASES - images} ImageErrors`);
+      assert.ok(images > FUZZ_CASES / 50 && images < FUZZ_CASES, `${images} images`);
+    }).timeout(FUZZ_CASES * 200);
   }
 
   it('every truncation: an error, unless only the end mark is lost', async () => {
@@ -252,7 +283,7 @@ describe('mutated images: an image of its size or an ImageError', () => {
   });
 
   it('noise after every file signature', async () => {
-    const random = seeded(SEED);
+    const random = seeded(FUZZ_SEED);
     for (const [format, seeds] of FORMATS) {
       for (const bytes of seeds()) {
         for (let round = 0; round < 30; round++) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { constants, deflateSync, inflateSync } from 'node:zlib';
 import { inflateZlib } from '../../src/image/png/inflate.js';
-import { seeded } from './support.js';
+import { seeded } from '../support/fuzz.js';
 
 function inflate(pieces: Uint8Array[], limit: number): { bytes: Buffer; end: string } {
   const parts: Uint8Array[] = [];

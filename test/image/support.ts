@@ -64,17 +64,6 @@ export const goldens = (): [name: string, golden: Golden, bytes: Uint8Array][] =
     ([name, golden]) => [name, golden, new Uint8Array(Buffer.from(golden.base64, 'base64'))],
   );
 
-/** A small deterministic generator (mulberry32), for mutations. */
-export function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** A PNG chunk with its checksum. */
 export function pngChunk(type: string, data: Uint8Array): Buffer {
   const bytes = Buffer.concat([Buffer.alloc(4), Buffer.from(type, 'latin1'), data, Buffer.alloc(4)]);

@@ -4,8 +4,8 @@ import { setTimeout as wait } from 'node:timers/promises';
 import type { RawImage } from '../../src/image/raw-image.js';
 import { videoOpener } from '../../src/node.js';
 import { readPpmStream } from '../../src/platform/ffmpeg.js';
-import { seeded } from '../image/support.js';
 import { refusal } from '../pipeline/support.js';
+import { seeded } from '../support/fuzz.js';
 import { scratch } from './videos-made.js';
 
 const UNIX = process.platform !== 'win32';

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { readJson as readCheckedJson } from '../../src/checkpoint/json.js';
 import { Image2TextError } from '../../src/errors.js';
-import { parseImageConfig } from '../../src/image/image-config.js';
+import { parseGenerationConfig } from '../../src/generation/generation-config.js';
+import { parseImageConfig, parseProcessorConfig } from '../../src/image/image-config.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
 import { parseTokenizerConfig } from '../../src/tokenizer/tokenizer-config.js';
 import { DEMO, REFERENCE, readBin, readJson } from '../support/fixtures.js';
+import { changeJsonText, FUZZ_CASES, FUZZ_SEED, seeded } from '../support/fuzz.js';
 
 /** Every outcome is a config or a typed one-line error; nothing is polluted. */
 function outcome(run: () => unknown): 'accepted' | 'refused' {
@@ -25,7 +27,9 @@ const READERS = [
   [`${REFERENCE}full-b16/config.json`, parseGitConfig],
   [`${DEMO}config.json`, parseGitConfig],
   [`${DEMO}preprocessor_config.json`, parseImageConfig],
+  [`${DEMO}preprocessor_config.json`, parseProcessorConfig],
   [`${DEMO}tokenizer_config.json`, parseTokenizerConfig],
+  [`${DEMO}generation_config.json`, (json: unknown, name: string) => parseGenerationConfig(json, name, 30_522)],
 ] as const;
 
 const odd = fc.oneof(
@@ -53,12 +57,8 @@ const odd = fc.oneof(
   fc.jsonValue(),
 );
 
-/** Cases of each kind; IMAGE2TEXT_SEED repeats a run. */
-const RUNS = process.env['IMAGE2TEXT_FULL'] === '1' ? 10_000 : 1500;
-const SEED = Number(process.env['IMAGE2TEXT_SEED'] ?? 7);
-
 describe('mutated configs', () => {
-  before(() => console.log(`      fuzzing configs: seed ${SEED}, ${RUNS} runs of each kind`));
+  before(() => console.log(`      fuzzing configs: seed ${FUZZ_SEED}, ${FUZZ_CASES} runs of each kind`));
 
   for (const [file, parse] of READERS) {
     const name = file.slice(file.lastIndexOf('/', file.lastIndexOf('/') - 1) + 1);
@@ -76,9 +76,9 @@ describe('mutated configs', () => {
           }
           counts[outcome(() => parse(readCheckedJson(changed, name), name))]++;
         }),
-        { numRuns: RUNS, seed: SEED },
+        { numRuns: FUZZ_CASES, seed: FUZZ_SEED },
       );
-      assert.ok(counts.accepted > 0 && counts.refused > 500, JSON.stringify(counts));
+      assert.ok(counts.accepted > 0 && counts.refused > FUZZ_CASES / 4, JSON.stringify(counts));
     });
 
     it(`${name}: odd values under every key give a config or a typed error`, () => {
@@ -96,8 +96,20 @@ describe('mutated configs', () => {
           const text = new TextEncoder().encode(JSON.stringify({ ...whole, ...changes }));
           outcome(() => parse(readCheckedJson(text, name), name));
         }),
-        { numRuns: RUNS, seed: SEED },
+        { numRuns: FUZZ_CASES, seed: FUZZ_SEED },
       );
+    });
+
+    it(`${name}: ${FUZZ_CASES} changes of its structure give a config or a typed error`, () => {
+      const random = seeded(FUZZ_SEED);
+      const whole = readJson<Record<string, unknown>>(file);
+      const counts = { accepted: 0, refused: 0 };
+      for (let n = 0; n < FUZZ_CASES; n++) {
+        const text = changeJsonText(random, n % 2 === 0 ? whole : { image_processor: whole, ...whole });
+        counts[outcome(() => parse(readCheckedJson(text, name), name))]++;
+      }
+      console.log(`      ${name}, seed ${FUZZ_SEED}: ${counts.accepted} accepted, ${counts.refused} refused`);
+      assert.ok(counts.accepted > 0 && counts.refused > FUZZ_CASES / 20, JSON.stringify(counts));
     });
   }
 });
