@@ -11,5 +11,12 @@ export type { BrowserLoadOptions } from './platform/browser.js';
 export { fromFiles, loadImage2Text, pipeline, startBackend } from './platform/browser.js';
 export { serveModel } from './platform/browser-worker.js';
 export type { PageBackend } from './platform/start-backend.js';
-export { connectWorker, type WorkerInput, type WorkerModel, type WorkerModelInfo } from './worker/client.js';
+export {
+  connectWorker,
+  type WorkerInput,
+  type WorkerModel,
+  type WorkerModelInfo,
+  type WorkerTrainingOptions,
+  type WorkerTrainingPair,
+} from './worker/client.js';
 export type { MessageEndpoint } from './worker/messages.js';

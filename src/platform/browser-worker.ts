@@ -8,5 +8,6 @@ import { fromFiles, loadImage2Text } from './browser.js';
  * `generative-image2text/worker` does nothing else; call it in a worker of your own that also imports other backends.
  */
 export function serveModel(port?: MessageEndpoint): void {
-  serve({ port, load: loadImage2Text, fromFiles, backendName: getBackend });
+  const training = () => import('../training/index.js');
+  serve({ port, load: loadImage2Text, fromFiles, backendName: getBackend, training });
 }

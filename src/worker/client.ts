@@ -15,12 +15,16 @@ import type {
 } from '../image2text/scores.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { BrowserLoadOptions } from '../platform/browser.js';
+import type { TrainingPair } from '../training/data.js';
+import type { TrainingOptions } from '../training/options.js';
 import {
   isMessage,
   LISTENERS,
   type MessageEndpoint,
+  type NamedBlob,
   type Outcome,
   type PackedInput,
+  type PackedPair,
   packError,
   type Reply,
   type Request,
@@ -39,6 +43,15 @@ type Travels<Options> = Options extends unknown
 
 /** Images and videos that can travel: all but tensors. What a page shows is read when the call is made. */
 export type WorkerInput = Exclude<VisualInput, { readonly dataId: object }>;
+
+/** A pair to learn whose image can travel. */
+export type WorkerTrainingPair = Omit<TrainingPair, 'image'> & { readonly image: WorkerInput };
+
+/** Options of `train` that can travel: a page has no folder to write into. Without `lora` its defaults are meant. */
+export type WorkerTrainingOptions = Omit<
+  TrainingOptions,
+  'folder' | 'featureFolder' | 'saveEvery' | 'resume' | 'validation' | 'trainVision' | 'visionLearningRate'
+> & { readonly validation?: Iterable<WorkerTrainingPair> | undefined };
 
 /** What a loaded model says of itself. */
 export interface WorkerModelInfo {
@@ -76,6 +89,16 @@ export interface WorkerModel {
   embed(input: WorkerInput, options?: Travels<EmbedOptions>): Promise<Embedding>;
   explain(input: WorkerInput, options?: Travels<ExplainOptions>): Promise<Explanation>;
   stream(input: WorkerInput, options?: Travels<CaptionStreamOptions>): AsyncGenerator<string, void, void>;
+  /**
+   * Teaches pairs of images and texts by LoRA (docs/training.md) and gives the adapter as the two files that PEFT has, for `useAdapter` and for
+   * downloads. The model stays as it is and can be used meanwhile; `onEvent` receives what happens.
+   */
+  train(pairs: Iterable<WorkerTrainingPair>, options?: WorkerTrainingOptions): Promise<File[]>;
+  /**
+   * Changes what is said from the next call on: with the adapter in these files (of `train` or of PEFT), or, with `undefined`, as the checkpoint
+   * does. Images that were encoded before have to be encoded again.
+   */
+  useAdapter(files: Iterable<File> | undefined): Promise<void>;
   /** Frees the model; calls in flight fail with a DisposedError. The worker stays, and can load another one. */
   dispose(): Promise<void>;
 }
@@ -239,6 +262,17 @@ export function connectWorker(port: MessageEndpoint): WorkerModel {
     embed: (input, options) => about('embed', input, [], options) as Promise<Embedding>,
     explain: (input, options) => about('explain', input, [], options) as Promise<Explanation>,
     stream,
+    async train(pairs, { validation, ...options } = {}) {
+      const packed = [pairs, validation].map((list) => list && [...list].map((pair) => packPair(pair, owner)));
+      const files = await start('train', packed, options, []).ended;
+      return Object.entries(files as Record<string, Uint8Array<ArrayBuffer>>).map(
+        ([name, bytes]) => new File([bytes], name),
+      );
+    },
+    async useAdapter(files) {
+      const named = files && [...files].map((file): NamedBlob => ({ name: file.name, contents: file }));
+      await start('useAdapter', [named], undefined, []).ended;
+    },
     async dispose() {
       if (lost === undefined) await start('dispose', [], undefined, []).ended;
     },
@@ -261,7 +295,7 @@ function splitOptions(given: object | undefined): {
       listeners[name] = value as (data: unknown) => unknown;
       options[name] = true;
     } else if (typeof value === 'function' || name === 'streamer') {
-      const detail = 'a function cannot be sent to a worker; onToken and onProgress can be given';
+      const detail = 'a function cannot be sent to a worker; onToken, onProgress and onEvent can be given';
       throw new OptionError({ path: name, code: 'unsupported-option', detail, unsupported: true });
     } else options[name] = value;
   }
@@ -314,6 +348,13 @@ function packInput(
   };
   const packed: PackedInput = Array.isArray(input) ? { kind: 'list', inputs: input.map(one) } : one(input);
   return { packed, transfer: [...transfer] };
+}
+
+function packPair({ image, ...pair }: WorkerTrainingPair, owner: object): PackedPair {
+  const { packed } = packInput(image, owner);
+  if (packed.kind !== 'encoded') return { ...pair, image: packed };
+  const detail = 'what is encoded cannot be learnt from: give the image itself';
+  throw new OptionError({ path: 'image', code: 'wrong-type', detail });
 }
 
 const absoluteImage = (address: string): string => {

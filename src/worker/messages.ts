@@ -16,6 +16,7 @@ import {
   WeightError,
 } from '../errors.js';
 import type { Method } from '../image2text/method-options.js';
+import type { TrainingPair } from '../training/data.js';
 
 /** What a `Worker`, a worker's own scope and a `MessagePort`, Node's too, have in common. */
 export interface MessageEndpoint {
@@ -26,7 +27,7 @@ export interface MessageEndpoint {
 }
 
 /** What can be asked for: the model's methods that a worker serves, loading and freeing. */
-export type WorkerCall = Exclude<Method, 'generate'> | 'load' | 'dispose' | 'release';
+export type WorkerCall = Exclude<Method, 'generate'> | 'load' | 'dispose' | 'release' | 'train' | 'useAdapter';
 
 /** From the page. */
 export type Request =
@@ -59,8 +60,17 @@ export type PackedInput =
   | { readonly kind: 'frames'; readonly frames: readonly PackedInput[] }
   | { readonly kind: 'list'; readonly inputs: readonly PackedInput[] };
 
+/** A pair to learn as it travels. */
+export type PackedPair = Omit<TrainingPair, 'image'> & { readonly image: PackedInput };
+
+/** A file as it travels: Node's ports make plain blobs of files. */
+export interface NamedBlob {
+  readonly name: string;
+  readonly contents: Blob;
+}
+
 /** Listeners that may be among the options of a call. */
-export const LISTENERS: readonly string[] = ['onProgress', 'onToken'];
+export const LISTENERS: readonly string[] = ['onProgress', 'onToken', 'onEvent'];
 
 /** Is it a message of this protocol? Others on the same port are the application's. */
 export const isMessage = (data: unknown): data is Request | Reply =>

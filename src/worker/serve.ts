@@ -1,15 +1,18 @@
 /** The worker's side: one model, whose methods are called by messages. */
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { DisposedError, OptionError } from '../errors.js';
-import type { Image2Text } from '../image2text/image2text.js';
+import { type Image2Text, partsOf } from '../image2text/image2text.js';
 import type { EncodedImage, ImageInput, VideoSource, VisualInput } from '../image2text/inputs.js';
 import { isPageImage, readPixels } from '../image2text/inputs.js';
+import type { TrainingOptions, TrainingPair } from '../training/index.js';
 import {
   isMessage,
   LISTENERS,
   type MessageEndpoint,
+  type NamedBlob,
   type Outcome,
   type PackedInput,
+  type PackedPair,
   packError,
   packResult,
   type Reply,
@@ -17,6 +20,11 @@ import {
   unpackError,
   type WorkerCall,
 } from './messages.js';
+
+type Training = Pick<
+  typeof import('../training/index.js'),
+  'disposeAdapter' | 'loadAdapter' | 'memoryFolder' | 'saveAdapter' | 'train'
+>;
 
 /** How a worker serves. */
 export interface ServeOptions {
@@ -28,6 +36,8 @@ export interface ServeOptions {
   fromFiles(files: Iterable<File>): ModelFiles;
   /** The name of the backend that is in use. */
   backendName(): string;
+  /** The trainer, which comes when it is wanted. */
+  training(): Promise<Training>;
 }
 
 interface Running {
@@ -47,11 +57,17 @@ export function serve({ port = globalThis as unknown as MessageEndpoint, ...host
   let nextEvent = 0;
   const post = (reply: Reply): void => port.postMessage(reply);
 
-  const free = (): void => {
+  /** Runs of training that are going on: they hold the model's tensors. */
+  const lessons = new Map<AbortController, Promise<unknown>>();
+
+  async function free(): Promise<void> {
+    for (const lesson of lessons.keys())
+      lesson.abort(new DisposedError({ code: 'model-disposed', detail: 'this model was disposed' }));
+    await Promise.allSettled(lessons.values());
     handles.clear(); // the model frees what it encoded
     model?.dispose();
     model = undefined;
-  };
+  }
 
   /** The options as the library takes them: the signal, and listeners that ask the page. */
   const optionsOf = (given: unknown, id: number, { abort, heard }: Running): object => {
@@ -78,8 +94,51 @@ export function serve({ port = globalThis as unknown as MessageEndpoint, ...host
     throw new DisposedError({ code: 'image-disposed', detail: 'this encoded image was disposed' });
   };
 
+  /** Pairs with their images, as the trainer takes them. */
+  const pairsOf = (pairs: readonly PackedPair[]): TrainingPair[] =>
+    pairs.map(({ image, ...pair }) => ({ ...pair, image: inputOf(image) as VisualInput }));
+
+  /** Trains an adapter; resolves to its files by their names. */
+  async function train(
+    own: Image2Text,
+    [pairs, validation]: readonly (readonly PackedPair[] | undefined)[],
+    { onEvent, ...options }: TrainingOptions,
+    abort: AbortController,
+  ): Promise<Record<string, Uint8Array>> {
+    const { disposeAdapter, memoryFolder, saveAdapter, train } = await host.training();
+    abort.signal.throwIfAborted();
+    // Nobody waits for what the page's listener says, but what it throws ends the run.
+    const listen = onEvent as undefined | ((event: unknown) => Promise<unknown>);
+    const { adapter } = await train(own, pairsOf(pairs!), {
+      lora: {},
+      ...options,
+      ...(validation === undefined ? {} : { validation: pairsOf(validation) }),
+      ...(listen === undefined ? {} : { onEvent: (event) => void listen(event).catch((error) => abort.abort(error)) }),
+    });
+    try {
+      const { files } = partsOf(own);
+      const folder = memoryFolder();
+      await saveAdapter(adapter!, folder, files?.repository ?? files?.label);
+      return Object.fromEntries(folder.files);
+    } finally {
+      disposeAdapter(adapter!);
+    }
+  }
+
+  async function useAdapter(own: Image2Text, files: readonly NamedBlob[] | undefined): Promise<void> {
+    if (files === undefined) return own.useAdapter(undefined);
+    const { disposeAdapter, loadAdapter } = await host.training();
+    const named = files.map(({ name, contents }) => new File([contents], name));
+    const adapter = await loadAdapter(host.fromFiles(named), own);
+    try {
+      own.useAdapter(adapter);
+    } finally {
+      disposeAdapter(adapter);
+    }
+  }
+
   async function load(given: unknown, options: object): Promise<object> {
-    free(); // first, so that two models are never in memory
+    await free(); // first, so that two models are never in memory
     const source = typeof given === 'string' ? given : host.fromFiles(given as Iterable<File>);
     const loaded = await host.load(source, options);
     model = loaded;
@@ -98,6 +157,12 @@ export function serve({ port = globalThis as unknown as MessageEndpoint, ...host
     if (name === 'load') return load(args[0], options);
     if (model === undefined)
       throw new DisposedError({ code: 'no-model', detail: 'the worker has no model: call load() first' });
+    if (name === 'useAdapter') return useAdapter(model, args[0] as readonly NamedBlob[] | undefined);
+    if (name === 'train') {
+      const lesson = train(model, args.slice(0, 2) as never, options, call.abort);
+      lessons.set(call.abort, lesson);
+      return lesson.finally(() => lessons.delete(call.abort));
+    }
     const input = inputOf(args[0] as PackedInput);
     if (name === 'encode') {
       handles.set(id, await model.encode(input as VisualInput, options));

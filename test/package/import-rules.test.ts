@@ -57,6 +57,7 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
         'image2text',
         'explain',
         'model',
+        'training',
         'checkpoint/byte-source',
         'platform/browser',
         'platform/browser-worker',

@@ -13,6 +13,7 @@ import {
   OptionError,
   WeightError,
 } from '../../src/node.js';
+import * as training from '../../src/training/index.js';
 import { packError, unpackError } from '../../src/worker/messages.js';
 import { serve } from '../../src/worker/serve.js';
 import { DEMO, EXAMPLES } from '../support/fixtures.js';
@@ -39,6 +40,7 @@ describe('a model at the other end of a channel', function () {
       },
       fromFiles,
       backendName: getBackend,
+      training: async () => training,
     });
     return connectWorker(ports.port1);
   };
@@ -117,6 +119,65 @@ describe('a model at the other end of a channel', function () {
     await assert.rejects(other.caption(image), { name: 'OptionError', code: 'other-model' });
     image.dispose();
     await assert.rejects(there.caption(image), (error) => error instanceof DisposedError);
+    assert.equal(memory().numTensors, numTensors);
+  });
+
+  it('teaches a thing to the model, and gives files that change what it says until they are taken away', async () => {
+    const { numTensors } = memory();
+    const said = await here.caption(IMAGE, GREEDY);
+    const text = 'my cup';
+    const losses: number[] = [];
+    const lesson = { steps: 10, batchSize: 2, learningRate: 2e-3, labelSmoothing: 0, schedule: 'cosine' } as const;
+    const files = await there.train(
+      [
+        { image: IMAGE, text },
+        { image: { data: new Uint8Array(27), width: 3, height: 3 }, text },
+      ],
+      {
+        ...lesson,
+        onEvent: (event) => {
+          if (event.type === 'step') losses.push(event.loss);
+        },
+      },
+    );
+    assert.equal(losses.length, 10);
+    assert.ok(losses.at(-1)! < losses[0]! - 2, losses.join());
+    assert.deepEqual(files.map(({ name }) => name).sort(), ['adapter_config.json', 'adapter_model.safetensors']);
+    assert.equal((await there.caption(IMAGE, GREEDY)).text, said.text);
+    const likely = async () => (await there.score(IMAGE, [text]))[0]!.logProb;
+    const before = await likely();
+    await there.useAdapter(files);
+    const after = await likely();
+    assert.ok(after > before + 2, `${before} to ${after}`);
+    await there.useAdapter(undefined);
+    assert.deepEqual(await there.caption(IMAGE, GREEDY), said);
+    await assert.rejects(there.useAdapter([new File(['{}'], 'adapter_config.json')]), { name: 'ConfigError' });
+    assert.equal(memory().numTensors, numTensors);
+  });
+
+  it('stops teaching when it is told to, when a listener throws, and when another model is loaded', async () => {
+    const { numTensors } = memory();
+    const begin = (onStep: () => void, signal?: AbortSignal) => {
+      const onEvent = ({ type }: { readonly type: string }) => {
+        if (type === 'step') onStep();
+      };
+      return there.train([{ image: IMAGE, text: 'my cup' }], { steps: 100_000, signal, onEvent });
+    };
+    const reason = new Error('enough');
+    const abort = new AbortController();
+    const stopped = begin(() => abort.abort(reason), abort.signal);
+    await assert.rejects(stopped, (error) => error === reason);
+    const thrown = begin(() => {
+      throw new RangeError('no more');
+    });
+    await assert.rejects(thrown, { name: 'RangeError', message: 'no more' });
+    let loading: Promise<unknown> | undefined;
+    const replaced = begin(() => {
+      loading ??= there.load('demo');
+    });
+    await assert.rejects(replaced, { name: 'DisposedError', code: 'model-disposed' });
+    await loading;
+    assert.equal((await there.caption(IMAGE, GREEDY)).text, (await here.caption(IMAGE, GREEDY)).text);
     assert.equal(memory().numTensors, numTensors);
   });
 

@@ -19,3 +19,13 @@ export function el<Tag extends keyof HTMLElementTagNameMap>(
 export const show = (id: string, shown: boolean): void => void byId(id).classList.toggle('hidden', !shown);
 
 export const percent = (share: number): string => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+
+/** The middle of an image, small. */
+export function thumbnail(picture: ImageBitmap): HTMLCanvasElement {
+  const side = 136;
+  const canvas = el('canvas', { width: side, height: side });
+  const scale = Math.max(side / picture.width, side / picture.height);
+  const [w, h] = [picture.width * scale, picture.height * scale];
+  canvas.getContext('2d')!.drawImage(picture, (side - w) / 2, (side - h) / 2, w, h);
+  return canvas;
+}

@@ -1,10 +1,11 @@
 import type { Explanation } from '../../src/explain/attention-map.js';
 import type { EncodedImage } from '../../src/image2text/inputs.js';
-import { byId, el, percent, show } from './dom.js';
+import { byId, el, percent, show, thumbnail } from './dom.js';
 import { FRAMES, fromAddress, fromBlob, type Given, startLive } from './inputs.js';
 import type { Loaded } from './model.js';
 import { problemOf } from './problems.js';
 import { connectSettings, ready } from './settings.js';
+import { connectTeaching } from './teach.js';
 import { lightsOff, showWords } from './words.js';
 
 /** What the page is about now: one image, encoded once. */
@@ -109,15 +110,6 @@ function showTimes(loaded: Loaded, encode: number, first: number, perSecond: num
   byId('times').replaceChildren(
     ...parts.map(([name, value]) => el('span', {}, `${name} `, el('b', { textContent: value }))),
   );
-}
-
-function thumbnail(picture: ImageBitmap): HTMLCanvasElement {
-  const side = 136;
-  const canvas = el('canvas', { width: side, height: side });
-  const scale = Math.max(side / picture.width, side / picture.height);
-  const [w, h] = [picture.width * scale, picture.height * scale];
-  canvas.getContext('2d')!.drawImage(picture, (side - w) / 2, (side - h) / 2, w, h);
-  return canvas;
 }
 
 /** Frames of a video: each can be described alone. */
@@ -334,8 +326,9 @@ byId('link-form').addEventListener('submit', (event) => {
   void give(() => fromAddress(byId<HTMLInputElement>('address').value, isVideoModel()));
 });
 addEventListener('paste', ({ clipboardData }) => {
-  const [file] = clipboardData?.files ?? [];
-  if (file !== undefined) void giveBlob(file);
+  const files = [...(clipboardData?.files ?? [])];
+  if (files.length > 0 && document.activeElement?.closest('#teach')) teaching.add(files);
+  else if (files.length > 0) void giveBlob(files[0]!);
 });
 const drop = byId('drop');
 addEventListener('dragover', (event) => {
@@ -346,8 +339,9 @@ addEventListener('dragleave', () => drop.classList.remove('over'));
 addEventListener('drop', (event) => {
   event.preventDefault();
   drop.classList.remove('over');
-  const [file] = event.dataTransfer?.files ?? [];
-  if (file !== undefined) void giveBlob(file);
+  const files = [...(event.dataTransfer?.files ?? [])];
+  if (files.length > 0 && (event.target as Element).closest?.('#teach')) teaching.add(files);
+  else if (files.length > 0) void giveBlob(files[0]!);
 });
 
 /** Samples that show what the demo can do: things, their colors, printed words, and movement. */
@@ -382,8 +376,21 @@ byId('examples').replaceChildren(
 byId<HTMLTextAreaElement>('lines').value =
   'a blue mug with the word juice on it\na black shirt that says press\na green sign';
 
+const teaching = connectTeaching({
+  onChanged: () => shownNow && void describe(shownNow),
+  onProblem: problem,
+  shown: () => shownNow,
+  known: () =>
+    Promise.all(
+      EXAMPLES.flatMap(([name]) =>
+        name.endsWith('.gif') ? [] : [fetch(`./examples/${name}`).then((response) => response.blob())],
+      ),
+    ),
+});
+
 connectSettings({
   onLoaded() {
+    teaching.forget();
     current = undefined; // its worker, or its weights, are gone
     const next = waiting ?? shownNow;
     waiting = undefined;
