@@ -16,8 +16,8 @@ import { disposeGit } from '../src/model/git.js';
 import { loadGitParams } from '../src/model/load-git.js';
 import { quietTensorflow, startBackend } from '../src/node.js';
 import { accumulateGradients, countLabels } from '../src/training/backward.js';
-import { startGradients } from '../src/training/backward-layers.js';
-import { startOptimization, VISION_PREFIX } from '../src/training/optimization.js';
+import { startGradients } from '../src/training/gradients.js';
+import { startOptimization, VISION_PREFIX } from '../src/training/optimizer.js';
 import { load, machine, median, ms, table, timeTogether } from './support.js';
 
 const { values } = parseArgs({

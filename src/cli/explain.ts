@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { Option } from 'commander';
 import type { AttentionMap, ExplainOptions, Explanation, Image2Text } from '../node.js';
 import { writeWhole } from '../platform/write-whole.js';
+import { listVideos } from './caption.js';
 import type { CliCommand, Context } from './context.js';
 import { EXIT, UsageError } from './context.js';
 import { oneImage } from './inputs.js';
@@ -11,7 +12,6 @@ import { withModel } from './model.js';
 import type { GenerationFlags } from './options.js';
 import { addExamples, addGeneration, addModel, DEFAULT_MODEL, flagsGiven, generationOptionsOf } from './options.js';
 import { jsonText, plain } from './terminal.js';
-import { listVideos } from './video.js';
 
 type ExplainFlags = ModelFlags &
   GenerationFlags & {

@@ -1,29 +1,55 @@
 import { readFileSync } from 'node:fs';
-import type { Command } from 'commander';
-import { CommanderError, Help, Command as Program } from 'commander';
+import { type Command, CommanderError, Help, Command as Program } from 'commander';
 import { answerCommand } from './answer.js';
-import { captionCommand } from './caption.js';
-import { classifyCommand } from './classify.js';
-import { type CliCommand, EXIT, inContext, type LoadModel, type Run } from './context.js';
-
-import { convertCommand } from './convert.js';
-import { doctorCommand } from './doctor.js';
-import { embedCommand } from './embed.js';
+import { captionCommand, videoCommand } from './caption.js';
+import { type CliCommand, EXIT, inContext, type LoadModel, type Run, UsageError } from './context.js';
 import { evaluateCommand } from './evaluate.js';
 import { explainCommand } from './explain.js';
-import { inspectCommand } from './inspect.js';
 import { downloadCommand, modelsCommand } from './models.js';
-
 import { addNote, wrap } from './options.js';
-import { parityCommand } from './parity.js';
 import { reproduceCommand } from './reproduce.js';
-import { scoreCommand } from './score.js';
-import { queueCommand, serveCommand } from './server.js';
-import type { OutputStream, Terminal } from './terminal.js';
-import { plain } from './terminal.js';
+import { classifyCommand, embedCommand, scoreCommand } from './scores.js';
+import { type OutputStream, plain, type Terminal } from './terminal.js';
+import { convertCommand, doctorCommand, inspectCommand, parityCommand, verifyCommand } from './tools.js';
 import { trainCommand } from './train.js';
-import { verifyCommand } from './verify.js';
-import { videoCommand } from './video.js';
+
+const PACKAGE = 'generative-image2text-server';
+
+/** What the package of the server has for this command. */
+interface ServerPackage {
+  run(args: readonly string[], terminal: Terminal): Promise<number>;
+}
+
+/** Brings the package of the server, which is installed apart. */
+type LoadServer = () => Promise<ServerPackage>;
+const loadServer: LoadServer = () => import(PACKAGE) as Promise<ServerPackage>;
+
+/** Runs a command of the server's package, which reads its own options. @throws UsageError with how to install it where it is not. */
+export async function runServer(
+  args: readonly string[],
+  terminal: Terminal = process,
+  load: LoadServer = loadServer,
+): Promise<number> {
+  const server = await load().catch((error: { readonly code?: string }) => {
+    if (error.code !== 'ERR_MODULE_NOT_FOUND' || !String(error).includes(PACKAGE)) throw error;
+    throw new UsageError(`${args[0]} is in a package of its own: npm install ${PACKAGE}`);
+  });
+  return server.run(args, terminal);
+}
+
+const serverCommand = (name: string, description: string): CliCommand => ({
+  name,
+  describe(command) {
+    command.description(description).argument('[args...]', 'see --help').allowUnknownOption().helpOption(false);
+  },
+  run: (args, _flags, { terminal }) => runServer([name, ...args], terminal),
+});
+
+/** `image2text serve`. */
+export const serveCommand = serverCommand('serve', `Serve a model over HTTP (needs ${PACKAGE}).`);
+
+/** `image2text queue`. */
+export const queueCommand = serverCommand('queue', `Caption a dataset on many machines (needs ${PACKAGE}).`);
 
 /** In the order of the help. */
 export const COMMANDS: readonly CliCommand[] = [

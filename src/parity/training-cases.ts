@@ -8,7 +8,7 @@ import type { LoraAdapter } from '../model/lora.js';
 import { storedLayouts, toStoredLayout } from '../model/parameters.js';
 import { plainForward } from '../model/plain-forward.js';
 import type { TrainingBatch } from '../training/backward.js';
-import { type Optimization, type OptimizationOptions, startOptimization } from '../training/optimization.js';
+import { type Optimization, type OptimizationOptions, startOptimization } from '../training/optimizer.js';
 import type { CaseFile, CaseKind, Folder, HostTensor, ParityCase, ParityRow } from './cases.js';
 import { exactRow, needTensor, notRun, readCaseFile, readJsonFile, sniffJson } from './cases.js';
 import { compareNumbers, compareTensor, largestError } from './compare.js';

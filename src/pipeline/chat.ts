@@ -5,11 +5,10 @@ import { promptIds, questionIds } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { VisualInput } from '../image2text/inputs.js';
 import { isVideoInput } from '../image2text/inputs.js';
-import { readGeneration } from './generation-options.js';
-import { contradiction, wrongType } from './options.js';
+import { contradiction, readGeneration, wrongType } from './options.js';
 
 import { withStreamer } from './streaming.js';
-import { answerAll, answerOptions, asVideo, decodeKnown, type Task } from './text-tasks.js';
+import { answerAll, answerOptions, asVideo, decodeKnown, type Task } from './tasks.js';
 import type { ChatContent, ChatMessage, ChatRecord } from './types.js';
 
 /** One text to generate. */

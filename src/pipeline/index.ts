@@ -10,13 +10,6 @@ import { loadImage2Text } from '../image2text/load.js';
 import type { OnLoadEvent } from '../load-events.js';
 import { imageTextToText } from './chat.js';
 import {
-  imageClassification,
-  imageFeatureExtraction,
-  readLabels,
-  videoClassification,
-  zeroShotImageClassification,
-} from './label-tasks.js';
-import {
   checkSignal,
   contradiction,
   type Given,
@@ -28,11 +21,16 @@ import {
 import { pipelineTokenizer } from './streaming.js';
 import {
   documentQuestionAnswering,
+  imageClassification,
+  imageFeatureExtraction,
   imageToText,
+  readLabels,
   type Task,
+  videoClassification,
   videoToText,
   visualQuestionAnswering,
-} from './text-tasks.js';
+  zeroShotImageClassification,
+} from './tasks.js';
 import type { CreatePipeline, ModelLoadOptions, Pipelines, PipelineTask } from './types.js';
 
 export type { CriterionFunction, PipelineTokenizer, StoppingCriteriaInput, TextStreamerOptions } from './streaming.js';

@@ -1,7 +1,6 @@
 import * as z from 'zod/mini'; // its export `z` would keep bundlers from leaving out what is not used
 import { quote, TokenizerError } from '../errors.js';
-import type { AddedToken } from './added-tokens.js';
-import { faultOf, ROLES, type Role, TOKEN_LIMIT } from './vocabulary.js';
+import { type AddedToken, faultOf, ROLES, type Role, TOKEN_LIMIT } from './vocabulary.js';
 
 /** What a checkpoint's files say about its tokenizer; what they leave open has BERT's default. */
 export interface TokenizerSettings {

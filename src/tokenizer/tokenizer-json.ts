@@ -1,8 +1,7 @@
 import * as z from 'zod/mini';
 import { quote, TokenizerError } from '../errors.js';
-import type { AddedToken } from './added-tokens.js';
 import { addedTokenOf, addedTokenSchema, checkLayout, type TokenizerSettings, tokenId } from './tokenizer-config.js';
-import { readTextFile, type Vocabulary, vocabularyOf } from './vocabulary.js';
+import { type AddedToken, readTextFile, type Vocabulary, vocabularyOf } from './vocabulary.js';
 
 /** Largest tokenizer.json, in bytes: five times that of multilingual BERT, which has 120,000 tokens. */
 const FILE_LIMIT = 16 * 1024 * 1024;

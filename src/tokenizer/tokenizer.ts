@@ -1,10 +1,17 @@
 import { OptionError, TokenizerError } from '../errors.js';
-import { type AddedToken, createSegmenter } from './added-tokens.js';
 import { createJoiner } from './decode.js';
 import { cleanText, compose, lowerCase, spaceIdeographs, stripAccents } from './normalize.js';
 import { parseTokenizerConfig, type Side, type TokenizerSettings } from './tokenizer-config.js';
 import { parseTokenizerJson } from './tokenizer-json.js';
-import { buildTokenTable, type NamedBytes, parseVocab, type TokenTable, type Vocabulary } from './vocabulary.js';
+import {
+  type AddedToken,
+  buildTokenTable,
+  createSegmenter,
+  type NamedBytes,
+  parseVocab,
+  type TokenTable,
+  type Vocabulary,
+} from './vocabulary.js';
 import { createCutter, preTokenize, wordPieceModel, wordPieces } from './word-piece.js';
 
 /** How `encode` works. */

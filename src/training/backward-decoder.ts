@@ -7,8 +7,7 @@ import { forbiddenScores, textMask } from '../layers/mask.js';
 import { tidyTree } from '../layers/tidy.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { TextDecoder } from '../model/text-decoder.js';
-import { layerNormBackward, linearBackward, type Pass } from './backward-layers.js';
-import { activationGradient, attentionGradient } from './gradients.js';
+import { activationGradient, attentionGradient, layerNormBackward, linearBackward, type Pass } from './gradients.js';
 
 // One layer of the decoder over image and text tokens side by side, [B, I + T, D], forward and backward.
 

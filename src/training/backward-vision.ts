@@ -8,8 +8,14 @@ import { tidyTree } from '../layers/tidy.js';
 import type { GitConfig, VisionConfig } from '../model/git-config.js';
 import { frameOf, type VisionEncoder } from '../model/vision-encoder.js';
 import { rows } from './backward-decoder.js';
-import { layerNormBackward, linearBackward, type Pass } from './backward-layers.js';
-import { activationGradient, attentionGradient, plus } from './gradients.js';
+import {
+  activationGradient,
+  attentionGradient,
+  layerNormBackward,
+  linearBackward,
+  type Pass,
+  plus,
+} from './gradients.js';
 
 // The vision tower over the frames of a micro-batch, forward and backward.
 

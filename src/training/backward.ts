@@ -19,14 +19,6 @@ import type { Git } from '../model/git.js';
 import type { Adapter } from '../model/lora.js';
 import { type DecoderLayerValues, decoderLayer, decoderLayerBackward, prefixOf, rows } from './backward-decoder.js';
 import {
-  addLinearGradients,
-  type Gradients,
-  layerNormBackward,
-  linearBackward,
-  type Pass,
-  startOwning,
-} from './backward-layers.js';
-import {
   addTemporal,
   layerOutputs,
   VISION,
@@ -34,7 +26,18 @@ import {
   visionBackward,
   visionForward,
 } from './backward-vision.js';
-import { crossEntropyGradient, embeddingGradient, linearInputGradient, rowsOf } from './gradients.js';
+import {
+  addLinearGradients,
+  crossEntropyGradient,
+  embeddingGradient,
+  type Gradients,
+  layerNormBackward,
+  linearBackward,
+  linearInputGradient,
+  type Pass,
+  rowsOf,
+  startOwning,
+} from './gradients.js';
 
 // Forward and backward pass of teacher forcing. Image and text tokens go through a layer side by side, [B, I + T, D]; the forward pass keeps what
 // the backward pass needs of each layer, or, with `recompute`, only the layer's input (Chen et al., arXiv 1604.06174).

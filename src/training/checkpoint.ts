@@ -14,8 +14,7 @@ import type { Adapter, LoraAdapter } from '../model/lora.js';
 import { checkAdapter } from '../model/lora.js';
 import { namedParameters, storedLayouts, toStoredLayout } from '../model/parameters.js';
 import { bytePieces, newTensor, safetensorsPieces, type TrainingFolder, textPieces } from './folder.js';
-import type { OptimizationState } from './optimization.js';
-import type { Moments } from './optimizer.js';
+import type { Moments, OptimizationState } from './optimizer.js';
 
 // --- A model in the layout of a published checkpoint ---
 

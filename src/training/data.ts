@@ -16,7 +16,7 @@ import { showValue } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { IGNORED_LABEL } from './backward.js';
 import { newTensor, safetensorsPieces, type TrainingFolder } from './folder.js';
-import { isVisionParameter } from './optimization.js';
+import { isVisionParameter } from './optimizer.js';
 
 /** What is learnt: to say `text` of an image or video, after a prompt or as the answer to a question where there is one. */
 export interface TrainingPair {

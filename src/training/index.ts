@@ -16,29 +16,27 @@ export {
   type TrainingPairs,
   tokenizePair,
 } from './data.js';
-export type * from './events.js';
 export { memoryFolder, subfolder, type TrainingFolder } from './folder.js';
 export { crossEntropyGradient } from './gradients.js';
 export { type InitialWeightsOptions, initialWeights, withInitialWeights } from './initial-weights.js';
 export { createAdapter, type LoraOptions } from './lora.js';
 export {
-  type Optimization,
-  type OptimizationOptions,
-  type OptimizationState,
-  type StepHooks,
-  type StepReport,
-  startOptimization,
-} from './optimization.js';
-export {
   type AdamW,
   type AdamWOptions,
   createAdamW,
   type Moments,
+  type Optimization,
+  type OptimizationOptions,
+  type OptimizationState,
   type ParameterRate,
   type Schedule,
+  type StepHooks,
+  type StepReport,
   scheduleFactor,
+  startOptimization,
 } from './optimizer.js';
 export { TRAINING_OPTIONS, type TrainingOptions } from './options.js';
+export type * from './report.js';
 export { renderTrainingPage } from './report.js';
 export { shardPairs } from './shards.js';
 export { type TrainingResult, train } from './trainer.js';

@@ -1,6 +1,26 @@
-import type { Tensor } from '@tensorflow/tfjs-core';
-import { add, addN, dispose, div, keep, mul, sqrt, square, sub, sum, tidy, zerosLike } from '@tensorflow/tfjs-core';
+import {
+  add,
+  addN,
+  dispose,
+  div,
+  keep,
+  mul,
+  sqrt,
+  square,
+  sub,
+  sum,
+  type Tensor,
+  tidy,
+  zerosLike,
+} from '@tensorflow/tfjs-core';
+import { BackendError, OptionError } from '../errors.js';
 import { runFused } from '../layers/fused-kernel.js';
+import type { Git } from '../model/git.js';
+import { type LoraAdapter, mergeAdapter } from '../model/lora.js';
+import { namedParameters, withParameters } from '../model/parameters.js';
+import { accumulateGradients, countLabels, type TrainingBatch, type VisionLoss } from './backward.js';
+import { startGradients } from './gradients.js';
+import { adapterParameters, withAdapterParameters } from './lora.js';
 
 /** How the learning rate goes over the run, as Hugging Face's `get_scheduler` defines it. */
 export type Schedule = 'constant' | 'linear' | 'cosine';
@@ -144,3 +164,174 @@ export const clipFactor = (norm: number, maxNorm: number | undefined): number =>
 /** Biases and layer norms do not decay; class, position, temporal and word embeddings do. */
 export const decays = (name: string): boolean =>
   !/\.bias$|LayerNorm|layer_norm|layrnorm|post_layernorm|visual_projection\.1\./.test(name);
+
+/** Names of the vision tower's parameters begin so. */
+export const VISION_PREFIX = 'git.image_encoder.';
+/** Parameters by which images are encoded, and frames of videos told apart. */
+export const VISION_PREFIXES = [VISION_PREFIX, 'git.img_temperal_embedding.'] as const;
+export const isVisionParameter = (name: string): boolean => VISION_PREFIXES.some((prefix) => name.startsWith(prefix));
+
+export interface OptimizationOptions {
+  /** Updates in the whole run; the schedule ends there. */
+  readonly steps: number;
+  readonly schedule: Schedule;
+  /** Updates until the learning rate is reached, from 0. */
+  readonly warmupSteps: number;
+  readonly learningRate: number;
+  /** The vision tower's learning rate. */
+  readonly visionLearningRate: number;
+  /** Decoupled decay of matrices and embeddings; biases and layer norms do not decay. A function says it for each parameter. */
+  readonly weightDecay: number | ((name: string) => number);
+  /** Gradients are scaled down to this norm; undefined: never. */
+  readonly maxGradNorm?: number | undefined;
+  /** 0: cross-entropy. */
+  readonly labelSmoothing: number;
+  readonly betas: readonly [number, number];
+  readonly epsilon: number;
+  /** Compute activations again on the way back, to hold those of one layer only. */
+  readonly recompute: boolean;
+  /** Parameters whose name begins so are not trained. */
+  readonly freeze: readonly string[];
+  /** Train this adapter instead of the weights; it is taken over. */
+  readonly adapter?: LoraAdapter | undefined;
+}
+
+export interface StepHooks {
+  /** Called between layers: yields to the event loop, and throws where the call was aborted; the weights stay as they were then. */
+  readonly pause?: (() => Promise<void>) | undefined;
+  /** A further loss on the vision tower; its gradients count as they are, the text's loss is a mean over tokens. */
+  readonly visionLoss?: VisionLoss | undefined;
+  /** Receives the gradients before clipping. They are disposed of after the step. */
+  readonly onGradients?: ((gradients: ReadonlyMap<string, Tensor>) => void | Promise<void>) | undefined;
+}
+
+/** What one update did. */
+export interface StepReport {
+  /** From 0. */
+  readonly step: number;
+  /** Mean over the learnt tokens of all micro-batches, before the update. */
+  readonly loss: number;
+  /** Norm of all gradients, before clipping. */
+  readonly gradNorm: number;
+  /** What the schedule multiplied the learning rate by. */
+  readonly rateFactor: number;
+  /** How many tokens were learnt. */
+  readonly tokens: number;
+}
+
+/** Everything that changes in training, as values: to save and to go on from. */
+export interface OptimizationState {
+  readonly step: number;
+  readonly parameters: ReadonlyMap<string, Tensor>;
+  readonly moments: ReadonlyMap<string, Moments>;
+}
+
+/** Weights that learn. It owns what it trains and leaves the model it was made from alone. */
+export interface Optimization {
+  /** One update from the micro-batches, which together count as one large batch. */
+  step(batches: readonly TrainingBatch[], hooks?: StepHooks): Promise<StepReport>;
+  /** The model as it is now, valid until the next step; `dispose` frees what was made for it alone. */
+  current(): { readonly git: Git; dispose(): void };
+  /** The adapter as it is now, where one is trained. */
+  adapter(): LoraAdapter | undefined;
+  state(): OptimizationState;
+  /** Goes on from a saved state; takes its tensors over. */
+  restore(state: OptimizationState): void;
+  /** Frees what only further steps need. */
+  disposeMoments(): void;
+  dispose(): void;
+}
+
+/**
+ * Starts to train a model's weights, or an adapter beside them.
+ *
+ * @throws OptionError where nothing is left to train.
+ */
+export function startOptimization(git: Git, options: OptimizationOptions): Optimization {
+  const base = namedParameters(git);
+  const { adapter } = options;
+  const names =
+    adapter === undefined
+      ? [...base.keys()].filter((name) => !options.freeze.some((prefix) => name.startsWith(prefix)))
+      : [...adapterParameters(adapter).keys()];
+  if (names.length === 0) {
+    throw new OptionError({
+      path: 'freeze',
+      code: 'nothing-to-train',
+      detail: 'every parameter of the model is frozen',
+    });
+  }
+  const trained = new Map<string, Tensor>(
+    adapter === undefined ? names.map((name) => [name, base.get(name)!.clone()]) : adapterParameters(adapter),
+  );
+  const optimizer = createAdamW(options);
+  let step = 0;
+
+  const adapterNow = (): LoraAdapter | undefined => adapter && withAdapterParameters(adapter, trained);
+  const current = (): { readonly git: Git; dispose(): void } => {
+    const now = adapterNow();
+    if (now !== undefined) return mergeAdapter(git, now);
+    return { git: withParameters(git, new Map([...base, ...trained])), dispose: () => {} };
+  };
+  const { weightDecay } = options;
+  const decayOf = typeof weightDecay === 'function' ? weightDecay : (name: string) => (decays(name) ? weightDecay : 0);
+  const rateOf = (factor: number) => (name: string) => ({
+    learningRate: factor * (name.startsWith(VISION_PREFIX) ? options.visionLearningRate : options.learningRate),
+    weightDecay: decayOf(name),
+  });
+
+  return {
+    current,
+    adapter: adapterNow,
+    async step(batches, { pause, visionLoss, onGradients } = {}) {
+      const gradients = startGradients(names);
+      const { git: now, dispose: disposeMerged } = current();
+      try {
+        const tokens = batches.reduce((sum, { labels }) => sum + countLabels(labels), 0);
+        if (tokens === 0) {
+          throw new OptionError({
+            path: 'labels',
+            code: 'nothing-to-learn',
+            detail: 'no token of this batch has a label',
+          });
+        }
+        let loss = 0;
+        for (const batch of batches) {
+          const pass = {
+            smoothing: options.labelSmoothing,
+            total: tokens,
+            recompute: options.recompute,
+            pause,
+            visionLoss,
+          };
+          loss += await accumulateGradients(now, batch, gradients, { ...pass, adapters: adapterNow()?.layers });
+        }
+        await onGradients?.(gradients.byName);
+        const gradNorm = await globalNorm(gradients.byName);
+        if (!Number.isFinite(loss + gradNorm)) {
+          const detail = `loss ${loss}, gradient norm ${gradNorm} at step ${step}: a lower learning rate may help`;
+          throw new BackendError({ code: 'not-finite', detail });
+        }
+        const rateFactor = scheduleFactor(options.schedule, step, options.warmupSteps, options.steps);
+        optimizer.update(trained, gradients.byName, clipFactor(gradNorm, options.maxGradNorm), rateOf(rateFactor));
+        return { step: step++, loss, gradNorm, rateFactor, tokens };
+      } finally {
+        disposeMerged();
+        gradients.dispose();
+      }
+    },
+    state: () => ({ step, parameters: trained, moments: optimizer.moments }),
+    restore(state) {
+      step = state.step;
+      dispose([...trained.values()]);
+      for (const [name, tensor] of state.parameters) trained.set(name, tensor);
+      optimizer.restore(state.step, state.moments);
+    },
+    disposeMoments: () => optimizer.dispose(),
+    dispose() {
+      dispose([...trained.values()]);
+      trained.clear();
+      optimizer.dispose();
+    },
+  };
+}

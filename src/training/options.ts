@@ -13,9 +13,9 @@ import {
   texts,
 } from '../options.js';
 import type { TrainingPairs } from './data.js';
-import type { TrainingEvent } from './events.js';
 import type { TrainingFolder } from './folder.js';
 import type { LoraOptions } from './lora.js';
+import type { TrainingEvent } from './report.js';
 
 function checkFolder({ open, write, append }: TrainingFolder, name: string): void {
   if (typeof open === 'function' && typeof write === 'function' && typeof append === 'function') return;

@@ -12,12 +12,11 @@ import { namedParameters } from '../model/parameters.js';
 import type { TrainingBatch } from './backward.js';
 import { loadRun, NO_FILES, type RunPosition, saveAdapter, saveModel, saveRun } from './checkpoint.js';
 import { createImageSource, epochOrder, padBatch, readPairs, type TokenizedPair, type TrainingPairs } from './data.js';
-import type { TrainingEvent, ValidationEvent, WarningCode } from './events.js';
 import { subfolder, type TrainingFolder, textPieces } from './folder.js';
 import { createAdapter } from './lora.js';
-import { isVisionParameter, type Optimization, startOptimization, VISION_PREFIXES } from './optimization.js';
+import { isVisionParameter, type Optimization, startOptimization, VISION_PREFIXES } from './optimizer.js';
 import { type CheckedTrainingOptions, checkTrainingOptions, type TrainingOptions } from './options.js';
-import { modelCard, renderTrainingPage } from './report.js';
+import { modelCard, renderTrainingPage, type TrainingEvent, type ValidationEvent, type WarningCode } from './report.js';
 import { validate } from './validation.js';
 
 /** What a run made. */

@@ -12,9 +12,9 @@ import { featuresInTurns, prefillImage } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { disposeCache } from '../model/kv-cache.js';
 import { accumulateGradients, countLabels } from './backward.js';
-import { startGradients } from './backward-layers.js';
 import { type ImageSource, padBatch, type TokenizedPair } from './data.js';
-import type { ValidationEvent, ValidationSample } from './events.js';
+import { startGradients } from './gradients.js';
+import type { ValidationEvent, ValidationSample } from './report.js';
 
 /** Most samples that an event, and so the log and the page, shows. */
 const MOST_SAMPLES = 12;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { runServer } from '../../src/cli/server.js';
+import { runServer } from '../../src/cli/program.js';
 
 describe('image2text serve and queue', () => {
   it('say how to install their package where it is not installed', async () => {

@@ -85,7 +85,7 @@ describe('docs/training.md', function () {
   });
 
   it('names every warning', () => {
-    const codes = [...readFileSync(`${ROOT}src/training/events.ts`, 'utf8').matchAll(/^ {2}\| '([a-z-]+)'/gm)];
+    const codes = [...readFileSync(`${ROOT}src/training/report.ts`, 'utf8').matchAll(/^ {2}\| '([a-z-]+)'/gm)];
     assert.ok(codes.length >= 7);
     for (const [, code] of codes) assert.match(page, new RegExp(`\\| \`${code}\` \\|`));
   });

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
-import type { AddedToken } from '../../src/tokenizer/added-tokens.js';
 import { loadTokenizer, type Tokenizer } from '../../src/tokenizer/tokenizer.js';
+import type { AddedToken } from '../../src/tokenizer/vocabulary.js';
 import { FIXTURES, REAL, readBin, readJson } from '../support/fixtures.js';
 import { tinyTokenizer, tokensOf, utf8 } from './support.js';
 

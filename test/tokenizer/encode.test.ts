@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { OptionError } from '../../src/errors.js';
-import { createSegmenter } from '../../src/tokenizer/added-tokens.js';
+import { createSegmenter } from '../../src/tokenizer/vocabulary.js';
 import { demoTokenizer, tinyTokenizer, tokensOf } from './support.js';
 
 describe('encode', () => {

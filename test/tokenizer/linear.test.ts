@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { createSegmenter } from '../../src/tokenizer/added-tokens.js';
 import { orderLongMarkRuns } from '../../src/tokenizer/normalize.js';
+import { createSegmenter } from '../../src/tokenizer/vocabulary.js';
 import { longestMatch, wordPieceModel, wordPieces } from '../../src/tokenizer/word-piece.js';
 import { demoTokenizer, tinyTokenizer } from './support.js';
 
