@@ -5,7 +5,8 @@ import { promptIds, questionIds } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import type { VisualInput } from '../image2text/inputs.js';
 import { isVideoInput } from '../image2text/inputs.js';
-import { contradiction, readGeneration, wrongType } from './options.js';
+import { readGeneration } from './generation-options.js';
+import { contradiction, wrongType } from './options.js';
 
 import { withStreamer } from './streaming.js';
 import { answerAll, answerOptions, asVideo, decodeKnown, type Task } from './tasks.js';

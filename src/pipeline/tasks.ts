@@ -11,7 +11,8 @@ import type { Image2Text } from '../image2text/image2text.js';
 import { isVideoInput, type VideoSource, type VisualInput, video } from '../image2text/inputs.js';
 import type { ClassifyOptions, EmbedOptions } from '../image2text/scores.js';
 import { imagesOf, isImageBatch } from '../image2text/tensor-images.js';
-import { checkSignal, readGeneration, readOptions, spellingsOf, withoutNulls, wrongType } from './options.js';
+import { readGeneration } from './generation-options.js';
+import { checkSignal, readOptions, spellingsOf, withoutNulls, wrongType } from './options.js';
 import { withStreamer } from './streaming.js';
 import type { FeatureTensor, GeneratedText, ScoredLabel } from './types.js';
 
