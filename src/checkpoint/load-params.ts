@@ -20,6 +20,12 @@ import { elementCount, nameOf, type StoredTensor, type TensorMap } from './store
  */
 export type StartParam = (shape: readonly number[], layout: Layout, format: WeightFormat) => ParamSink | undefined;
 
+/** A backend with it; `weightFormats` are those that it keeps, where they are not all. */
+interface ParamStarter {
+  readonly startParam?: StartParam;
+  readonly weightFormats?: readonly WeightFormat[];
+}
+
 /** A parameter that the model needs. */
 export interface NeededParam {
   readonly name: string;
@@ -256,7 +262,7 @@ export async function paramMaker(needed: readonly NeededParam[], options: LoadPa
 }
 
 /** Bound to its backend. */
-function startParamOf(current: { startParam?: StartParam } | object): StartParam | undefined {
+function startParamOf(current: ParamStarter | object): StartParam | undefined {
   return 'startParam' in current ? current.startParam?.bind(current) : undefined;
 }
 
@@ -293,8 +299,11 @@ export function checkWeights({ weights = 'f32', upload }: Pick<LoadParamsOptions
   if (upload !== undefined) {
     throw new OptionError({ path: 'weights', code: 'contradiction', detail: 'not with upload, which decides it' });
   }
-  if (startParamOf(backend()) !== undefined) return;
-  const detail = `this backend keeps weights as f32 only: for ${weights} choose the backend simd, or leave the format out`;
+  const current = backend() as ParamStarter;
+  const { weightFormats = current.startParam === undefined ? ['f32'] : WEIGHT_FORMATS } = current;
+  if (weightFormats.includes(weights)) return;
+  const kept = weightFormats.length === 1 ? 'f32 only' : weightFormats.join(', ');
+  const detail = `this backend keeps weights as ${kept}: for ${weights} choose the backend simd, or leave the format out`;
   throw new BackendError({ path: getBackend(), code: 'weight-format', detail, unsupported: true });
 }
 

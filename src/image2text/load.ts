@@ -1,4 +1,4 @@
-import { engine, getBackend, setBackend } from '@tensorflow/tfjs-core';
+import { engine, getBackend, getKernel, registerKernel, setBackend } from '@tensorflow/tfjs-core';
 import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
 import { readBytes } from '../checkpoint/byte-source.js';
 import { readJson } from '../checkpoint/json.js';
@@ -71,7 +71,15 @@ export async function loadImage2Text(source: ModelFiles, options: LoadOptions = 
 export async function prepareBackend(options: Pick<LoadOptions, 'backend' | 'weights' | 'upload'>): Promise<void> {
   if (options.backend !== undefined) await activateBackend(options.backend);
   checkBackend();
+  await addFusedKernels();
   checkWeights(options);
+}
+
+/** tfjs's webgpu backend has kernels of ours, which are loaded where it is the current one. */
+async function addFusedKernels(): Promise<void> {
+  if (engine().backendName !== 'webgpu') return;
+  const { addWebGpuKernels } = await import('../webgpu/index.js');
+  addWebGpuKernels({ engine, getKernel, registerKernel });
 }
 
 /** For callers without types: what is wrong is said before anything is read. */
@@ -124,7 +132,10 @@ export async function activateBackend(name: string, shown: string = name): Promi
     }
   };
   try {
-    if (await setBackend(name)) return getBackend();
+    if (await setBackend(name)) {
+      await addFusedKernels();
+      return getBackend();
+    }
   } catch (error) {
     cause ??= error;
   } finally {

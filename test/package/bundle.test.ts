@@ -58,6 +58,11 @@ describe('bundles', () => {
     );
     console.log(`      index.ts: ${kilobytes(bytes)}`);
     assert.deepEqual(
+      atOnce.filter((input) => input.includes('src/webgpu/')),
+      [],
+      'kernels for webgpu are loaded where that backend is used',
+    );
+    assert.deepEqual(
       atOnce.filter((input) => /zod\/v4\/(locales|classic)\/|webp_dec/.test(input)),
       [],
       'all of zod would be 400 kB more than the part that is used',
@@ -74,7 +79,17 @@ describe('bundles', () => {
       [],
     );
     assert.deepEqual(
-      atOnce.filter((input) => input.includes('tfjs-backend-simd')),
+      atOnce.filter((input) => /tfjs-backend-simd|src\/webgpu\//.test(input)),
+      [],
+    );
+  });
+
+  it('our kernels for webgpu bring no second tfjs', async () => {
+    const { inputs, atOnce, bytes } = await bundle('src/webgpu/index.ts');
+    console.log(`      kernels for webgpu: ${(bytes / 1024).toFixed(0)} kB minified`);
+    assert.ok(inputs.some((input) => input.endsWith('src/webgpu/linear.ts')));
+    assert.deepEqual(
+      atOnce.filter((input) => input.includes('node_modules')),
       [],
     );
   });

@@ -34,8 +34,12 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
       packages: [/^@jsquash\/(webp|avif)/, /^tiff$/],
     },
     generation: { modules: PURE, packages: [/^zod\/mini$/] },
+    webgpu: {
+      modules: [...PURE, 'layers/fused-kernel', 'checkpoint/encode-tensor'],
+      packages: [/^@tensorflow\/tfjs-core$/, /^tfjs-backend-simd$/],
+    },
     image2text: {
-      modules: [...PURE, 'layers', 'model', 'checkpoint', 'tokenizer', 'image', 'generation', 'explain'],
+      modules: [...PURE, 'webgpu', 'layers', 'model', 'checkpoint', 'tokenizer', 'image', 'generation', 'explain'],
       packages: [/^@tensorflow\/tfjs-core$/],
     },
     training: {
