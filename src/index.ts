@@ -22,9 +22,12 @@ export type {
   Finish,
   GeneratedSequence,
   LogitsProcessor,
+  NextLogits,
   SessionSource,
   StoppingCriterion,
   TokenEvent,
+  TopQuery,
+  TopTokens,
   VocabularyFacts,
 } from './generation/session.js';
 export { padRows } from './generation/session.js';

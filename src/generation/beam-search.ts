@@ -6,12 +6,21 @@ import {
   logNormalizer,
   logSumExp,
   type RowRules,
+  refuseLogit,
   rowRules,
   workingCopy,
 } from './logits-processors.js';
 
 import { type CheckedOptions, checkRows } from './options.js';
-import type { Finish, GeneratedSequence, LogitsProcessor, SearchScope } from './session.js';
+import type {
+  Finish,
+  GeneratedSequence,
+  LogitsProcessor,
+  NextLogits,
+  SearchScope,
+  TopQuery,
+  TopTokens,
+} from './session.js';
 import { lengthLimit, stepSession } from './session.js';
 
 /** One sequence of an image, unfinished while `finish` is undefined. */
@@ -37,6 +46,8 @@ export interface Candidate {
 interface ScoredRow {
   /** What the search ranks by: log-probabilities with the processors applied. Good until the next row is scored. */
   readonly scores: Float32Array;
+  /** Whose scores they are, likeliest first; undefined where they are those of the whole vocabulary. */
+  readonly ids?: Int32Array;
   /** log-softmax of the raw logits. */
   readonly rawLogProb: (id: number) => number;
 }
@@ -72,14 +83,35 @@ export function processThenLogSoftmax(processors: readonly LogitsProcessor[]): R
   };
 }
 
+/**
+ * Without processors a search has need of the `count` likeliest words and the end tokens alone, and Hugging Face's and the original's rank by the
+ * same: log-probabilities in float32.
+ */
+export function topQuery(start: ImageStart, count: number): TopQuery | undefined {
+  return start.processors.length > 0 ? undefined : { count, by: 'logProb', asked: start.eosIds };
+}
+
+function scoreTop({ ids, logits, normalizer }: TopTokens, asked: readonly number[], path: string): ScoredRow {
+  if (Number.isNaN(normalizer)) refuseLogit(logits[0]!, ids[0]!, path);
+  const all = Float32Array.from(logits, (logit) => logit - normalizer);
+  const rawLogProb = (id: number): number => {
+    const place = ids.indexOf(id);
+    return all[place >= 0 ? place : ids.length + asked.indexOf(id)]!;
+  };
+  return { scores: all.subarray(0, ids.length), ids, rawLogProb };
+}
+
 function subtract(scores: Float32Array, value: number): void {
   for (let id = 0; id < scores.length; id++) scores[id] = scores[id]! - value;
 }
 
 /** The best of the candidates offered. */
 export interface BestCandidates {
-  /** Offers every token of a beam, with `sum` before it. Forbidden tokens (-Infinity) are never candidates, so there may be fewer than asked for. */
-  offer(beam: number, row: number, sum: number, scores: Float32Array): void;
+  /**
+   * Offers tokens of a beam, with `sum` before them: all, or `ids` of which equal ones ascend. Forbidden tokens (-Infinity) are never candidates, so
+   * there may be fewer than asked for.
+   */
+  offer(beam: number, row: number, sum: number, scores: Float32Array, ids?: Int32Array): void;
   /** Best first; of equals the lower beam, then the lower id. */
   best(): Candidate[];
 }
@@ -107,11 +139,12 @@ export function bestCandidates(count: number): BestCandidates {
     heap[at] = candidate;
   };
   return {
-    offer(beam, row, sum, scores) {
+    offer(beam, row, sum, scores, ids) {
       let edge = heap.length < count ? Number.NEGATIVE_INFINITY : heap[0]!.sum; // nothing at or below gets in
-      for (let id = 0; id < scores.length; id++) {
-        const total = sum + scores[id]!;
+      for (let i = 0; i < scores.length; i++) {
+        const total = sum + scores[i]!;
         if (total > edge) {
+          const id = ids === undefined ? i : ids[i]!;
           if (heap.length < count) rise({ beam, row, id, sum: total });
           else sink({ beam, row, id, sum: total });
           if (heap.length === count) edge = heap[0]!.sum;
@@ -130,23 +163,23 @@ const isBetter = (a: Candidate, b: Candidate): boolean =>
  * first token all beams are one row of the session. `rawLogProbs[row](id)`: what goes into the result's `tokenLogProbs`.
  */
 export async function scoreCandidates(
-  { image, scope }: ImageStart,
+  { image, scope, eosIds }: ImageStart,
   beams: readonly Beam[],
-  logits: readonly Float32Array[],
+  logits: readonly NextLogits[],
   scoreRow: RowScorer,
   count: number,
 ): Promise<{ readonly candidates: Candidate[]; readonly rawLogProbs: readonly ScoredRow['rawLogProb'][] }> {
   const found = bestCandidates(count);
   const rawLogProbs: ScoredRow['rawLogProb'][] = [];
-  let scores = new Float32Array();
+  let scored: ScoredRow | undefined;
   for (const [beam, { ids, sum }] of beams.entries()) {
     const row = logits.length === 1 ? 0 : beam;
     if (row === rawLogProbs.length) {
-      const scored = scoreRow(logits[row]!, ids, pathOf(image, ids.length));
-      scores = scored.scores as Float32Array<ArrayBuffer>;
+      const [next, path] = [logits[row]!, pathOf(image, ids.length)];
+      scored = 'ids' in next ? scoreTop(next, eosIds, path) : scoreRow(next, ids, path);
       rawLogProbs.push(scored.rawLogProb);
     }
-    found.offer(beam, row, sum, scores);
+    found.offer(beam, row, sum, scored!.scores, scored!.ids);
     await scope.rowDone();
   }
   return { candidates: found.best(), rawLogProbs };
@@ -170,8 +203,10 @@ export interface ImageStart extends RowRules {
 
 /** The search over one image, as a machine: logits of its rows in, next rows out. */
 export interface ImageSearch {
+  /** What it has to know of its rows; undefined: all logits. The same for every image. */
+  readonly wanted: TopQuery | undefined;
   /** Takes the logits of its rows (one row at first: its prompt) and says what comes next; nothing when it is done. */
-  advance(logits: readonly Float32Array[]): Promise<readonly Move[]>;
+  advance(logits: readonly NextLogits[]): Promise<readonly Move[]>;
   results(): GeneratedSequence[];
 }
 
@@ -198,7 +233,8 @@ export async function runBeams<Taker extends BeamStrategy>(
     return start({ scope, prompt, image, limit, eosIds, ...rules }, options);
   });
   let live = searches.map((search, first) => ({ search, first, rows: 1 }));
-  let logits = await stepSession(scope, prompts);
+  const wanted = searches.every((search) => search.wanted !== undefined) ? searches[0]?.wanted : undefined;
+  let logits = await stepSession(scope, prompts, wanted);
   while (true) {
     const from: number[] = [];
     const tokens: number[][] = [];
@@ -214,7 +250,7 @@ export async function runBeams<Taker extends BeamStrategy>(
     if (next.length === 0) return searches.map((search) => search.results());
     live = next;
     scope.session.reorder(from);
-    logits = await stepSession(scope, tokens);
+    logits = await stepSession(scope, tokens, wanted);
   }
 }
 
@@ -311,7 +347,7 @@ export function beamSearch(start: ImageStart, options: CheckedOptions<'beam'>): 
     return ended.worst >= score(best, farthest);
   };
 
-  const advance = async (logits: readonly Float32Array[]): Promise<readonly Move[]> => {
+  const advance = async (logits: readonly NextLogits[]): Promise<readonly Move[]> => {
     const length = beams[0]!.ids.length + 1;
     const { candidates, rawLogProbs } = await scoreCandidates(start, beams, logits, scoreRow, count);
     const next: { readonly beam: Beam; readonly move: Move }[] = [];
@@ -329,5 +365,5 @@ export function beamSearch(start: ImageStart, options: CheckedOptions<'beam'>): 
     return ended.count > 0 ? [] : allForbidden(pathOf(image, length - 1));
   };
 
-  return { advance, results: () => ended.best(options.numReturnSequences) };
+  return { wanted: topQuery(start, count), advance, results: () => ended.best(options.numReturnSequences) };
 }

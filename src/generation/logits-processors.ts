@@ -15,7 +15,10 @@ export function logNormalizer(logits: Float32Array, path: string): number {
     zero += x * 0; // stays 0, unless x is NaN or infinite: one check without a branch per entry
     if (x > max) max = x;
   }
-  if (zero !== 0) refuse(logits, path);
+  if (zero !== 0) {
+    const id = logits.findIndex((x) => !Number.isFinite(x));
+    refuseLogit(logits[id]!, id, path);
+  }
   return logSumExp(logits, max);
 }
 
@@ -51,12 +54,12 @@ export function argMax(scores: Float32Array): number {
   return best;
 }
 
-function refuse(logits: Float32Array, path: string): never {
-  const id = logits.findIndex((x) => !Number.isFinite(x));
+/** @throws BackendError `logits-not-finite`, with the number and its token. */
+export function refuseLogit(logit: number, id: number, path: string): never {
   throw new BackendError({
     path,
     code: 'logits-not-finite',
-    detail: `the model gave ${logits[id]} for token ${id}: its weights, its input or the backend are broken`,
+    detail: `the model gave ${logit} for token ${id}: its weights, its input or the backend are broken`,
   });
 }
 

@@ -13,9 +13,10 @@ import {
   pathOf,
   processThenLogSoftmax,
   scoreCandidates,
+  topQuery,
 } from './beam-search.js';
 import type { CheckedOptions } from './options.js';
-import type { LogitsProcessor } from './session.js';
+import type { LogitsProcessor, NextLogits } from './session.js';
 
 /**
  * The beam search of the original project (`GeneratorWithBeamSearch`), which made the published captions.
@@ -37,7 +38,7 @@ export function originalBeamSearch(start: ImageStart, options: CheckedOptions<'o
 
   const norm = (length: number): number => ((5 + length) / 6) ** lengthPenalty;
 
-  const advance = async (logits: readonly Float32Array[]): Promise<readonly Move[]> => {
+  const advance = async (logits: readonly NextLogits[]): Promise<readonly Move[]> => {
     const length = beams[0]!.ids.length;
     const { candidates, rawLogProbs } = await scoreCandidates(start, beams, logits, scoreRow, count);
     if (candidates.length > 0 && ended.full && ended.worst >= candidates[0]!.sum / norm(limit - 1)) return [];
@@ -60,7 +61,7 @@ export function originalBeamSearch(start: ImageStart, options: CheckedOptions<'o
     return next.map(({ move }) => move);
   };
 
-  return { advance, results: () => ended.best(numReturnSequences) };
+  return { wanted: topQuery(start, count), advance, results: () => ended.best(numReturnSequences) };
 }
 
 /** The logit that the original gives to the token just produced. */
@@ -86,7 +87,7 @@ export function autoregressiveSearch(
   const laterStep = processThenLogSoftmax([...start.processors, discourageLast]);
   let beams: Beam[] = [{ ids: prompt, logProbs: [], sum: 0 }]; // best first
 
-  const advance = async (logits: readonly Float32Array[]): Promise<readonly Move[]> => {
+  const advance = async (logits: readonly NextLogits[]): Promise<readonly Move[]> => {
     const first = beams[0]!.ids.length === prompt.length;
     const scoreRow = first ? firstStep : laterStep;
     const offers: { readonly beam: Beam; readonly move?: Move }[] = [];
@@ -96,7 +97,7 @@ export function autoregressiveSearch(
         offers.push({ beam });
         continue;
       }
-      const { scores, rawLogProb } = scoreRow(logits[row]!, beam.ids, pathOf(image, beam.ids.length));
+      const { scores, rawLogProb } = scoreRow(logits[row] as Float32Array, beam.ids, pathOf(image, beam.ids.length));
       const best = bestCandidates(first ? numBeams : perNode);
       best.offer(0, row, beam.sum, scores);
       for (const { id, sum } of best.best()) {
@@ -121,5 +122,5 @@ export function autoregressiveSearch(
     const score = best.sum / (best.ids.length - prompt.length);
     return [beamResult(best, prompt.length, score, best.finish ?? 'length')];
   };
-  return { advance, results };
+  return { wanted: undefined, advance, results };
 }

@@ -13,6 +13,8 @@ export interface DecoderSession {
    * Resolves to the logits of the next token, one `Float32Array` of the vocabulary's length per row; the caller may write into them.
    */
   step(ids: readonly (readonly number[])[]): Promise<Float32Array[]>;
+  /** The same for a search that looks at the likeliest words only; whole rows where the session has no other way to find them. */
+  step(ids: readonly (readonly number[])[], wanted: TopQuery | undefined): Promise<readonly NextLogits[]>;
   /** Row r becomes a copy of the old row `rows[r]`: keeps, drops or forks sequences. */
   reorder(rows: readonly number[]): void;
   /** How many rows there are now. */
@@ -21,6 +23,29 @@ export interface DecoderSession {
   readonly maxLength: number;
   dispose(): void;
 }
+
+/** What a search without rules on tokens has to know of a row of logits. */
+export interface TopQuery {
+  /** How many of the likeliest words. */
+  readonly count: number;
+  /** By logits, or by log-probabilities rounded to float32, which can be equal where logits are not. */
+  readonly by: 'logit' | 'logProb';
+  /** Words whose logits are wanted, likely or not. */
+  readonly asked: readonly number[];
+}
+
+/** The answer to a `TopQuery` for one row, with the bits that the whole row would give. */
+export interface TopTokens {
+  /** Likeliest first, of equals the lower id. */
+  readonly ids: Int32Array;
+  /** Raw logits of `ids`, then of the words that were asked for. */
+  readonly logits: Float32Array;
+  /** `logNormalizer` of the whole row; NaN where a logit is not finite, of which the first is then the only word that counts. */
+  readonly normalizer: number;
+}
+
+/** Logits of the next token: a whole row, or what was asked of it. */
+export type NextLogits = Float32Array | TopTokens;
 
 /**
  * Opens a fresh session. Whoever calls it disposes of what it returns: `generate`, `streamTokens`, `scoreSequences` and
@@ -120,18 +145,30 @@ export async function withSession<T>(open: SessionSource, body: (session: Decode
 }
 
 /**
- * One step of the session, between two checks of the signal.
+ * One step of the session, between two checks of the signal. `wanted`: what the search has to know of each row, the whole of it by default.
  *
  * @throws the signal's reason; BackendError `logits-shape` when the session's answer does not fit the rows or the vocabulary.
  */
-export async function stepSession(scope: SearchScope, ids: readonly (readonly number[])[]): Promise<Float32Array[]> {
-  scope.signal?.throwIfAborted();
-  const logits = await scope.session.step(ids);
-  scope.signal?.throwIfAborted();
-  const odd = logits.findIndex((row) => row.length !== scope.vocabulary.size);
+export async function stepSession(scope: SearchScope, ids: readonly (readonly number[])[]): Promise<Float32Array[]>;
+export async function stepSession(
+  scope: SearchScope,
+  ids: readonly (readonly number[])[],
+  wanted: TopQuery | undefined,
+): Promise<readonly NextLogits[]>;
+export async function stepSession(
+  { session, signal, vocabulary }: SearchScope,
+  ids: readonly (readonly number[])[],
+  wanted?: TopQuery,
+): Promise<readonly NextLogits[]> {
+  signal?.throwIfAborted();
+  const few = wanted !== undefined && wanted.count <= vocabulary.size ? wanted : undefined;
+  const logits = await session.step(ids, few);
+  signal?.throwIfAborted();
+  const lengths = logits.map((row) => ('ids' in row ? vocabulary.size : row.length));
+  const odd = lengths.findIndex((length) => length !== vocabulary.size);
   if (logits.length !== ids.length || odd >= 0) {
-    const found = odd >= 0 ? `${logits[odd]!.length} logits in row ${odd}` : `${logits.length} rows`;
-    const expected = `expected ${ids.length} rows of ${scope.vocabulary.size}`;
+    const found = odd >= 0 ? `${lengths[odd]} logits in row ${odd}` : `${logits.length} rows`;
+    const expected = `expected ${ids.length} rows of ${vocabulary.size}`;
     throw new BackendError({ code: 'logits-shape', detail: `${expected}, the session gave ${found}` });
   }
   return logits;

@@ -1,8 +1,16 @@
 import { BackendError, OptionError } from '../errors.js';
-import { applyAll, argMax, logNormalizer, type RowRules, rowRules, workingCopy } from './logits-processors.js';
+import {
+  applyAll,
+  argMax,
+  logNormalizer,
+  type RowRules,
+  refuseLogit,
+  rowRules,
+  workingCopy,
+} from './logits-processors.js';
 
 import { type CheckedOptions, checkRows } from './options.js';
-import type { Finish, GeneratedSequence, SearchScope, TokenEvent } from './session.js';
+import type { Finish, GeneratedSequence, NextLogits, SearchScope, TokenEvent, TopQuery, TopTokens } from './session.js';
 import { lengthLimit, stepSession } from './session.js';
 
 /** Uniform numbers in [0, 1), each a multiple of 2^-53. */
@@ -61,6 +69,9 @@ interface Row extends RowRules {
   finish: Finish | undefined;
 }
 
+/** Greedy search without rules on tokens looks at the likeliest word alone. */
+const LIKELIEST: TopQuery = { count: 1, by: 'logit', asked: [] };
+
 /**
  * Greedy search and sampling as in Hugging Face 4.40, for any number of images at once: every token is yielded as it comes, row by row;
  * the generator returns the sequences, `[image][sample]`. Passing `false` to `next` ends the row of the last event as `stopped`. A row that
@@ -80,7 +91,8 @@ export async function* singleSearch(
   const rows = prompts.flatMap((prompt, image) =>
     Array.from({ length: samples }, (_, sample) => startRow(scope, prompt, image, sample, options)),
   );
-  let logits = await stepSession(scope, prompts); // the prompt is read once for all samples of an image
+  const wanted = rows.every((row) => row.random === undefined && row.processors.length === 0) ? LIKELIEST : undefined;
+  let logits = await stepSession(scope, prompts, wanted); // the prompt is read once for all samples of an image
   if (samples > 1) {
     scope.session.reorder(rows.map((row) => row.image));
     logits = rows.map((row) => logits[row.image]!);
@@ -99,10 +111,8 @@ export async function* singleSearch(
       scope.session.reorder(kept);
       live = kept.map((r) => live[r]!);
     }
-    logits = await stepSession(
-      scope,
-      live.map((row) => row.ids.slice(-1)),
-    );
+    const last = live.map((row) => row.ids.slice(-1));
+    logits = await stepSession(scope, last, wanted);
   }
   return prompts.map((_, image) => rows.slice(image * samples, (image + 1) * samples).map(finished));
 }
@@ -127,22 +137,15 @@ function startRow(
   };
 }
 
-/** Chooses the next token of `row` from `logits`. */
+/** Adds the next token to `row`. */
 function advance(
   row: Row,
-  logits: Float32Array,
+  logits: NextLogits,
   eosIds: readonly number[],
   copy: ReturnType<typeof workingCopy>,
 ): TokenEvent {
   const path = `image ${row.image}, token ${row.ids.length}`;
-  const normalizer = logNormalizer(logits, path);
-  const scores = row.processors.length === 0 ? logits : copy(logits);
-  applyAll(row.processors, scores, row.ids);
-  const best = argMax(scores);
-  if (best < 0)
-    throw new OptionError({ path, code: 'all-forbidden', detail: 'the rules on tokens forbid every token' });
-  const id = row.random === undefined ? best : draw(scores, scores[best]!, row.random(), path);
-  const logProb = logits[id]! - normalizer;
+  const { id, logProb } = 'ids' in logits ? likeliest(logits, path) : choose(row, logits, path, copy);
   const index = row.logProbs.length;
   row.ids.push(id);
   row.logProbs.push(logProb);
@@ -151,6 +154,29 @@ function advance(
   else if (row.ids.length >= row.limit) row.finish = 'length';
   const event = { row: row.image, sample: row.sample, index, id, logProb };
   return row.finish === undefined ? event : { ...event, finish: row.finish };
+}
+
+interface Choice {
+  readonly id: number;
+  readonly logProb: number;
+}
+
+function likeliest({ ids, logits, normalizer }: TopTokens, path: string): Choice {
+  const [id, logit] = [ids[0]!, logits[0]!];
+  if (Number.isNaN(normalizer)) refuseLogit(logit, id, path);
+  return { id, logProb: logit - normalizer };
+}
+
+/** By the rules and the strategy of `row`, from its whole row of logits. */
+function choose(row: Row, logits: Float32Array, path: string, copy: ReturnType<typeof workingCopy>): Choice {
+  const normalizer = logNormalizer(logits, path);
+  const scores = row.processors.length === 0 ? logits : copy(logits);
+  applyAll(row.processors, scores, row.ids);
+  const best = argMax(scores);
+  if (best < 0)
+    throw new OptionError({ path, code: 'all-forbidden', detail: 'the rules on tokens forbid every token' });
+  const id = row.random === undefined ? best : draw(scores, scores[best]!, row.random(), path);
+  return { id, logProb: logits[id]! - normalizer };
 }
 
 /** The token at which the cumulative probability of `softmax(scores)`, in order of ids, passes `u` in [0, 1). */

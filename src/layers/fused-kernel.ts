@@ -7,6 +7,7 @@ export type FusedKernel =
   | 'GitLayerNorm'
   | 'GitAttention'
   | 'GitDecoderStep'
+  | 'GitTopTokens'
   | 'GitLinearInputGradient'
   | 'GitLinearWeightGradient'
   | 'GitBiasGradient'

@@ -1,8 +1,9 @@
-import type { Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
 import { gather, reshape, tensor1d, tidy } from '@tensorflow/tfjs-core';
 import { DisposedError, OptionError } from '../errors.js';
 import { nextTask } from '../event-loop.js';
-import type { DecoderSession } from '../generation/session.js';
+import type { DecoderSession, NextLogits, TopQuery } from '../generation/session.js';
+import { runFused } from '../layers/fused-kernel.js';
 import { textMask } from '../layers/mask.js';
 import type { Trace } from '../layers/tidy.js';
 import { tidyTree } from '../layers/tidy.js';
@@ -41,40 +42,54 @@ export function startSession(git: Git, image: ImageCache, trace?: Trace): Decode
     if (disposed) throw new DisposedError({ code: 'session-disposed', detail: 'this decoding session was disposed' });
   };
 
+  /** The logits of one step, [R, 1, V]; the rows and their cache go on by it. */
+  const advance = (ids: readonly (readonly number[])[]): Tensor3D => {
+    guard();
+    checkIds(git, rows, ids);
+    const width = Math.max(...ids.map((row) => row.length));
+    const padded = ids.map((row) => [...row, ...new Array<number>(width - row.length).fill(git.config.padTokenId)]);
+    const next = rows.map((row, r) => appended(row, ids[r]!.length, width));
+    const { logits, longer } = tidyTree(() => {
+      const mask = textMask(
+        width,
+        textLength(text),
+        next.map((row) => row.columns),
+      );
+      const positions = padded.map((row, r) =>
+        row.map((_, t) => Math.min(rows[r]!.length + t, git.config.maxPositionEmbeddings - 1)),
+      );
+      const input = { ids: padded, positions, mask };
+      const inOne = width === 1 && trace === undefined ? stepInOneCall(git, input, view.image, text) : undefined;
+      if (inOne !== undefined) return { logits: inOne.logits, longer: inOne.text };
+      const step = decodeText(git, input, view.image, text, trace);
+      const last = lastTokens(step.hidden, ids);
+      return { logits: vocabularyLogits(git, last), longer: step.text }; // [R, 1, V]
+    });
+    disposeCache(text);
+    text = longer;
+    rows = next;
+    return logits;
+  };
+
+  const step = async (
+    ids: readonly (readonly number[])[],
+    wanted: TopQuery | undefined,
+  ): Promise<readonly NextLogits[]> => {
+    const logits = advance(ids);
+    try {
+      return (wanted && (await topTokens(logits, wanted))) ?? (await wholeRows(logits));
+    } finally {
+      logits.dispose();
+    }
+  };
+
   return {
     get rows() {
       return rows.length;
     },
     maxLength: git.config.maxPositionEmbeddings,
 
-    async step(ids) {
-      guard();
-      checkIds(git, rows, ids);
-      const width = Math.max(...ids.map((row) => row.length));
-      const padded = ids.map((row) => [...row, ...new Array<number>(width - row.length).fill(git.config.padTokenId)]);
-      const next = rows.map((row, r) => appended(row, ids[r]!.length, width));
-      const { logits, longer } = tidyTree(() => {
-        const mask = textMask(
-          width,
-          textLength(text),
-          next.map((row) => row.columns),
-        );
-        const positions = padded.map((row, r) =>
-          row.map((_, t) => Math.min(rows[r]!.length + t, git.config.maxPositionEmbeddings - 1)),
-        );
-        const input = { ids: padded, positions, mask };
-        const inOne = width === 1 && trace === undefined ? stepInOneCall(git, input, view.image, text) : undefined;
-        if (inOne !== undefined) return { logits: inOne.logits, longer: inOne.text };
-        const step = decodeText(git, input, view.image, text, trace);
-        const last = lastTokens(step.hidden, ids);
-        return { logits: vocabularyLogits(git, last), longer: step.text }; // [R, 1, V]
-      });
-      disposeCache(text);
-      text = longer;
-      rows = next;
-      const values = await readBack(logits);
-      return next.map((_, r) => values.subarray(r * git.config.vocabSize, (r + 1) * git.config.vocabSize));
-    },
+    step: step as DecoderSession['step'],
 
     reorder(order) {
       guard();
@@ -101,14 +116,30 @@ export function startSession(git: Git, image: ImageCache, trace?: Trace): Decode
   };
 }
 
-/** The values of a tensor, which is disposed. */
-async function readBack(x: Tensor3D): Promise<Float32Array> {
+/** The rows of logits [R, 1, V]. */
+async function wholeRows(logits: Tensor3D): Promise<Float32Array[]> {
+  const [rows, , words] = logits.shape;
+  const values = (await logits.data()) as Float32Array;
+  await nextTask();
+  return Array.from({ length: rows }, (_, r) => values.subarray(r * words, (r + 1) * words));
+}
+
+/** The likeliest words of each row of logits [R, 1, V]; undefined where the backend cannot find them. */
+async function topTokens(logits: Tensor3D, { count, by, asked }: TopQuery): Promise<NextLogits[] | undefined> {
+  const found = runFused<Tensor[]>('GitTopTokens', { logits }, { count, by, asked });
+  if (found === undefined) return undefined;
   try {
-    const values = (await x.data()) as Float32Array;
+    const [ids, best, parts] = await Promise.all(found.map((x) => x.data() as Promise<Int32Array | Float32Array>));
     await nextTask();
-    return values;
+    const rows = logits.shape[0];
+    const [few, width] = [ids!.length / rows, best!.length / rows];
+    return Array.from({ length: rows }, (_, r) => ({
+      ids: ids!.subarray(r * few, (r + 1) * few) as Int32Array,
+      logits: best!.subarray(r * width, (r + 1) * width) as Float32Array,
+      normalizer: parts![3 * r]! + parts![3 * r + 1]! + parts![3 * r + 2]!,
+    }));
   } finally {
-    x.dispose();
+    for (const x of found) x.dispose();
   }
 }
 

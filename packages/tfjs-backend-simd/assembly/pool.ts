@@ -21,6 +21,7 @@ import { layerNormJob, reduceJob, softmaxJob } from './rows';
 import {
   becomeWorker, heartbeatOf, IDLE, JOINING, keepResults, parametersOf, publish, readParametersAt, RECLAIMED, stateOf, WORKING,
 } from './thread';
+import { logSumJob, topTokensJob } from './top-tokens';
 
 // One cache line each.
 const EPOCH: usize = <usize>CONTROL;
@@ -69,6 +70,8 @@ function execute(job: i32, chunk: i32, thread: i32): void {
     case Job.attentionGradient: attentionGradientJob(chunk, thread); break;
     case Job.crossEntropy: crossEntropyJob(chunk); break;
     case Job.embeddingGradient: embeddingGradientJob(chunk); break;
+    case Job.logSum: logSumJob(chunk); break;
+    case Job.topTokens: topTokensJob(chunk); break;
   }
 }
 

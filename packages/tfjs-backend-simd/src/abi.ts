@@ -55,6 +55,8 @@ export enum Job {
   attentionGradient,
   crossEntropy,
   embeddingGradient,
+  logSum,
+  topTokens,
 }
 
 /** How weights are stored. */
@@ -297,6 +299,29 @@ export enum AttentionParam {
   threadBytes,
   /** Float: 1 / sqrt(width). */
   scale,
+}
+
+/** Of each row of x its largest number and the sum of exp(x - largest), as float64. A chunk is a row. */
+export enum LogSumParam {
+  x,
+  /** [rows, 2] float64. */
+  y,
+  columns,
+}
+
+/** The best words of each row of logits. A chunk is a row. */
+export enum TopTokensParam {
+  x,
+  columns,
+  /** At most `columns`. */
+  count,
+  /** [rows, count] int32. */
+  ids,
+  /** From row to row `logitStride`. */
+  logits,
+  logitStride,
+  /** [rows] float64, where log-probabilities in float32 rank; 0 where logits do. */
+  normalizers,
 }
 
 // ---- the backward pass: jobs of assembly/backward-*.ts. `blockEnds` are int32: after which row each block of rows that is summed ends.

@@ -16,6 +16,7 @@ import { optimizerKernels } from './optimizer.js';
 import { reduceKernels } from './reduce.js';
 import { sparseKernels } from './sparse.js';
 import { stringKernels } from './strings.js';
+import { topTokensKernels } from './top-tokens.js';
 import { transformerKernels } from './transformer.js';
 import { windowKernels } from './windows.js';
 
@@ -38,6 +39,7 @@ export const allKernels: KernelTable = {
   ...reduceKernels,
   ...sparseKernels,
   ...stringKernels,
+  ...topTokensKernels,
   ...transformerKernels,
   ...windowKernels,
 };

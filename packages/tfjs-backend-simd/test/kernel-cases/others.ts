@@ -57,6 +57,40 @@ const detection = (attributes: Readonly<Record<string, unknown>>): KernelCase =>
     1e-6,
   );
 
+/** The best words of a row, by sorting all of them. */
+const topTokensCase: KernelCase = {
+  draw: fc
+    .tuple(few, fc.integer({ min: 1, max: 70 }), fc.constantFrom('logit', 'logProb'), fc.nat(100), fc.nat(100))
+    .chain(([rows, words, by, most, word]) =>
+      specs([rows, 1, words]).map((logits) => ({
+        inputs: { logits: { ...logits, values: logits.values.map((x, i) => (i % 3 === 0 ? Math.round(x) : x)) } },
+        attributes: { count: 1 + (most % words), asked: word % 2 === 0 ? [] : [word % words, 0], by },
+      })),
+    ),
+  tolerance: 1e-6,
+  reference: ({ logits }, attributes) => {
+    const { count, asked, by } = attributes as { count: number; asked: number[]; by: string };
+    const [rows, , words] = logits!.shape as [number, number, number];
+    const values = logits!.dataSync();
+    const [ids, found, parts]: number[][] = [[], [], []];
+    for (let r = 0; r < rows; r++) {
+      const row = [...values.slice(r * words, (r + 1) * words)];
+      const most = Math.max(...row);
+      const normalizer = most + Math.log(row.reduce((sum, x) => sum + Math.exp(x - most), 0));
+      const scores = by === 'logit' ? row : row.map((x) => Math.fround(x - normalizer));
+      const best = scores.map((_, id) => id).sort((a, b) => scores[b]! - scores[a]! || a - b);
+      ids!.push(...best.slice(0, count));
+      found!.push(...[...best.slice(0, count), ...asked].map((id) => row[id]!));
+      parts!.push(Math.fround(normalizer), normalizer - Math.fround(normalizer), 0);
+    }
+    return [
+      tf.tensor2d(ids!, [rows, count], 'int32'),
+      tf.tensor2d(found!, [rows, count + asked.length]),
+      tf.tensor2d(parts!, [rows, 3]),
+    ];
+  },
+};
+
 /** Entries of a sparse [6, 4] matrix. */
 const entries = fc.integer({ min: 1, max: 8 }).chain((n) =>
   fc.tuple(specs([n], 'float32'), indices([n], 6), indices([n], 4)).map(([values, rows, columns]) => ({
@@ -173,6 +207,7 @@ const ownCases: KernelCases = {
 };
 
 export const otherCases: KernelCases = {
+  GitTopTokens: topTokensCase,
   ...stringCases,
   ...sparseCases,
   ...ownCases,
