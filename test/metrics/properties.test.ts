@@ -117,8 +117,126 @@ describe('metrics, as properties', () => {
     );
   });
 
+  it('the tokenizer leaves out the punctuation of coco-caption, exactly that, and brackets never', () => {
+    for (const mark of ["''", "'", '``', '`', '.', '?', '!', ',', ':', '-', '--', '...', ';', '"', '\u2026', '\u2014'])
+      assert.equal(tokenizeCaption(`a ${mark} b`), 'a b', mark);
+    for (const [mark, token] of [
+      ...[['(', '-lrb-'] as const, [')', '-rrb-'] as const, ['{', '-lcb-'] as const, ['}', '-rcb-'] as const],
+      ...[['-LRB-', '-lrb-'] as const, ['[', '-lsb-'] as const, ['?!', '?!'] as const, ['!!', '!!'] as const],
+      ...[['---', '---'] as const, ['&', '&'] as const, ['*', '*'] as const, ['/', '/'] as const],
+    ])
+      assert.equal(tokenizeCaption(`a ${mark} b`), `a ${token} b`, mark);
+  });
+
+  it('the tokenizer cuts contractions of any word, in any case, with either apostrophe', () => {
+    const letters = fc.array(fc.constantFrom(...'abcdefghijklmopqruvwxyz\u00e9\u00f1\u0436\u8a9e'), {
+      minLength: 2,
+      maxLength: 8,
+    });
+    const suffix = fc.constantFrom('s', 'm', 'd', 'll', 're', 've');
+    const plain = (text: string) => !/^(y|[dol]|cannot|gonna|gotta|lemme|gimme|wanna|tis|twas)$/.test(text);
+    const words = letters.map((list) => list.join('')).filter(plain);
+    const inCase = fc.constantFrom(
+      (text: string) => text,
+      (text: string) => text.toUpperCase(),
+    );
+    fc.assert(
+      fc.property(words, suffix, fc.constantFrom("'", '\u2019'), inCase, (text, end, mark, cased) => {
+        const shown = cased(text).toLowerCase();
+        assert.deepEqual(ptbTokens(cased(`x ${text}${mark}${end} y`)), ['x', shown, `'${end}`, 'y']);
+        assert.deepEqual(ptbTokens(cased(`x ${text}n${mark}t y`)), ['x', shown, "n't", 'y']);
+      }),
+      { seed: 5, numRuns: 500 },
+    );
+    for (const [whole, cut] of Object.entries({
+      ...{ cannot: 'can not', gonna: 'gon na', gotta: 'got ta', lemme: 'lem me', gimme: 'gim me', wanna: 'wan na' },
+      ...{ "'tis": "'t is", "'twas": "'t was", "y'all": "y' all", cannots: 'cannots', gonnas: 'gonnas' },
+    }))
+      for (const text of [whole, whole.toUpperCase()])
+        assert.equal(ptbTokens(`x ${text} y`).join(' '), `x ${cut} y`, text);
+  });
+
+  it('the tokenizer keeps words of any script whole, in lower case, with their marks, and drops what is beyond the BMP', () => {
+    const letter = fc
+      .integer({ min: 0x41, max: 0xffdc })
+      .map((code) => String.fromCharCode(code))
+      .filter((char) => /\p{L}/u.test(char));
+    const mark = fc.constantFrom('', '', '\u0301', '\u0308', '\u064b');
+    const astral = fc.constantFrom('', '', '\u{1f600}', '\u{20000}', '\ud83d', '\ufe0f', '\u00ad');
+    const unit = fc.tuple(letter, mark, astral);
+    fc.assert(
+      fc.property(fc.array(unit, { minLength: 1, maxLength: 8 }), (units) => {
+        const written = units.map((parts) => parts.join('')).join('');
+        const kept = units.map(([char, accent]) => char + accent).join('');
+        assert.deepEqual(ptbTokens(`7 ${written} 7`), ['7', kept.toLowerCase(), '7']);
+      }),
+      { seed: 6, numRuns: 1000 },
+    );
+    assert.deepEqual(ptbTokens('\u{1f600}\u{1f600}'), []);
+  });
+
+  it('the tokenizer leaves its own output as it is, but for smileys, lone apostrophes, fractions and the last token', () => {
+    const part = fc.constantFrom(
+      ...['a', 'dog', "it's", "don't", 'they\u2019re', 'cannot', 'gonna', '"no', 'way"', '(blue)', '[x]', '{y}', '3.5'],
+      ...[
+        '1,000',
+        '10:30',
+        'caf\u00e9',
+        '-',
+        '\u2014',
+        '...',
+        '.',
+        ',',
+        '!',
+        '?!',
+        ';',
+        ':',
+        '``',
+        "''",
+        '&',
+        '$5',
+        '50%',
+      ],
+      ...['\u00a3', '\u20ac', 't-shirt', 'a/b', '#tag', '@me', 'a.jpg', '\u65e5\u672c', '7th', '*', '+', '='],
+    );
+    fc.assert(
+      fc.property(fc.array(part, { minLength: 1, maxLength: 10 }), fc.constantFrom(' ', '  ', '\n'), (parts, blank) => {
+        const once = tokenizeCaption([...parts, 'x'].join(blank)); // 're, 've and 'll are cut before another token only
+        assert.equal(tokenizeCaption(once), once);
+      }),
+      { seed: 7, numRuns: 1000 },
+    );
+    for (const [text, once, twice] of [
+      ["they're .", "they 're", 'they re'], // the last token now, which the original leaves uncut
+      ['5  \u00bd', '5 1/2', '5\u00a01/2'],
+      [':)', ':-rrb-', '-rrb-'],
+      ["'tis so", "'t is so", 't is so'],
+      ["y'all go", "y' all go", 'y all go'],
+    ] as const)
+      assert.deepEqual(
+        [`a ${once}`, `a ${twice}`],
+        [tokenizeCaption(`a ${text} `), tokenizeCaption(tokenizeCaption(`a ${text} `))],
+      );
+  });
+
   it('the tokenizer reads a caption of any kind in proportion to its length', () => {
-    for (const unit of ['!a', 'a.1', '<a ', '@', 'a@', '1-', "n't", '(5', 'a ', '"', 'http://a', '\u00bd']) {
+    for (const unit of [
+      '!a',
+      'a.1',
+      '<a ',
+      '@',
+      'a@',
+      '1-',
+      "n't",
+      '(5',
+      'a ',
+      '"',
+      'http://a',
+      '\u00bd',
+      '__$p',
+      "a('<",
+      "\u00bd'a",
+    ]) {
       assert.ok(ptbTokens(unit.repeat(20_000)).length > 0, unit); // a square of 40,000 would not end within the test's time
     }
   });
