@@ -1,8 +1,23 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadImage2Text } from 'generative-image2text/node';
+import { ROOT } from '../../../test/support/fixtures.js';
+import { skipWithout } from '../../../test/support/skip.js';
 import type { ResultLine } from '../src/queue/run.js';
 import {
   dataset,
@@ -315,13 +330,10 @@ describe('the queue', () => {
       dataset(at('in'), 6);
       const name = fresh();
       const run = await add(at('in'), name);
-      const poison = `${import.meta.dirname ?? join(process.cwd(), 'packages/server/test')}/poisoned-worker.ts`;
-      const { spawn } = await import('node:child_process');
+      const poison = `${ROOT}packages/server/test/poisoned-worker.mjs`;
       let deaths = 0;
       for (;;) {
-        const child = spawn(process.execPath, ['--import', 'tsx', poison, redis.url, name[1]!, '00003.png'], {
-          stdio: 'inherit',
-        });
+        const child = spawn(process.execPath, [poison, redis.url, name[1]!, '00003.png'], { stdio: 'inherit' });
         const code = await new Promise<number | null>((resolve) => child.once('exit', resolve));
         if (code === 0) break;
         assert.ok(++deaths < 12, 'it never ends');
@@ -365,6 +377,102 @@ describe('the queue', () => {
       assert.equal(done, 2);
       assert.equal(said.filter((line) => line.includes('ENOSPC')).length, 3);
       assert.equal((await queue('merge', `${at('out')}/${run}`, '--output', at('all.jsonl'))).code, 0);
+    });
+
+    it('goes on when a disk that was really full has room again, and leaves nothing behind', async function () {
+      mkdirSync(at('in'));
+      mkdirSync(at('out'));
+      dataset(at('in'), 4);
+      try {
+        execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', at('out')], { stdio: 'ignore' });
+      } catch {
+        skipWithout(this, 'a file system of its own', 'mount -t tmpfs needs root');
+      }
+      try {
+        const name = fresh();
+        const run = await add(at('in'), name, '--shard-size', '2');
+        const fill = (): void => {
+          const file = openSync(at('out/filler'), 'a');
+          try {
+            for (;;) writeSync(file, Buffer.alloc(4096));
+          } catch (error) {
+            assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
+          } finally {
+            closeSync(file);
+          }
+        };
+        fill();
+        const { openBull } = await import('../src/queue/connection.js');
+        const { work: workWith } = await import('../src/queue/worker.js');
+        const said: string[] = [];
+        const done = await workWith(await openBull(redis.url), {
+          ...{ queue: name[1]!, lock: 5, maxBatch: 8, fetch: 'none', once: true, signal: new AbortController().signal },
+          log(line) {
+            said.push(line);
+            if (!line.includes('ENOSPC')) return;
+            assert.deepEqual(
+              readdirSync(`${at('out')}/${run}`).filter((file) => file.startsWith('.') || file.startsWith('shard-')),
+              [],
+            );
+            rmSync(at('out/filler'));
+          },
+        });
+        assert.equal(done, 2);
+        assert.equal(said.filter((line) => line.includes('ENOSPC')).length, 1, said.join('\n'));
+        fill();
+        const full = await queue('merge', `${at('out')}/${run}`, '--output', at('out/all.jsonl'));
+        assert.deepEqual([full.code, /ENOSPC/.test(full.stderr)], [1, true], full.stderr);
+        assert.deepEqual(readdirSync(at('out')).sort(), ['filler', run]);
+        rmSync(at('out/filler'));
+        assert.equal((await queue('merge', `${at('out')}/${run}`, '--output', at('out/all.jsonl'))).code, 0);
+        assert.deepEqual(
+          lines(at('out/all.jsonl')).map(({ text }) => text),
+          await expected(images(4)),
+        );
+      } finally {
+        execFileSync('umount', [at('out')]);
+      }
+    });
+
+    it('gives its shard back at once when it is told to end in the middle of it', async () => {
+      const count = 20;
+      dataset(folder, count - 1);
+      let asked = 0;
+      let heard = (): void => {};
+      const inside = new Promise<void>((resolve) => (heard = resolve));
+      const slow = createServer((_, response) => {
+        if (asked++ === 0)
+          heard(); // the first worker waits for the last image of its shard, until it is told to end
+        else response.end(tinyImage(count - 1));
+      });
+      await new Promise<void>((resolve) => slow.listen(0, '127.0.0.1', resolve));
+      try {
+        const names = Array.from({ length: count - 1 }, (_, n) => `${String(n).padStart(5, '0')}.png`);
+        const last = `http://127.0.0.1:${(slow.address() as AddressInfo).port}/last.png`;
+        writeFileSync(at('list.jsonl'), [...names, last].map((one) => `${JSON.stringify(one)}\n`).join(''));
+        const name = fresh();
+        const run = await add(at('list.jsonl'), name);
+        const worker = queueProcess(['work', '--lock', '600', '--fetch', 'all', ...redisOf(), ...name]);
+        let said = '';
+        worker.stderr!.on('data', (chunk) => (said += chunk));
+        const ended = new Promise((resolve) => worker.once('exit', resolve));
+        await Promise.race([inside, ended]);
+        worker.kill('SIGTERM');
+        assert.equal(await ended, 0, said);
+        assert.match(said, /0 shards done/);
+        const waiting = await queue('status', `${at('out')}/${run}`, ...redisOf(), ...name);
+        assert.match(waiting.stdout, /0 of 1 shards[\s\S]*1 waiting/); // not held for the 600 seconds of its lock
+        assert.deepEqual(readdirSync(`${at('out')}/${run}`).sort(), ['inputs.jsonl', 'run.json']);
+        assert.match((await work(name, '--fetch', 'all')).stderr, /1 shard done/);
+        assert.equal((await queue('merge', `${at('out')}/${run}`, '--output', at('all.jsonl'))).code, 0);
+        assert.deepEqual(
+          lines(at('all.jsonl')).map(({ text }) => text),
+          await expected(images(count)),
+        );
+      } finally {
+        slow.close();
+        slow.closeAllConnections();
+      }
     });
 
     it('says what is wrong with a command line, or with Redis', async () => {

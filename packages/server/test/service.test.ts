@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -148,6 +148,51 @@ describe('the server under load', () => {
       await slow.body!.cancel();
       leave.abort();
       assert.match(await (await waiting).text(), /event: done/); // its turn came when the first had left
+    });
+  });
+
+  it('computes no more of a text than a slow client reads, keeps what waits bounded, and sends all of it in the end', async () => {
+    const [pieces, size] = [600, 2 ** 16]; // 39 MB: more than sockets hold between them
+    let tokens = 0;
+    const wrap = (host: ModelHost): ModelHost =>
+      replacing(host, {
+        tokenizer: new Proxy(host.model.tokenizer, {
+          get: (own, name) =>
+            name === 'detokenizer'
+              ? () => ({ push: () => 'x'.repeat(size), flush: () => '' })
+              : (Reflect.get(own, name) as unknown),
+        }),
+        caption: (async (input: VisualInput, options: CaptionOptions & { onToken?: (event: object) => unknown }) => {
+          if (options.onToken === undefined) return host.model.caption(input as Blob, options);
+          for (let n = 0; n < pieces; n++) {
+            tokens++;
+            await options.onToken({ id: n });
+          }
+          return { text: '', tokens: [], score: 0, logProb: 0, confidence: 1, finish: 'eos', alternatives: [] };
+        }) as never,
+      });
+    await withServer({ wrap, options: { timeout: 600 } }, async (url) => {
+      const body = JSON.stringify({ image: mug64(), strategy: 'greedy' });
+      const headers = { 'content-type': 'application/json', accept: 'text/event-stream' };
+      const response = await new Promise<IncomingMessage>((resolve, reject) => {
+        request(`${url}/caption`, { method: 'POST', headers }, resolve).on('error', reject).end(body);
+      });
+      let [seen, still] = [0, 0];
+      await until(() => {
+        still = tokens === seen ? still + 1 : 0;
+        seen = tokens;
+        return still > 50 && tokens > 0;
+      });
+      for (let n = 0; n < 4; n++) {
+        const other = await postJson(`${url}/caption`, { image: mug64() });
+        assert.equal(((await other.json()) as { text: string }).text, MUG_CAPTION);
+      }
+      console.log(`      ${tokens} of ${pieces} pieces were made for a client that did not read`);
+      assert.ok(tokens < pieces / 2, `${tokens} pieces`);
+      let text = '';
+      for await (const chunk of response) text += chunk;
+      assert.equal(text.match(/^event: piece$/gm)?.length, pieces);
+      assert.match(text, /event: done/);
     });
   });
 
@@ -307,6 +352,57 @@ describe('the server and strangers', () => {
         done(null, [{ address: '10.0.0.1', family: 4 }])) as never;
       const code = (error: unknown): boolean => error instanceof Image2TextError && error.code === 'private-address';
       await assert.rejects(fetchPublic('http://public.example/a.png', { maxBytes: 1000, lookup }), code);
+    } finally {
+      inner.close();
+      inner.closeAllConnections();
+    }
+  });
+});
+
+describe('redirects', () => {
+  it('of a public host are followed to public hosts only', async () => {
+    const asked: string[] = [];
+    let target = '';
+    const inner = createServer((request, response) => {
+      asked.push(request.url!);
+      if (request.url === '/to') response.writeHead(302, { location: target }).end();
+      else response.end('secret');
+    });
+    await new Promise<void>((resolve) => inner.listen(0, '127.0.0.1', resolve));
+    const { port } = inner.address() as AddressInfo;
+    // Names that are public when they are checked, though this machine serves them; all others are what they say.
+    const lookup = ((name: string, _: object, done: (e: Error | null, all: object[]) => void) => {
+      let looked = 0;
+      const address = { family: 4, get: () => (looked++ === 0 ? '93.184.215.14' : '127.0.0.1') };
+      const isPublic = name.endsWith('public.example');
+      const found = isPublic
+        ? Object.defineProperty({ family: 4 }, 'address', { get: address.get, enumerable: true })
+        : { family: 4, address: name === 'intranet.example' ? '10.0.0.7' : '127.0.0.1' };
+      done(null, [found]);
+    }) as never;
+    const from = `http://public.example:${port}/to`;
+    try {
+      target = `http://other.public.example:${port}/secret`;
+      assert.equal(Buffer.from(await fetchPublic(from, { maxBytes: 100, lookup })).toString(), 'secret');
+      assert.deepEqual(asked, ['/to', '/secret']);
+      for (const [to, code] of [
+        [`http://127.0.0.1:${port}/secret`, 'private-address'],
+        [`http://localhost:${port}/secret`, 'private-address'],
+        [`http://[::1]:${port}/secret`, 'private-address'],
+        [`http://[::ffff:127.0.0.1]:${port}/secret`, 'private-address'],
+        [`//2130706433:${port}/secret`, 'private-address'],
+        [`http://intranet.example:${port}/secret`, 'private-address'],
+        ['http://169.254.169.254/latest/meta-data/', 'private-address'],
+        [`http://me:pass@public.example:${port}/secret`, 'cannot-fetch'],
+        ['file:///etc/passwd', 'cannot-fetch'],
+        ['ftp://public.example/secret', 'cannot-fetch'],
+        ['http://', 'cannot-fetch'],
+      ] as const) {
+        asked.length = 0;
+        target = to;
+        await assert.rejects(fetchPublic(from, { maxBytes: 100, lookup }), { name: 'ImageError', code }, to);
+        assert.deepEqual(asked, ['/to'], to);
+      }
     } finally {
       inner.close();
       inner.closeAllConnections();
