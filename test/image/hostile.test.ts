@@ -18,6 +18,7 @@ const REFUSED = new Set([
   'edge_bad_adler.png',
   'rare_dnl.jpg',
   'rare_hierarchical.jpg',
+  'edge_no_eoi.jpg',
   'edge_lost_last_bytes.jpg',
   'bomb_progressive_scans.jpg',
   'sof_same_component_ids.jpg',

@@ -60,8 +60,26 @@ describe('images as people have them, against Pillow 12.3', () => {
     const cut = Buffer.concat([early.subarray(0, -2), Buffer.from([0xff, 0xfe, 0, 2])]);
     await assert.rejects(decodeImage(new Uint8Array(cut)), { name: 'ImageError', code: 'jpeg-truncated' });
     // whole, but for the end marker
-    const marked = await decodeImage(whole.subarray(0, -2));
-    assert.deepEqual(marked.warnings, ['the end marker is missing']);
+    await assert.rejects(decodeImage(whole.subarray(0, -2)), { code: 'jpeg-truncated' });
+  });
+
+  it('a file of one scan without its end marker is read where something follows the image, as Pillow has it', async () => {
+    const whole = readBin(`${PROCESSOR}images/jpeg_420_q85.jpg`);
+    const { data } = await decodeImage(whole);
+    const ending = (...bytes: number[]) => new Uint8Array(Buffer.concat([whole.subarray(0, -2), Buffer.from(bytes)]));
+    for (const cut of [ending(), ending(0xff), ending(0), ending(0xff, 0x02), ending(0xff, 0xdd, 0, 9, 1, 1)]) {
+      await assert.rejects(decodeImage(cut), { name: 'ImageError' });
+    }
+    for (const read of [
+      ending(0xff, 0xe1, 0, 99, 1),
+      ending(0xff, 0xdb),
+      ending(0xff, 0xd0),
+      ending(...new Array(8).fill(0)),
+    ]) {
+      const image = await decodeImage(read);
+      assert.deepEqual(image.warnings, ['the end marker is missing']);
+      assert.equal(sha256(image.data), sha256(data));
+    }
   });
 
   it('damage of an animation is a warning of each of its frames', async () => {
@@ -103,6 +121,18 @@ describe('images as people have them, against Pillow 12.3', () => {
   it('an aborted decode throws the reason', async () => {
     const signal = AbortSignal.abort(new Error('enough'));
     await assert.rejects(decodeImage(bytesOf('pictures/named.jfif'), { signal }), /enough/);
+  });
+});
+
+describe('damaged JPEGs', () => {
+  it('have the pixels of Pillow 12.3, and are refused where it refuses them', async () => {
+    const cases = JSON.parse(readFileSync(`${FIXTURES}damaged-jpegs.json`, 'utf8')) as [string, string | null][];
+    for (const [base64, hash] of cases) {
+      const decoded = decodeImage(Buffer.from(base64, 'base64'));
+      if (hash === null) await assert.rejects(decoded, { name: 'ImageError' });
+      else assert.equal(sha256((await decoded).data), hash);
+    }
+    assert.ok(cases.length > 40);
   });
 });
 

@@ -57,6 +57,7 @@ const REFUSED: Readonly<Record<string, string>> = {
   'image/edge_bad_adler.png': 'zlib-data',
   'image/rare_dnl.jpg': 'unsupported',
   'image/rare_hierarchical.jpg': 'unsupported',
+  'image/edge_no_eoi.jpg': 'jpeg-truncated',
   'image/edge_lost_last_bytes.jpg': 'jpeg-truncated',
   'image/bomb_progressive_scans.jpg': 'jpeg-scans',
   'image/sof_same_component_ids.jpg': 'jpeg-scan',

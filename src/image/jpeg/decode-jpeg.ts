@@ -1,15 +1,7 @@
 import type { RawImage } from '../raw-image.js';
 import { allocate, fault, unsupported } from '../raw-image.js';
 import { arithmeticDecoder } from './arithmetic.js';
-import {
-  type BlockDecoder,
-  defaultTables,
-  EARLY_END,
-  EntropyData,
-  progressiveHuffman,
-  RESTARTS,
-  sequentialHuffman,
-} from './huffman.js';
+import { type BlockDecoder, defaultTables, EntropyData, progressiveHuffman, sequentialHuffman } from './huffman.js';
 import { needsSmoothing, type Smoother, smoother, transformBlock, transformFlat } from './idct.js';
 import { decodeLosslessScan } from './lossless.js';
 import {
@@ -77,8 +69,8 @@ export function readJpegHeader(bytes: Uint8Array, maxPixels: number): JpegHeader
 /**
  * Decodes a JPEG (baseline, extended sequential, progressive; Huffman or arithmetic coding; lossless with Huffman coding; 8 bits; gray,
  * YCbCr, RGB, CMYK, YCCK), bit for bit as libjpeg-turbo with its default settings, and so as Pillow's
- * `Image.open(f).convert("RGB")`; damage that libjpeg mends is mended the same way and named in `state.warnings`. A file that ends in
- * the middle of a scan is an error; one that only lacks its end marker is not. Yields now and then the work done, in blocks.
+ * `Image.open(f).convert("RGB")`; damage that libjpeg mends is mended the same way and named in `state.warnings`. A file that ends
+ * with its image, before any marker, is cut to Pillow and here; so is one of several scans without its end marker. Yields now and then the work done, in blocks.
  * @throws ImageError, `unsupported` for 12-bit, hierarchical and other rare files.
  */
 export function* decodeJpeg(bytes: Uint8Array, header: JpegHeader): Generator<number, RawImage> {
@@ -93,11 +85,16 @@ export function* decodeJpeg(bytes: Uint8Array, header: JpegHeader): Generator<nu
     else readMiscellaneous(bytes, segment, state);
     if (ended) break;
     const marker = nextMarker(bytes, offset);
-    if (marker.code < 0 || isCutOff(bytes, marker)) break;
+    if (marker.code < 0 || (!scanner.several && isCutOff(bytes, marker))) break;
     segment = segmentOf(bytes, marker, state.warnings);
   }
-  if (!ended) state.warnings.add('the end marker is missing');
-  checkComplete(frame, ended, scanner.several, bytes.length, state);
+  if (!ended) {
+    if (scanner.several || scanner.cut()) {
+      throw fault('jpeg-truncated', 'the file ends before its end marker (FF D9)', bytes.length);
+    }
+    state.warnings.add('the end marker is missing');
+  }
+  checkComplete(frame, bytes.length, state);
   return yield* render(header, scanner.lastGoodRow());
 }
 
@@ -108,6 +105,7 @@ function newScanner({ state, frame, firstScan }: JpegHeader, bytes: Uint8Array) 
   const several = frame.process === 'progressive' || (bytes[firstScan.start] ?? 0) < frame.components.length;
   let visits = 0;
   let lastGoodRow = frame.mcusHigh - 1;
+  let cut = false;
 
   /** Decodes one scan; gives the offset of the marker behind it. */
   function* decode(segment: Segment): Generator<number, number> {
@@ -128,6 +126,7 @@ function newScanner({ state, frame, firstScan }: JpegHeader, bytes: Uint8Array) 
     if (frame.process === 'lossless') {
       for (const { component } of scan.parts) prepare(component, component.stride * component.rows, false);
       yield* decodeLosslessScan(entropy, frame, scan, state);
+      cut = entropy.endsInScan;
       return entropy.next;
     }
     for (const { component } of scan.parts) {
@@ -144,9 +143,10 @@ function newScanner({ state, frame, firstScan }: JpegHeader, bytes: Uint8Array) 
     yield* walkScan(frame, scan, entropy, decoder, state.restartInterval, target, (row) => {
       lastGoodRow = row;
     });
+    cut = entropy.endsInScan;
     return entropy.next;
   }
-  return { scan: decode, several, lastGoodRow: () => lastGoodRow };
+  return { scan: decode, several, cut: () => cut, lastGoodRow: () => lastGoodRow };
 }
 
 const withDefaults = /* @__PURE__ */ new WeakSet<JpegState>();
@@ -243,24 +243,13 @@ function* walkScan(
   }
 }
 
-/** A file that stops early must not pass as a blurred image; one that ends properly may lack details, as libjpeg has it. */
-function checkComplete(
-  { components, process }: Frame,
-  ended: boolean,
-  several: boolean,
-  offset: number,
-  state: JpegState,
-): void {
-  // to Pillow a file of several scans without an end marker is cut; here it is only where what is there had to be mended
-  const mended = state.warnings.has(EARLY_END) || state.warnings.has(RESTARTS);
-  if (!ended && mended && several) throw fault('jpeg-truncated', 'the entropy-coded data end too early', offset);
+/** A file that ends properly may lack details, as libjpeg has it. */
+function checkComplete({ components, process }: Frame, offset: number, { warnings }: JpegState): void {
   for (const { known, id, coefficients, plane } of components) {
     const sent = coefficients.length > 0 || plane.length > 0;
     if (!sent && process === 'lossless') throw unsupported('jpeg-lossless', `component ${id} was never sent`, offset);
     const whole = sent && (process !== 'progressive' || known.every((low) => low === 0));
-    if (whole) continue;
-    if (!ended) throw fault('jpeg-truncated', 'the file ends before the last scan', offset);
-    state.warnings.add(sent ? 'scans of finer details are missing' : `component ${id} was never sent`);
+    if (!whole) warnings.add(sent ? 'scans of finer details are missing' : `component ${id} was never sent`);
   }
 }
 

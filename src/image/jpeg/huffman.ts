@@ -7,6 +7,8 @@ export const RESTARTS = 'restart markers are missing or out of order';
 
 /** Zeros after the data: more than one MCU can read past its end. */
 const PADDING = 1 << 14;
+/** Bits that libjpeg may take into its buffer before it needs them. */
+const READ_AHEAD = 57;
 
 /**
  * The entropy-coded data of one scan, a restart interval at a time, stuffing removed, with libjpeg's ways out of damage: past the end
@@ -19,6 +21,8 @@ export class EntropyData {
   length = 0;
   /** Whether the interval has no more data: its blocks stay as they are until the next restart. */
   exhausted = false;
+  /** Bits that the decoder of the interval has not read, as of its last MCU; arithmetic coding counts none. */
+  bitsLeft = Number.POSITIVE_INFINITY;
   #marker: Marker;
   #nextRestart = 0;
   readonly #bytes: Uint8Array;
@@ -28,6 +32,11 @@ export class EntropyData {
     this.#bytes = bytes;
     this.#warnings = warnings;
     this.#marker = this.#read(offset);
+  }
+
+  /** Whether the file ends without a marker, and so early that libjpeg, which reads ahead, waits for more in the last MCU. */
+  get endsInScan(): boolean {
+    return this.cut && this.bitsLeft < READ_AHEAD;
   }
 
   /** Whether the file ends without a marker. */
@@ -225,7 +234,8 @@ class BitReader {
   }
 
   overran(): boolean {
-    return this.position * 8 - this.bits > this.#entropy.length * 8;
+    this.#entropy.bitsLeft = (this.#entropy.length - this.position) * 8 + this.bits;
+    return this.#entropy.bitsLeft < 0;
   }
 
   /** The next `count` (at most 16) bits. */

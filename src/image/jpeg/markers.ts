@@ -151,10 +151,12 @@ export interface Segment {
 /** Markers without parameters: TEM, RST0 to RST7, SOI, EOI. */
 const isBare = (marker: number) => marker === 0x01 || (marker >= 0xd0 && marker <= 0xd9);
 
-/** Whether a marker begins notes that the end of the file cuts off: behind an image that is no loss. */
-export const isCutOff = (bytes: Uint8Array, { code, next }: Marker): boolean =>
-  (code === 0xdc || (code >= 0xe0 && code <= 0xef) || code === 0xfe) &&
-  (next + 2 > bytes.length || next + u16be(bytes, next) > bytes.length);
+/** Whether the file ends inside notes, or at the first bytes of tables or a scan: behind a whole image that is no loss. */
+export const isCutOff = (bytes: Uint8Array, { code, next }: Marker): boolean => {
+  if (code === 0xc4 || code === 0xcc || code === 0xdb || code === 0xdd || code === 0xda) return next + 3 > bytes.length;
+  const notes = code === 0xdc || (code >= 0xe0 && code <= 0xef) || code === 0xfe;
+  return notes && (next + 2 > bytes.length || next + u16be(bytes, next) > bytes.length);
+};
 
 /**
  * The segment of a marker. As in libjpeg, a length below 2, which cannot be, counts as an empty segment.
