@@ -21,6 +21,8 @@ export interface JsonLimits {
   readonly maxValues: number;
   /** Items of one array. */
   readonly maxArrayLength: number;
+  /** Names of one object. */
+  readonly maxNames: number;
 }
 
 /** Makes the error for a broken rule, by its code, at an index of the text; the reader throws it. */
@@ -95,8 +97,10 @@ export function parseJsonText(text: string, limits: JsonLimits, fault: JsonFault
   function object(depth: number): JsonObject {
     if (++objects > limits.maxObjects) fail('json-size', `more than ${limits.maxObjects} objects`);
     const result: { [name: string]: Json } = Object.create(null);
+    let names = 0;
     list('}', depth, () => {
       const start = at;
+      if (++names > limits.maxNames) fail('json-size', `an object of more than ${limits.maxNames} names`);
       const name = text[at] === '"' ? string() : fail('json-syntax', `expected a name in quotes, found ${found()}`);
       if (name in result) fail('duplicate-key', `the name ${JSON.stringify(name.slice(0, 60))} is there twice`, start);
       if (depth === 1) indexOf.set(name, start);
@@ -204,6 +208,7 @@ const LIMITS: Omit<JsonLimits, 'exactIntegers'> = {
   maxArrays: 400_000,
   maxValues: 2_000_000,
   maxArrayLength: 1_000_000,
+  maxNames: 150_000,
 };
 const BYTE_ORDER_MARK = 0xfeff;
 

@@ -164,7 +164,7 @@ export interface LoadParamsOptions {
  * layout and uploaded. On failure or abort everything made is disposed.
  *
  * Throws WeightError (`weights-do-not-fit`, `unsupported-dtype`, `non-finite`), BackendError (`weight-format`) where the backend does not keep
- * weights so, OptionError, what reading the file throws, or the signal's reason.
+ * weights so, and (`memory-limit`) before anything is read where they are too large for it, OptionError, what reading the file throws, or the signal's reason.
  */
 export function loadParams<S extends SpecTree>(
   spec: S,
@@ -188,6 +188,7 @@ async function loadTensors(
     ignore: options.ignore ?? [],
     hint: options.hint,
   });
+  checkMemory(needed, options);
   const total = needed.reduce((sum, { name }) => sum + stored.get(name)!.byteLength, 0);
   const made = new Map<string, Tensor>();
   const make = await paramMaker(needed, options);
@@ -260,6 +261,45 @@ export async function paramMaker(needed: readonly NeededParam[], options: LoadPa
     return upload(values, transposedShape(spec.shape, spec.layout), name, spec.layout);
   };
 }
+
+/** What a backend that knows its own memory says of it. */
+interface MemoryLimits {
+  readonly paramBytes: (shape: readonly number[], layout: Layout, format: WeightFormat) => number;
+  readonly freeBytes: () => number;
+}
+
+function limitsOf(current: Partial<MemoryLimits> | object): MemoryLimits | undefined {
+  return 'paramBytes' in current && 'freeBytes' in current ? (current as MemoryLimits) : undefined;
+}
+
+/**
+ * Compares what parameters need with what the current backend's memory can still take, where the backend knows (`simd` does: 4 GiB in all). No
+ * tensor is read for it.
+ *
+ * @throws BackendError (`memory-limit`) that says how much is needed, and in which formats it would fit.
+ */
+export function checkMemory(
+  needed: readonly NeededParam[],
+  { weights = 'f32', upload }: Pick<LoadParamsOptions, 'weights' | 'upload'>,
+): void {
+  const limits = upload === undefined ? limitsOf(backend()) : undefined;
+  if (limits === undefined) return;
+  const bytesIn = (format: WeightFormat): number =>
+    needed.reduce((sum, { spec }) => sum + limits.paramBytes(spec.shape, spec.layout, format), 0);
+  const [bytes, free] = [bytesIn(weights), limits.freeBytes()];
+  if (bytes <= free) return;
+  const mebibytes = (count: number): string => `${Math.max(0, Math.ceil(count / 2 ** 20))} MiB`;
+  const smaller = WEIGHT_FORMATS.filter((format) => bytesIn(format) <= free);
+  const advice =
+    smaller.length > 0
+      ? `; it fits with weights ${smaller.map((f) => `${f} (${mebibytes(bytesIn(f))})`).join(', ')}`
+      : '';
+  const detail = `the weights need ${mebibytes(bytes)} as ${weights}, and the backend's memory takes ${mebibytes(free)} more${advice}`;
+  throw new BackendError({ path: getBackend(), code: 'memory-limit', detail });
+}
+
+/** Bytes that the current backend's memory can still take; undefined where it does not say. */
+export const freeBackendBytes = (): number | undefined => limitsOf(backend())?.freeBytes();
 
 /** Bound to its backend. */
 function startParamOf(current: ParamStarter | object): StartParam | undefined {

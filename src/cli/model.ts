@@ -39,14 +39,16 @@ export async function withModel<T>(
   const { signal, status } = context;
   const options = { weights: flags.weights, ...imageOptionsOf(flags) };
   const { quietTensorflow, startBackend } = await import('../node.js');
-  const { openGenerationConfig, prepareBackend } = await import('../image2text/load.js');
+  const { checkDownload, openGenerationConfig, prepareBackend } = await import('../image2text/load.js');
   quietTensorflow();
   await startBackend(flags.backend);
   await prepareBackend(options); // before a download of hundreds of megabytes
   const onWarning = ({ file, warning }: ImageWarning) => context.stderr(`image2text: warning: ${file}: ${warning}`);
   const onProgress = showLoading(status, { quiet: flags.quiet, name: flags.model ?? DEFAULT_MODEL });
   const load = async (): Promise<Image2Text> => {
-    const files = await initialized(await openModelFiles(flags, context), flags);
+    const beforeWeights = (weights: ModelFiles, bytes: number): Promise<void> =>
+      checkDownload(weights, bytes, { ...options, signal });
+    const files = await initialized(await openModelFiles(flags, context, beforeWeights), flags);
     if (generation.strategy === undefined) {
       checkStrategy(generation, (await openGenerationConfig(files))?.strategy ?? 'original');
     }
@@ -91,13 +93,14 @@ async function applyAdapter(model: Image2Text, folder: string): Promise<void> {
 export async function openModelFiles(
   flags: HubFlags & Pick<ModelFlags, 'model' | 'quiet'>,
   context: Context,
+  beforeWeights?: (files: ModelFiles, bytes: number) => Promise<void>,
 ): Promise<ModelFiles> {
   const { openModel } = await import('../platform/open-model.js');
   const { signal, status } = context;
   const name = flags.model ?? DEFAULT_MODEL;
   if (flags.quiet !== true) await announceDownload(name, flags, context);
   const onProgress = showLoading(status, { quiet: flags.quiet, name });
-  return openModel(name, { ...hubOptions(flags), signal, onProgress })
+  return openModel(name, { ...hubOptions(flags), signal, onProgress, beforeWeights })
     .catch((error: unknown) => {
       throw withAdvice(error, flags);
     })

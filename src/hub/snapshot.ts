@@ -1,5 +1,6 @@
 /** A whole GIT checkpoint from the Hub, in the cache that Python's tools share. */
 import { readdir, readFile, stat } from 'node:fs/promises';
+import { type ByteSource, fromBytes, type ModelFiles } from '../checkpoint/byte-source.js';
 import { HubError } from '../errors.js';
 import { type CacheView, cachedCommit, cachedFile, notCached } from './cache.js';
 import { isTransient } from './client.js';
@@ -14,11 +15,14 @@ import {
   selectFiles,
   shardNames,
 } from './metadata.js';
-import { checkFileName, fileLabel, isCommit } from './names.js';
+import { checkFileName, fileLabel, isCommit, resolveUrl } from './names.js';
+import { openRemote } from './remote-files.js';
 
 export interface SnapshotOptions extends DownloadOptions {
   /** Exactly these files, instead of those that a GIT checkpoint needs. */
   readonly files?: readonly string[] | undefined;
+  /** Is called before weights of so many bytes are fetched, with files whose headers can be read in parts; what it throws ends the download. */
+  readonly beforeWeights?: ((files: ModelFiles, bytes: number) => Promise<void>) | undefined;
 }
 
 /** Where the checkpoint is: names in `files` are relative to `directory`. */
@@ -54,7 +58,7 @@ export function downloadSnapshot(repo: string, options: SnapshotOptions = {}): P
           if (!isTransient(error)) throw error;
           return inCache().catch(() => Promise.reject(error)); // a busy Hub does not stop who has it all
         }
-        return fetchSnapshot(session, info, wanted);
+        return fetchSnapshot(session, info, wanted, options.beforeWeights);
       },
       inCache,
     );
@@ -68,30 +72,77 @@ async function fetchSnapshot(
   session: HubSession,
   info: RepoInfo,
   wanted: readonly string[] | undefined,
+  beforeWeights: SnapshotOptions['beforeWeights'],
 ): Promise<Snapshot> {
-  const files = wanted === undefined ? await fetchCheckpoint(session, info) : [...wanted];
+  const files = wanted === undefined ? await fetchCheckpoint(session, info, beforeWeights) : [...wanted];
   if (wanted !== undefined) await fetchAll(session, info, wanted);
   await writeRef(session, info.commit);
   return { directory: session.paths.snapshot(info.commit), commit: info.commit, files };
 }
 
 /** The files of a GIT checkpoint; shards are known once their index is here. */
-async function fetchCheckpoint(session: HubSession, info: RepoInfo): Promise<string[]> {
+async function fetchCheckpoint(
+  session: HubSession,
+  info: RepoInfo,
+  beforeWeights: SnapshotOptions['beforeWeights'],
+): Promise<string[]> {
   const label = fileLabel(session.repo, session.revision);
   const { small, weights, sharded } = selectFiles(
     info.files.map(({ name }) => name),
     label,
   );
   const first = [...small, weights];
-  const paths = await fetchAll(session, info, first);
+  const ask = (names: readonly string[]): Promise<void> => askBefore(session, info, names, beforeWeights);
+  const paths = await fetchAll(session, info, first, async (name) => {
+    if (name === weights && !sharded) await ask([name]);
+  });
   if (!sharded) return first;
   const shards = await readShardNames(paths.at(-1)!, `${label}/${weights}`);
-  await fetchAll(session, info, shards);
+  let asked = false;
+  await fetchAll(session, info, shards, async () => {
+    if (!asked) await ask(shards);
+    asked = true;
+  });
   return [...first, ...shards];
 }
 
+/** Calls `beforeWeights` for weights that the cache lacks, with the small files of the cache and the weights as the server has them. */
+async function askBefore(
+  { client, paths, repo, signal }: HubSession,
+  { commit, files }: RepoInfo,
+  weights: readonly string[],
+  beforeWeights: SnapshotOptions['beforeWeights'],
+): Promise<void> {
+  if (beforeWeights === undefined) return;
+  const here = await Promise.all(weights.map((name) => stat(paths.file(commit, name)).catch(() => undefined)));
+  if (here.every((found) => found !== undefined)) return;
+  const bytes = files.reduce((sum, { name, size }) => sum + (weights.includes(name) ? (size ?? 0) : 0), 0);
+  const { fetch, token, limits } = client;
+  const open = async (name: string): Promise<ByteSource | undefined> => {
+    if (weights.includes(name))
+      return openRemote(resolveUrl(client.endpoint, repo, commit, name), {
+        fetch,
+        token,
+        signal,
+        limits,
+        redirects: 'by-hand',
+      });
+    const path = paths.file(commit, checkFileName(name));
+    return readFile(path).then(
+      (content) => fromBytes(new Uint8Array(content)),
+      () => undefined,
+    );
+  };
+  await beforeWeights({ label: repo, open }, bytes);
+}
+
 /** One after the other, all announced first so that the total is right from the start. */
-async function fetchAll(session: HubSession, info: RepoInfo, names: readonly string[]): Promise<string[]> {
+async function fetchAll(
+  session: HubSession,
+  info: RepoInfo,
+  names: readonly string[],
+  before?: (name: string) => Promise<void>,
+): Promise<string[]> {
   const known = new Map(info.files.map((file) => [file.name, file]));
   for (const name of names) {
     if (!known.has(name)) {
@@ -102,6 +153,7 @@ async function fetchAll(session: HubSession, info: RepoInfo, names: readonly str
   }
   const paths: string[] = [];
   for (const name of names) {
+    await before?.(name);
     paths.push(await storeFile(session, name, await metadataOf(session, info.commit, known.get(name)!)));
   }
   return paths;

@@ -3,7 +3,7 @@ import type { ByteSource, ModelFiles } from '../checkpoint/byte-source.js';
 import { readBytes } from '../checkpoint/byte-source.js';
 import { readJson } from '../checkpoint/json.js';
 import type { LoadProgress } from '../checkpoint/load-params.js';
-import { checkWeights } from '../checkpoint/load-params.js';
+import { checkWeights, freeBackendBytes } from '../checkpoint/load-params.js';
 import { BackendError, ConfigError, OptionError, TokenizerError } from '../errors.js';
 import { unlessAborted } from '../event-loop.js';
 import { type GenerationConfig, parseGenerationConfig } from '../generation/generation-config.js';
@@ -14,7 +14,7 @@ import { eventSink, type OnLoadEvent } from '../load-events.js';
 import { disposeGit } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { LoadGitOptions } from '../model/load-git.js';
-import { loadGitParams, openGit } from '../model/load-git.js';
+import { checkGitMemory, loadGitParams, openGit } from '../model/load-git.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { loadTokenizer } from '../tokenizer/tokenizer.js';
 import type { Image2Text, ModelOptions } from './image2text.js';
@@ -80,6 +80,30 @@ async function addFusedKernels(): Promise<void> {
   if (engine().backendName !== 'webgpu') return;
   const { addWebGpuKernels } = await import('../webgpu/index.js');
   addWebGpuKernels({ engine, getKernel, registerKernel });
+}
+
+/** Bytes of weights in memory for one in a file, at the most: int8 that is kept as f32. */
+const WIDEST = 4;
+
+/**
+ * What can be said of weights of `bytes` before they are downloaded: that they are too large for the backend's memory. Reads headers, and only
+ * where the size leaves it open; what is wrong with the files themselves is left to loading.
+ *
+ * @throws BackendError (`memory-limit`); the signal's reason.
+ */
+export async function checkDownload(
+  files: ModelFiles,
+  bytes: number,
+  options: Pick<LoadOptions, 'weights' | 'upload' | 'signal'>,
+): Promise<void> {
+  const free = freeBackendBytes();
+  if (free === undefined || options.upload !== undefined || bytes * WIDEST <= free) return;
+  try {
+    await checkGitMemory(files, options);
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (error instanceof BackendError) throw error;
+  }
 }
 
 /** For callers without types: what is wrong is said before anything is read. */

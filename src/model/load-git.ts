@@ -4,7 +4,7 @@ import type { Json } from '../checkpoint/json.js';
 import { readJson } from '../checkpoint/json.js';
 import { checkInferred, inferConfig } from '../checkpoint/layout.js';
 import type { LoadParamsOptions } from '../checkpoint/load-params.js';
-import { loadParams, unusedTensors } from '../checkpoint/load-params.js';
+import { checkMemory, loadParams, unusedTensors } from '../checkpoint/load-params.js';
 import type { OpenCheckpoint } from '../checkpoint/open-checkpoint.js';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.js';
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
@@ -90,6 +90,19 @@ export function loadGitParams(
     ignore: IGNORED,
     hint: weightHint(config),
   });
+}
+
+/**
+ * Says before any tensor is read, from config and headers alone, that the weights are too large for the current backend's memory.
+ *
+ * @throws BackendError (`memory-limit`); ConfigError and what reading the headers throws.
+ */
+export async function checkGitMemory(
+  files: ModelFiles,
+  options: Pick<LoadGitOptions, 'weights' | 'upload'> = {},
+): Promise<void> {
+  const { config } = await openGit(files);
+  checkMemory(specEntries(gitSpec(config)), options);
 }
 
 /** A folder's config.json, checked. @throws ConfigError where it is missing or wrong. */

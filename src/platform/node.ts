@@ -3,7 +3,7 @@ import { OptionError } from '../errors.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import { checkOptions } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
-import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
+import { checkDownload, loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
 import { eventSink } from '../load-events.js';
 import { createPipeline } from '../pipeline/index.js';
 import { convertHeic } from './ffmpeg.js';
@@ -16,7 +16,9 @@ import { backendOfDevice, createBackendStarter, NODE_BACKENDS, type NodeBackend 
 export const { startBackend, ensureBackend } = createBackendStarter(NODE_BACKENDS, (name) => import(name));
 
 /** Options of Node's `loadImage2Text`. */
-export interface NodeLoadOptions extends Omit<LoadOptions, 'backend'>, Omit<HubOptions, 'signal' | 'onProgress'> {
+export interface NodeLoadOptions
+  extends Omit<LoadOptions, 'backend'>,
+    Omit<HubOptions, 'signal' | 'onProgress' | 'beforeWeights'> {
   /**
    * Start this backend, or make the application's own of this name the current one. Default `auto`: what the application has registered stays
    * as it is; where it has registered none, the fastest that starts (`simd`).
@@ -39,7 +41,8 @@ export async function loadImage2Text(model: string | ModelFiles, options: NodeLo
   const hub = { revision, cacheDir, token, endpoint, localFilesOnly, env, signal: rest.signal, onProgress };
   await ensureBackend(backend);
   await prepareBackend(rest); // before a download of hundreds of megabytes
-  const files = typeof model === 'string' ? await openModel(model, hub) : model;
+  const beforeWeights = (weights: ModelFiles, bytes: number): Promise<void> => checkDownload(weights, bytes, rest);
+  const files = typeof model === 'string' ? await openModel(model, { ...hub, beforeWeights }) : model;
   return loadFiles(files, { openImage, openVideo, convertHeic, ...rest, onProgress });
 }
 

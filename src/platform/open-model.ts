@@ -6,7 +6,7 @@ import { ConfigError, HubError, quote } from '../errors.js';
 import type { DownloadOptions } from '../hub/download.js';
 import { endpointFrom } from '../hub/environment.js';
 import { closestName, parseHubAddress } from '../hub/names.js';
-import { downloadSnapshot } from '../hub/snapshot.js';
+import { downloadSnapshot, type SnapshotOptions } from '../hub/snapshot.js';
 import { listModels } from '../tools/models.js';
 import { fromDirectory } from './node-files.js';
 
@@ -14,7 +14,8 @@ import { fromDirectory } from './node-files.js';
 export type HubOptions = Pick<
   DownloadOptions,
   'revision' | 'cacheDir' | 'token' | 'endpoint' | 'localFilesOnly' | 'signal' | 'onProgress' | 'env'
->;
+> &
+  Pick<SnapshotOptions, 'beforeWeights'>;
 
 /** `owner/name`, as the Hub names repositories. */
 const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;

@@ -100,12 +100,15 @@ export async function compileKernels({ relaxed, shared }: Variant): Promise<WebA
   }
 }
 
-/** The largest memory that the platform grants: 4 GiB where it can. */
-export function createMemory(shared: boolean): WebAssembly.Memory {
+const PAGE_BYTES = 65536;
+
+/** The largest memory that the platform grants, 4 GiB where it can, and the bytes that it can grow to. */
+export function createMemory(shared: boolean): { readonly memory: WebAssembly.Memory; readonly limit: number } {
   let cause: unknown;
   for (const maximum of [65536, 32768, 16384, 8192]) {
     try {
-      return new WebAssembly.Memory({ initial: 256, maximum, shared });
+      const memory = new WebAssembly.Memory({ initial: 256, maximum, shared });
+      return { memory, limit: maximum * PAGE_BYTES };
     } catch (error) {
       cause = error;
     }

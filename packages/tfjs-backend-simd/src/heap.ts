@@ -76,7 +76,8 @@ function classBytes(bytes: number): number {
 }
 
 /** What a block of `bytes` takes. */
-const blockBytes = (bytes: number) => (bytes <= LARGEST_CLASS ? classBytes(bytes) : Math.ceil(bytes / 4096) * 4096);
+export const blockBytes = (bytes: number) =>
+  bytes <= LARGEST_CLASS ? classBytes(bytes) : Math.ceil(bytes / 4096) * 4096;
 
 /**
  * The allocator of the backend's memory. Small blocks come from classes of equal size, which are reused but never given back;
@@ -96,7 +97,11 @@ export class Heap {
   i32!: Int32Array;
   u8!: Uint8Array;
 
-  constructor(private readonly memory: WebAssembly.Memory) {
+  /** `limit`: bytes that the memory can grow to. */
+  constructor(
+    private readonly memory: WebAssembly.Memory,
+    private readonly limit = 2 ** 32,
+  ) {
     this.end = memory.buffer.byteLength - GUARD_BYTES;
     this.ranges.add(HEAP_START, this.end);
     this.renewViews();
@@ -135,6 +140,11 @@ export class Heap {
   /** Bytes in blocks that are in use, and bytes that the memory has grown to. */
   stats(): { readonly used: number; readonly size: number } {
     return { used: this.used, size: this.end + GUARD_BYTES };
+  }
+
+  /** Bytes that can still be allocated, in blocks small enough for the gaps between others. */
+  freeBytes(): number {
+    return this.limit - HEAP_START - GUARD_BYTES - this.used;
   }
 
   private takeSmall(bytes: number): number {

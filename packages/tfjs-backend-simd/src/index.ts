@@ -7,7 +7,7 @@ import { allKernels } from './kernels/index.js';
 import { allowRelaxedSimd, coreCount, isPage } from './platform.js';
 import type { WeightFormat } from './tensor-memory.js';
 import { ThreadPool } from './thread-pool.js';
-import { type ParamSink, startParam } from './weights.js';
+import { type ParamSink, paramBytes, startParam } from './weights.js';
 
 export { BackendError } from './errors.js';
 export type { LinearActivation } from './kernels/transformer.js';
@@ -24,6 +24,16 @@ export class SimdBackend extends KernelContext {
    */
   startParam(shape: readonly number[], layout: string, format: WeightFormat): ParamSink | undefined {
     return startParam(this, shape, layout, format);
+  }
+
+  /** Bytes of this memory that such a parameter takes; a number too large for `format` makes it float32, which its shape does not tell. */
+  paramBytes(shape: readonly number[], layout: string, format: WeightFormat): number {
+    return paramBytes(shape, layout, format);
+  }
+
+  /** Bytes that may still be allocated before the memory is full: 4 GiB at the most, less what is in use. */
+  freeBytes(): number {
+    return this.heap.freeBytes();
   }
 }
 
@@ -61,9 +71,9 @@ async function start({
   const fused = relaxed ?? hasRelaxedSimd();
   if (fused && !hasRelaxedSimd()) throw cannotStart('this platform has no relaxed WebAssembly SIMD');
   const module = await compileKernels({ relaxed: fused, shared });
-  const memory = createMemory(shared);
+  const { memory, limit } = createMemory(shared);
   const kernels = await instantiate(module, memory);
-  const heap = new Heap(memory);
+  const heap = new Heap(memory, limit);
   const pool = new ThreadPool({ kernels, heap, module, memory, shared: shared && !isPage(), makeWorker: worker });
   pool.setThreads(threads);
   await pool.started(); // in a worker of a page they come up only while this function awaits: a first image could be done before that

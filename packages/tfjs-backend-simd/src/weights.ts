@@ -1,6 +1,6 @@
 import { engine, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core';
 import { BackendError } from './errors.js';
-import type { Heap } from './heap.js';
+import { blockBytes, type Heap } from './heap.js';
 import { KernelContext } from './kernel-context.js';
 import { FORMATS, hasScales, type Packed, packedBytes, type WeightFormat } from './tensor-memory.js';
 
@@ -30,10 +30,13 @@ const TOO_LARGE: Readonly<Record<WeightFormat, number>> = {
   'int8-fast': Number.POSITIVE_INFINITY,
 };
 
+const scaleBytesOf = (format: WeightFormat, columns: number): number =>
+  hasScales(format) ? Math.ceil(columns / 8) * 8 * 4 : 0;
+
 /** Room for the panels of a weight [rows, columns]. */
 export function newPanels(heap: Heap, format: WeightFormat, rows: number, columns: number): Packed {
   const bytes = packedBytes(format, rows, columns);
-  const scaleBytes = hasScales(format) ? Math.ceil(columns / 8) * 8 * 4 : 0;
+  const scaleBytes = scaleBytesOf(format, columns);
   const address = heap.alloc(bytes);
   try {
     return { format, rows, columns, address, bytes, scales: scaleBytes > 0 ? heap.alloc(scaleBytes) : 0, scaleBytes };
@@ -145,6 +148,14 @@ export function startParam(
 ): ParamSink | undefined {
   if (layout === 'linear') return startWeight(backend, shape as [number, number], format);
   return layout === 'as-is' ? startNumbers(backend, shape) : undefined;
+}
+
+/** What `startParam` allocates; for layouts that it leaves to others, float32 numbers. */
+export function paramBytes(shape: readonly number[], layout: string, format: WeightFormat): number {
+  if (layout !== 'linear') return blockBytes(shape.reduce((a, b) => a * b, 1) * 4);
+  const [outputs, inputs] = shape as [number, number];
+  const scaleBytes = scaleBytesOf(format, outputs);
+  return blockBytes(packedBytes(format, inputs, outputs)) + (scaleBytes > 0 ? blockBytes(scaleBytes) : 0);
 }
 
 const SOURCES: Readonly<Record<string, WeightFormat>> = { F32: 'f32', BF16: 'bf16', F16: 'f16', I8: 'int8' };
