@@ -1,6 +1,6 @@
 import { WeightError } from '../errors.js';
 import { eachChannel, INT8_LIMIT, scaleName } from './dtypes.js';
-import { readPieces } from './read-weights.js';
+import { readPieces } from './open-checkpoint.js';
 import type { NewTensor } from './safetensors.js';
 import { nameOf, type StoredTensor } from './stored-tensor.js';
 

@@ -11,7 +11,7 @@ import {
 } from '../layers/param-spec.js';
 import { isWeight, WEIGHT_FORMATS } from './dtypes.js';
 import { transposedShape } from './layout.js';
-import { beginReading, piecePool, type Reading } from './read-weights.js';
+import { beginReading, piecePool, type Reading } from './open-checkpoint.js';
 import { elementCount, nameOf, type StoredTensor, type TensorMap } from './stored-tensor.js';
 
 /**

@@ -3,9 +3,8 @@ import { gather, reshape, tensor1d, tidy } from '@tensorflow/tfjs-core';
 import { nextTask } from '../event-loop.js';
 import { logNormalizer } from '../generation/logits-processors.js';
 import { padRows } from '../generation/session.js';
-import { textMask } from '../layers/mask.js';
-import type { Git } from '../model/git.js';
-import { decodeText, vocabularyLogits } from '../model/git.js';
+import { textMask } from '../layers/attention.js';
+import { decodeText, type Git, vocabularyLogits } from '../model/git.js';
 import { disposeCache } from '../model/kv-cache.js';
 
 /** A text with the tokens that it began with. */

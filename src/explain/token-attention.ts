@@ -2,10 +2,9 @@ import type { Tensor, Tensor2D, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow
 import { dispose, keep, mean, reshape, slice, tidy } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
 import { logNormalizer } from '../generation/logits-processors.js';
-import { textMask } from '../layers/mask.js';
+import { textMask } from '../layers/attention.js';
 import type { Trace } from '../layers/tidy.js';
-import type { Git } from '../model/git.js';
-import { decodeText, encodeImageInTurns, vocabularyLogits } from '../model/git.js';
+import { decodeText, encodeImageInTurns, type Git, vocabularyLogits } from '../model/git.js';
 import { disposeCache } from '../model/kv-cache.js';
 import {
   type AttentionLayout,

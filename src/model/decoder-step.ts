@@ -1,8 +1,7 @@
 import type { NamedTensorMap, Tensor, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
 import { runFused } from '../layers/fused-kernel.js';
-import type { Git, TextInput } from './git.js';
+import { type Git, namedParameters, type TextInput } from './git.js';
 import type { ImageCache, TextCache } from './kv-cache.js';
-import { namedParameters } from './parameters.js';
 
 /** The parameters of a step by the checkpoint's names, as the kernel takes them; listed once for each model. */
 const parametersOf = new WeakMap<Git['params'], NamedTensorMap>();

@@ -3,13 +3,12 @@ import { gather, reshape, tensor1d, tidy } from '@tensorflow/tfjs-core';
 import { DisposedError, OptionError } from '../errors.js';
 import { nextTask } from '../event-loop.js';
 import type { DecoderSession, NextLogits, TopQuery } from '../generation/session.js';
+import { textMask } from '../layers/attention.js';
 import { runFused } from '../layers/fused-kernel.js';
-import { textMask } from '../layers/mask.js';
 import type { Trace } from '../layers/tidy.js';
 import { tidyTree } from '../layers/tidy.js';
 import { stepInOneCall } from './decoder-step.js';
-import type { Git } from './git.js';
-import { decodeText, vocabularyLogits } from './git.js';
+import { decodeText, type Git, vocabularyLogits } from './git.js';
 import type { ImageCache, TextCache } from './kv-cache.js';
 import { disposeCache, gatherCache, imageCacheShape, textLength } from './kv-cache.js';
 

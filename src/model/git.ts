@@ -1,14 +1,22 @@
-import type { Tensor, Tensor3D, Tensor4D, Tensor5D, TensorContainer } from '@tensorflow/tfjs-core';
-import { add, concat, dispose, reshape, tidy } from '@tensorflow/tfjs-core';
+import {
+  add,
+  concat,
+  dispose,
+  reshape,
+  type Tensor,
+  type Tensor3D,
+  type Tensor4D,
+  type Tensor5D,
+  type TensorContainer,
+  tidy,
+  transpose,
+} from '@tensorflow/tfjs-core';
 import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
 import { linear, linearSpec } from '../layers/linear.js';
-import type { ParamsOf } from '../layers/param-spec.js';
-import { repeat, tensorSpec } from '../layers/param-spec.js';
-import type { Trace } from '../layers/tidy.js';
-import { runSteps, runStepsInTurns, type Steps, tidyTree } from '../layers/tidy.js';
+import { type Layout, mapSpec, type ParamsOf, repeat, specEntries, tensorSpec } from '../layers/param-spec.js';
+import { runSteps, runStepsInTurns, type Steps, type Trace, tidyTree } from '../layers/tidy.js';
 import type { GitConfig } from './git-config.js';
-import type { ImageCache, TextCache } from './kv-cache.js';
-import { appendKeyValue, textLength } from './kv-cache.js';
+import { appendKeyValue, type ImageCache, type TextCache, textLength } from './kv-cache.js';
 import { decodeTokens, imageCacheSteps, textDecoderSpec, textEmbeddings, textEmbeddingsSpec } from './text-decoder.js';
 import { frameOf, visionEncoderSpec, visionSteps } from './vision-encoder.js';
 
@@ -172,3 +180,25 @@ export function vocabularyLogits(git: Git, hidden: Tensor3D): Tensor3D {
 export function disposeGit(git: Git): void {
   dispose(git.params as unknown as TensorContainer);
 }
+
+/** Every parameter of a model by its name in the checkpoint; the model's own tensors. */
+export function namedParameters(git: Git): Map<string, Tensor> {
+  const find = (name: string): Tensor =>
+    name.split('.').reduce<unknown>((node, key) => (node as Record<string, unknown>)[key], git.params) as Tensor;
+  return new Map(specEntries(gitSpec(git.config)).map(({ name }) => [name, find(name)]));
+}
+
+/** The same model with the tensors of `parameters` at their names. */
+export function withParameters(git: Git, parameters: ReadonlyMap<string, Tensor>): Git {
+  return { config: git.config, params: mapSpec(gitSpec(git.config), (name) => parameters.get(name)!) as GitParams };
+}
+
+/** A loaded parameter as the checkpoint stores it, a new tensor: linear weights [out, in], patch weights OIHW. Adapters are stored as they are. */
+export function toStoredLayout(layout: Layout, parameter: Tensor): Tensor {
+  if (layout === 'linear') return transpose(parameter);
+  return layout === 'conv2d' ? transpose(parameter, [3, 2, 0, 1]) : parameter.clone();
+}
+
+/** How each parameter is stored, by name. */
+export const storedLayouts = (config: GitConfig): Map<string, Layout> =>
+  new Map(specEntries(gitSpec(config)).map(({ name, spec }) => [name, spec.layout]));

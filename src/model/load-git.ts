@@ -12,8 +12,7 @@ import { aliasTensors, renameTensors } from '../checkpoint/stored-tensor.js';
 import type { WeightFault } from '../errors.js';
 import { ConfigError, WeightError } from '../errors.js';
 import { specEntries } from '../layers/param-spec.js';
-import type { Git } from './git.js';
-import { gitSpec } from './git.js';
+import { type Git, gitSpec } from './git.js';
 import type { GitConfig } from './git-config.js';
 import { parseGitConfig } from './git-config.js';
 

@@ -1,8 +1,7 @@
 import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core';
 import { add, dispose, matMul, mul, tidy } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
-import type { Git } from './git.js';
-import { namedParameters, withParameters } from './parameters.js';
+import { type Git, namedParameters, withParameters } from './git.js';
 
 // Low-rank adaptation (Hu et al., arXiv 2106.09685): thin matrices beside some linear layers, and the weights that they make together.
 

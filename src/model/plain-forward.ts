@@ -1,9 +1,8 @@
 import type { Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { concat, tensor3d, tidy } from '@tensorflow/tfjs-core';
+import { forbiddenScores } from '../layers/attention.js';
 import { withoutFusedKernels } from '../layers/fused-kernel.js';
-import { forbiddenScores } from '../layers/mask.js';
-import type { Git } from './git.js';
-import { imageFeatures, projectFeatures, videoFeatures, vocabularyLogits } from './git.js';
+import { type Git, imageFeatures, projectFeatures, videoFeatures, vocabularyLogits } from './git.js';
 import { decodeTokens, textEmbeddings } from './text-decoder.js';
 
 /**

@@ -1,8 +1,7 @@
 import type { Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
 import { tidy } from '@tensorflow/tfjs-core';
-import type { AttentionColumns, KeyValue } from '../layers/attention.js';
-import { attend, splitHeads } from '../layers/attention.js';
-import { embed, embeddingSpec } from '../layers/embedding.js';
+import { type AttentionColumns, attend, type KeyValue, splitHeads } from '../layers/attention.js';
+import { embed, embeddingSpec } from '../layers/embeddings.js';
 import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
 import { linear, linearSpec } from '../layers/linear.js';
 import type { ParamsOf } from '../layers/param-spec.js';

@@ -1,14 +1,12 @@
 import type { Tensor2D, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
 import { add, concat, reshape, slice, tidy, tile } from '@tensorflow/tfjs-core';
 import { attend, splitHeads } from '../layers/attention.js';
-import { embeddingSpec } from '../layers/embedding.js';
+import { embeddingSpec, interpolatePositions, patchEmbedding, patchEmbeddingSpec } from '../layers/embeddings.js';
 import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
 import type { Activation } from '../layers/linear.js';
 import { linear, linearSpec } from '../layers/linear.js';
 import type { ParamsOf } from '../layers/param-spec.js';
 import { repeat, tensorSpec } from '../layers/param-spec.js';
-import { patchEmbedding, patchEmbeddingSpec } from '../layers/patch-embedding.js';
-import { interpolatePositions } from '../layers/position-interpolation.js';
 import type { Steps, Trace } from '../layers/tidy.js';
 import type { VisionConfig } from './git-config.js';
 

@@ -1,6 +1,6 @@
 import { dispose, type Tensor, type Tensor3D, type Tensor4D, type Tensor5D, tensor } from '@tensorflow/tfjs-core';
 import { ConfigError } from '../errors.js';
-import { textMask } from '../layers/mask.js';
+import { textMask } from '../layers/attention.js';
 import { collectTrace } from '../layers/tidy.js';
 import { decodeText, encodeImage, type Git, vocabularyLogits } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';

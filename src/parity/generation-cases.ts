@@ -9,7 +9,7 @@ import {
   type SessionSource,
   type VocabularyFacts,
 } from '../generation/session.js';
-import { textMask } from '../layers/mask.js';
+import { textMask } from '../layers/attention.js';
 import { decodeText, type Git, vocabularyLogits } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { disposeCache, gatherCache, type ImageCache } from '../model/kv-cache.js';

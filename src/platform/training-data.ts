@@ -2,8 +2,8 @@ import { constants, lstat, mkdir, readdir, readFile, rm, stat } from 'node:fs/pr
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { Image2TextError } from '../errors.js';
 import { IMAGE_ENDING } from '../image/image-file.js';
+import type { TrainingFolder } from '../training/checkpoint.js';
 import type { TrainingPair } from '../training/data.js';
-import type { TrainingFolder } from '../training/folder.js';
 import { pairsOfRow, shardPairs } from '../training/shards.js';
 import { fromDirectory, fromFile } from './node-files.js';
 import { indexTsv, readBase64, readLines, readValue } from './tsv.js';

@@ -8,7 +8,7 @@ export type { ConvertDtype } from '../checkpoint/encode-tensor.js';
 export { fingerprintModel } from '../checkpoint/fingerprint.js';
 export type { Conversion, ConvertOptions } from './convert.js';
 export { convertCheckpoint } from './convert.js';
-export type { DoctorOptions, DoctorReport, Problem } from './doctor.js';
+export type { BackendHealth, DoctorOptions, DoctorReport, Problem } from './doctor.js';
 export { runDoctor } from './doctor.js';
 export type { WrittenFile } from './files.js';
 export { megabytes } from './files.js';
@@ -20,7 +20,6 @@ export type {
   PublishedModels,
 } from './models.js';
 export { compareWithPublished, listModels, listPublishedLogits, readPublishedModels } from './models.js';
-export type { BackendHealth } from './self-test.js';
 export type {
   CompareModelsOptions,
   ImageComparison,

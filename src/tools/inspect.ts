@@ -4,8 +4,7 @@ import { type ByteSource, type ModelFiles, readBytes } from '../checkpoint/byte-
 import { readValues } from '../checkpoint/dtypes.js';
 import { readJson } from '../checkpoint/json.js';
 import { compareWeights } from '../checkpoint/load-params.js';
-import { openCheckpoint, readSharded } from '../checkpoint/open-checkpoint.js';
-import { readWeights } from '../checkpoint/read-weights.js';
+import { openCheckpoint, readSharded, readWeights } from '../checkpoint/open-checkpoint.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 
 import type { TensorMap } from '../checkpoint/stored-tensor.js';

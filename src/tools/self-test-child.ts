@@ -1,7 +1,7 @@
 /** The process in which `doctor` tries one backend: what a broken native library does to it is all that it does. */
 import { Image2TextError } from '../errors.js';
 import type { NodeBackend } from '../platform/start-backend.js';
-import { selfTest } from './self-test.js';
+import { selfTest } from './doctor.js';
 
 const name = process.argv[2] as NodeBackend;
 const answer = await selfTest(name).then(

@@ -1,9 +1,8 @@
 import type { Tensor, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
 import { add, concat, fill, slice, tidy, zeros } from '@tensorflow/tfjs-core';
-import { attend, mergeHeads, splitHeads } from '../layers/attention.js';
+import { attend, forbiddenScores, mergeHeads, splitHeads, textMask } from '../layers/attention.js';
 import { layerNorm } from '../layers/layer-norm.js';
 import { activate, linear } from '../layers/linear.js';
-import { forbiddenScores, textMask } from '../layers/mask.js';
 import { tidyTree } from '../layers/tidy.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { TextDecoder } from '../model/text-decoder.js';

@@ -1,9 +1,9 @@
 import type { Tensor, Tensor2D, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { add, concat, matMul, reshape, slice, sum, tidy, tile } from '@tensorflow/tfjs-core';
 import { attend, mergeHeads, splitHeads } from '../layers/attention.js';
+import { cutPatches, patchEmbedding } from '../layers/embeddings.js';
 import { layerNorm } from '../layers/layer-norm.js';
 import { activate, linear } from '../layers/linear.js';
-import { cutPatches, patchEmbedding } from '../layers/patch-embedding.js';
 import { tidyTree } from '../layers/tidy.js';
 import type { GitConfig, VisionConfig } from '../model/git-config.js';
 import { frameOf, type VisionEncoder } from '../model/vision-encoder.js';

@@ -11,7 +11,7 @@ import {
   tidy,
   zeros,
 } from '@tensorflow/tfjs-core';
-import { embed } from '../layers/embedding.js';
+import { embed } from '../layers/embeddings.js';
 import { layerNorm } from '../layers/layer-norm.js';
 import { linear } from '../layers/linear.js';
 import { tidyTree } from '../layers/tidy.js';

@@ -9,13 +9,11 @@ import type { RawImage } from '../image/raw-image.js';
 import { resize } from '../image/resize.js';
 import type { InputLoader } from '../image2text/input-loader.js';
 import type { VisualInput } from '../image2text/inputs.js';
-import type { Git } from '../model/git.js';
-import { featuresInTurns } from '../model/git.js';
-import { namedParameters } from '../model/parameters.js';
+import { featuresInTurns, type Git, namedParameters } from '../model/git.js';
 import { showValue } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { IGNORED_LABEL } from './backward.js';
-import { newTensor, safetensorsPieces, type TrainingFolder } from './folder.js';
+import { newTensor, safetensorsPieces, type TrainingFolder } from './checkpoint.js';
 import { isVisionParameter } from './optimizer.js';
 
 /** What is learnt: to say `text` of an image or video, after a prompt or as the answer to a question where there is one. */

@@ -7,7 +7,17 @@ export type { LoraAdapter } from '../model/lora.js';
 export { disposeAdapter, mergeAdapter } from '../model/lora.js';
 // The parts that `train` is made of, for loops of one's own: see examples/train-demo.
 export { countLabels, type TrainingBatch, type VisionLoss } from './backward.js';
-export { loadAdapter, loadRun, type RunPosition, saveAdapter, saveModel, saveRun } from './checkpoint.js';
+export {
+  loadAdapter,
+  loadRun,
+  memoryFolder,
+  type RunPosition,
+  saveAdapter,
+  saveModel,
+  saveRun,
+  subfolder,
+  type TrainingFolder,
+} from './checkpoint.js';
 export {
   holdOut,
   padBatch,
@@ -16,7 +26,6 @@ export {
   type TrainingPairs,
   tokenizePair,
 } from './data.js';
-export { memoryFolder, subfolder, type TrainingFolder } from './folder.js';
 export { crossEntropyGradient } from './gradients.js';
 export { type InitialWeightsOptions, initialWeights, withInitialWeights } from './initial-weights.js';
 export { createAdapter, type LoraOptions } from './lora.js';

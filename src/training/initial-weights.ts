@@ -9,7 +9,7 @@ import { specEntries, type TensorSpec } from '../layers/param-spec.js';
 import { type Git, gitSpec } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import { loadGitParams, readGitConfig } from '../model/load-git.js';
-import { joined, safetensorsPieces } from './folder.js';
+import { joined, safetensorsPieces } from './checkpoint.js';
 
 // Weights to train a model from nothing.
 

@@ -2,9 +2,8 @@ import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core';
 import { tensor2d, zeros } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
 import { type Random, seededRandom } from '../generation/single-search.js';
-import type { Git } from '../model/git.js';
+import { type Git, namedParameters } from '../model/git.js';
 import type { Adapter, LoraAdapter } from '../model/lora.js';
-import { namedParameters } from '../model/parameters.js';
 
 // Low-rank adaptation (Hu et al., arXiv 2106.09685): the weights stay as they are, and beside some of them two thin matrices learn.
 

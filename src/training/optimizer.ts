@@ -15,9 +15,8 @@ import {
 } from '@tensorflow/tfjs-core';
 import { BackendError, OptionError } from '../errors.js';
 import { runFused } from '../layers/fused-kernel.js';
-import type { Git } from '../model/git.js';
+import { type Git, namedParameters, withParameters } from '../model/git.js';
 import { type LoraAdapter, mergeAdapter } from '../model/lora.js';
-import { namedParameters, withParameters } from '../model/parameters.js';
 import { accumulateGradients, countLabels, type TrainingBatch, type VisionLoss } from './backward.js';
 import { startGradients } from './gradients.js';
 import { adapterParameters, withAdapterParameters } from './lora.js';

@@ -12,8 +12,8 @@ import {
   signal,
   texts,
 } from '../options.js';
+import type { TrainingFolder } from './checkpoint.js';
 import type { TrainingPairs } from './data.js';
-import type { TrainingFolder } from './folder.js';
 import type { LoraOptions } from './lora.js';
 import type { TrainingEvent } from './report.js';
 

@@ -6,13 +6,21 @@ import { nextTask } from '../event-loop.js';
 import { seededRandom } from '../generation/single-search.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import { partsOf } from '../image2text/image2text.js';
-import type { Git } from '../model/git.js';
+import { type Git, namedParameters } from '../model/git.js';
 import type { LoraAdapter } from '../model/lora.js';
-import { namedParameters } from '../model/parameters.js';
 import type { TrainingBatch } from './backward.js';
-import { loadRun, NO_FILES, type RunPosition, saveAdapter, saveModel, saveRun } from './checkpoint.js';
+import {
+  loadRun,
+  NO_FILES,
+  type RunPosition,
+  saveAdapter,
+  saveModel,
+  saveRun,
+  subfolder,
+  type TrainingFolder,
+  textPieces,
+} from './checkpoint.js';
 import { createImageSource, epochOrder, padBatch, readPairs, type TokenizedPair, type TrainingPairs } from './data.js';
-import { subfolder, type TrainingFolder, textPieces } from './folder.js';
 import { createAdapter } from './lora.js';
 import { isVisionParameter, type Optimization, startOptimization, VISION_PREFIXES } from './optimizer.js';
 import { type CheckedTrainingOptions, checkTrainingOptions, type TrainingOptions } from './options.js';

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { fromBytes, type ModelFiles } from '../../src/checkpoint/byte-source.js';
 import { INT8_SCHEME, QUANTIZATION_KEY, toFloat32 } from '../../src/checkpoint/dtypes.js';
 import { checkOverflow, scaleFinder, toBrainBits, toHalfBits, toInt8 } from '../../src/checkpoint/encode-tensor.js';
-import { openCheckpoint } from '../../src/checkpoint/open-checkpoint.js';
-import { readWeights } from '../../src/checkpoint/read-weights.js';
+import { openCheckpoint, readWeights } from '../../src/checkpoint/open-checkpoint.js';
 import { byteLengthOf, planSafetensors } from '../../src/checkpoint/safetensors.js';
 import { failure, storedF32 } from './support.js';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { memory, tensor } from '@tensorflow/tfjs-core';
 import { type ByteSource, fromBytes } from '../../src/checkpoint/byte-source.js';
 import { loadParams } from '../../src/checkpoint/load-params.js';
-import { beginReading, bufferPool, piecePool, readPieces } from '../../src/checkpoint/read-weights.js';
+import { beginReading, bufferPool, piecePool, readPieces } from '../../src/checkpoint/open-checkpoint.js';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import { tensorSpec } from '../../src/layers/param-spec.js';
 import { useBackend } from '../support/backends.js';

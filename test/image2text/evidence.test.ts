@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { memory, tidy } from '@tensorflow/tfjs-core';
-import { textMask } from '../../src/layers/mask.js';
+import { textMask } from '../../src/layers/attention.js';
 import { decodeText, vocabularyLogits } from '../../src/model/git.js';
 import { type Image2Text, loadImage2Text } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';

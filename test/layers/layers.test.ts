@@ -2,11 +2,9 @@ import assert from 'node:assert/strict';
 import type { Tensor, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
 import { keep, tensor, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core';
 import { attend, mergeHeads, splitHeads } from '../../src/layers/attention.js';
-import { embed } from '../../src/layers/embedding.js';
+import { embed, interpolatePositions, patchEmbedding, resizeMatrix } from '../../src/layers/embeddings.js';
 import { layerNorm } from '../../src/layers/layer-norm.js';
 import { gelu, linear, quickGelu } from '../../src/layers/linear.js';
-import { patchEmbedding } from '../../src/layers/patch-embedding.js';
-import { interpolatePositions, resizeMatrix } from '../../src/layers/position-interpolation.js';
 import { BACKENDS, useBackend } from '../support/backends.js';
 import { expectClose, expectTensorClose, expectTensors } from '../support/close.js';
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { forbiddenScores, textMask } from '../../src/layers/mask.js';
+import { forbiddenScores, textMask } from '../../src/layers/attention.js';
 import { useBackend } from '../support/backends.js';
 
 describe('the text mask', () => {

@@ -5,7 +5,7 @@ import { registerSimdBackend, type SimdBackend, uploadWeight, type WeightFormat 
 import { toFloat32 } from '../../src/checkpoint/dtypes.js';
 import { toBrainBits, toHalfBits } from '../../src/checkpoint/encode-tensor.js';
 import { loadParams } from '../../src/checkpoint/load-params.js';
-import { readWeights } from '../../src/checkpoint/read-weights.js';
+import { readWeights } from '../../src/checkpoint/open-checkpoint.js';
 import type { StoredTensor } from '../../src/checkpoint/stored-tensor.js';
 import { tensorSpec } from '../../src/layers/param-spec.js';
 import { failure, storedF32 } from '../checkpoint/support.js';

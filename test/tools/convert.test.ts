@@ -5,8 +5,7 @@ import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:f
 import { join } from 'node:path';
 import { memory } from '@tensorflow/tfjs-core';
 import { QUANTIZATION_KEY } from '../../src/checkpoint/dtypes.js';
-import { openCheckpoint } from '../../src/checkpoint/open-checkpoint.js';
-import { readWeights } from '../../src/checkpoint/read-weights.js';
+import { openCheckpoint, readWeights } from '../../src/checkpoint/open-checkpoint.js';
 import { elementCount } from '../../src/checkpoint/stored-tensor.js';
 import { fromDirectory, Image2TextError, loadImage2Text, quietTensorflow, startBackend } from '../../src/node.js';
 import { type ConvertDtype, type ConvertOptions, compareModels, convertCheckpoint } from '../../src/tools/index.js';

@@ -5,8 +5,8 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { NODE_BACKENDS, type NodeBackend } from '../../src/node.js';
+import { selfTest } from '../../src/tools/doctor.js';
 import { runDoctor } from '../../src/tools/index.js';
-import { selfTest } from '../../src/tools/self-test.js';
 import { withFolder } from './support.js';
 
 describe('runDoctor', () => {

@@ -11,8 +11,7 @@ import {
 } from '@tensorflow/tfjs-core';
 import type { SimdBackend } from 'tfjs-backend-simd';
 import { loadImage2Text } from '../../src/image2text/load.js';
-import type { Git } from '../../src/model/git.js';
-import { namedParameters, withParameters } from '../../src/model/parameters.js';
+import { type Git, namedParameters, withParameters } from '../../src/model/git.js';
 import { fromDirectory } from '../../src/platform/node-files.js';
 import { accumulateGradients, countLabels, type TrainingBatch } from '../../src/training/backward.js';
 import { startGradients } from '../../src/training/gradients.js';

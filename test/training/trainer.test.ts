@@ -6,7 +6,7 @@ import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import type { Image2Text } from '../../src/image2text/image2text.js';
 import { createImage2Text } from '../../src/image2text/image2text.js';
 import { loadImage2Text } from '../../src/image2text/load.js';
-import { namedParameters } from '../../src/model/parameters.js';
+import { namedParameters } from '../../src/model/git.js';
 import {
   disposeAdapter,
   loadAdapter,

@@ -10,9 +10,8 @@ import {
   tensor,
   tidy,
 } from '@tensorflow/tfjs-core';
-import { disposeGit, type Git } from '../../src/model/git.js';
+import { disposeGit, type Git, namedParameters, withParameters } from '../../src/model/git.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
-import { namedParameters, withParameters } from '../../src/model/parameters.js';
 import { accumulateGradients, type VisionLoss } from '../../src/training/backward.js';
 import { startGradients } from '../../src/training/gradients.js';
 import { initialWeights } from '../../src/training/index.js';
