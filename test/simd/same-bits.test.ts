@@ -126,6 +126,65 @@ describe('simd: a text has the same bits alone and in company', () => {
     }
   }
 
+  for (const variant of ['simd-threads', 'simd-plain-shared']) {
+    it(`beams and questions on ${variant}: with 1, 2 and 3 threads, in every format, as each text alone`, async () => {
+      await useVariant(variant);
+      for (const format of FORMATS) {
+        const git = await loadGit(await fromDirectory(`${REFERENCE}tiny-a/`), { weights: format });
+        const { vocabSize, vision } = git.config;
+        const side = vision.imageSize;
+        const token = fc.integer({ min: 1, max: vocabSize - 1 });
+        const text = fc.array(token, { minLength: 3, maxLength: 9 });
+        await holds(
+          fc.record({
+            // Two images with up to five texts each: rows of other lengths, which share what was kept of their image.
+            texts: fc.array(fc.tuple(fc.nat(1), text), { minLength: 2, maxLength: 7 }),
+            threads: fc.shuffledSubarray([1, 2, 3], { minLength: 3 }),
+            seed: fc.nat(1000),
+          }),
+          async ({ texts, threads, seed }) => {
+            const pixels: tf.Tensor4D = tf.randomUniform([2, side, side, 3], -2, 2, 'float32', seed + 1);
+            const rows = [...texts].sort(([a], [b]) => a - b);
+            /** Logits after the first token, after each row's middle all at once, and after its last token. */
+            const logits = async (own: readonly (readonly [number, readonly number[]])[]): Promise<string[][]> => {
+              const image = encodeImage(git, pixels);
+              const session = startSession(git, image);
+              const found: string[][] = own.map(() => []);
+              try {
+                await session.step([[1], [1]]);
+                session.reorder(own.map(([n]) => n)); // as beams do
+                for (const part of [
+                  (ids: readonly number[]) => ids.slice(0, -1),
+                  (ids: readonly number[]) => ids.slice(-1),
+                ]) {
+                  const answers = await session.step(own.map(([, ids]) => part(ids)));
+                  for (const [r, values] of answers.entries()) found[r]!.push(bitsOf(values));
+                }
+                return found;
+              } finally {
+                session.dispose();
+                disposeCache(image);
+              }
+            };
+            setThreads(threads[0]!, variant);
+            const together = await logits(rows);
+            for (const count of threads.slice(1)) {
+              setThreads(count, variant);
+              assert.deepEqual(await logits(rows), together, `${format}: ${count} threads`);
+            }
+            for (const [r, row] of rows.entries()) {
+              assert.deepEqual((await logits([row]))[0], together[r], `${format}: text ${r} alone`);
+            }
+            pixels.dispose();
+          },
+          3,
+        );
+        disposeGit(git);
+      }
+      setThreads(1, variant);
+    });
+  }
+
   describe('the demo', () => {
     let model: Image2Text;
     const files = DEMO_IMAGES.map((name) => `${EXAMPLES}${name}`);

@@ -81,16 +81,17 @@ describe('backward pass of a whole model', function () {
     return { loss, numbers };
   }
 
-  it('every kind of layer has the bits of one batch in micro-batches of whole samples, on one thread and two', () =>
+  it('every kind of layer has the bits of one batch in micro-batches of whole samples, on one thread, two and three', () =>
     withDemo('f32', 'simd', async (git) => {
       const pixels = pixelsOf(git);
       try {
         // The tower's embeddings are summed by tfjs operations over a micro-batch as a whole.
         const isComposed = (name: string) => name.includes('image_encoder.vision_model.embeddings');
         const found: (readonly [string, Uint32Array])[][] = [];
-        for (const threads of [1, 2]) {
+        for (const threads of [1, 2, 3]) {
           useThreads(threads);
-          for (const cuts of [[[0, 1, 2, 3]], [[0], [1, 2, 3]], [[0], [1], [2], [3]]]) {
+          const some = [[[0], [1, 2, 3]]];
+          for (const cuts of threads === 3 ? some : [...some, [[0, 1, 2, 3]], [[0], [1], [2], [3]]]) {
             const { numbers } = await expectTensors(0, () => gradientsOf(git, pixels, cuts));
             found.push([...numbers].filter(([name]) => !isComposed(name)));
           }
