@@ -160,11 +160,15 @@ function paxFields(bytes: Uint8Array): Readonly<Record<string, string>> {
  * The pairs of a row of a data set, without their image: `text`, `caption` or `answer`, or a list of `captions` or `references`, each of which is a
  * pair; also `prompt` or `question`.
  *
- * @throws Error where there is no text
+ * @throws Error where there is no text, or a prompt or question that is none
  */
 export function pairsOfRow(row: unknown): Pick<TrainingPair, 'text' | 'prompt' | 'question'>[] {
   const fields = Object(row) as Record<string, unknown>;
-  const { prompt, question } = fields as { readonly prompt?: string; readonly question?: string };
+  const [prompt, question] = ['prompt', 'question'].map((name) => {
+    const given = fields[name] ?? undefined;
+    if (given !== undefined && typeof given !== 'string') throw new Error(`expected a text in "${name}"`);
+    return given;
+  });
   const said = ['text', 'caption', 'answer', 'captions', 'references'].map((name) => fields[name] ?? undefined);
   const found = said.find((value) => value !== undefined);
   const texts = Array.isArray(found) ? found : [found];

@@ -79,8 +79,8 @@ describe('predictions and references whose structure was changed: items or a Met
         try {
           const { ids } = await read(new TextEncoder().encode(text));
           assert.ok(ids.every((id) => typeof id === 'string') && ids.length <= text.length, what);
-          // nothing is lost: of lines each that is not blank is an item
-          if (kind.endsWith('JSONL'))
+          // nothing is lost: of lines each that is not blank is an item; a list is a file of another kind
+          if (kind.endsWith('JSONL') && !text.trimStart().startsWith('['))
             assert.equal(ids.length, text.split('\n').filter((line) => line.trim() !== '').length, `${what}: ${text}`);
           counts.read++;
         } catch (error) {
