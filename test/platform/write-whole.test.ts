@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { trainingFolder } from '../../src/platform/training-data.js';
 import { isRunning, sweepTemporaries, temporaryIn, writeThrough, writeWhole } from '../../src/platform/write-whole.js';
-import { textPieces } from '../../src/training/folder.js';
+import { textPieces } from '../../src/training/checkpoint.js';
 
 describe('platform: writing whole files', () => {
   let folder: string;
