@@ -1,5 +1,6 @@
 import { ImageError } from '../errors.js';
-import { latin1, u32be } from './image-file.js';
+import type { Orientation } from './exif.js';
+import { latin1, u16be, u32be } from './image-file.js';
 import type { RawImage } from './raw-image.js';
 import { allocate, checkPixels, fault } from './raw-image.js';
 import { startWasm, withImageData } from './webp.js';
@@ -7,8 +8,62 @@ import { startWasm, withImageData } from './webp.js';
 /** Bytes in which the item properties of an AVIF file are looked for. */
 const HEADER = 1 << 16;
 
-/** The largest size that an `ispe` property of the file gives, checked before anything is decoded. */
-export function readAvif(bytes: Uint8Array, maxPixels: number): { width: number; height: number } {
+/** What the boxes of an AVIF file say about its image. */
+export interface AvifFile {
+  /** As stored, before its orientation is applied. */
+  readonly width: number;
+  readonly height: number;
+  /** Of its `irot` and `imir`; Pillow follows these and not its EXIF. */
+  readonly orientation: Orientation;
+  /** Whether a chroma sample stands for two pixels of a row. */
+  readonly halfChroma: boolean;
+  /** The matrix coefficients of ITU-T H.273, as the file's `nclx` says; 2 where it says nothing. */
+  readonly matrix: number;
+}
+
+interface Box {
+  readonly type: string;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The boxes from `start` to `end`; a broken length ends the list. */
+function boxes(bytes: Uint8Array, start: number, end: number): Box[] {
+  const found: Box[] = [];
+  for (let at = start; at + 8 <= end; ) {
+    const length = u32be(bytes, at) || end - at;
+    if (length < 8 || at + length > end) break;
+    found.push({ type: latin1(bytes, at + 4, 4), start: at + 8, end: at + length });
+    at += length;
+  }
+  return found;
+}
+
+const named = (list: readonly Box[], type: string): Box | undefined => list.find((box) => box.type === type);
+
+/** The numbers, from 1, of the properties that `ipma` gives an item (ISO/IEC 23008-12, 9.3.1). */
+function propertiesOf(bytes: Uint8Array, ipma: Box, item: number): Set<number> {
+  const [long, wide] = [bytes[ipma.start]! > 0, (bytes[ipma.start + 3]! & 1) > 0];
+  const found = new Set<number>();
+  for (let at = ipma.start + 8; at < ipma.end; ) {
+    const id = long ? u32be(bytes, at) : u16be(bytes, at);
+    at += long ? 4 : 2;
+    const count = bytes[at++] ?? 0;
+    for (let i = 0; i < count; i++, at += wide ? 2 : 1) {
+      if (id === item) found.add(wide ? u16be(bytes, at) & 0x7fff : (bytes[at] ?? 0) & 0x7f);
+    }
+  }
+  return found;
+}
+
+/** EXIF's number for a rotation counterclockwise by `angle` quarters, then a mirroring, as libavif's users have it. */
+function orientationFor(angle: number, mirror: number | undefined): Orientation {
+  if (mirror === undefined) return ([1, 8, 3, 6] as const)[angle & 3]!;
+  return mirror === 0 ? ([4, 5, 2, 7] as const)[angle & 3]! : ([2, 7, 4, 5] as const)[angle & 3]!;
+}
+
+/** Reads the boxes. @throws ImageError where they give no size, or a larger one than `maxPixels`. */
+export function readAvif(bytes: Uint8Array, maxPixels: number): AvifFile {
   const text = latin1(bytes, 0, HEADER);
   let [width, height] = [0, 0];
   for (let at = text.indexOf('ispe'); at >= 0; at = text.indexOf('ispe', at + 4)) {
@@ -17,38 +72,84 @@ export function readAvif(bytes: Uint8Array, maxPixels: number): { width: number;
     if (w * h > width * height) [width, height] = [w, h];
   }
   if (width === 0) throw fault('avif-data', 'the file does not say the size of its image', 0);
-  return { width, height };
+  const meta = named(boxes(bytes, 0, bytes.length), 'meta');
+  const items = meta ? boxes(bytes, meta.start + 4, meta.end) : [];
+  const [pitm, iprp] = [named(items, 'pitm'), named(items, 'iprp')];
+  const parts = iprp ? boxes(bytes, iprp.start, iprp.end) : [];
+  const [ipco, ipma] = [named(parts, 'ipco'), named(parts, 'ipma')];
+  const all = ipco ? boxes(bytes, ipco.start, ipco.end) : [];
+  const item = pitm ? (bytes[pitm.start]! > 0 ? u32be(bytes, pitm.start + 4) : u16be(bytes, pitm.start + 4)) : 0;
+  const numbers = ipma ? propertiesOf(bytes, ipma, item) : new Set<number>();
+  const own = all.filter((_, i) => numbers.has(i + 1));
+  const [irot, imir] = [named(own, 'irot'), named(own, 'imir')];
+  const av1C = named(own, 'av1C') ?? named(all, 'av1C'); // the tiles of a grid have it
+  const nclx = own.find(({ type, start }) => type === 'colr' && latin1(bytes, start, 4) === 'nclx');
+  const chroma = av1C ? bytes[av1C.start + 2]! : 0;
+  return {
+    ...{ width, height },
+    orientation: orientationFor(irot ? bytes[irot.start]! : 0, imir && bytes[imir.start]! & 1),
+    halfChroma: (chroma & 0x18) === 0x08, // subsampled in x, not monochrome
+    matrix: nclx ? u16be(bytes, nclx.start + 8) : 2,
+  };
 }
 
 interface Codec {
   readonly decode: (
     bytes: Uint8Array,
-    bitDepth?: number,
+    bitDepth: number,
   ) => { data: ArrayLike<number>; width: number; height: number } | null;
 }
 
+/** The parts of red and blue in luma (H.273, table 4). */
+const LUMA: Readonly<Record<number, readonly [number, number]>> = {
+  ...{ 1: [0.2126, 0.0722], 2: [0.299, 0.114], 4: [0.3, 0.11], 5: [0.299, 0.114], 6: [0.299, 0.114] },
+  ...{ 7: [0.212, 0.087], 9: [0.2627, 0.0593] },
+};
+
 /**
- * Decodes an AVIF to RGB with libavif and its own rotation and mirroring applied, in a WebAssembly instance that is used once. Decoders
- * differ in the last bits of lossy files.
+ * Decodes an AVIF to RGB (the first frame of a sequence) with libavif, in a WebAssembly instance that is used once. The samples are those
+ * of every AV1 decoder; their colors are within 2 levels of Pillow's (3 for 10 and 12 bits), which rounds as libyuv.
  * @throws ImageError for a broken file.
  */
-export async function decodeAvif(bytes: Uint8Array, maxPixels: number): Promise<RawImage> {
-  readAvif(bytes, maxPixels);
+export async function decodeAvif(bytes: Uint8Array, file: AvifFile, maxPixels: number): Promise<RawImage> {
+  checkPixels(file.width, file.height, maxPixels, 0);
   const codec = await startWasm<Codec>(
     'avif',
     async () => (await import('@jsquash/avif/codec/dec/avif_dec.js')).default as never,
   );
+  const luma = file.halfChroma && file.width % 2 === 1 ? LUMA[file.matrix] : undefined;
+  const depth = luma ? 16 : 8;
   let rgba: ReturnType<Codec['decode']>;
   try {
-    rgba = withImageData(() => codec.decode(bytes, 8));
+    rgba = withImageData(() => codec.decode(bytes, depth));
   } catch (cause) {
     throw new ImageError({ code: 'avif-data', detail: 'the decoder failed', cause });
   }
   if (!rgba || rgba.width < 1 || rgba.height < 1) throw fault('avif-data', 'broken image data');
   const { width, height } = rgba;
   const data = allocate(Uint8Array, width * height * 3);
+  const scale = depth === 16 ? 255 / 65535 : 1;
   for (let from = 0, to = 0; to < data.length; from += 4) {
-    for (let c = 0; c < 3; c++) data[to++] = rgba.data[from + c]!;
+    for (let c = 0; c < 3; c++) data[to++] = rgba.data[from + c]! * scale + 0.5;
   }
+  if (luma && width > 2 && width % 2 === 1) lastColumn(rgba.data, data, width, luma);
   return { data, width, height };
+}
+
+/**
+ * libavif blends the last chroma sample of a row of odd width with the one before it, 3 to 1; libyuv, which Pillow uses, takes it alone.
+ * This takes the blend apart again, from the last two pixels of 16 bits. Where a color was cut to what can be shown it stays.
+ */
+function lastColumn(rgba: ArrayLike<number>, data: Uint8Array, width: number, [red, blue]: readonly [number, number]) {
+  for (let at = width - 1; at * 3 < data.length; at += width) {
+    const here = [rgba[at * 4]!, rgba[at * 4 + 1]!, rgba[at * 4 + 2]!] as const;
+    const before = [rgba[at * 4 - 4]!, rgba[at * 4 - 3]!, rgba[at * 4 - 2]!] as const;
+    if ([...here, ...before].some((value) => value === 0 || value === 65535)) continue;
+    const lumaOf = ([r, g, b]: readonly [number, number, number]) => red * r + (1 - red - blue) * g + blue * b;
+    const [y, yBefore] = [lumaOf(here), lumaOf(before)];
+    for (let c = 0; c < 3; c++) {
+      const value = y + 1.5 * (here[c]! - y) - 0.5 * (before[c]! - yBefore);
+      data[at * 3 + c] = Math.max(0, Math.min(255, (value * 255) / 65535 + 0.5));
+    }
+  }
 }

@@ -80,7 +80,8 @@ async function decodeStored(bytes: Uint8Array, format: ImageFormat, options: Che
     return { image: await runInSlices(decodeTiff(bytes, tiff), signal), orientation: tiff.orientation, warnings };
   }
   if (format === 'avif') {
-    return { image: await decodeAvif(bytes, maxPixels), orientation: 1, warnings };
+    const avif = readAvif(bytes, maxPixels);
+    return { image: await decodeAvif(bytes, avif, maxPixels), orientation: avif.orientation, warnings };
   }
   const [image] = await gifImages(bytes, maxPixels, 1, signal);
   return { image: image!, orientation: 1, warnings };
@@ -193,7 +194,8 @@ const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) 
     return { format: 'tiff', width, height, kind: `${bits}-bit`, frames: 1, orientation };
   },
   avif(bytes, maxPixels) {
-    return { format: 'avif', ...readAvif(bytes, maxPixels), kind: 'still', frames: 1, orientation: 1 };
+    const { width, height, orientation } = readAvif(bytes, maxPixels);
+    return { format: 'avif', width, height, kind: 'still', frames: 1, orientation };
   },
   gif(bytes, maxPixels) {
     const { width, height, frames } = readGif(bytes, maxPixels, Number.POSITIVE_INFINITY);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { ImageError } from '../../src/errors.js';
-import { decodeFrames, decodeImage } from '../../src/image/decode.js';
+import { decodeFrames, decodeImage, identifyImage } from '../../src/image/decode.js';
 import { parseProcessorConfig } from '../../src/image/image-config.js';
 import { preprocess, toChannelsFirst } from '../../src/image/preprocess.js';
 import { type ResizeFilter, resize } from '../../src/image/resize.js';
@@ -172,5 +172,25 @@ describe('kinds of TIFF', () => {
         kind,
       );
     }
+  });
+});
+
+describe('kinds of AVIF', () => {
+  const cases = JSON.parse(readFileSync(`${FIXTURES}avif-kinds.json`, 'utf8')) as [string, string, string][];
+  for (const [name, avif, png] of cases) {
+    it(`${name}: within 2 levels of Pillow 12.3, 3 for more than 8 bits; turned and mirrored as it does`, async () => {
+      const image = await decodeImage(Buffer.from(avif, 'base64'));
+      const expected = await decodeImage(Buffer.from(png, 'base64'));
+      assert.deepEqual([image.width, image.height], [expected.width, expected.height]);
+      const most = expected.data.reduce((max, value, i) => Math.max(max, Math.abs(value - image.data[i]!)), 0);
+      assert.ok(most <= (/^1[02] bits/.test(name) ? 3 : 2), `${most} levels`);
+      if (name === 'lossless' || name === '8 bits 400') assert.equal(most, 0);
+    });
+  }
+
+  it('the header says how the image is to be turned', async () => {
+    const turned = cases.find(([name]) => name === 'irot 1')!;
+    const { orientation, width, height } = await identifyImage(Buffer.from(turned[1], 'base64'));
+    assert.deepEqual([orientation, width, height], [8, 33, 22]);
   });
 });
