@@ -91,7 +91,7 @@ describe('commands for checkpoints', () => {
   });
 
   it('doctor: a report of every backend', async () => {
-    const { code, out } = await run('doctor', '--timeout', '60');
+    const { code, out } = await run('doctor', '--timeout', '280');
     assert.equal(code, 0);
     for (const line of [
       /^Node +\d+/m,
@@ -100,5 +100,5 @@ describe('commands for checkpoints', () => {
       /^default backend +\w+/m,
     ])
       assert.match(out, line);
-  }).timeout(120_000);
+  }).timeout(300_000);
 });

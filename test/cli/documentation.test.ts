@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
 import { COMMAND, cli, scratch } from './support.js';
@@ -56,11 +55,7 @@ describe('docs/command-line.md', () => {
     cpSync(EXAMPLES, join(here, 'examples'), { recursive: true });
     mkdirSync(join(folder(), 'bin'));
     const shim = join(folder(), 'bin', 'image2text');
-    const [node, flag, , main] = COMMAND;
-    writeFileSync(
-      shim,
-      `#!/bin/sh\nexec '${node}' ${flag} '${createRequire(import.meta.url).resolve('tsx')}' '${main}' "$@"\n`,
-    );
+    writeFileSync(shim, `#!/bin/sh\nexec ${COMMAND.map((part) => `'${part}'`).join(' ')} "$@"\n`);
     chmodSync(shim, 0o755);
     path = `${join(folder(), 'bin')}:${process.env['PATH']}`;
     process.chdir(here);

@@ -266,9 +266,10 @@ describe('folder runs', () => {
     assert.match((await demo(['caption', here, '--sidecar', '.txt', '--skip-existing'])).stderr, /1 there already/);
   });
 
-  it('300,000 files in folders below each other are listed', async () => {
+  // `push(...list)` fails from about 125,000 on.
+  it('260,000 files in folders below each other are listed', async () => {
     const { addFolder } = await import('../../src/cli/inputs.js');
-    const [wide, deep] = [100_000, 3];
+    const [wide, deep] = [130_000, 2];
     let listings = 0;
     const entry = (name: string, kind: 'file' | 'folder') => ({
       name: Buffer.from(name),

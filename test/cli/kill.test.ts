@@ -3,10 +3,11 @@ import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from '../support/fixtures.js';
+import { FULL } from '../support/full.js';
 import { cli, ended, fillFolder, scratch, start, textsBelow } from './support.js';
 
 const COUNT = 20;
-const KILLS = 5;
+const KILLS = FULL ? 5 : 2;
 
 /** Pseudo-random numbers from 0 to 1, the same in every run (mulberry32). */
 function random(seed: number): () => number {

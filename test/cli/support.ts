@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { getBackend } from '@tensorflow/tfjs-core';
+import { isBuilt } from '../../scripts/build.mjs';
 import type { LoadModel } from '../../src/cli/context.js';
 import type { Image2Text } from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
@@ -70,8 +71,10 @@ function collector(isTTY: boolean) {
   return Object.assign(stream, { isTTY, columns: 100, text: () => all });
 }
 
-/** The command line of a process of its own. */
-export const COMMAND = [process.execPath, '--import', 'tsx', `${ROOT}src/cli/main.ts`] as const;
+/** The command line of a process of its own: as it was built, where that is up to date, which starts in half the time; else its sources. */
+export const COMMAND: readonly string[] = isBuilt()
+  ? [process.execPath, `${ROOT}dist/cli/main.js`]
+  : [process.execPath, '--import', import.meta.resolve('tsx'), `${ROOT}src/cli/main.ts`];
 
 /** Starts the command as a process. */
 export function start(args: readonly string[]) {

@@ -3,10 +3,19 @@ import type { ParityRow } from '../../src/parity/index.js';
 import { summarizeParity } from '../../src/parity/index.js';
 import { BACKENDS, useBackend } from '../support/backends.js';
 import { METRICS_REFERENCE, REAL, REFERENCE, TOKENIZER_REFERENCE } from '../support/fixtures.js';
+import { FULL } from '../support/full.js';
 import { collect } from './support.js';
 
 /** Folders whose cases depend on the backend, and how many comparisons each has at least. */
 const TENSOR_FOLDERS = { 'tiny-a': 286, 'tiny-b': 255, 'tiny-video': 280, checkpoints: 14 } as const;
+
+/** Cases that the cpu backend, which is slow, has in `npm test`. */
+const CPU_CASES = {
+  'tiny-a/forward_b1*': 10,
+  'tiny-b/forward_b1*': 10,
+  'tiny-video/forward_three_frames*': 10,
+  'checkpoints/*': 14,
+} as const;
 
 /** What may be not run, and nothing else: records of bugs of transformers 4.40. */
 const NOT_RUN = [/greedy_left_padded_cache\/?.* sequences$/, /forward_single_frame_4d past\./];
@@ -35,6 +44,8 @@ function expectParity(rows: readonly ParityRow[], atLeast: number, allowed: read
 
 describe('parity with the reference', () => {
   for (const backend of BACKENDS) {
+    // The cpu backend is slow: `npm run test:full` gives it the other folders.
+    if (backend === 'cpu' && !FULL) continue;
     for (const [folder, atLeast] of Object.entries(TENSOR_FOLDERS)) {
       it(`${folder} on ${backend}`, async () => {
         await useBackend(backend);
@@ -48,6 +59,13 @@ describe('parity with the reference', () => {
       expectParity(rows, 80, [], `tiny-original-beam on ${backend}`);
     });
   }
+
+  it('single passes on cpu', async () => {
+    await useBackend('cpu');
+    for (const [only, atLeast] of Object.entries(CPU_CASES)) {
+      expectParity(await collect(REFERENCE, { only }), atLeast, NOT_RUN, `${only} on cpu`);
+    }
+  });
 
   it('images, bit for bit', async () => {
     await useBackend('cpu');
@@ -81,12 +99,12 @@ describe('parity with the reference', () => {
     assert.equal(rows.filter((row) => row.verdict === 'not run').length, 5, 'the cpu backend leaves the model out');
   });
 
-  it('the full-size model on wasm (IMAGE2TEXT_FULL=1)', async function () {
-    if (process.env['IMAGE2TEXT_FULL'] === undefined) this.skip();
-    this.timeout(1_200_000);
-    await useBackend('wasm');
-    expectParity(await collect(`${REFERENCE}full-b16`), 36, [], 'full-b16 on wasm');
-  });
+  if (FULL) {
+    it('the full-size model on wasm', async () => {
+      await useBackend('wasm');
+      expectParity(await collect(`${REFERENCE}full-b16`), 36, [], 'full-b16 on wasm');
+    }).timeout(1_200_000);
+  }
 
   it('names what it cannot run', async () => {
     await useBackend('cpu');

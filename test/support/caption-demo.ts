@@ -1,6 +1,6 @@
 /**
  * Captions of the demo on each binary, number of threads and weight format, told as lines of JSON: a program of its own, to be run by
- * any Node. `node --import tsx test/support/caption-demo.ts`
+ * any Node. `node --import tsx test/support/caption-demo.ts [number of images]`
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, type SimdBackendOptions, setThreads, type WeightFormat } from 'tfjs-backend-simd';
@@ -29,7 +29,7 @@ const BINARIES: readonly (SimdBackendOptions & { readonly name: string })[] = [
   { name: 'plain-unshared', relaxed: false, shared: false },
 ];
 
-const { images } = readJson<Expected>(`${DEMO}expected.json`);
+const images = readJson<Expected>(`${DEMO}expected.json`).images.slice(0, Number(process.argv[2] ?? 12));
 
 async function run(binary: string, format: WeightFormat, counts: readonly number[]): Promise<void> {
   const model = await loadImage2Text(DEMO, { weights: format });

@@ -77,8 +77,8 @@ describe('tokenizer does work in proportion to the text', () => {
     }
   });
 
-  it('four million marks', () => {
-    assert.equal(tokenizer.encode(`a${'\u0301\u0316'.repeat(2_000_000)}`).length, 3);
+  it('a million marks', () => {
+    assert.equal(tokenizer.encode(`a${'\u0301\u0316'.repeat(500_000)}`).length, 3);
   });
 
   it('tokenizes no more of a long text than it is asked for', () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync } from 'node:fs';
+import { FULL } from '../../../test/support/full.js';
 import type { SimdBackendOptions } from '../src/index.js';
 import { bundleProgram, type Outcome, runProgram } from './tfjs-suite/run-suite.js';
 
@@ -48,6 +49,7 @@ describe('tfjs-core’s own test suite on the simd backend', () => {
   after(() => rmSync(folder, { recursive: true, force: true }));
 
   for (const [name, variant] of Object.entries(VARIANTS)) {
+    if (name !== 'two threads' && !FULL) continue;
     it(name, async () => {
       const outcomes = await runProgram<Outcome[]>(folder, variant);
       const count = (status: string) => outcomes.filter((outcome) => outcome.status === status).length;

@@ -1,0 +1,91 @@
+// Runs the tests of the whole repository: folders of them in processes of their own, as many at once as there are cores (four at most). The
+// output of each is printed when it has ended, and one that fails makes the command fail.
+//
+//   node scripts/test.mjs [--full] [npm script or part of a folder's name ...]
+//
+// --full runs what `npm test` leaves out instead: *.full.test.ts, and files that do more where IMAGE2TEXT_FULL is set (fuzzers). Names of npm
+// scripts (`check`) run beside the tests; other words choose folders.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const full = process.argv.includes('--full');
+const words = process.argv.slice(2).filter((word) => word !== '--full');
+const beside = words.filter((word) => word in scripts);
+const wanted = words.filter((word) => !(word in scripts));
+
+/** Folders that take a process each, the slowest first; all others share one, which keeps the start of many processes away. */
+const FOLDERS = [
+  ...['test/cli', 'packages/tfjs-backend-simd/test', 'packages/server/test', 'test/browser', 'test/parity'],
+  ...['test/simd', 'test/training', 'test/package', 'test/image2text', 'test/platform', 'test/hub', 'test/web'],
+  ...['test/checkpoint', 'test/image', 'test/tokenizer'],
+];
+
+const runs = (file) =>
+  full
+    ? file.endsWith('.full.test.ts') || readFileSync(file, 'utf8').includes('IMAGE2TEXT_FULL')
+    : !file.endsWith('.full.test.ts');
+
+function testFiles() {
+  const groups = new Map(FOLDERS.map((folder) => [folder, []]));
+  groups.set('test/*', []);
+  for (const base of ['test', 'packages/tfjs-backend-simd/test', 'packages/server/test']) {
+    for (const name of readdirSync(join(root, base), { recursive: true }).sort()) {
+      const file = join(base, name);
+      if (!file.endsWith('.test.ts') || !runs(join(root, file))) continue;
+      groups.get(FOLDERS.find((folder) => file.startsWith(`${folder}/`)) ?? 'test/*').push(file);
+    }
+  }
+  return [...groups].filter(
+    ([name, files]) => files.length > 0 && (wanted.length === 0 || wanted.some((word) => name.includes(word))),
+  );
+}
+
+const jobs = [
+  ...beside.map((script) => ({ name: `npm run ${script}`, command: ['npm', 'run', '-s', script] })),
+  ...testFiles().map(([name, files]) => ({
+    name,
+    command: [process.execPath, join(root, 'node_modules/mocha/bin/mocha.js'), ...files],
+  })),
+];
+// A process of its own has a folder of its own for what it writes meanwhile: no test sees another's, and nothing stays.
+const temporary = mkdtempSync(join(tmpdir(), 'image2text-test-'));
+
+function run({ name, command: [program, ...args] }, number) {
+  const started = performance.now();
+  const folder = mkdtempSync(join(temporary, `${number}-`));
+  const env = { ...process.env, TMPDIR: folder, ...(full && { IMAGE2TEXT_FULL: '1' }) };
+  const child = spawn(program, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const output = [];
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => output.push(chunk));
+  return new Promise((resolve) => {
+    child.on('error', (error) => output.push(Buffer.from(`${error}\n`)));
+    child.on('close', (code, signal) => {
+      rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+      const seconds = Math.round((performance.now() - started) / 1000);
+      process.stdout.write(`\n== ${name}: ${code === 0 ? 'passed' : `FAILED (${signal ?? code})`} in ${seconds} s\n`);
+      process.stdout.write(Buffer.concat(output));
+      resolve(code === 0 ? [] : [name]);
+    });
+  });
+}
+
+let next = 0;
+const worker = async () => {
+  const failed = [];
+  while (next < jobs.length) failed.push(...(await run(jobs[next], next++)));
+  return failed;
+};
+const started = performance.now();
+const workers = Math.min(4, availableParallelism(), jobs.length);
+const failed = (await Promise.all(Array.from({ length: workers }, worker))).flat();
+rmSync(temporary, { recursive: true, force: true });
+console.log(`\n${jobs.length} parts in ${Math.round((performance.now() - started) / 1000)} s, ${workers} at once`);
+if (jobs.length === 0 || failed.length > 0) {
+  console.log(failed.length > 0 ? `failed: ${failed.join(', ')}` : 'no test was found');
+  process.exitCode = 1;
+}
