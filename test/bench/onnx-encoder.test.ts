@@ -41,14 +41,12 @@ async function distanceFromOurs(format: OnnxFormat): Promise<number> {
 describe('the vision tower as ONNX', () => {
   before(() => useBackend('cpu'));
 
-  it('onnxruntime-web computes the same features in float32', async function () {
-    this.timeout(60_000);
+  it('onnxruntime-web computes the same features in float32', async () => {
     const apart = await distanceFromOurs('f32');
     assert.ok(apart < 1e-5, `${apart}`);
   });
 
-  it('and, with weights and activations of 8 bits, nearly the same', async function () {
-    this.timeout(60_000);
+  it('and, with weights and activations of 8 bits, nearly the same', async () => {
     const apart = await distanceFromOurs('int8');
     assert.ok(apart > 1e-5 && apart < 0.05, `${apart}`);
   });

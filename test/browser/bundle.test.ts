@@ -12,8 +12,7 @@ import { FEW } from './expected.js';
 const BUNDLE_BYTES = 1_400_000;
 
 /** `dist/browser.bundle.js` as a page takes it from another origin, which serves files and nothing else. */
-describe('the prebuilt bundle', function () {
-  this.timeout(60_000);
+describe('the prebuilt bundle', () => {
   let browser: Browser;
   let page: Page;
   const servers: Server[] = [];

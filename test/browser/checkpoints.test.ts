@@ -10,8 +10,7 @@ import { ISOLATED, openSite, type TestPage } from './site.js';
 
 const REPO = 'owner/demo';
 
-describe('where a page has its checkpoint from', function () {
-  this.timeout(60_000);
+describe('where a page has its checkpoint from', () => {
   let browser: Browser;
   let site: TestPage;
   let hub: LocalHub;

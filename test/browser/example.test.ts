@@ -8,8 +8,7 @@ import { skipWithout } from '../support/skip.js';
 import { FEW } from './expected.js';
 
 /** The example as its page in docs says: one command, then a browser. It runs from dist, as an application would. */
-describe('examples/browser-worker', function () {
-  this.timeout(60_000);
+describe('examples/browser-worker', () => {
   let server: ChildProcess;
   let browser: Browser;
   let page: Page;

@@ -8,8 +8,7 @@ import { ISOLATED, openSite, type TestPage } from './site.js';
 
 const IMAGE = 'blue-mug-juice.png';
 
-describe('images that a page shows', function () {
-  this.timeout(60_000);
+describe('images that a page shows', () => {
   let browser: Browser;
   let site: TestPage;
   before(async function () {

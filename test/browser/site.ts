@@ -27,8 +27,8 @@ export interface TestPage {
   inWorker(name: string, given?: object): Promise<unknown>;
   /** The same for the task that all tests are about; its threads may be made of a file of their own. */
   probe(where: 'page' | 'worker', task: ProbeTask & { readonly threadFile?: string }): Promise<Answer>;
-  /** Waits until there are `count` workers, nested ones included, for a few seconds at most; returns how many there are then. */
-  workers(count: number): Promise<number>;
+  /** Waits until there are `count` workers, nested ones included; the test's time limit ends it. */
+  workers(count: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -95,9 +95,7 @@ export async function openSite(browser: Browser, headers: Readonly<Record<string
     ...{ page, complaints, asked, inPage, inWorker },
     probe: (where, task) => (where === 'page' ? inPage : inWorker)('probe', task) as Promise<Answer>,
     async workers(count) {
-      const deadline = Date.now() + 8000;
-      while (page.workers().length !== count && Date.now() < deadline) await page.waitForTimeout(20);
-      return page.workers().length;
+      while (page.workers().length !== count) await page.waitForTimeout(20);
     },
     async close() {
       await page.close();

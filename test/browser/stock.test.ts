@@ -12,8 +12,7 @@ const SWIFTSHADER = ['--use-angle=swiftshader', '--enable-unsafe-swiftshader'];
 /** As on the other backends (test/image2text): a log-probability of the reference, whose own float32 differs from float64 as much. */
 const LOG_PROB_TOLERANCE = 1e-4;
 
-describe("tfjs's own backends in a page", function () {
-  this.timeout(120_000);
+describe("tfjs's own backends in a page", () => {
   let browser: Browser;
   let site: TestPage;
   let logits: readonly number[];

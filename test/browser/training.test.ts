@@ -13,8 +13,7 @@ import { ISOLATED, openSite, type TestPage } from './site.js';
 const inBase64 = (drawn: ReturnType<typeof drawNew>): LessonImage[] =>
   drawn.map(({ image, truth }) => ({ pixels: Buffer.from(image.data).toString('base64'), text: truth }));
 
-describe('training in the worker of a page', function () {
-  this.timeout(120_000);
+describe('training in the worker of a page', () => {
   let browser: Browser;
   let site: TestPage;
   before(async function () {

@@ -100,5 +100,5 @@ describe('commands for checkpoints', () => {
       /^default backend +\w+/m,
     ])
       assert.match(out, line);
-  }).timeout(300_000);
+  });
 });

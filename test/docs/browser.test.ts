@@ -28,8 +28,7 @@ async function freePort(): Promise<number> {
 }
 
 /** An application with the package installed, and the files of docs/browser.md. */
-describe('docs/browser.md', function () {
-  this.timeout(60_000);
+describe('docs/browser.md', () => {
   let folder = '';
   let server: ChildProcess | undefined;
   let browser: Browser | undefined;

@@ -13,8 +13,7 @@ const page = readFileSync(`${ROOT}docs/training.md`, 'utf8');
 const blocks = (language: string): string[] =>
   [...page.matchAll(new RegExp(`\`\`\`${language}\n([\\s\\S]*?)\`\`\``, 'g'))].map(([, text]) => text!);
 
-describe('docs/training.md', function () {
-  this.timeout(240_000);
+describe('docs/training.md', () => {
   const folder = scratch();
   const home = process.cwd();
 

@@ -10,9 +10,10 @@ import {
   FILE,
   hubErrorOf,
   IMPATIENT,
+  NO_BODY,
+  NO_HEADERS,
   REPO,
   seededBytes,
-  VERY_IMPATIENT,
   withFolder,
 } from './support.js';
 
@@ -104,7 +105,7 @@ describe('hub: bad connections', () => {
         });
         await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
         const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-        const error = await hubErrorOf(get(cacheDir, { endpoint, limits: VERY_IMPATIENT }));
+        const error = await hubErrorOf(get(cacheDir, { endpoint, limits: NO_HEADERS }));
         assert.match(
           error.code,
           /^(?:connection-lost|headers-timeout|redirect-location|http-status|server-error)$/,
@@ -123,9 +124,7 @@ describe('hub: bad connections', () => {
         if (!request.url!.includes('/storage/')) return false;
         return response.writeHead(200, { 'content-length': content.length }).write('x') !== undefined;
       };
-      const { code: rule } = await hubErrorOf(
-        get(`${cacheDir}/2`, { endpoint: own.url, fetch, limits: VERY_IMPATIENT }),
-      );
+      const { code: rule } = await hubErrorOf(get(`${cacheDir}/2`, { endpoint: own.url, fetch, limits: NO_BODY }));
       assert.equal(rule, 'idle-timeout');
       await own.close();
     }));

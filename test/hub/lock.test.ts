@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from '../../src/errors.js';
@@ -52,9 +52,16 @@ describe('hub: lock', () => {
   it('is kept alive while it is held, and lost when another takes it', () =>
     withFolder(async (folder) => {
       const path = join(folder, 'a.lock');
-      const lock = await acquireLock(path, { staleMs: 120 });
-      const late = acquireLock(path, { ...options, staleMs: 120, signal: AbortSignal.timeout(400) });
-      await assert.rejects(late, /timeout/i);
+      const staleMs = 6000; // a heartbeat each second
+      const lock = await acquireLock(path, { staleMs });
+      const old = new Date(Date.now() - 3000);
+      utimesSync(path, old, old);
+      while (statSync(path).mtimeMs <= old.getTime()) await sleep(5);
+      const stop = new AbortController();
+      let polls = 0;
+      const onBusy = () => void (++polls === 20 && stop.abort(new Error('enough')));
+      const late = acquireLock(path, { ...options, staleMs, signal: stop.signal, onBusy });
+      await assert.rejects(late, /enough/);
       assert.ok(await lock.isHeld());
       writeFileSync(path, '{"pid":1,"host":"another machine"}');
       assert.equal(await lock.isHeld(), false);

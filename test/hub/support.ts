@@ -11,9 +11,16 @@ import type { LocalHub } from '../support/local-hub.js';
 export const REPO = 'owner/name';
 export const FILE = 'model.safetensors';
 export const TOKEN = 'hf_TopSecretToken';
-export const IMPATIENT: HubLimits = { headersMs: 3000, idleMs: 3000, retries: 2, backoffMs: 10, retryAfterMs: 60_000 };
-/** For servers that never answer. */
-export const VERY_IMPATIENT: HubLimits = { ...IMPATIENT, headersMs: 250, idleMs: 250 };
+export const IMPATIENT: HubLimits = {
+  headersMs: 30_000,
+  idleMs: 30_000,
+  retries: 2,
+  backoffMs: 10,
+  retryAfterMs: 60_000,
+};
+/** For servers that never answer, and for those that stop in the middle. */
+export const NO_HEADERS: HubLimits = { ...IMPATIENT, headersMs: 250 };
+export const NO_BODY: HubLimits = { ...IMPATIENT, idleMs: 250 };
 
 /** Runs `body` with an empty folder that is removed afterwards. */
 export async function withFolder<T>(body: (folder: string) => Promise<T>): Promise<T> {

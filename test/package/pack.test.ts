@@ -20,8 +20,7 @@ const entryPoints = Object.entries(manifest.exports).filter(([, target]) => type
 const OURS = /node_modules\/(generative-image2text|tfjs-backend-simd)$/;
 
 /** Both packages as a user gets them, installed into an empty project. */
-describe('the packed tarballs', function () {
-  this.timeout(180_000);
+describe('the packed tarballs', () => {
   let folder = '';
   const run = (...args: string[]) => spawnSync(process.execPath, args, { cwd: folder, encoding: 'utf8' });
 

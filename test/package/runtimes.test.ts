@@ -29,8 +29,7 @@ console.log(JSON.stringify({ text, confidence: confidence.toFixed(4), streamed, 
 const SAID = 'a red book with the title short';
 
 for (const [name, { binary, args }] of Object.entries(RUNTIMES)) {
-  describe(`the built package under ${name}`, function () {
-    this.timeout(180_000);
+  describe(`the built package under ${name}`, () => {
     before(function () {
       if (!existsSync(`${ROOT}dist/node.js`)) skipWithout(this, 'build', 'npm run build');
       if (!existsSync(ROOT + binary))

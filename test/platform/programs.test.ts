@@ -88,7 +88,7 @@ describe('programs that read videos: missing, stubborn, failing (acted by script
     const { file, pid } = stubborn();
     const open = videoOpener({ ffprobe: file, timeLimitMs: 1500 });
     assert.equal(await refusal(() => open(path('video.mkv'), 6)), 'ImageError undefined: ffmpeg-too-slow');
-    assert.equal(gone(pid()), true);
+    assert.ok(pid() === 0 || gone(pid())); // a busy machine may not have started it by then
   });
 
   it('a signal that fired before starts nothing', async () => {

@@ -189,6 +189,7 @@ describe('HEIF through programs of the user (acted by scripts)', () => {
     await assert.rejects(late, { code: 'ffmpeg-too-slow' });
     for (const wait = 5; temporary().length > before.length; )
       await new Promise((resolve) => setTimeout(resolve, wait)); // the aborted call returned before its program was gone
-    assert.throws(() => process.kill(Number(readFileSync(note, 'utf8')), 0), { code: 'ESRCH' });
+    const last = Number(readFileSync(note, 'utf8')); // 0 where the second was killed while it wrote its number
+    if (last !== 0) assert.throws(() => process.kill(last, 0), { code: 'ESRCH' });
   });
 });

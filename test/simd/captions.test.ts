@@ -27,8 +27,7 @@ describe('simd: captions of a tiny model', () => {
   after(() => setThreads(1));
 
   const TURNS = FULL ? 2000 : 500;
-  it(`${TURNS} in one process leave memory and tensors flat`, async function () {
-    this.timeout(300_000);
+  it(`${TURNS} in one process leave memory and tensors flat`, async () => {
     const git = await loadGit(await fromDirectory(TINY));
     const { imageSize } = git.config.vision;
     const pixels: tf.Tensor4D = tf.randomUniform([1, imageSize, imageSize, 3], -2, 2, 'float32', 7);

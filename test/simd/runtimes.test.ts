@@ -30,8 +30,7 @@ for (const [version, node] of NODES) {
       if (!existsSync(node)) this.skip();
     });
 
-    it('the demo on each binary, number of threads and weight format', async function () {
-      this.timeout(300_000);
+    it('the demo on each binary, number of threads and weight format', async () => {
       const { stdout } = await asked(node, ['--import', 'tsx', 'test/support/caption-demo.ts', String(COUNT)]);
       const runs = stdout
         .trim()

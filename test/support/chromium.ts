@@ -16,5 +16,9 @@ export async function launchChromium(context: Mocha.Context, flags: readonly str
     skipWithout(context, 'chromium', 'Debian: apt-get install chromium; or name one in IMAGE2TEXT_CHROMIUM');
   }
   const gpu = flags.some((flag) => flag.includes('angle')) ? [] : ['--disable-gpu'];
-  return chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS.split(' '), ...gpu, ...flags] });
+  const args = [...FLAGS.split(' '), ...gpu, ...flags];
+  const browser = await chromium.launch({ executablePath: CHROMIUM, args, timeout: 0 });
+  // However busy the machine: the test's own time limit ends what hangs.
+  browser.on('context', (context) => context.setDefaultTimeout(0));
+  return browser;
 }

@@ -236,7 +236,7 @@ describe('converted models', () => {
       before.dispose();
       assert.equal(memory().numTensors, tensors);
     });
-  }).timeout(240_000);
+  });
 
   it('a signal leaves nothing behind, and what a killed conversion left is swept by the next', async () => {
     await withFolder(async (folder) => {
@@ -273,5 +273,5 @@ describe('converted models', () => {
       await convert(TINY, join(folder, 'out'), 'f32');
       assert.deepEqual(names(folder), ['.out.unfinished', left!.replace(/-\d+-/, `-${process.pid}-`), 'out'].sort());
     });
-  }).timeout(240_000);
+  });
 });

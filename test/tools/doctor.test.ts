@@ -25,7 +25,7 @@ describe('runDoctor', () => {
       const report = await runDoctor({
         env,
         backends: ['wasm', 'node'],
-        timeoutMs: 60_000,
+        timeoutMs: 280_000,
         onBackend: (name) => heard.push(name),
       });
       const { backends, cache, hub, machine, problems } = report;
@@ -43,7 +43,7 @@ describe('runDoctor', () => {
       const text = JSON.stringify(report);
       assert.ok(!text.includes('hf_secret') && !text.includes('hunter2') && text.includes('proxy.example'));
     });
-  }).timeout(60_000);
+  });
 
   it('a backend that takes too long, or a place without a cache, is a finding and no error', async () => {
     const report = await runDoctor({ env: { HF_HUB_CACHE: '/nowhere/at/all' }, backends: [], timeoutMs: 1 });
@@ -52,7 +52,7 @@ describe('runDoctor', () => {
     assert.deepEqual([report.cache.models, report.cache.bytes], [0, 0]);
     const aborted = await runDoctor({ env: {}, backends: ['cpu'], signal: AbortSignal.abort() });
     assert.equal(aborted.healthy, false);
-  }).timeout(20_000);
+  });
 
   it('an optional backend without an answer is no problem', async () => {
     const { backends, problems } = await runDoctor({ env: {}, backends: ['wasm'], timeoutMs: 1 });
@@ -84,7 +84,7 @@ describe('runDoctor', () => {
     const refused = await ask(`http://127.0.0.1:${port}`);
     assert.deepEqual([refused.state, /ECONNREFUSED/.test(refused.detail ?? '')], ['no answer', true], refused.detail);
     assert.equal((await ask('ftp://x')).state, 'no answer');
-  }).timeout(20_000);
+  });
 
   it('the self-test gives the cpu backend its own numbers', async () => {
     const { largestDifference, tfjsName } = await selfTest('cpu');

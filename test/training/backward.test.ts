@@ -50,9 +50,7 @@ function batchesOf(pixels: Tensor4D, cuts: readonly (readonly number[])[]): Trai
   });
 }
 
-describe('backward pass of a whole model', function () {
-  this.timeout(120_000);
-
+describe('backward pass of a whole model', () => {
   /** The demo on a backend; on simd with its linear weights in a format. */
   async function withDemo<T>(weights: 'f32' | 'bf16', name: string, body: (git: Git) => Promise<T>): Promise<T> {
     await useBackend(name);

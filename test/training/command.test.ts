@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { cli, demo, scratch } from '../cli/support.js';
 import { DEMO, EXAMPLES } from '../support/fixtures.js';
 
-describe('image2text train', function () {
-  this.timeout(120_000);
+describe('image2text train', () => {
   const folder = scratch();
 
   it('learns a folder with texts beside its images, reports a bad pair, and never writes over a run', async () => {

@@ -18,8 +18,7 @@ function outcome(run: string) {
   };
 }
 
-describe('image2text train, killed', function () {
-  this.timeout(240_000);
+describe('image2text train, killed', () => {
   const folder = scratch();
   const at = (name: string) => join(folder(), name);
   const args = (run: string) => [

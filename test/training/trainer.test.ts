@@ -24,8 +24,7 @@ import { examplePairs, loadDemo, numbersOf } from './support.js';
 
 const GREEDY = { strategy: 'greedy', maxLength: 20 } as const;
 
-describe('train', function () {
-  this.timeout(120_000);
+describe('train', () => {
   let model: Image2Text;
   before(async () => {
     await useBackend('simd');

@@ -11,8 +11,7 @@ const FIRST_PAINT = 100_000;
 const MUG = 'a blue mug with the word juice on it';
 const SHIRT = 'a black shirt that says press';
 
-describe('the page', function () {
-  this.timeout(90_000);
+describe('the page', () => {
   let browser: Browser;
   let site: Site;
   let page: Page;

@@ -22,8 +22,7 @@ const IMAGE = `${EXAMPLES}blue-mug-juice.png`;
 const GREEDY = { strategy: 'greedy' } as const;
 
 /** The worker's side and the page's, over a channel in one process. */
-describe('a model at the other end of a channel', function () {
-  this.timeout(60_000);
+describe('a model at the other end of a channel', () => {
   let here: Image2Text;
   let there: WorkerModel;
   let ports: MessageChannel;

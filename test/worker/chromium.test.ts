@@ -20,8 +20,7 @@ const bundle = async (entry: string) => {
   return outputFiles;
 };
 
-describe('generative-image2text/worker in Chromium', function () {
-  this.timeout(60_000);
+describe('generative-image2text/worker in Chromium', () => {
   let browser: Browser;
   let page: Page;
   let server: Server;

@@ -48,8 +48,7 @@ async function withDots<T>(dots: Dots, body: () => Promise<T>): Promise<T> {
 }
 
 describe('int8-fast: one result, whatever computes it', () => {
-  it('every binary, and every way to add four products that a machine computes right, has the same bits', async function () {
-    this.timeout(60_000);
+  it('every binary, and every way to add four products that a machine computes right, has the same bits', async () => {
     const drawn: (readonly [Spec, Spec, Spec])[] = [ends];
     await holds(cases, async (one) => void drawn.push(one), 40);
     let expected: string[] | undefined;
