@@ -3,10 +3,10 @@
 //
 //   node scripts/test.mjs [--full] [npm script or part of a folder's name ...]
 //
-// --full runs what `npm test` leaves out instead: *.full.test.ts, and files that do more where IMAGE2TEXT_FULL is set (fuzzers). Names of npm
+// --full runs what `npm test` leaves out instead: *.full.test.ts, and files that have more cases there (fuzzers). Names of npm
 // scripts (`check`) run beside the tests; other words choose folders.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,10 +25,12 @@ const FOLDERS = [
   ...['test/checkpoint', 'test/image', 'test/tokenizer'],
 ];
 
-const runs = (file) =>
-  full
-    ? file.endsWith('.full.test.ts') || readFileSync(file, 'utf8').includes('IMAGE2TEXT_FULL')
-    : !file.endsWith('.full.test.ts');
+/** Files that have more cases there. */
+const MORE = /\b(FULL|FUZZ_CASES)\b/;
+const runs = (file) => {
+  const only = file.endsWith('.full.test.ts');
+  return full ? only || MORE.test(readFileSync(file, 'utf8')) : !only;
+};
 
 function testFiles() {
   const groups = new Map(FOLDERS.map((folder) => [folder, []]));
@@ -53,11 +55,12 @@ const jobs = [
   })),
 ];
 // A process of its own has a folder of its own for what it writes meanwhile: no test sees another's, and nothing stays.
-const temporary = mkdtempSync(join(tmpdir(), 'image2text-test-'));
+const temporary = mkdtempSync(join(tmpdir(), 't-'));
 
 function run({ name, command: [program, ...args] }, number) {
   const started = performance.now();
-  const folder = mkdtempSync(join(temporary, `${number}-`));
+  const folder = join(temporary, String(number));
+  mkdirSync(folder);
   const env = { ...process.env, TMPDIR: folder, ...(full && { IMAGE2TEXT_FULL: '1' }) };
   const child = spawn(program, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
   const output = [];

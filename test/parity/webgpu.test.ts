@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
 import { REFERENCE, ROOT } from '../support/fixtures.js';
+import { FULL } from '../support/full.js';
 import { runWithWebGpu, skipWithoutVulkan } from '../webgpu/support.js';
 
 /**
- * tfjs-backend-webgpu with our kernels, in Node through the npm package `webgpu`. Single passes here; all cases are in webgpu.full.test.ts.
+ * tfjs-backend-webgpu with our kernels, in Node through the npm package `webgpu`. Only single passes: software shaders take minutes for the generation cases.
  */
 describe('parity on webgpu (Dawn in Node)', () => {
   before(function () {
     skipWithoutVulkan(this);
   });
 
-  for (const only of ['tiny-a/forward_b1*']) {
+  const more = FULL ? ['tiny-b/pad_left*', 'tiny-video/forward_three_frames*'] : [];
+  for (const only of ['tiny-a/forward_b1*', ...more]) {
     it(only, async () => {
       const options = ['--only', only, '--backend', 'webgpu', '--json'];
       const stdout = await runWithWebGpu(`${ROOT}src/cli/main.ts`, 'parity', REFERENCE, ...options);

@@ -1,7 +1,9 @@
 /** What the fuzzers share: cases that a printed seed repeats, and changes of bytes, of lists of parts and of JSON values. */
 
+import { FULL } from './full.js';
+
 /** Cases of each kind. */
-export const FUZZ_CASES = process.env['IMAGE2TEXT_FULL'] === '1' ? 10_000 : 300;
+export const FUZZ_CASES = FULL ? 10_000 : 300;
 /** `IMAGE2TEXT_SEED` repeats a run, or makes another one. */
 export const FUZZ_SEED = Number(process.env['IMAGE2TEXT_SEED'] ?? 20261128);
 
