@@ -47,15 +47,7 @@ async function filesNeeded() {
     platform: 'node',
     metafile: true,
     logLevel: 'error',
-    external: [
-      '@tensorflow/tfjs-backend-*',
-      '@tensorflow/tfjs-node*',
-      'webgpu',
-      '@aws-sdk/*',
-      'pg',
-      'redis',
-      'bullmq-otel',
-    ],
+    external: ['@tensorflow/tfjs-backend-*', '@tensorflow/tfjs-node*', 'webgpu', '@aws-sdk/*', 'bullmq'],
     plugins: [
       {
         name: 'server-by-name', // the command imports it by a name that a bundler does not see
@@ -91,7 +83,45 @@ async function filesNeeded() {
   return [...files].filter((path) => !path.endsWith('.map') && !path.endsWith('.d.ts')).sort();
 }
 
-const files = (await filesNeeded()).map((path) => [placeOf(path), readFileSync(root + path)]);
+/** An optional peer of the server as one module, since Node resolves its files by other rules than a bundler does. */
+async function bundled(name, exported) {
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: root,
+    stdin: { contents: `export ${exported} from '${name}';`, resolveDir: `${root}packages/server` },
+    bundle: true,
+    write: false,
+    format: 'esm',
+    platform: 'node',
+    minify: true,
+    legalComments: 'inline',
+    logLevel: 'error',
+    external: ['pg', 'redis', 'bullmq-otel', 'msgpackr-extract'],
+    metafile: true,
+    banner: { js: "import { createRequire } from 'node:module';const require = createRequire(import.meta.url);" },
+  });
+  const folder = `node_modules/${name}/`;
+  const { version, license } = JSON.parse(readFileSync(`${root}${folder}package.json`, 'utf8'));
+  const manifest = { name, version, license, type: 'module', exports: './index.js' };
+  const packages = new Set(
+    Object.keys(metafile.inputs).flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+\//.exec(path) ?? []),
+  );
+  const licenses = [...packages].flatMap((place) =>
+    readdirSync(root + place)
+      .filter((file) => /^licen[cs]e/i.test(file))
+      .map((file) => place + file),
+  );
+  return [
+    [`${folder}index.js`, Buffer.from(outputFiles[0].contents)],
+    [`${folder}package.json`, Buffer.from(JSON.stringify(manifest))],
+    ...licenses.map((path) => [`${folder}licenses/${path.replaceAll('/', '-')}`, readFileSync(root + path)]),
+  ];
+}
+
+const files = [
+  ...(await filesNeeded()).map((path) => [placeOf(path), readFileSync(root + path)]),
+  ...(await bundled('bullmq', '{ Queue, UnrecoverableError, WaitingError, Worker }')),
+  ...(await bundled('@aws-sdk/client-s3', '{ GetObjectCommand, ListObjectsV2Command, PutObjectCommand, S3Client }')),
+];
 const index = JSON.stringify(files.map(([name, bytes]) => [name, bytes.length]));
 const archive = Buffer.concat([Buffer.from(`${index}\n`), ...files.map(([, bytes]) => bytes)]);
 const hash = createHash('sha256').update(archive).digest('hex').slice(0, 16);
@@ -100,15 +130,18 @@ const main = `
 const { brotliDecompressSync } = require('node:zlib');
 const { createRequire } = require('node:module');
 const { getRawAsset } = require('node:sea');
-const { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } = require('node:fs');
+const { existsSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } = require('node:fs');
 const { homedir, tmpdir } = require('node:os');
 const { dirname, join } = require('node:path');
 process.removeAllListeners('warning');
 const home = () => { try { return join(homedir(), '.cache'); } catch { return tmpdir(); } };
 function unpack(base) {
   const place = join(base, 'image2text-binary', '${hash}');
+  mkdirSync(dirname(place), { recursive: true, mode: 0o700 });
+  const { uid, mode } = lstatSync(dirname(place)); // what is run from there must be ours
+  if (process.getuid !== undefined && (uid !== process.getuid() || (mode & 0o022) !== 0 || (mode & 0o170000) !== 0o040000))
+    throw new Error(dirname(place) + ': others may write there: remove it, or set XDG_CACHE_HOME to a folder of your own');
   if (existsSync(place)) return place;
-  mkdirSync(dirname(place), { recursive: true });
   const fresh = mkdtempSync(place + '-');
   try {
     const archive = brotliDecompressSync(Buffer.from(getRawAsset('archive')));
@@ -128,7 +161,12 @@ function unpack(base) {
   return place;
 }
 let place;
-try { place = unpack(process.env.XDG_CACHE_HOME || home()); } catch { place = unpack(tmpdir()); }
+try {
+  try { place = unpack(process.env.XDG_CACHE_HOME || home()); } catch { place = unpack(tmpdir()); }
+} catch (error) {
+  console.error('image2text: ' + error.message);
+  process.exit(1);
+}
 createRequire(join(place, 'start.cjs'))('./start.cjs');
 `;
 

@@ -1,10 +1,9 @@
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Command } from 'commander';
-import { IMAGE_ENDING } from '../image/image-file.js';
+import { IMAGE_ENDING, VIDEO_ENDING } from '../image/image-file.js';
 import type { Reference, References } from '../metrics/index.js';
 import type { CaptionOptions } from '../node.js';
-import { VIDEO_ENDING } from '../platform/node-videos.js';
 import { writeWhole } from '../platform/write-whole.js';
 import type { AnswerFlags, AskedImage } from './answer.js';
 import { answerCommand, answerToLines } from './answer.js';

@@ -37,7 +37,7 @@ export const trainCommand: CliCommand = {
       )
       .argument(
         '<data>',
-        'a folder of images with .txt beside them, with a metadata.jsonl or of .tar shards; or a .jsonl, .tsv or .tar file',
+        'a folder of images with .txt beside them, with a metadata.jsonl or .csv, or of .tar shards; or a .jsonl, .csv, .tsv or .tar file',
       )
       .requiredOption('--output <folder>', 'where to write; empty or not there, unless --resume or --overwrite')
       .option('--overwrite', 'remove what an earlier run left there')

@@ -31,6 +31,8 @@ export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'gif' | 'bmp' | 'tiff' | 'av
 
 /** Endings of the files that are decoded; a name never counts where the bytes can be seen. */
 export const IMAGE_ENDING = /\.(a?png|jpe?g|jpe|jfif|pjpeg|pjp|webp|gif|bmp|dib|tiff?|avif)$/i;
+/** Names of video files, as far as names tell. */
+export const VIDEO_ENDING = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ts|m2ts|wmv|flv|ogv|3gp|m3u8|mpd)$/i;
 
 const startsWith = (bytes: Uint8Array, ...values: readonly number[]) => values.every((value, i) => bytes[i] === value);
 

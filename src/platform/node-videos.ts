@@ -2,13 +2,10 @@ import { isUtf8 } from 'node:buffer';
 import { open, readdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { ImageError } from '../errors.js';
-import { formatOf, IMAGE_ENDING } from '../image/image-file.js';
+import { formatOf, IMAGE_ENDING, VIDEO_ENDING } from '../image/image-file.js';
 import type { OpenVideo } from '../image2text/input-loader.js';
 import { type FfmpegOptions, readVideoFrames } from './ffmpeg.js';
 import { localPath } from './node-files.js';
-
-/** Endings of files that ffmpeg is asked to read, as far as names tell. */
-export const VIDEO_ENDING = /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ts|m2ts|wmv|flv|ogv|3gp|m3u8|mpd)$/i;
 
 /**
  * Opens videos of this machine: a folder is its images, sorted as people count (frame-2 before frame-10); an image file, an animated GIF

@@ -5,6 +5,7 @@ import { IMAGE_ENDING } from '../image/image-file.js';
 import type { TrainingFolder } from '../training/checkpoint.js';
 import type { TrainingPair } from '../training/data.js';
 import { pairsOfRow, shardPairs } from '../training/shards.js';
+import { readCsv } from './csv.js';
 import { fromDirectory, fromFile } from './node-files.js';
 import { indexTsv, readBase64, readLines, readValue } from './tsv.js';
 import { openPlainFile, sweepTemporaries, writeThrough } from './write-whole.js';
@@ -12,9 +13,10 @@ import { openPlainFile, sweepTemporaries, writeThrough } from './write-whole.js'
 /**
  * Pairs on this machine, for `train`; images are opened when they are needed.
  *
- * - a folder: images with their text in a `.txt` of the same name beside them, also in folders below; or a `metadata.jsonl`, as Hugging Face's
+ * - a folder: images with their text in a `.txt` of the same name beside them, also in folders below; or a `metadata.jsonl` or `metadata.csv`, as Hugging Face's
  *   imagefolder has it; or webdataset shards (`*.tar`);
  * - `.jsonl`: `file_name`, `image` or `file`; `text`, `caption` or `answer`, or a list in `captions` or `references`; also `prompt` or `question`;
+ * - `.csv`: the same names in its first line, without lists;
  * - `.tsv`: the original's images in base64 (NAME.img.tsv or NAME.tsv) with NAME.caption.tsv beside it;
  * - `.tar`: a webdataset shard.
  *
@@ -30,18 +32,23 @@ export async function* trainingPairs(path: string): AsyncGenerator<TrainingPair 
   if (found === undefined) return fail('there is no such file or folder');
   if (found.isDirectory()) yield* folderPairs(path, fail);
   else if (/\.jsonl$/i.test(path)) yield* jsonPairs(path);
+  else if (/\.csv$/i.test(path)) yield* csvPairs(path);
   else if (/\.tsv$/i.test(path)) yield* tsvPairs(path);
   else if (/\.tar$/i.test(path)) yield* shardPairs(await fromFile(path), path);
   else if (/\.(tar\.gz|tgz)$/i.test(path)) fail('a compressed tar file: decompress it first (gunzip)');
-  else fail('expected a folder, or a .jsonl, .tsv or .tar file');
+  else fail('expected a folder, or a .jsonl, .csv, .tsv or .tar file');
 }
 
 const bad = (file: string, line: number | undefined, detail: string): Error =>
   new Image2TextError({ file, path: line === undefined ? undefined : `line ${line}`, code: 'bad-pair', detail });
 
 async function* folderPairs(folder: string, fail: (detail: string) => never): AsyncGenerator<TrainingPair | Error> {
-  const metadata = join(folder, 'metadata.jsonl');
-  if ((await stat(metadata).catch(() => undefined))?.isFile() === true) return yield* jsonPairs(metadata);
+  const isFile = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined))?.isFile() === true;
+  const [jsonl, csv] = [join(folder, 'metadata.jsonl'), join(folder, 'metadata.csv')];
+  const [hasJsonl, hasCsv] = [await isFile(jsonl), await isFile(csv)];
+  if (hasJsonl && hasCsv) fail('metadata.jsonl and metadata.csv in one folder: name one of them');
+  if (hasJsonl) return yield* jsonPairs(jsonl);
+  if (hasCsv) return yield* csvPairs(csv);
   const names = (await readdir(folder, { recursive: true })).filter((name) => !/(^|[\\/])\./.test(name)).sort();
   const images = names.filter((name) => IMAGE_ENDING.test(name));
   const shards = names.filter((name) => /\.tar$/i.test(name));
@@ -62,9 +69,7 @@ async function* folderPairs(folder: string, fail: (detail: string) => never): As
     }
   }
   if (images.length + shards.length > 0) return;
-  fail(
-    names.includes('metadata.csv') ? 'metadata.csv is not read: make a metadata.jsonl of it' : 'there are no images',
-  );
+  fail('there are no images');
 }
 
 async function* jsonPairs(file: string): AsyncGenerator<TrainingPair | Error> {
@@ -75,12 +80,43 @@ async function* jsonPairs(file: string): AsyncGenerator<TrainingPair | Error> {
     try {
       const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes).trim();
       if (text === '') continue;
-      const row = Object(JSON.parse(text)) as Record<string, unknown>;
-      const image = row['file_name'] ?? row['image'] ?? row['file'];
-      if (typeof image !== 'string') throw new Error('no text in "file_name" or "image"');
-      const isWhole = isAbsolute(image) || /^(https?|data|file):/i.test(image);
-      const where = isWhole ? image : join(dirname(file), image);
-      for (const pair of pairsOfRow(row)) yield { ...pair, image: where, source: `${file} line ${line}` };
+      yield* pairsOfObject(Object(JSON.parse(text)), file, line);
+    } catch (error) {
+      yield bad(file, line, (error as Error).message);
+    }
+  }
+}
+
+/** The pairs of a row, whose image is beside the file where its path says no more. */
+function* pairsOfObject(row: Readonly<Record<string, unknown>>, file: string, line: number): Generator<TrainingPair> {
+  const image = row['file_name'] ?? row['image'] ?? row['file'];
+  if (typeof image !== 'string') throw new Error('no text in "file_name" or "image"');
+  const isWhole = isAbsolute(image) || /^(https?|data|file):/i.test(image);
+  const where = isWhole ? image : join(dirname(file), image);
+  for (const pair of pairsOfRow(row)) yield { ...pair, image: where, source: `${file} line ${line}` };
+}
+
+/** The first record names the columns; an empty field is none. */
+async function* csvPairs(file: string): AsyncGenerator<TrainingPair | Error> {
+  let names: readonly string[] | undefined;
+  for await (const record of readCsv(file)) {
+    if (record instanceof Error) {
+      if (names === undefined) throw record;
+      yield record;
+      continue;
+    }
+    const { line, fields } = record;
+    if (names === undefined) {
+      names = fields.map((name) => name.trim());
+      if (names.some((name) => ['file_name', 'image', 'file'].includes(name))) continue;
+      const detail = `the first line names no column "file_name", "image" or "file"`;
+      throw new Image2TextError({ file, path: `line ${line}`, code: 'bad-csv', detail });
+    }
+    try {
+      if (fields.length !== names.length)
+        throw new Error(`${fields.length} fields where the first line has ${names.length}`);
+      const entries = names.map((name, n) => [name, fields[n]!] as const).filter(([, value]) => value !== '');
+      yield* pairsOfObject(Object.fromEntries(entries), file, line);
     } catch (error) {
       yield bad(file, line, (error as Error).message);
     }

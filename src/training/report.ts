@@ -3,6 +3,7 @@ export type TrainingEvent =
   | StartEvent
   | StepEvent
   | ValidationEvent
+  | ThumbnailsEvent
   | WarningEvent
   | SkippedEvent
   | SavedEvent
@@ -56,6 +57,12 @@ export interface ValidationEvent {
   readonly samples: readonly ValidationSample[];
   /** Is it the best so far? */
   readonly best: boolean;
+}
+
+/** The images of the samples in small, once in a run: `data:` addresses of PNG files, by the names of the samples. */
+export interface ThumbnailsEvent {
+  readonly type: 'thumbnails';
+  readonly images: Readonly<Record<string, string>>;
 }
 
 export type WarningCode =
@@ -162,7 +169,7 @@ const validationsOf = (log: readonly TrainingEvent[]): ValidationEvent[] =>
 const MOST_COLUMNS = 6;
 
 /** What was said of each sample, as it changed. */
-function sampleTable(validations: readonly ValidationEvent[]): string {
+function sampleTable(validations: readonly ValidationEvent[], images: ThumbnailsEvent['images'] | undefined): string {
   if (validations.length === 0) return '';
   const count = Math.min(MOST_COLUMNS, validations.length);
   const picked = Array.from(
@@ -176,13 +183,15 @@ function sampleTable(validations: readonly ValidationEvent[]): string {
       return `<td class="${text === expected ? 'right' : 'wrong'}">${escapeHtml(text)}</td>`;
     });
     const asked = prompt === '' ? '' : `<br><i>${escapeHtml(prompt)}</i>`;
-    return `<tr><td title="${escapeHtml(name)}">${escapeHtml(name.split(/[\\/]/).at(-1)!)}${asked}</td><td>${escapeHtml(expected)}</td>${cells.join('')}</tr>`;
+    const address = images !== undefined && Object.hasOwn(images, name) ? images[name]! : undefined;
+    const image = address === undefined ? '' : `<img src="${escapeHtml(address)}" alt=""><br>`;
+    return `<tr><td title="${escapeHtml(name)}">${image}${escapeHtml(name.split(/[\\/]/).at(-1)!)}${asked}</td><td>${escapeHtml(expected)}</td>${cells.join('')}</tr>`;
   });
   return `<h2>Held-out samples</h2><div class="wide"><table><tr><th>image</th><th>expected</th>${head}</tr>${rows.join('')}</table></div>`;
 }
 
 const STYLE =
-  'body{font:15px/1.4 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}figure{margin:1em 0}svg{width:100%;font-size:11px}svg text{fill:#666}table{border-collapse:collapse}td,th{border:1px solid #ddd;padding:.25em .5em;text-align:left;vertical-align:top}.right{background:#e6f6e6}.wide{overflow-x:auto}';
+  'body{font:15px/1.4 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}figure{margin:1em 0}svg{width:100%;font-size:11px}svg text{fill:#666}table{border-collapse:collapse}td,th{border:1px solid #ddd;padding:.25em .5em;text-align:left;vertical-align:top}.right{background:#e6f6e6}.wide{overflow-x:auto}td img{max-width:96px;max-height:96px}';
 
 /** One HTML page that needs nothing else: curves, figures, and what the model said of held-out images as it changed. */
 export function renderTrainingPage(log: readonly TrainingEvent[]): string {
@@ -254,7 +263,9 @@ export function renderTrainingPage(log: readonly TrainingEvent[]): string {
         points: steps.map(({ step, gradNorm }) => [step, gradNorm] as const),
       },
     ]),
-  ].join('')}${sampleTable(validations)}${notes.length === 0 ? '' : `<h2>Notes</h2><ul>${list(notes)}</ul>`}</html>\n`;
+  ].join(
+    '',
+  )}${sampleTable(validations, log.findLast((event) => event.type === 'thumbnails')?.images)}${notes.length === 0 ? '' : `<h2>Notes</h2><ul>${list(notes)}</ul>`}</html>\n`;
 }
 
 /** `owner/name` as it is; of a path its last part, since others do not have the folder. */

@@ -25,7 +25,7 @@ import { createAdapter } from './lora.js';
 import { isVisionParameter, type Optimization, startOptimization, VISION_PREFIXES } from './optimizer.js';
 import { type CheckedTrainingOptions, checkTrainingOptions, type TrainingOptions } from './options.js';
 import { modelCard, renderTrainingPage, type TrainingEvent, type ValidationEvent, type WarningCode } from './report.js';
-import { validate } from './validation.js';
+import { thumbnailsOf, validate } from './validation.js';
 
 /** What a run made. */
 export interface TrainingResult {
@@ -267,6 +267,8 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
       lastValidation = { type: 'validation', step: done, ...found, best };
       if (best) position = { ...position, best: found.loss };
       emit(lastValidation);
+      if (!log.some(({ type }) => type === 'thumbnails'))
+        emit({ type: 'thumbnails', images: await thumbnailsOf(held, loader, signal) });
       if (done > 0) warnOfValidation(lastValidation, warn);
     } finally {
       dispose();

@@ -2,10 +2,13 @@ import type { Tensor, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
 import { concat } from '@tensorflow/tfjs-core';
 import { ImageError } from '../errors.js';
 import { nextTask } from '../event-loop.js';
+import { toPng } from '../explain/overlay.js';
 import { generate } from '../generation/generate.js';
+import { resize } from '../image/resize.js';
 import { vocabularyOf } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import { partsOf } from '../image2text/image2text.js';
+import type { InputLoader } from '../image2text/input-loader.js';
 import { scoreCaptions } from '../metrics/captions.js';
 import { featuresInTurns, type Git, prefillImage } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
@@ -17,6 +20,33 @@ import type { ValidationEvent, ValidationSample } from './report.js';
 
 /** Most samples that an event, and so the log and the page, shows. */
 const MOST_SAMPLES = 12;
+/** Longer side of their thumbnails, in pixels. */
+const THUMBNAIL_SIDE = 96;
+
+/** The images of the samples in small, of a video its first frame. One that cannot be opened has none: validation reports it. */
+export async function thumbnailsOf(
+  pairs: readonly TokenizedPair[],
+  loader: InputLoader,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, string>> {
+  const images: Record<string, string> = {};
+  for (const { pair, source } of pairs) {
+    if (Object.keys(images).length === MOST_SAMPLES) break;
+    if (Object.hasOwn(images, source)) continue;
+    try {
+      const input = typeof pair.image === 'function' ? await pair.image() : pair.image;
+      const opened = await loader.open(input, signal);
+      const image = Array.isArray(opened) ? opened[0]! : opened;
+      const scale = Math.min(1, THUMBNAIL_SIDE / Math.max(image.width, image.height));
+      const small = (side: number): number => Math.max(1, Math.round(side * scale));
+      const png = toPng(resize(image, small(image.width), small(image.height), 'bicubic'));
+      images[source] = `data:image/png;base64,${btoa(Array.from(png, (byte) => String.fromCharCode(byte)).join(''))}`;
+    } catch {
+      signal?.throwIfAborted();
+    }
+  }
+  return images;
+}
 
 interface ValidationScope {
   readonly images: ImageSource;

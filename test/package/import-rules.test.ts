@@ -45,7 +45,17 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
     training: {
       modules: [
         ...PURE,
-        ...['layers', 'model', 'checkpoint', 'tokenizer', 'image', 'generation', 'image2text', 'metrics'],
+        ...[
+          'layers',
+          'model',
+          'checkpoint',
+          'tokenizer',
+          'image',
+          'generation',
+          'explain/overlay',
+          'image2text',
+          'metrics',
+        ],
       ],
       packages: [/^@tensorflow\/tfjs-core$/],
     },

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { PNG } from 'pngjs';
 import { cli, demo, scratch } from '../cli/support.js';
 import { DEMO, EXAMPLES } from '../support/fixtures.js';
 
@@ -20,11 +21,19 @@ describe('image2text train', () => {
     assert.match(first.stderr, /skipped: .*blue-mug-juice\.png.*no \.txt/);
     for (const name of ['best/adapter_model.safetensors', 'last/adapter_config.json', 'state.safetensors', 'log.jsonl'])
       assert.ok(existsSync(join(output, name)), name);
-    assert.match(readFileSync(join(output, 'report.html'), 'utf8'), /<svg.*a red book/s);
+    const page = readFileSync(join(output, 'report.html'), 'utf8');
+    assert.match(page, /<svg.*a red book/s);
+    const [, png] = /<td[^>]*><img src="data:image\/png;base64,([^"]+)" alt=""><br>red-book-short\.png<\/td>/.exec(
+      page,
+    )!;
+    const { width, height } = PNG.sync.read(Buffer.from(png!, 'base64'));
+    assert.deepEqual([Math.max(width, height), /\bsrc="(?!data:)|href=/.test(page)], [96, false]); // the page needs nothing else
     const again = await demo(args, { fresh: true });
     assert.equal(again.code, 2);
     assert.match(again.stderr, /folder-in-use|resume the run/);
     assert.equal((await demo([...args, '--resume'], { fresh: true })).code, 0);
+    const log = readFileSync(join(output, 'log.jsonl'), 'utf8');
+    assert.equal(log.match(/"type":"thumbnails"/g)?.length, 1);
   });
 
   it('writes a merged checkpoint that says what model and adapter say together', async () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import fc from 'fast-check';
 import { fromFile, trainingPairs } from '../../src/node.js';
 import { holdOut, shardPairs, type TrainingPair } from '../../src/training/index.js';
 import { scratch } from '../cli/support.js';
@@ -92,6 +93,79 @@ describe('data for training', () => {
     );
     for (const [n, line] of [5, 6, 8].entries()) assert.match(errors[n]!, new RegExp(`metadata\\.jsonl: line ${line}`));
   });
+
+  it("Hugging Face's imagefolder, with metadata.csv", async () => {
+    image('csv/train/0001.png');
+    image('csv/a, "b".png');
+    const rows = [
+      '\ufefffile_name,text,question',
+      'train/0001.png,a red book,',
+      '"train/0001.png","a ""big"" book, red",what is it?',
+      '"a, ""b"".png","two\r\nlines",',
+      '',
+      'train/0001.png,too,many,fields',
+      'train/0001.png,a "big" book,', // must be quoted
+      'train/0001.png,"a" book,',
+      'train/0001.png,,',
+      ',a book,',
+      'train/0001.png,"  ein K\u00e4se ",',
+    ];
+    const file = write('csv/metadata.csv', rows.join('\r\n'));
+    const { good, errors } = await collect(trainingPairs(at('csv')));
+    assert.deepEqual(
+      good.map(({ bytes: _, ...rest }) => rest),
+      [
+        { text: 'a red book', source: `${file} line 2` },
+        { text: 'a "big" book, red', question: 'what is it?', source: `${file} line 3` },
+        { text: 'two\nlines', source: `${file} line 4` },
+        { text: '  ein K\u00e4se ', source: `${file} line 12` },
+      ],
+    );
+    const expected: [number, RegExp][] = [
+      [7, /4 fields where the first line has 3/],
+      [8, /quotation mark within a field/],
+      [9, /after the closing quotation mark/],
+      [10, /expected a text/],
+      [11, /file_name/],
+    ];
+    assert.equal(errors.length, expected.length, errors.join('\n'));
+    for (const [n, [line, message]] of expected.entries()) {
+      assert.match(errors[n]!, new RegExp(`metadata\\.csv: line ${line}: `));
+      assert.match(errors[n]!, message);
+    }
+    assert.deepEqual((await collect(trainingPairs(file))).good, good);
+    for (const [name, content, message] of [
+      [
+        'open',
+        'file_name,text\n0001.png,"a book\n0001.png,a book\n',
+        /line 2: bad-csv: a quotation mark here is never closed/,
+      ],
+      ['latin', Buffer.from('file_name,t\xe4xt\n', 'latin1'), /line 1: bad-csv: .*UTF-8/],
+      ['nameless', 'name,text\na.png,a\n', /line 1: bad-csv: .*no column "file_name"/],
+    ] as const)
+      await assert.rejects(collect(trainingPairs(write(`${name}.csv`, content))), message);
+    write('csv/metadata.jsonl', '{}');
+    await assert.rejects(collect(trainingPairs(at('csv'))), /metadata\.jsonl and metadata\.csv/);
+  });
+
+  it('CSV: what is written by the rules is read as it was', () =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.string({ unit: fc.constantFrom('a', ',', '"', '\n', ' ', '\u00e9', "'", ';') }), {
+          minLength: 1,
+          maxLength: 5,
+        }),
+        async (texts) => {
+          const quoted = (text: string): string => `"${text.replaceAll('"', '""')}"`;
+          const rows = texts.map((text) => `a.png,${quoted(text)}`);
+          const file = write('round.csv', ['file_name,text', ...rows].join('\n'));
+          const found: string[] = [];
+          for await (const pair of trainingPairs(file)) found.push(pair instanceof Error ? '' : pair.text); // empty: no text
+          assert.deepEqual(found, texts);
+        },
+      ),
+      { seed: 1, numRuns: 300 },
+    ));
 
   it("the original's TSV: images in base64, captions in a file of the same keys", async () => {
     const base64 = Buffer.from(bookBytes).toString('base64');
@@ -200,8 +274,6 @@ describe('data for training', () => {
     await refused(write('data.tar.gz', 'x'), /decompress it first/);
     mkdirSync(at('empty'));
     await refused(at('empty'), /there are no images/);
-    write('csv/metadata.csv', 'file_name,text');
-    await refused(at('csv'), /make a metadata\.jsonl/);
     await refused(write('text.tar', 'x'.repeat(2000)), /not-a-tar: this is no tar file/);
     await refused(write('short.tar', 'x'), /ends within a header/);
     prepareShard();

@@ -107,22 +107,29 @@ async function openBucket(bucket: string, prefix: string): Promise<ResultStore> 
   return bucketStore(sdk, client, bucket, prefix);
 }
 
-/** A bucket of S3 or of what speaks it, with conditional writes (If-None-Match). */
+/** A bucket of S3 or of what speaks it, with conditional writes (If-None-Match). Its failures are `Image2TextError` `store`. */
 export function bucketStore(sdk: typeof S3, client: S3.S3Client, bucket: string, prefix: string): ResultStore {
   const keyOf = (name: string): string => (prefix === '' ? name : `${prefix}/${name}`);
   const statusOf = (error: unknown): number | undefined =>
     (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode;
+  const failed = (cause: unknown): Image2TextError => {
+    const { name, message } = cause as Error;
+    const said = name === 'Error' || message.startsWith(name) ? message : `${name}: ${message}`;
+    const hint = /region/i.test(said) ? ' (AWS_REGION)' : /credentials/i.test(said) ? ' (AWS_ACCESS_KEY_ID)' : '';
+    return new Image2TextError({ file: `s3://${bucket}`, code: 'store', detail: `${said}${hint}`, cause });
+  };
   return {
     async list(folder) {
       const found: string[] = [];
       for (let token: string | undefined; ; ) {
-        const page = await client.send(
-          new sdk.ListObjectsV2Command({
-            Bucket: bucket,
-            Prefix: `${keyOf(folder)}/`,
-            ...(token === undefined ? {} : { ContinuationToken: token }),
-          }),
-        );
+        const command = new sdk.ListObjectsV2Command({
+          Bucket: bucket,
+          Prefix: `${keyOf(folder)}/`,
+          ...(token === undefined ? {} : { ContinuationToken: token }),
+        });
+        const page = await client.send(command).catch((error: unknown) => {
+          throw failed(error);
+        });
         for (const { Key } of page.Contents ?? []) found.push(`${folder}/${Key!.slice(keyOf(folder).length + 1)}`);
         if (page.IsTruncated !== true) return found;
         token = page.NextContinuationToken;
@@ -135,7 +142,7 @@ export function bucketStore(sdk: typeof S3, client: S3.S3Client, bucket: string,
         return await Body!.transformToByteArray();
       } catch (error) {
         if (statusOf(error) === 404) return undefined;
-        throw error;
+        throw failed(error);
       }
     },
     async publish(name, bytes) {
@@ -146,7 +153,7 @@ export function bucketStore(sdk: typeof S3, client: S3.S3Client, bucket: string,
           return true;
         } catch (error) {
           if (statusOf(error) === 412) return false;
-          if (statusOf(error) !== 409) throw error; // 409: another write of the name is under way; it may fail yet
+          if (statusOf(error) !== 409) throw failed(error); // 409: another write of the name is under way; it may fail yet
           await new Promise((resolve) => setTimeout(resolve, 200));
         }
       }
