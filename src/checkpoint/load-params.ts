@@ -9,6 +9,7 @@ import {
   specEntries,
   type TensorSpec,
 } from '../layers/param-spec.js';
+import { eventSink } from '../load-events.js';
 import { isWeight, WEIGHT_FORMATS } from './dtypes.js';
 import { transposedShape } from './layout.js';
 import { beginReading, piecePool, type Reading } from './open-checkpoint.js';
@@ -181,7 +182,8 @@ async function loadTensors(
   stored: TensorMap,
   options: LoadParamsOptions,
 ): Promise<ReadonlyMap<string, Tensor>> {
-  const { signal, onProgress } = options;
+  const { signal } = options;
+  const onProgress = options.onProgress && eventSink(options.onProgress);
   signal?.throwIfAborted();
   compareWeights(needed, stored, {
     label: options.label ?? 'checkpoint',

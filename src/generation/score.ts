@@ -1,5 +1,7 @@
 /** Exact scores of given texts, ranking of class names and search among them: all walk the texts as a trie, so that a common beginning is computed once. */
+
 import { OptionError } from '../errors.js';
+import { eventSink } from '../load-events.js';
 import { asObject, checkOptions, fail, functionOf, integer, type OptionsFor, showValue, signal } from '../options.js';
 import { logNormalizer } from './logits-processors.js';
 import type { SessionSource, VocabularyFacts } from './session.js';
@@ -62,7 +64,8 @@ export async function scoreSequences(
   sequences: readonly (readonly number[])[],
   options: ScoreOptions = {},
 ): Promise<SequenceScore[]> {
-  const { maxRows, signal, onProgress } = checkOptions(options, scoreOptions, 'scoreSequences');
+  const { maxRows, signal, onProgress: listener } = checkOptions(options, scoreOptions, 'scoreSequences');
+  const onProgress = listener && eventSink(listener);
   checkVocabulary(vocabulary);
   const start = checkIds(prompt, 'prompt', vocabulary);
   if (!Array.isArray(sequences))

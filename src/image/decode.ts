@@ -39,7 +39,9 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
   const checked = checkDecodeOptions(options);
   return withFile(checked.file, async () => {
     const { image, orientation, warnings } = await decodeStored(bytes, formatOf(bytes), checked);
-    const upright = checked.orientation ? applyOrientation(image, orientation) : image;
+    const upright = checked.orientation
+      ? await runInSlices(applyOrientation(image, orientation), checked.signal)
+      : image;
     return { ...upright, warnings: [...warnings] };
   });
 }

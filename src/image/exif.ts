@@ -1,5 +1,5 @@
 import { latin1, u16be, u16le, u32be, u32le } from './image-file.js';
-import type { RawImage } from './raw-image.js';
+import { allocate, type RawImage } from './raw-image.js';
 
 /** How an image is to be rotated or mirrored before it is shown: EXIF's numbers 1 (as it is) to 8. */
 export type Orientation = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
@@ -43,8 +43,11 @@ function exifValue(data: Uint8Array): number | undefined {
   return undefined;
 }
 
-/** Turns and mirrors an image as its orientation asks; 1 gives the image itself. */
-export function applyOrientation(image: RawImage, orientation: Orientation): RawImage {
+/** Pixels between two yields. */
+const SLICE = 2 ** 18;
+
+/** Rotates and mirrors an image as its orientation asks; 1 gives the image itself. Yields now and then. */
+export function* applyOrientation(image: RawImage, orientation: Orientation): Generator<undefined, RawImage> {
   if (orientation === 1) return image;
   const { data, width, height } = image;
   const swapped = orientation >= 5;
@@ -55,8 +58,13 @@ export function applyOrientation(image: RawImage, orientation: Orientation): Raw
   const start = (mirrorX ? (width - 1) * 3 : 0) + (mirrorY ? (height - 1) * width * 3 : 0);
   const [newWidth, newHeight] = swapped ? [height, width] : [width, height];
   const [stepX, stepY] = swapped ? [stepRow, stepColumn] : [stepColumn, stepRow];
-  const oriented = new Uint8Array(data.length);
+  const oriented = allocate(Uint8Array, data.length);
+  let nextYield = SLICE * 3;
   for (let y = 0, to = 0; y < newHeight; y++) {
+    if (to >= nextYield) {
+      yield;
+      nextYield = to + SLICE * 3;
+    }
     for (let x = 0, from = start + y * stepY; x < newWidth; x++, from += stepX, to += 3) {
       oriented[to] = data[from]!;
       oriented[to + 1] = data[from + 1]!;

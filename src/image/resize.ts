@@ -132,7 +132,7 @@ function pass(image: RawImage, width: number, height: number, filter: ResizeFilt
   if (filter === 'nearest') return nearest(image, width, height, window);
   const columns = width === image.width ? undefined : tapsOf(image.width, width, window.left, window.width, filter);
   const rows = height === image.height ? undefined : tapsOf(image.height, height, window.top, window.height, filter);
-  const firstRow = rows ? Math.min(...rows.starts) : window.top;
+  const firstRow = rows ? rows.starts[0]! : window.top; // they ascend
   const lastRow = rows
     ? rows.starts.reduce((end, start, i) => Math.max(end, start + rows.counts[i]!), 0)
     : firstRow + window.height;

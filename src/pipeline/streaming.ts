@@ -1,8 +1,10 @@
 /** Streamers, stopping criteria and the tokenizer as code written for transformers.js makes and uses them. */
+
 import { OptionError } from '../errors.js';
 import type { StoppingCriterion } from '../generation/session.js';
 import type { CaptionOptions } from '../image2text/captions.js';
 import type { TokenStreamer } from '../image2text/method-options.js';
+import { eventSink } from '../load-events.js';
 import type { Detokenizer, Tokenizer } from '../tokenizer/tokenizer.js';
 import { type EitherCase, readOptions, spellingsOf, withoutNulls, wrongType } from './options.js';
 
@@ -83,8 +85,8 @@ export class TextStreamer {
     const { skipPrompt, callbackFunction, tokenCallbackFunction, decodeKwargs, ...decoding } = given;
     this.#tokenizer = tokenizer;
     this.#skipPrompt = skipPrompt === true;
-    this.#callback = asFunction('callback_function', callbackFunction);
-    this.#tokenCallback = asFunction('token_callback_function', tokenCallbackFunction);
+    this.#callback = listenerOf('callback_function', callbackFunction);
+    this.#tokenCallback = listenerOf('token_callback_function', tokenCallbackFunction);
     const inner = withoutNulls(readOptions(decodeKwargs, spellingsOf(DECODE_NAMES), 'decode_kwargs'));
     this.#decoding = { skipSpecialTokens: true, ...decoding, ...inner };
   }
@@ -126,6 +128,11 @@ export class TextStreamer {
     this.#hasText ||= text !== '';
     if (text !== '' || end) this.on_finalized_text(text, end);
   }
+}
+
+function listenerOf<Event>(name: string, value: unknown): ((event: Event) => void) | undefined {
+  const listener = asFunction<(event: Event) => unknown>(name, value);
+  return listener && eventSink((event: Event) => listener(event));
 }
 
 function asFunction<F>(name: string, value: unknown): F | undefined {

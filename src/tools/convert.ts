@@ -7,6 +7,7 @@ import { byteLengthOf, type NewTensor } from '../checkpoint/safetensors.js';
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
 import { ConfigError, OptionError } from '../errors.js';
 import { specEntries, type TensorSpec } from '../layers/param-spec.js';
+import { eventSink } from '../load-events.js';
 import { gitSpec } from '../model/git.js';
 import { canonicalNames, IGNORED, type OpenedGit, openGit, weightHint } from '../model/load-git.js';
 import { type HubOptions, openModel } from '../platform/open-model.js';
@@ -68,13 +69,14 @@ export async function convertCheckpoint(
   return withStaging(resolve(destination), options.overwrite ?? false, async (staging) => {
     await checkSpace(staging, total);
     let loaded = 0;
+    const onProgress = options.onProgress && eventSink(options.onProgress);
     const weights = await writeCheckpoint(staging, groups, {
       metadata: { format: 'pt', ...(options.dtype === 'int8' && INT8_METADATA) },
       maxShardBytes: options.maxShardBytes,
       signal: options.signal,
       onBytes(bytes) {
         loaded += bytes;
-        options.onProgress?.({ loaded, total });
+        onProgress?.({ loaded, total });
       },
     });
     const beside = await writeSmallFiles(files, configOf(opened), options.dtype, staging);

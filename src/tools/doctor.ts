@@ -7,6 +7,7 @@ import { randomUniform, type Tensor4D } from '@tensorflow/tfjs-core';
 import { randomParams } from '../checkpoint/generated-weights.js';
 import { type EnvironmentVariables, endpointFrom, hubCache, isOffline } from '../hub/environment.js';
 import { nodeTransport } from '../hub/node-transport.js';
+import { eventSink } from '../load-events.js';
 import { disposeGit, encodeImage, gitSpec } from '../model/git.js';
 import { parseGitConfig } from '../model/git-config.js';
 import { startSession } from '../model/git-session.js';
@@ -187,7 +188,8 @@ export interface DoctorReport {
 
 /** Looks at everything that this library needs from the machine. Never throws; an abort shows as backends that fail. */
 export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorReport> {
-  const { env = process.env, backends = NODE_BACKENDS, timeoutMs, signal, onBackend } = options;
+  const { env = process.env, backends = NODE_BACKENDS, timeoutMs, signal } = options;
+  const onBackend = options.onBackend && eventSink(options.onBackend);
   const hub = hubFacts(env, signal);
   const ffmpeg = programVersion('ffmpeg', signal);
   const [automatic, ...named] = await Promise.all(

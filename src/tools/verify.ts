@@ -10,6 +10,7 @@ import type { Image2Text } from '../image2text/image2text.js';
 import { createInputLoader, openFrames, toRawImage } from '../image2text/input-loader.js';
 import { type ImageInput, isVideoInput, type VideoSource, type VisualInput, video } from '../image2text/inputs.js';
 import { openImageConfig } from '../image2text/load.js';
+import { eventSink } from '../load-events.js';
 import { disposeGit } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { type LoadGitOptions, loadGitParams, openGit } from '../model/load-git.js';
@@ -226,7 +227,8 @@ export async function compareModels(
   images: readonly ImageInput[],
   options: CompareModelsOptions = {},
 ): Promise<ModelComparison> {
-  const { signal, onProgress } = options;
+  const { signal } = options;
+  const onProgress = options.onProgress && eventSink(options.onProgress);
   const rows: ImageComparison[] = [];
   for (const input of images) {
     const image = await toRawImage(input, { openImage }, signal);

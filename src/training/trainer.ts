@@ -6,6 +6,7 @@ import { nextTask } from '../event-loop.js';
 import { seededRandom } from '../generation/single-search.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import { partsOf } from '../image2text/image2text.js';
+import { eventSink } from '../load-events.js';
 import { type Git, namedParameters } from '../model/git.js';
 import type { LoraAdapter } from '../model/lora.js';
 import type { TrainingBatch } from './backward.js';
@@ -75,10 +76,11 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
   const { loader } = partsOf(model);
   const log: TrainingEvent[] = [];
   const pending: string[] = [];
+  const listener = options.onEvent && eventSink(options.onEvent);
   const emit = (event: TrainingEvent): void => {
     log.push(event);
     pending.push(`${JSON.stringify(event)}\n`);
-    options.onEvent?.(event);
+    listener?.(event);
   };
   const warn = (code: WarningCode, detail: string): void => emit({ type: 'warning', code, detail });
   const skip = (source: string, error: Error): void => emit({ type: 'skipped', source, detail: error.message });

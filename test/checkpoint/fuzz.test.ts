@@ -131,8 +131,10 @@ describe('files whose structure was changed', () => {
         const stated = changed.members.filter((entry) => (entry.central.name ?? entry.name) === name);
         assert.equal(stated.length, 1, `case ${n}: ${name}`);
         const { central, crc } = stated[0]!;
-        assert.ok([crc32(data), 0].includes(central.crc ?? crc), `case ${n}: ${name} has another checksum`);
-        assert.equal(data.length, central.size ?? stated[0]!.data.length, `case ${n}: ${name}`);
+        const written = (value: number) => Number(BigInt.asUintN(32, BigInt(value))); // what 32 bits keep of it
+        assert.ok([crc32(data), 0].includes(written(central.crc ?? crc)), `case ${n}: ${name} has another checksum`);
+        const size = written(central.size ?? stated[0]!.data.length);
+        assert.ok(data.length === size || size === 0xffffffff, `case ${n}: ${name} has ${data.length} bytes`);
       }
       if (changed === archive) assert.deepEqual([...loaded!.keys()].sort(), members.map(({ name }) => name).sort());
       const tail = 22 + 65_535 + 20 + 56;

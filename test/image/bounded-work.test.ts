@@ -130,7 +130,8 @@ describe('work is in proportion to the pixels', () => {
 
   it('an abort is noticed between slices of a large image, in every format that is decoded in slices', async () => {
     const side = 3000;
-    const files = [png(side, side, 8, 2, [deflateSync(Buffer.alloc(side * (1 + side * 3)), { level: 1 })])];
+    const plain = png(side, side, 8, 2, [deflateSync(Buffer.alloc(side * (1 + side * 3)), { level: 1 })]);
+    const files = [plain, blackGif(side)];
     files.push(Buffer.from(fourColors(side, side, 20)));
     const bmp = Buffer.alloc(54 + side * side * 3);
     bmp.write('BM');
@@ -152,6 +153,48 @@ describe('work is in proportion to the pixels', () => {
     }
   });
 });
+
+/** A square GIF of one color: each code stands for one pixel more than the one before it. */
+function blackGif(side: number): Buffer {
+  const bytes: number[] = [];
+  let [hold, held] = [0, 0];
+  const put = (code: number, bits: number) => {
+    hold |= code << held;
+    for (held += bits; held >= 8; held -= 8) {
+      bytes.push(hold & 255);
+      hold >>>= 8;
+    }
+  };
+  let bits = 9;
+  for (let filled = 0; filled < side * side; ) {
+    put(256, bits); // clear
+    bits = 9;
+    put(0, bits);
+    filled++;
+    for (let next = 258; next < 4095 && filled < side * side; ) {
+      filled += next - 256;
+      put(next++, bits);
+      if (next === 1 << bits && bits < 12) bits++;
+    }
+  }
+  put(0, 16);
+  const blocks: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += 255) {
+    const block = bytes.slice(at, at + 255);
+    blocks.push(Buffer.from([block.length, ...block]));
+  }
+  const [head, frame] = [Buffer.from('GIF89a\0\0\0\0\0\0\0', 'latin1'), Buffer.alloc(11, 0)];
+  for (const [part, at] of [
+    [head, 6],
+    [head, 8],
+    [frame, 5],
+    [frame, 7],
+  ] as const)
+    part.writeUInt16LE(side, at);
+  frame[0] = 0x2c;
+  frame[10] = 8;
+  return Buffer.concat([head, frame, ...blocks, Buffer.from([0, 0x3b])]);
+}
 
 /** A progressive CMYK JPEG of `bands` scans for each of its components, each of which says in a few bytes that nothing is in it. */
 export function fourColors(width: number, height: number, bands: number): Uint8Array {

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createWorkQueue } from '../../src/image2text/queue.js';
+import { loadGit } from '../../src/model/load-git.js';
 import { fromDirectory, type Image2Text, type LoadEvent, loadImage2Text, type ModelFiles } from '../../src/node.js';
+import { TextStreamer } from '../../src/pipeline/index.js';
+import { convertCheckpoint } from '../../src/tools/index.js';
+import { train } from '../../src/training/index.js';
 import { useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
 import { DEMO, EXAMPLES } from '../support/fixtures.js';
@@ -90,6 +97,26 @@ describe('listeners and sources of the caller', () => {
         if (status === 'ready') throw failure;
       };
       (await loadImage2Text(DEMO, { onProgress })).dispose();
+    });
+    assert.deepEqual(found, []);
+  });
+
+  it('so do those of training, loading weights, converting and a TextStreamer', async () => {
+    const rejects = async (): Promise<void> => {
+      throw failure;
+    };
+    const fails = (body: () => Promise<unknown>) => expectTensors(0, () => assert.rejects(body(), isFailure));
+    const pairs = [{ image: MUG, text: 'a mug' }];
+    const found = await unhandled(async () => {
+      await fails(() => train(model, pairs, { steps: 3, batchSize: 1, lora: { rank: 2 }, onEvent: rejects }));
+      const files = await fromDirectory(DEMO);
+      await fails(() => loadGit(files, { onProgress: rejects }));
+      const folder = mkdtempSync(join(tmpdir(), 'image2text-listeners-'));
+      await fails(() => convertCheckpoint(DEMO, join(folder, 'out'), { dtype: 'f16', onProgress: rejects }));
+      assert.deepEqual(readdirSync(folder), []);
+      rmSync(folder, { recursive: true });
+      const streamer = new TextStreamer(model.tokenizer, { callback_function: rejects });
+      await fails(() => model.caption(MUG, { ...GREEDY, streamer }));
     });
     assert.deepEqual(found, []);
   });
