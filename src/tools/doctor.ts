@@ -1,5 +1,6 @@
-import { execFile, fork } from 'node:child_process';
+import { type ChildProcess, execFile, fork } from 'node:child_process';
 import { access, constants, lstat, readdir, stat } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { availableParallelism, freemem, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -104,9 +105,43 @@ const STATES: Readonly<Record<string, BackendHealth['state']>> = {
   late: 'unfinished',
 };
 
-/** Tries a backend in a process of its own, since a native library that is broken may end the process. Never throws. */
-export async function tryBackend(name: NodeBackend, timeoutMs: number, signal?: AbortSignal): Promise<BackendHealth> {
-  const { result, failure } = await answerOf(name, timeoutMs, signal);
+/** Native packages: a broken one may end its process. */
+const NATIVE: Readonly<Partial<Record<NodeBackend, string>>> = {
+  ...{ webgpu: 'webgpu', node: '@tensorflow/tfjs-node', 'node-gpu': '@tensorflow/tfjs-node-gpu' },
+};
+
+function isInstalled(name: string): boolean {
+  try {
+    createRequire(import.meta.url).resolve(name);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND';
+  }
+}
+
+/**
+ * Tries backends side by side: each native one that is installed in a process of its own, all others one after the other in one more, in
+ * the order given. Never throws.
+ */
+async function tryBackends(
+  names: readonly NodeBackend[],
+  timeoutOf: (name: NodeBackend) => number,
+  signal?: AbortSignal,
+): Promise<BackendHealth[]> {
+  const native = names.filter((name) => NATIVE[name] !== undefined && isInstalled(NATIVE[name]!));
+  const shared = names.filter((name) => !native.includes(name));
+  const found = new Map<NodeBackend, BackendHealth>();
+  const groups = [shared, ...native.map((name) => [name])].filter(({ length }) => length > 0);
+  await Promise.all(
+    groups.map(async (group) => {
+      const answers = await answersOf(group, timeoutOf, signal);
+      for (const [i, name] of group.entries()) found.set(name, healthOf(name, answers[i]!));
+    }),
+  );
+  return names.map((name) => found.get(name)!);
+}
+
+function healthOf(name: NodeBackend, { result, failure }: Answer): BackendHealth {
   if (failure !== undefined) return { name, state: STATES[failure.code] ?? 'fails', detail: failure.message };
   const { largestDifference } = result!;
   if (!(largestDifference <= TOLERANCE)) {
@@ -121,24 +156,49 @@ export async function tryBackend(name: NodeBackend, timeoutMs: number, signal?: 
   return { name, state: 'works', test: result!, detail: 'it computes with less than float32 precision' };
 }
 
-function answerOf(name: NodeBackend, timeoutMs: number, signal: AbortSignal | undefined): Promise<Answer> {
+/**
+ * What one process makes of backends, one after the other. The time of each begins with its turn; one that is late holds up all behind it.
+ * The process ends with the last answer.
+ */
+function answersOf(
+  names: readonly NodeBackend[],
+  timeoutOf: (name: NodeBackend) => number,
+  signal: AbortSignal | undefined,
+): Promise<Answer[]> {
   const file = fileURLToPath(
     new URL(`./self-test-child${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
   );
   return new Promise((resolve) => {
-    const fail = (message: string, code = 'failed') => resolve({ failure: { code, message } });
+    const answers = new Map<NodeBackend, Answer>();
+    let timer: NodeJS.Timeout | undefined;
+    let child: ChildProcess | undefined;
+    const settle = (name: NodeBackend, answer: Answer) => {
+      if (!answers.has(name)) answers.set(name, answer);
+      clearTimeout(timer);
+      if (answers.size < names.length) {
+        wait(names[answers.size]!);
+        return;
+      }
+      child?.kill();
+      resolve(names.map((each) => answers.get(each)!));
+    };
+    const fail = (message: string, code = 'failed') => {
+      for (const name of names) settle(name, { failure: { code, message } });
+    };
+    const wait = (name: NodeBackend) => {
+      const timeout = timeoutOf(name);
+      timer = setTimeout(() => fail(`no answer in ${timeout / 1000} s`, 'late'), timeout);
+    };
     let words = '';
     try {
-      const child = fork(file, [name], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], timeout: timeoutMs, signal });
+      child = fork(file, [...names], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], signal });
       child.stderr?.on('data', (piece: Buffer) => {
         words = (words + piece.toString()).slice(-2000);
       });
-      child.on('message', (answer) => resolve(answer as Answer));
+      child.on('message', ({ name, ...answer }: Answer & { name: NodeBackend }) => settle(name, answer));
       child.on('error', (error) => fail(error.message));
-      child.on('exit', (code, killer) => {
-        if (killer === 'SIGTERM') fail(`no answer in ${timeoutMs / 1000} s`, 'late');
-        else fail(`its process ended with ${killer ?? code}${lastLine(words)}`);
-      });
+      child.on('exit', (code, killer) => fail(`its process ended with ${killer ?? code}${lastLine(words)}`));
+      wait(names[0]!);
     } catch (error) {
       fail((error as Error).message);
     }
@@ -192,12 +252,10 @@ export async function runDoctor(options: DoctorOptions = {}): Promise<DoctorRepo
   const onBackend = options.onBackend && eventSink(options.onBackend);
   const hub = hubFacts(env, signal);
   const ffmpeg = programVersion('ffmpeg', signal);
-  const [automatic, ...named] = await Promise.all(
-    [...new Set<NodeBackend>(['auto', ...backends])].map((name) => {
-      onBackend?.(name);
-      return tryBackend(name, timeoutMs ?? (name === 'auto' ? 60_000 : 2500), signal);
-    }),
-  );
+  const names = [...new Set<NodeBackend>(['auto', ...backends])];
+  for (const name of names) onBackend?.(name);
+  const timeoutOf = (name: NodeBackend): number => timeoutMs ?? (name === 'auto' ? 60_000 : 2500);
+  const [automatic, ...named] = await tryBackends(names, timeoutOf, signal);
   const facts = {
     machine: machineFacts(),
     backends: named,
@@ -427,7 +485,9 @@ export function programVersion(program: string, signal?: AbortSignal): Promise<s
     try {
       const options = { timeout: 5000, ...(signal && { signal }) };
       execFile(program, ['-version'], options, (error, out) =>
-        resolve(error === null ? out.split('\n')[0]!.trim() : undefined),
+        resolve(
+          error === null ? out.split('\n')[0]!.trim() : error.killed ? `${program}, which did not answer` : undefined,
+        ),
       );
     } catch {
       resolve(undefined); // an abort before it starts
