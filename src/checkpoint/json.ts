@@ -1,5 +1,5 @@
 import { ConfigError, type ErrorFacts } from '../errors.js';
-import { recognizeBytes } from '../file-signature.js';
+import { recognize } from '../file-signature.js';
 
 /**
  * RFC 8259 JSON, strictly: what `JSON.parse` lets pass and a header must not (duplicate names, numbers that lose digits, lone
@@ -282,7 +282,7 @@ function decodeText(bytes: Uint8Array, fail: (code: string, detail: string) => E
 
 /** Reads a whole JSON file; numbers are doubles. Says what the bytes are when they are something else. Throws `ErrorClass`. */
 export function parseJsonFile(bytes: Uint8Array, file: string, ErrorClass: ErrorClass): Json {
-  const looksLike = recognizeBytes(bytes);
+  const looksLike = recognize(bytes)?.what;
   if (looksLike !== undefined && looksLike !== 'JSON') {
     throw new ErrorClass({ file, code: 'not-json', detail: `expected JSON, found ${looksLike}`, offset: 0 });
   }

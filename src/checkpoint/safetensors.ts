@@ -1,5 +1,5 @@
 import { quote, SafetensorsError } from '../errors.js';
-import { recognizeBytes } from '../file-signature.js';
+import { recognize } from '../file-signature.js';
 import { type ByteSource, readBytes } from './byte-source.js';
 import { isJsonObject, type Json, type JsonObject, parseJson } from './json.js';
 import {
@@ -209,7 +209,7 @@ export async function readSafetensors(source: ByteSource, file: string): Promise
 
 async function headerLength(source: ByteSource, file: string): Promise<number> {
   const fail = async (code: string, detail: string) => {
-    const looksLike = recognizeBytes(await readBytes(source, 0, Math.min(512, source.size)));
+    const looksLike = recognize(await readBytes(source, 0, Math.min(512, source.size)))?.what;
     const looks = looksLike !== undefined && looksLike !== 'a safetensors file';
     return looks
       ? new SafetensorsError({ file, code: 'not-safetensors', detail: `this is ${looksLike}`, offset: 0 })

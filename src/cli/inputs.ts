@@ -3,7 +3,7 @@ import type { Dirent } from 'node:fs';
 import { constants } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { Image2TextError } from '../errors.js';
-import { IMAGE_ENDING } from '../image/image-file.js';
+import { IMAGE_ENDING } from '../file-signature.js';
 import type { ImageInput, VisualInput } from '../node.js';
 import type { Context } from './context.js';
 import { UsageError } from './context.js';

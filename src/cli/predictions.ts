@@ -1,7 +1,7 @@
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Command } from 'commander';
-import { IMAGE_ENDING, VIDEO_ENDING } from '../image/image-file.js';
+import { IMAGE_ENDING, VIDEO_ENDING } from '../file-signature.js';
 import type { Reference, References } from '../metrics/index.js';
 import type { CaptionOptions } from '../node.js';
 import { writeWhole } from '../platform/write-whole.js';

@@ -1,9 +1,10 @@
+import type { ImageFormat } from '../file-signature.js';
 import { checkOptions, type OptionsFor } from '../options.js';
 import { decodeAvif, readAvif } from './avif.js';
 import { decodeBmp, readBmp } from './bmp.js';
 import { applyOrientation, type Orientation, orientationOf } from './exif.js';
 import { paintGif, readGif } from './gif.js';
-import { formatOf, type ImageFormat } from './image-file.js';
+import { formatOf } from './image-file.js';
 import { DEFAULT_MAX_PIXELS, IMAGE_OPTIONS } from './image-options.js';
 import { decodeJpeg, readJpegHeader } from './jpeg/decode-jpeg.js';
 import { readPngChunks, readPngHeader } from './png/chunks.js';

@@ -1,7 +1,7 @@
 import { constants, lstat, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { Image2TextError } from '../errors.js';
-import { IMAGE_ENDING } from '../image/image-file.js';
+import { IMAGE_ENDING } from '../file-signature.js';
 import type { TrainingFolder } from '../training/checkpoint.js';
 import type { TrainingPair } from '../training/data.js';
 import { pairsOfRow, shardPairs } from '../training/shards.js';

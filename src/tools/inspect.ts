@@ -8,8 +8,9 @@ import { openCheckpoint, readSharded, readWeights } from '../checkpoint/open-che
 import { readSafetensors } from '../checkpoint/safetensors.js';
 
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
-import { readPytorch } from '../checkpoint/torch/torch-file.js';
+import { looksLikeTorch, readPytorch } from '../checkpoint/torch/torch-file.js';
 import { ConfigError, TorchFileError } from '../errors.js';
+import { IMAGE_ENDING, recognize } from '../file-signature.js';
 import { nodeTransport } from '../hub/node-transport.js';
 import { openRemote } from '../hub/remote-files.js';
 import { decodeImage, identifyImage } from '../image/decode.js';
@@ -245,7 +246,8 @@ const BY_ENDING: readonly (readonly [RegExp, FileKind])[] = [
   [/\.safetensors\.index\.json$/i, 'safetensors index'],
   [/\.bin\.index\.json$/i, 'pytorch index'],
   [/\.(bin|pt|pth|ckpt)$/i, 'pytorch'],
-  [/\.(png|jpe?g|jpe|jfif|webp|gif|bmp|tiff?|avif|heic)$/i, 'image'],
+  [IMAGE_ENDING, 'image'],
+  [/\.hei[cf]$/i, 'image'],
   [/\.txt$/i, 'vocabulary'],
 ];
 
@@ -296,8 +298,6 @@ function kindOfJson(json: unknown): FileKind {
 }
 
 function kindOfHead(head: Uint8Array): FileKind {
-  if (head[8] === 0x7b && head.subarray(5, 8).every((byte) => byte === 0)) return 'safetensors';
-  const isZip = head[0] === 0x50 && head[1] === 0x4b;
-  if (isZip || (head[0] === 0x80 && head[1] === 2)) return 'pytorch';
-  return 'image'; // its reader names what the bytes are
+  if (recognize(head)?.what === 'a safetensors file') return 'safetensors';
+  return looksLikeTorch(head) ? 'pytorch' : 'image'; // its reader names what the bytes are
 }

@@ -1,6 +1,6 @@
 import { type ByteSource, readBytes } from '../checkpoint/byte-source.js';
 import { Image2TextError } from '../errors.js';
-import { IMAGE_ENDING } from '../image/image-file.js';
+import { IMAGE_ENDING } from '../file-signature.js';
 import type { TrainingPair } from './data.js';
 
 // Webdataset shards: tar files of KEY.jpg with KEY.txt or KEY.json. A shard is read once, by its headers; images stay in it until they are needed,

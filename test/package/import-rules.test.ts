@@ -162,7 +162,7 @@ describe('import rules', () => {
                 'image2text/load', // generation_config.json is read before the weights are
                 'platform/open-model',
                 'generation/options',
-                'image/image-file',
+                'file-signature',
                 'image/image-options',
                 'hub/lock',
                 'platform/write-whole',

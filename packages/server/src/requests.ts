@@ -201,11 +201,15 @@ export async function imageOf(
   return fromBase64(source.slice(data?.length ?? 0), path);
 }
 
-/** Node's decoder passes over what is not base64, so the length tells. */
 function fromBase64(text: string, path: string): Uint8Array {
-  const clean = text.replace(/\s+/g, '');
-  const digits = clean.replace(/={1,2}$/, '').length;
-  const bytes = Buffer.from(clean, 'base64');
-  if (digits % 4 !== 1 && bytes.length === Math.floor((digits * 3) / 4)) return new Uint8Array(bytes);
+  const bytes = decodeBase64(text.replace(/\s+/g, ''));
+  if (bytes !== undefined) return bytes;
   throw new HttpError(400, 'not-base64', `${path}: expected base64`);
+}
+
+/** The bytes of a text; undefined where it is not base64. Node's decoder passes over what is not, so the length tells. */
+export function decodeBase64(text: string): Uint8Array | undefined {
+  const digits = text.replace(/={1,2}$/, '').length;
+  const bytes = Buffer.from(text, 'base64');
+  return digits % 4 !== 1 && bytes.length === Math.floor((digits * 3) / 4) ? new Uint8Array(bytes) : undefined;
 }

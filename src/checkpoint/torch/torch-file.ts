@@ -1,5 +1,5 @@
 import { quote, TorchFileError } from '../../errors.js';
-import { recognizeBytes } from '../../file-signature.js';
+import { recognize } from '../../file-signature.js';
 import { type ByteSource, readBytes } from '../byte-source.js';
 import type { TensorMap } from '../stored-tensor.js';
 import { MAX_PICKLE_BYTES, unpickle } from './pickle.js';
@@ -23,7 +23,7 @@ export async function readPytorch(source: ByteSource, file: string): Promise<{ r
   const head = await readBytes(source, 0, Math.min(512, source.size));
   if (isZip(head)) return { tensors: await readTorchZip(source, file) };
   if (isPickle(head)) return { tensors: await readTorchLegacy(source, file) };
-  const what = recognizeBytes(head) ?? 'neither a zip archive nor a pickle';
+  const what = recognize(head)?.what ?? 'neither a zip archive nor a pickle';
   throw new TorchFileError({ file, offset: 0, code: 'not-torch', detail: `this is ${what}` });
 }
 

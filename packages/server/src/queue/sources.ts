@@ -5,6 +5,7 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { Image2TextError, ImageError } from 'generative-image2text';
 import { fetchPublic } from '../addresses.js';
 import { UsageError } from '../command-line.js';
+import { decodeBase64 } from '../requests.js';
 import type { Shard } from './run.js';
 import type { ResultStore } from './store.js';
 
@@ -289,10 +290,8 @@ export async function readItems(shard: Shard, run: string, store: ResultStore, f
 }
 
 function fromBase64(value: Buffer, hasTab: boolean, file: string, line: number): Uint8Array {
-  const text = value.toString('latin1').trim();
-  const digits = text.replace(/={1,2}$/, '').length;
-  const bytes = Buffer.from(text, 'base64');
-  if (hasTab && digits % 4 !== 1 && bytes.length === Math.floor((digits * 3) / 4)) return new Uint8Array(bytes);
+  const bytes = hasTab ? decodeBase64(value.toString('latin1').trim()) : undefined;
+  if (bytes !== undefined) return bytes;
   throw new ImageError({
     file,
     path: `line ${line}`,
