@@ -163,6 +163,7 @@ describe('import rules', () => {
                 'platform/open-model',
                 'generation/options',
                 'file-signature',
+                'image/image-file',
                 'image/image-options',
                 'hub/lock',
                 'platform/write-whole',
