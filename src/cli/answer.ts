@@ -17,6 +17,8 @@ import {
   addNote,
   canStream,
   checkAlternatives,
+  checkEvidence,
+  evidenceOf,
   generationOptionsOf,
   shard,
 } from './options.js';
@@ -36,6 +38,7 @@ export type AnswerFlags = ModelFlags &
     readonly skipExisting?: boolean;
     readonly overwrite?: boolean;
     readonly shard?: Shard;
+    readonly evidence?: boolean;
   };
 
 /** `image2text answer`: questions from the command line, from stdin, from a TSV file, or from whoever sits at the terminal. */
@@ -48,6 +51,7 @@ export const answerCommand: CliCommand = {
       .argument('[questions...]', 'without any: asks you in a terminal, or reads stdin, a question a line');
     addBatch(addGeneration(addModel(addFormat(command))), 'questions', 8);
     command
+      .option('--evidence', 'with --json or --jsonl: how much the image changed the probability of every word')
       .optionsGroup('Datasets:')
       .option('--tsv <file>', "images in the original project's format: lines of a key, a tab and the file in base64")
       .option(
@@ -77,6 +81,7 @@ export const answerCommand: CliCommand = {
         throw new UsageError('--output, --skip-existing, --overwrite and --shard are for --tsv');
     }
     checkAlternatives(flags, formatOf(flags));
+    checkEvidence(flags, formatOf(flags));
     const input = await oneImage(name, context);
     if (questions.length > 0) return answerAll(input, questions, flags, context);
     if (name === '-') throw new UsageError('stdin is the image: give the questions on the command line');
@@ -93,7 +98,10 @@ async function answerAll(
   flags: AnswerFlags,
   context: Context,
 ): Promise<number> {
-  const options = { ...(await generationOptionsOf(flags)), batchSize: flags.batch, signal: context.signal };
+  const options = {
+    ...{ ...(await generationOptionsOf(flags)), ...evidenceOf(flags) },
+    ...{ batchSize: flags.batch, signal: context.signal },
+  };
   const format = formatOf(flags);
   return withModel(flags, context, options, async (model) => {
     const [question] = questions;
@@ -114,7 +122,7 @@ async function answerAll(
  * found where decoding allows it. An empty line or the end of input ends it.
  */
 async function converse(input: Input<ImageInput>, flags: AnswerFlags, context: Context): Promise<number> {
-  const options = { ...(await generationOptionsOf(flags, 'greedy')), signal: context.signal };
+  const options = { ...(await generationOptionsOf(flags, 'greedy')), ...evidenceOf(flags), signal: context.signal };
   return withModel(flags, context, options, async (model) => {
     const image = await model.encode(await opened(input), { signal: context.signal }); // encoded once, however long the talk
     context.stderr(`Ask about ${input.name}. An empty line ends.`);
@@ -182,10 +190,11 @@ async function answerTsvFiles(flags: AnswerFlags, context: Context): Promise<num
   if ((flags.skipExisting === true || flags.overwrite === true) && output === undefined) {
     throw new UsageError('--skip-existing and --overwrite are for --output');
   }
-  const options = await generationOptionsOf(flags);
+  const options = { ...(await generationOptionsOf(flags)), ...evidenceOf(flags) };
   const format = output === undefined ? formatOf(flags, 'tsv') : fileFormat(output, flags);
   if (format === 'json') throw new UsageError('answers to a TSV file are lines: use --jsonl');
   checkAlternatives(flags, format);
+  checkEvidence(flags, format);
   const pairs = await pairQuestions(tsv, questionsTsv);
   const all = pairs.map(
     ([row, questions]): AskedImage => ({ ...imageRow(row), questions: () => readQuestions(questions) }),

@@ -23,6 +23,8 @@ import {
   addModel,
   canStream,
   checkAlternatives,
+  checkEvidence,
+  evidenceOf,
   type GenerationFlags,
   generationOptionsOf,
 } from './options.js';
@@ -101,13 +103,12 @@ export const captionCommand: CliCommand = {
     const options = {
       ...(await generationOptionsOf(flags)),
       ...(flags.prompt === undefined ? {} : { prompt: flags.prompt }),
-      ...(flags.evidence === true ? { evidence: true } : {}),
+      ...evidenceOf(flags),
       signal: context.signal,
     };
     const format = flags.output === undefined ? formatOf(flags) : fileFormat(flags.output, flags);
     checkAlternatives(flags, format);
-    if (flags.evidence === true && format !== 'json' && format !== 'jsonl')
-      throw new UsageError('--evidence is shown by --json and --jsonl only');
+    checkEvidence(flags, format);
     const stored = flags.sidecar !== undefined || flags.output !== undefined;
     for (const [flag, given] of [
       ['--skip-existing', flags.skipExisting],

@@ -137,7 +137,7 @@ const shares = (names: readonly string[], { text, prompt, grid, words }: Explana
       probability: word.probability,
       evidence: word.evidence,
       mean: mapFields(word.mean),
-      rollout: mapFields(word.rollout),
+      rollout: mapFields(word.rollout!),
     })),
 });
 

@@ -314,6 +314,19 @@ export function checkAlternatives({ numReturnSequences = 1 }: GenerationFlags, f
   throw new UsageError('--num-return-sequences needs --json or --jsonl, which show the alternatives');
 }
 
+/** @throws UsageError where there is no place to show evidence in. */
+export function checkEvidence({ evidence }: EvidenceFlags, format: Format): void {
+  if (evidence === true && format !== 'json' && format !== 'jsonl')
+    throw new UsageError('--evidence is shown by --json and --jsonl only');
+}
+
+export const evidenceOf = ({ evidence }: EvidenceFlags): { readonly evidence?: true } =>
+  evidence === true ? { evidence } : {};
+
+interface EvidenceFlags {
+  readonly evidence?: boolean;
+}
+
 /** True where words come one after the other for good; beams change theirs until the end. */
 export const canStream = (options: CaptionOptions): boolean =>
   options.strategy === 'greedy' || options.strategy === 'sample';

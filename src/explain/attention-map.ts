@@ -1,5 +1,6 @@
 import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
 import { add, concat, matMul, mul, reshape, slice, tensor2d, tidy, transpose, zeros } from '@tensorflow/tfjs-core';
+import { OptionError } from '../errors.js';
 import type { RawImage } from '../image/raw-image.js';
 
 /** How the patches of the model's input lie: one grid per frame, one frame for an image. */
@@ -35,8 +36,8 @@ export interface TokenAttention {
   readonly toText: Float32Array;
   /** The mean of all layers and heads. */
   readonly mean: AttentionMap;
-  /** Attention rollout through decoder and vision tower down to the input. */
-  readonly rollout: AttentionMap;
+  /** Attention rollout through decoder and vision tower down to the input; absent where it was not wanted. */
+  readonly rollout?: AttentionMap | undefined;
 }
 
 /** The attention of every token of a text. */
@@ -170,7 +171,10 @@ export function attentionOf(
   { grid, heads }: Pick<AttentionLayout, 'grid' | 'heads'>,
 ): AttentionMap {
   if (view === 'mean') return word.mean;
-  if (view === 'rollout') return word.rollout;
+  if (view === 'rollout') {
+    if (word.rollout !== undefined) return word.rollout;
+    throw new OptionError({ path: 'view', code: 'no-rollout', detail: 'it was explained without rollout' });
+  }
   const { layer, head } = view;
   if (head === undefined) return meanOfHeads(word, grid, layer * heads, heads);
   return meanOfHeads(word, grid, layer * heads + head, 1);

@@ -8,7 +8,7 @@ import type { RawImage } from '../image/raw-image.js';
 import type { Git } from '../model/git.js';
 import type { ExplainedWord, Explanation, Rectangle, TokenAttention, TokenAttentions } from './attention-map.js';
 import { averageOfMaps, meanOf } from './attention-map.js';
-import { explainTokens } from './token-attention.js';
+import { type ExplainTokensOptions, explainTokens } from './token-attention.js';
 
 /** What is to be explained: images, how the model saw them, and the text. */
 export interface ExplainInput {
@@ -36,13 +36,13 @@ export async function explainText(
   git: Git,
   pieces: Pieces,
   input: ExplainInput,
-  options: { readonly signal?: AbortSignal | undefined } = {},
+  options: Omit<ExplainTokensOptions, 'promptLength'> = {},
 ): Promise<Explanation> {
   const { imageConfig, preprocess: route, ids, promptLength, prompt = '', text } = input;
   const isVideo = Array.isArray(input.images);
   const images = (isVideo ? input.images : [input.images]) as readonly RawImage[];
   const pixels = preprocess(images, imageConfig, route);
-  const maps = await explainPixels(git, pixels, isVideo, ids, { promptLength, signal: options.signal });
+  const maps = await explainPixels(git, pixels, isVideo, ids, { ...options, promptLength });
   const { patchSize } = git.config.vision;
   return {
     ...maps,
@@ -57,7 +57,7 @@ async function explainPixels(
   pixels: PixelValues,
   video: boolean,
   ids: readonly number[],
-  options: { readonly promptLength: number; readonly signal: AbortSignal | undefined },
+  options: ExplainTokensOptions,
 ): Promise<TokenAttentions> {
   const values = tensor4d(pixels.data, [...pixels.shape]); // [F, height, width, 3]
   try {
@@ -110,6 +110,7 @@ export function groupWords(tokens: readonly TokenAttention[], pieces: Pieces, te
 }
 
 function toWord({ first, tokens, special, text }: Group, spaceBefore: boolean): ExplainedWord {
+  const rollouts = tokens.flatMap(({ rollout }) => rollout ?? []);
   return {
     ...{ text, spaceBefore, special, first, count: tokens.length },
     probability: Math.exp(tokens.reduce((sum, { logProb }) => sum + logProb, 0)),
@@ -117,7 +118,7 @@ function toWord({ first, tokens, special, text }: Group, spaceBefore: boolean): 
     decoder: meanOf(tokens.map(({ decoder }) => decoder)),
     toText: meanOf(tokens.map(({ toText }) => toText)),
     mean: averageOfMaps(tokens.map(({ mean }) => mean)),
-    rollout: averageOfMaps(tokens.map((token) => token.rollout)),
+    ...(rollouts.length === 0 ? {} : { rollout: averageOfMaps(rollouts) }),
   };
 }
 

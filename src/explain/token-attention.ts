@@ -5,7 +5,7 @@ import { logNormalizer } from '../generation/logits-processors.js';
 import { textMask } from '../layers/attention.js';
 import type { Trace } from '../layers/tidy.js';
 import { decodeText, encodeImageInTurns, type Git, vocabularyLogits } from '../model/git.js';
-import { disposeCache } from '../model/kv-cache.js';
+import { disposeCache, type ImageCache } from '../model/kv-cache.js';
 import {
   type AttentionLayout,
   type Attentions,
@@ -23,6 +23,10 @@ export interface ExplainTokensOptions {
   /** How many of the ids were given, [CLS] included; the others are explained. Default 1. */
   readonly promptLength?: number | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Rollout too, for which the image is encoded here, watched. Default true. */
+  readonly rollout?: boolean | undefined;
+  /** The image's cache, which stays the caller's: without rollout nothing is encoded then. */
+  readonly image?: ImageCache | undefined;
 }
 
 /**
@@ -40,22 +44,21 @@ export async function explainTokens(
   ids: readonly number[],
   options: ExplainTokensOptions = {},
 ): Promise<TokenAttentions> {
-  const { promptLength = 1, signal } = options;
+  const { promptLength = 1, signal, rollout: wanted = true } = options;
   checkTokens(git, ids, promptLength);
   const grid = gridOf(git, pixels);
   signal?.throwIfAborted();
-  const attentions = await attendOnce(git, pixels, ids.slice(0, -1), promptLength - 1, signal);
+  const attentions = await attendOnce(git, pixels, ids.slice(0, -1), promptLength - 1, options);
   let rolled: Tensor | undefined;
   try {
-    rolled = rollout(attentions);
+    if (wanted) rolled = rollout(attentions);
     const heads = git.config.numAttentionHeads;
     const layout: AttentionLayout = { grid, textTokens: ids.length - 1, heads, layers: attentions.rows.length };
     const rows = await readAll(attentions.rows, signal);
-    const [products, logits] = await readAll([rolled, attentions.logits], signal);
+    const [logits, products] = await readAll([attentions.logits, ...(rolled === undefined ? [] : [rolled])], signal);
     const fresh = ids.slice(promptLength);
     const [without] = await logProbsWithoutImage(git, [{ ids, promptLength }], { signal });
     const tokens = fresh.map((id, n): TokenAttention => {
-      const width = products!.length / fresh.length;
       const { decoder, toText } = headAttention(rows, layout, n, fresh.length);
       const logProb = logProbability(logits!.subarray(n * git.config.vocabSize, (n + 1) * git.config.vocabSize), id);
       return {
@@ -63,7 +66,7 @@ export async function explainTokens(
         decoder,
         toText,
         mean: meanOfAll(decoder, toText, layout),
-        rollout: splitRow(products!.subarray(n * width, (n + 1) * width), grid),
+        ...(products === undefined ? {} : { rollout: splitRow(rowOf(products, n, fresh.length), grid) }),
       };
     });
     return { grid, layers: layout.layers, heads, tokens };
@@ -72,6 +75,9 @@ export async function explainTokens(
     rolled?.dispose();
   }
 }
+
+const rowOf = (matrix: Float32Array, row: number, rows: number): Float32Array =>
+  matrix.subarray((row * matrix.length) / rows, ((row + 1) * matrix.length) / rows);
 
 /** Values of tensors, one after the other: never all of them twice in memory. */
 async function readAll(tensors: readonly Tensor[], signal: AbortSignal | undefined): Promise<Float32Array[]> {
@@ -129,7 +135,7 @@ async function attendOnce(
   pixels: Tensor4D | Tensor5D,
   ids: readonly number[],
   first: number,
-  signal: AbortSignal | undefined,
+  { signal, rollout: wanted = true, image: given }: ExplainTokensOptions,
 ): Promise<Attentions> {
   const found: Record<Exclude<keyof Attentions, 'logits'>, Tensor[]> = { vision: [], image: [], text: [], rows: [] };
   const hold = (list: Tensor[], of: () => Tensor): void => void list.push(keep(tidy(of)));
@@ -138,13 +144,16 @@ async function attendOnce(
     if (stage === 'vision') hold(found.vision, () => mean(x, 1));
     if (stage === 'image.decoder') hold(found.image, () => withoutBatch(mean(x, 1)));
     if (stage !== 'decoder') return;
-    hold(found.text, () => withoutBatch(mean(x, 1)));
+    if (wanted) hold(found.text, () => withoutBatch(mean(x, 1)));
     const [, heads, tokens, columns] = x.shape as [number, number, number, number];
     hold(found.rows, () => withoutBatch(slice(x, [0, 0, first, 0], [1, heads, tokens - first, columns])));
   };
   const trace: Trace = Object.assign(listen, { attentions: true });
   try {
-    const image = await encodeImageInTurns(git, pixels, { signal, trace });
+    const image =
+      wanted || given === undefined
+        ? await encodeImageInTurns(git, pixels, { signal, trace: wanted ? trace : undefined })
+        : given;
     try {
       const logits = tidy(() => {
         const { hidden } = decodeText(git, { ids: [ids], mask: textMask(ids.length, 0) }, image, [], trace); // [1, T, D]
@@ -153,7 +162,7 @@ async function attendOnce(
       });
       return { ...(found as Omit<Attentions, 'logits'>), logits };
     } finally {
-      disposeCache(image);
+      if (image !== given) disposeCache(image);
     }
   } catch (error) {
     dispose(Object.values(found).flat());

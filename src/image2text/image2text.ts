@@ -3,6 +3,7 @@ import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { DisposedError, OptionError } from '../errors.js';
 import type { Explanation } from '../explain/index.js';
 import { explainText } from '../explain/index.js';
+import { generate } from '../generation/generate.js';
 import type { GenerationConfig } from '../generation/generation-config.js';
 import type { GeneratedSequence } from '../generation/session.js';
 import type { ImageConfig } from '../image/image-config.js';
@@ -26,13 +27,13 @@ import {
   promptIds,
   questionIds,
   readWithoutImage,
+  sessionOver,
   streamText,
   textIds,
   toAnswer,
   toCaption,
   vocabularyOf,
   withStreamer,
-  writeSequences,
 } from './captions.js';
 import type { ModelInput } from './encoded-image.js';
 import { encodeInput, holdImage, retainEncoded, withEncodedImages } from './encoded-image.js';
@@ -256,6 +257,17 @@ function createFixed(
     return written[0]!.map((ranked, n) => toAnswer(tokenizer, questions[n]!, ranked, without));
   }
 
+  /** The best text over an image. */
+  async function writeOver(
+    image: ImageCache,
+    prompt: readonly number[],
+    generation: CheckedCall<'explain'>['generation'],
+    signal: AbortSignal,
+  ): Promise<GeneratedSequence> {
+    const open = sessionOver(git, image, [0]);
+    return (await generate(open, callContext.vocabulary, { ...generation, signal }, [prompt]))[0]![0]!;
+  }
+
   /** Runs `body` over the cache of one input. */
   function withEncodedImage<T>(
     input: VisualInput,
@@ -321,18 +333,28 @@ function createFixed(
     async explain(input, options) {
       checkOne('image', input);
       const { own, generation } = check('explain', options);
-      const { text, ...given } = own;
+      const { text, rollout, ...given } = own;
       const prompt = promptIds(tokenizer, given.prompt);
       return lifetime.during(given.signal, async (signal) => {
-        const images = await loader.open(sourceOf(input), signal);
-        const task = { ...loader.prepare(images), prompts: [prompt] };
-        const ids =
-          text === undefined
-            ? (await writeSequences(context, [task], generation, { signal }))[0]![0]![0]!.ids
-            : [...prompt, ...textIds(tokenizer, text), callContext.vocabulary.eosIds[0]!];
-        const said = text ?? tokenizer.decode(ids.slice(prompt.length), { skipSpecialTokens: true });
-        const about = { images, imageConfig, preprocess: loader.preprocessing, ids, promptLength: prompt.length };
-        return explainText(git, tokenizer, { ...about, prompt: given.prompt, text: said }, { signal });
+        const { ready, release } = retainEncoded([input], git);
+        try {
+          const images = await loader.open(sourceOf(input), signal);
+          const loaded = ready[0] ?? loader.prepare(images);
+          const about = async (image?: ImageCache): Promise<Explanation> => {
+            const ids =
+              text === undefined
+                ? (await writeOver(image!, prompt, generation, signal)).ids
+                : [...prompt, ...textIds(tokenizer, text), callContext.vocabulary.eosIds[0]!];
+            const said = text ?? tokenizer.decode(ids.slice(prompt.length), { skipSpecialTokens: true });
+            const facts = { images, imageConfig, preprocess: loader.preprocessing, ids, promptLength: prompt.length };
+            const asked = { ...facts, prompt: given.prompt, text: said };
+            return explainText(git, tokenizer, asked, { signal, rollout, image });
+          };
+          if (text !== undefined && rollout) return await about(); // encodes it, watched
+          return await withEncodedImages(git, [loaded], { signal }, about);
+        } finally {
+          release();
+        }
       });
     },
     async *stream(input, options) {

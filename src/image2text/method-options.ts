@@ -62,6 +62,8 @@ export const methodOptions = {
   question: text({ defaults: { stream: undefined }, help: 'A question to answer in place of a caption.' }),
   /** Explain this text instead of a caption of the model's own. */
   text: text({ defaults: { explain: undefined }, help: "A text to explain in place of the model's own." }),
+  /** Attention rollout too, for which the image is encoded once more, watched; without, what `encode` gave is explained as it is. */
+  rollout: boolean({ defaults: { explain: true }, help: 'Whether to follow attention down to the input as well.' }),
   /** Ids that each row starts with, [CLS] included; one list for all images, or one for each. Default: [CLS] alone. */
   inputIds: listOf<readonly number[] | readonly (readonly number[])[]>()({
     expected: 'a list of token ids, or one for each image',

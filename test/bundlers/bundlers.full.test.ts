@@ -129,7 +129,7 @@ describe('bundlers', function () {
     }
   }
 
-  for (const name of ['esbuild', 'rollup', 'webpack', 'vite']) {
+  for (const name of ['import-map', 'esbuild', 'rollup', 'webpack', 'vite']) {
     it(`${name}: page and worker`, async () => {
       const project = await install(name, name === 'vite' ? 'public' : 'dist');
       await build(project);

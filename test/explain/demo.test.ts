@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { memory } from '@tensorflow/tfjs-core';
+import { memory, profile } from '@tensorflow/tfjs-core';
 import { type AttentionMap, type Explanation, explainText, overlayPng, renderPage } from '../../src/explain/index.js';
 import { decodeFrames, decodeImage } from '../../src/image/decode.js';
 import type { RawImage } from '../../src/image/raw-image.js';
@@ -69,10 +69,42 @@ describe('the demo model explained', () => {
       const word = found.words[place]!;
       assert.ok(file.includes(word.text), word.text);
       assert.ok(
-        within(brightest(found, word.rollout), box[0], box[1], box[2], box[3]),
-        `${word.text}: ${brightest(found, word.rollout)}`,
+        within(brightest(found, word.rollout!), box[0], box[1], box[2], box[3]),
+        `${word.text}: ${brightest(found, word.rollout!)}`,
       );
     }
+  });
+
+  it('an image that was encoded is not encoded again, but for rollout', async () => {
+    /** How often an image is cut into patches meanwhile. */
+    const encodings = async (run: () => Promise<unknown>): Promise<number> => {
+      const { kernels } = await profile(async () => void (await run()) as never);
+      return kernels.filter(({ name, outputShapes: [shape] }) => name === 'Transpose' && shape?.length === 5).length;
+    };
+    const source = await open('blue-mug-juice.png');
+    const options = { strategy: 'greedy' } as const;
+    let image: Awaited<ReturnType<typeof model.encode>> | undefined;
+    assert.equal(await encodings(async () => (image = await model.encode(source))), 1);
+    const found: Explanation[] = [];
+    for (const [rollout, input, times] of [
+      [false, image!, 0],
+      [true, image!, 1],
+      [false, source, 1],
+      [true, source, 2],
+    ] as const) {
+      const count = await encodings(async () => found.push(await model.explain(input, { ...options, rollout })));
+      assert.equal(count, times, `rollout ${rollout}, ${input === image ? 'encoded' : 'not encoded'} before`);
+    }
+    const [without, whole] = found as [Explanation, Explanation];
+    assert.equal(without.text, whole.text);
+    for (const [n, word] of without.words.entries()) {
+      const same = whole.words[n]!;
+      assert.equal(word.rollout, undefined);
+      expectClose(word.mean.patches, same.mean.patches, 1e-6);
+      expectClose([word.evidence, word.probability], [same.evidence, same.probability], 1e-4);
+    }
+    assert.throws(() => overlayPng(without, 0, { view: 'rollout' }), { name: 'OptionError', code: 'no-rollout' });
+    image!.dispose();
   });
 
   it('stays where it was when the image gets wider: the crop is undone', async () => {

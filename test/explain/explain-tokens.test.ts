@@ -71,7 +71,7 @@ function compare(
     const mean = expected.flat()[0]!.map((_, i) => expected.flat().reduce((s, r) => s + r[i]!, 0) / text.length);
     expectClose(flat(token.mean), asMap(mean, vision.length, perFrame), 1e-6, 'mean');
     const product = asMap(rolled[row]!, vision.length, perFrame);
-    worst.rollout = Math.max(worst.rollout, expectClose(flat(token.rollout), product, 1e-6, 'rollout'));
+    worst.rollout = Math.max(worst.rollout, expectClose(flat(token.rollout!), product, 1e-6, 'rollout'));
   }
   return worst;
 }
@@ -156,8 +156,8 @@ for (const backend of BACKENDS) {
         for (const [n, token] of tokens.entries()) {
           const same = whole.tokens[promptLength - 1 + n]!;
           expectClose(token.decoder, same.decoder, 1e-6);
-          expectClose(flat(token.rollout), flat(same.rollout), 1e-6);
-          for (const look of [token.mean, token.rollout]) expectClose([shares(look)], [1], 2e-6, 'sum of shares');
+          expectClose(flat(token.rollout!), flat(same.rollout!), 1e-6);
+          for (const look of [token.mean, token.rollout!]) expectClose([shares(look)], [1], 2e-6, 'sum of shares');
         }
       }
       pixels.dispose();
@@ -172,7 +172,7 @@ for (const backend of BACKENDS) {
       pixels.dispose();
       assert.deepEqual(grid, { frames: 1, rows: 4, columns: 6 });
       assert.equal(tokens[0]!.mean.patches.length, 24);
-      for (const token of tokens) expectClose([shares(token.mean), shares(token.rollout)], [1, 1], 2e-6);
+      for (const token of tokens) expectClose([shares(token.mean), shares(token.rollout!)], [1, 1], 2e-6);
     });
 
     it('leave no tensor behind: on success, on refusal, when stopped at any moment', async () => {

@@ -129,6 +129,73 @@ describe('the page', () => {
     assert.match((await page.textContent('#alternatives li'))!, new RegExp(`^${MUG}`));
   });
 
+  it('learns a thing: photos in, the loss seen, stopped, used, downloaded and loaded again', async () => {
+    const points = () => page.$eval('#loss-line', (line) => line.getAttribute('points')!.split(' ').length);
+    const photos = (count: number) =>
+      page.waitForFunction((n) => document.querySelectorAll('#shots li').length === n, count);
+    await page.click('#tab-teach');
+    await page.click('#teach-start');
+    assert.equal(await page.locator('#lesson').isVisible(), false);
+    await page.fill('#thing', 'my new thing');
+    await page.setInputFiles('#shot-files', [`${EXAMPLES}white-sign-tower.png`, `${EXAMPLES}blue-mug-dream.jpg`]);
+    await photos(2);
+    await page.click('#shot-this');
+    await photos(3);
+    const bytes = readFileSync(`${EXAMPLES}orange-shirt-old.jpg`).toString('base64');
+    await page.$eval(
+      '#shots',
+      (list, bytes) => {
+        const data = new DataTransfer();
+        const file = [Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))];
+        for (const name of ['a.jpg', 'b.jpg', 'c.jpg', 'd.jpg', 'e.jpg'])
+          data.items.add(new File(file, name, { type: 'image/jpeg' }));
+        list.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true }));
+      },
+      bytes,
+    );
+    await photos(8);
+    await page.click('#shot-camera');
+    await page.waitForFunction(() => (document.querySelector('#shot-video') as HTMLVideoElement).videoWidth > 0);
+    await page.click('#shot-take');
+    await photos(9);
+    await page.click('#shot-take');
+    await photos(10);
+    assert.equal(await page.locator('#shot-live').isVisible(), false, 'ten are enough');
+    assert.equal(await page.isDisabled('#shot-camera'), true);
+    for (let n = 10; n > 2; n--) await page.click('#shots li:last-child button');
+    await photos(2);
+    await page.fill('#teach-steps', '5000');
+    await page.click('#teach-start');
+    await page.waitForFunction(() => /^Step [2-9]/.test(document.querySelector('#lesson-text')!.textContent!));
+    assert.ok((await points()) >= 2);
+    await page.click('#teach-stop');
+    await page.waitForFunction(() => /^Stopped/.test(document.querySelector('#lesson-text')!.textContent!));
+    await page.fill('#teach-steps', '4');
+    await page.click('#teach-start');
+    await page.waitForSelector('#learned:not(.hidden)');
+    assert.equal(await points(), 4);
+    assert.match(
+      (await page.getAttribute('#loss', 'aria-label'))!,
+      /^Loss: [\d.]+ at first, [\d.]+ after 4 of 4 steps$/,
+    );
+    assert.equal(await page.isChecked('#use-learned'), true);
+    const files: { readonly name: string; readonly mimeType: string; readonly buffer: Buffer }[] = [];
+    for (const link of await page.locator('#downloads a').all()) {
+      const [download] = await Promise.all([page.waitForEvent('download'), link.click()]);
+      const name = download.suggestedFilename();
+      files.push({ name, mimeType: 'application/octet-stream', buffer: readFileSync(await download.path()) });
+    }
+    assert.deepEqual(files.map(({ name }) => name).sort(), ['adapter_config.json', 'adapter_model.safetensors']);
+    await page.uncheck('#use-learned');
+    await page.setInputFiles('#adapter-files', files[0]!);
+    await page.waitForFunction(() => /adapter/.test(document.querySelector('#problem')!.textContent!));
+    await page.setInputFiles('#adapter-files', files);
+    await page.waitForFunction(() => /you gave/.test(document.querySelector('#learned-name')!.textContent!));
+    assert.equal(await page.isChecked('#use-learned'), true);
+    await page.uncheck('#use-learned');
+    await captionOf(page, MUG);
+  });
+
   it('says what is wrong with a file in plain words, and goes on', async () => {
     await page.setInputFiles('#file', { name: 'x.png', mimeType: 'image/png', buffer: Buffer.from('no image') });
     await page.waitForFunction(() => /not an image/.test(document.querySelector('#problem')!.textContent!));

@@ -82,7 +82,7 @@ async function describe(given: Given): Promise<void> {
     }
     const ended = performance.now();
     imageCanvas.setAttribute('aria-label', pieces.join(''));
-    const explanation: Explanation = await model.explain(encoded, { ...GREEDY, signal });
+    const explanation: Explanation = await model.explain(encoded, { ...GREEDY, rollout: false, signal });
     const perSecond = ((explanation.tokens.length - 1) * 1000) / (ended - firstAt);
     showTimes(loaded, encodedAt - began, firstAt - encodedAt, perSecond);
     showWords(explanation, given.picture);
@@ -380,12 +380,7 @@ const teaching = connectTeaching({
   onChanged: () => shownNow && void describe(shownNow),
   onProblem: problem,
   shown: () => shownNow,
-  known: () =>
-    Promise.all(
-      EXAMPLES.flatMap(([name]) =>
-        name.endsWith('.gif') ? [] : [fetch(`./examples/${name}`).then((response) => response.blob())],
-      ),
-    ),
+  known: () => Promise.all(EXAMPLES.map(([name]) => fetch(`./examples/${name}`).then((response) => response.blob()))),
 });
 
 connectSettings({

@@ -8,16 +8,15 @@ import { ready } from './settings.js';
 
 /** Most photos of a thing. */
 const PHOTOS = 10;
-const BATCH = 8;
-const STEPS = 60;
-/** How often each photo comes for each time that a known image does. */
-const REPEATED = 2;
-/** How it is taught: as examples/few-shot-lora, with fewer steps, for photos are fewer. */
+/** Photos in a round of everything, repeated where there are fewer. */
+const PHOTOS_A_ROUND = 40;
+/** Updates that teach the demo a thing, in some ten seconds; a model of git-base's size takes seconds for each. */
+const STEPS = { demo: 240, other: 80 };
+/** How it is taught: as examples/few-shot-lora. */
 const LESSON = {
   lora: { rank: 8, alpha: 16, targets: ['query', 'value', 'visual_projection.0'] },
-  steps: STEPS,
-  batchSize: BATCH,
-  learningRate: 2e-3,
+  batchSize: 8,
+  learningRate: 3e-3,
   labelSmoothing: 0,
   schedule: 'cosine',
   weightDecay: 0,
@@ -49,6 +48,7 @@ export function connectTeaching({ onChanged, onProblem, shown, known }: Listener
   const photos: Photo[] = [];
   const use = byId<HTMLInputElement>('use-learned');
   const thing = byId<HTMLInputElement>('thing');
+  const stepsField = byId<HTMLInputElement>('teach-steps');
   let adapter: readonly File[] = [];
   let lesson: AbortController | undefined;
   let camera: { stop(): void } | undefined;
@@ -121,12 +121,14 @@ export function connectTeaching({ onChanged, onProblem, shown, known }: Listener
   });
 
   /** The photos, and known images with what the model says of them now. */
-  async function pairsOf({ model }: Loaded, text: string, signal: AbortSignal): Promise<WorkerTrainingPair[]> {
-    const images = await without(await known(), photos);
-    const said = await model.caption([...images], { strategy: 'greedy', signal });
+  async function pairsOf({ model, choice }: Loaded, text: string, signal: AbortSignal): Promise<WorkerTrainingPair[]> {
+    const blobs = await without(await known(), photos);
+    const images = (await Promise.all(blobs.map((blob) => recolored(blob, choice.name === 'demo')))).flat();
+    const said = await model.caption(images, { strategy: 'greedy', signal });
     const fresh = photos.map(({ input }) => ({ image: input, text }));
+    const repeated = Math.ceil(PHOTOS_A_ROUND / photos.length);
     return [
-      ...Array.from({ length: REPEATED }, () => fresh).flat(),
+      ...Array.from({ length: repeated }, () => fresh).flat(),
       ...images.map((image, n) => ({ image, text: said[n]!.text })),
     ].filter(({ text }) => text !== '');
   }
@@ -137,24 +139,26 @@ export function connectTeaching({ onChanged, onProblem, shown, known }: Listener
     lesson = own;
     onProblem();
     const losses: number[] = [];
+    const steps = Number(stepsField.value);
     const status = byId('lesson-text');
     show('lesson', true);
     show('learned', false);
     busy(true);
-    drawLoss(losses);
+    drawLoss(losses, steps);
     status.textContent = 'Looking at the photos…';
     try {
       if (use.checked) await useLearned(loaded, false);
       const began = performance.now();
       const files = await loaded.model.train(await pairsOf(loaded, text, signal), {
         ...LESSON,
+        steps,
         signal,
         onEvent: (event) => {
           if (event.type !== 'step') return;
           losses.push(event.loss);
-          drawLoss(losses);
-          const left = ((performance.now() - began) / losses.length) * (STEPS - losses.length);
-          status.textContent = `Step ${event.step} of ${STEPS}, loss ${event.loss.toFixed(2)}, ${timeLeft(left / 1000)}`;
+          drawLoss(losses, steps);
+          const left = ((performance.now() - began) / losses.length) * (steps - losses.length);
+          status.textContent = `Step ${event.step} of ${steps}, loss ${event.loss.toFixed(2)}, ${timeLeft(left / 1000)}`;
         },
       });
       status.textContent = `Learned in ${((performance.now() - began) / 1000).toFixed(0)} s: loss ${losses[0]!.toFixed(2)} at first, ${losses.at(-1)!.toFixed(3)} in the end.`;
@@ -237,6 +241,7 @@ export function connectTeaching({ onChanged, onProblem, shown, known }: Listener
     forget() {
       lesson?.abort();
       adapter = [];
+      stepsField.value = String(ready()?.choice.name === 'demo' ? STEPS.demo : STEPS.other);
       use.checked = false;
       show('learned', false);
     },
@@ -253,20 +258,45 @@ async function without(known: readonly Blob[], photos: readonly Photo[]): Promis
   return known.filter((_, n) => !taken.has(texts[n]!));
 }
 
+/** Orders of red, green and blue: the image itself, and others that the model has words for too. */
+const ORDERS = [
+  [0, 1, 2],
+  [1, 2, 0],
+  [2, 0, 1],
+  [0, 2, 1],
+  [1, 0, 2],
+  [2, 1, 0],
+] as const;
+
+/** An image in other colors too where there is time for that: more to rehearse. */
+async function recolored(blob: Blob, all: boolean): Promise<ImageData[]> {
+  const picture = await createImageBitmap(blob);
+  const { width, height } = picture;
+  const context = new OffscreenCanvas(width, height).getContext('2d')!;
+  context.drawImage(picture, 0, 0);
+  picture.close();
+  const { data } = context.getImageData(0, 0, width, height);
+  return ORDERS.slice(0, all ? undefined : 1).map((order) => {
+    const image = new ImageData(data.slice(), width, height);
+    for (let i = 0; i < data.length; i += 4) for (let c = 0; c < 3; c++) image.data[i + c] = data[i + order[c]!]!;
+    return image;
+  });
+}
+
 const timeLeft = (seconds: number): string =>
   seconds < 90 ? `some ${Math.ceil(seconds)} s left` : `some ${Math.ceil(seconds / 60)} minutes left`;
 
 /** The loss of each step so far, as a line from 0 at the bottom to the highest at the top. */
-function drawLoss(losses: readonly number[]): void {
+function drawLoss(losses: readonly number[], steps: number): void {
   const highest = Math.max(...losses, 1e-9);
   const points = losses.map(
-    (loss, n) => `${((300 * (n + 1)) / STEPS).toFixed(1)},${(96 - 92 * (loss / highest)).toFixed(1)}`,
+    (loss, n) => `${((300 * (n + 1)) / steps).toFixed(1)},${(96 - 92 * (loss / highest)).toFixed(1)}`,
   );
   byId('loss-line').setAttribute('points', points.join(' '));
   const [first, last] = [losses[0], losses.at(-1)];
   const words =
     first === undefined
       ? 'Loss: no step yet'
-      : `Loss: ${first.toFixed(2)} at first, ${last!.toFixed(2)} after ${losses.length} of ${STEPS} steps`;
+      : `Loss: ${first.toFixed(2)} at first, ${last!.toFixed(2)} after ${losses.length} of ${steps} steps`;
   byId('loss').setAttribute('aria-label', words);
 }
