@@ -298,7 +298,7 @@ function fileParts(
   file: KnownFile,
   content: string,
   { finish, forget }: Ends,
-): (index: number) => Promise<Uint8Array> {
+): (index: number) => Promise<Uint8Array<ArrayBuffer>> {
   const { store, report, client } = page;
   const { name, size } = file;
   const label = fileLabel(page.repo, page.revision, name);

@@ -171,8 +171,7 @@ export async function* bodyChunks(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const reader = response.body?.getReader();
   if (reader === undefined) return;
-  const late = () =>
-    new HubError({ file: publicUrl(url), code: 'idle-timeout', detail: `the server sent nothing for ${idleMs} ms` });
+  const late = () => lateError(url, idleMs);
   try {
     for (;;) {
       signal?.throwIfAborted();
@@ -186,6 +185,65 @@ export async function* bodyChunks(
     reader.cancel().catch(() => undefined);
   }
 }
+
+/**
+ * Fills `buffer` with a body, where streams can by reading right into its memory: chunks of hundreds of megabytes would wait to be collected. The
+ * buffer is given away; resolves to what has its memory, and to how many bytes came.
+ *
+ * @throws HubError `body-too-long`, and as `bodyChunks` does.
+ */
+export async function bodyInto(
+  response: Response,
+  url: URL,
+  buffer: ArrayBuffer,
+  idleMs: number,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly buffer: ArrayBuffer; readonly filled: number }> {
+  const length = buffer.byteLength;
+  const tooLong = () =>
+    new HubError({ file: publicUrl(url), code: 'body-too-long', detail: `more than ${length} bytes came` });
+  const reader = byteReader(response.body);
+  let filled = 0;
+  if (reader === undefined) {
+    const bytes = new Uint8Array(buffer);
+    for await (const chunk of bodyChunks(response, url, idleMs, signal)) {
+      if (filled + chunk.length > length) throw tooLong();
+      bytes.set(chunk, filled);
+      filled += chunk.length;
+    }
+    return { buffer, filled };
+  }
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      const isFull = filled === length; // then nothing more may come
+      const view = isFull ? new Uint8Array(1) : new Uint8Array(buffer, filled, length - filled);
+      const { done, value } = await within(reader.read(view), idleMs, () => lateError(url, idleMs), signal).catch(
+        (error: unknown) => {
+          throw signal?.aborted ? signal.reason : networkError(error, url);
+        },
+      );
+      if (value !== undefined && !isFull) buffer = value.buffer;
+      if (done) return { buffer, filled };
+      if (isFull && value.length > 0) throw tooLong();
+      filled += value.length;
+    }
+  } finally {
+    reader.cancel().catch(() => undefined);
+  }
+}
+
+/** A reader that fills the caller's memory; undefined where the stream has none. */
+function byteReader(body: Response['body']): ReadableStreamBYOBReader | undefined {
+  try {
+    return body?.getReader({ mode: 'byob' });
+  } catch {
+    return undefined; // a stream of chunks
+  }
+}
+
+const lateError = (url: URL, idleMs: number): HubError =>
+  new HubError({ file: publicUrl(url), code: 'idle-timeout', detail: `the server sent nothing for ${idleMs} ms` });
 
 /** A whole body of at most `limit` bytes, as UTF-8 text. Throws HubError `body-too-long`, and as `bodyChunks` does. */
 export async function bodyText(

@@ -14,32 +14,62 @@ export const PARTS_AHEAD = 2;
 export const partCount = (size: number): number => Math.ceil(size / PART_BYTES);
 export const partLength = (size: number, index: number): number => Math.min(PART_BYTES, size - index * PART_BYTES);
 
-/** The file of `size` bytes whose parts `load` brings. A part that failed is asked for again when it is read again. */
+interface Part {
+  readonly bytes: Promise<Uint8Array<ArrayBuffer>>;
+  /** Reads that wait for it. */
+  readers: number;
+}
+
+/**
+ * The file of `size` bytes whose parts `load` brings. A part that failed is asked for again when it is read again. `load` may fill and give back
+ * `spare`, the memory of a part that nobody reads any more: new memory for each would wait to be collected, tens of megabytes of it.
+ */
 export function partedSource(
   size: number,
-  load: (index: number) => Promise<Uint8Array>,
+  load: (index: number, spare: ArrayBuffer | undefined) => Promise<Uint8Array<ArrayBuffer>>,
 ): ByteSource & Required<Pick<ByteSource, 'readInto'>> {
-  const kept = new Map<number, Promise<Uint8Array>>();
-  const part = (index: number): Promise<Uint8Array> => {
-    const known = kept.get(index);
-    const bytes = known ?? load(index);
+  const kept = new Map<number, Part>();
+  let spare: ArrayBuffer | undefined;
+  /** Forgets the part that was not used for the longest time. */
+  const evict = (): void => {
+    const [index, oldest] = kept.entries().next().value!;
     kept.delete(index);
-    kept.set(index, bytes); // the last in the order of use
-    if (known === undefined) {
-      bytes.catch(() => kept.get(index) === bytes && kept.delete(index));
-      if (kept.size > KEPT_PARTS) kept.delete(kept.keys().next().value!);
-    }
-    return bytes;
+    oldest.bytes.then(
+      ({ buffer }) => {
+        if (oldest.readers === 0) spare = buffer;
+      },
+      () => undefined,
+    );
+  };
+  const begin = (index: number): Part => {
+    const given = spare;
+    spare = undefined;
+    const begun: Part = { bytes: load(index, given), readers: 0 };
+    begun.bytes.catch(() => kept.get(index) === begun && kept.delete(index));
+    return begun;
+  };
+  const part = (index: number): Part => {
+    const known = kept.get(index);
+    const found = known ?? begin(index);
+    kept.delete(index);
+    kept.set(index, found); // the last in the order of use
+    if (known === undefined && kept.size > KEPT_PARTS) evict();
+    return found;
   };
   const readInto = async (start: number, target: Uint8Array<ArrayBuffer>): Promise<void> => {
     for (let done = 0; done < target.length; ) {
       const position = start + done;
       const index = Math.floor(position / PART_BYTES);
-      const bytes = part(index);
+      const wanted = part(index);
+      wanted.readers++;
       if (index > 0) for (let n = 1; n <= PARTS_AHEAD && index + n < partCount(size); n++) part(index + n);
-      const piece = (await bytes).subarray(position - index * PART_BYTES).subarray(0, target.length - done);
-      target.set(piece, done);
-      done += piece.length;
+      try {
+        const piece = (await wanted.bytes).subarray(position - index * PART_BYTES).subarray(0, target.length - done);
+        target.set(piece, done);
+        done += piece.length;
+      } finally {
+        wanted.readers--;
+      }
     }
   };
   const clamp = (at: number) => Math.min(Math.max(0, at), size);

@@ -4,6 +4,7 @@ import { HubError, quote } from '../errors.js';
 import { type OnLoadEvent, type ProgressReport, progressReport } from '../load-events.js';
 import {
   bodyChunks,
+  bodyInto,
   DEFAULT_LIMITS,
   discard,
   type HubClient,
@@ -89,16 +90,19 @@ async function openInFolder(file: FolderFile): Promise<ByteSource | undefined> {
   };
   arrive(0, first.bytes.length);
   if (partCount(total) <= 1) report.done(name);
-  let held: Uint8Array | undefined = first.bytes;
-  return partedSource(total, async (index) => {
+  let held: Uint8Array<ArrayBuffer> | undefined = first.bytes;
+  return partedSource(total, async (index, spare) => {
     if (index === 0 && held !== undefined) {
       const bytes = held;
       held = undefined; // the source holds it now
       return bytes;
     }
     const start = index * PART_BYTES;
+    let memory = spare;
     const { bytes } = await withRetries(client, async () => {
-      const found = await readRange(client, address, start, start + partLength(total, index));
+      const given = memory;
+      memory = undefined; // a try that fails has given it away
+      const found = await readRange(client, address, start, start + partLength(total, index), given);
       if (found.total !== total || found.etag !== etag) throw changed(address);
       return found;
     });
@@ -225,7 +229,13 @@ export async function openRemote(url: string, options: RemoteOptions = {}): Prom
   };
 }
 
-async function readRange(client: HubClient, url: string, start: number, end: number): Promise<Range> {
+async function readRange(
+  client: HubClient,
+  url: string,
+  start: number,
+  end: number,
+  spare?: ArrayBuffer,
+): Promise<Range> {
   const { response, url: from } = await send(client, 'GET', url, {
     'accept-encoding': 'identity',
     range: `bytes=${start}-${end - 1}`,
@@ -246,7 +256,7 @@ async function readRange(client: HubClient, url: string, start: number, end: num
     const detail = `asked for bytes ${start} to ${end - 1}, got ${quote(headers.get('content-range') ?? 'no Content-Range')}`;
     throw new HubError({ file, code: 'range-wrong', detail });
   }
-  const bytes = await readExactly(client, response, from, end - start, file);
+  const bytes = await readExactly(client, response, from, end - start, file, spare);
   return { bytes, total: Number(total), etag: headers.get('etag') ?? undefined };
 }
 
@@ -256,18 +266,10 @@ async function readExactly(
   from: URL,
   length: number,
   file: string,
+  spare?: ArrayBuffer,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  let bytes: Uint8Array<ArrayBuffer> | undefined; // made when the body begins to come, and filled by it: joining chunks would need twice as much
-  let filled = 0;
-  for await (const chunk of bodyChunks(response, from, client.limits.idleMs, client.signal)) {
-    if (filled + chunk.length > length) {
-      throw new HubError({ file, code: 'body-too-long', detail: `more than ${length} bytes came` });
-    }
-    bytes ??= new Uint8Array(length);
-    bytes.set(chunk, filled);
-    filled += chunk.length;
-  }
+  const empty = spare?.byteLength === length ? spare : new ArrayBuffer(length);
+  const { buffer, filled } = await bodyInto(response, from, empty, client.limits.idleMs, client.signal);
   if (filled < length) throw new HubError({ file, code: 'short-body', detail: `${filled} of ${length} bytes came` });
-  bytes ??= new Uint8Array(0);
-  return bytes;
+  return new Uint8Array(buffer);
 }

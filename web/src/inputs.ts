@@ -40,7 +40,7 @@ async function fromVideo(blob: Blob, isVideoModel: boolean): Promise<Given> {
   video.src = URL.createObjectURL(blob);
   try {
     await event(video, 'loadeddata');
-    const length = Number.isFinite(video.duration) ? video.duration : 0;
+    const length = await lengthOf(video);
     const frames: ImageBitmap[] = [];
     for (let n = 0; n < FRAMES; n++) {
       const sought = event(video, 'seeked');
@@ -52,6 +52,15 @@ async function fromVideo(blob: Blob, isVideoModel: boolean): Promise<Given> {
   } finally {
     URL.revokeObjectURL(video.src);
   }
+}
+
+/** In seconds. What a browser records has no length in it: that is known at its end only. */
+async function lengthOf(video: HTMLVideoElement): Promise<number> {
+  if (Number.isFinite(video.duration)) return video.duration;
+  const sought = event(video, 'seeked');
+  video.currentTime = Number.MAX_SAFE_INTEGER;
+  await sought;
+  return Number.isFinite(video.duration) ? video.duration : video.currentTime;
 }
 
 const event = (video: HTMLVideoElement, name: string): Promise<void> =>

@@ -16,6 +16,7 @@ const BY_CODE: Readonly<Record<string, string>> = {
   'backend-not-installed': 'This engine does not start on this device. Choose another one.',
   'missing-file':
     'A file of the checkpoint is missing. It needs config.json, its weights and vocab.txt or tokenizer.json.',
+  'adapter-does-not-fit': 'This adapter was made for another checkpoint.',
   'not-a-video-model': 'This checkpoint is for single images.',
 };
 

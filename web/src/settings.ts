@@ -30,6 +30,8 @@ export function connectSettings({ onLoaded, onProblem, about }: Listeners): void
   const pause = byId<HTMLButtonElement>('pause');
   let loading: AbortController | undefined;
   let last: Choice | undefined;
+  /** Bytes of the checkpoint of the Hub that is in use, all of which should be kept. */
+  let downloaded = 0;
 
   byId('known').append(...['demo', ...Object.keys(PUBLISHED)].map((value) => el('option', { value })));
   byId('open-settings').addEventListener('click', () => {
@@ -59,6 +61,7 @@ export function connectSettings({ onLoaded, onProblem, about }: Listeners): void
     loading = own;
     last = choice;
     loaded = undefined;
+    downloaded = 0;
     onProblem();
     show('progress', true);
     show('pause', typeof choice.source === 'string' && choice.name !== 'demo');
@@ -69,6 +72,7 @@ export function connectSettings({ onLoaded, onProblem, about }: Listeners): void
       const done = await load(choice, own.signal, (event) => {
         if (event.status !== 'progress_total') return;
         progress.value = event.progress;
+        if (typeof choice.source === 'string' && /^[\w.-]+\/[\w.-]+$/.test(choice.source)) downloaded = event.total;
         progressText.textContent = `${megabytes(event.loaded)} of ${megabytes(event.total)}`;
       });
       if (loading !== own) return;
@@ -130,11 +134,13 @@ export function connectSettings({ onLoaded, onProblem, about }: Listeners): void
       byId('cache').textContent = 'This browser keeps nothing here.';
       return;
     }
-    byId('cache').textContent = bytes === 0 ? 'No downloaded checkpoint.' : `${megabytes(bytes)} of checkpoints.`;
+    const kept = bytes === 0 ? 'No downloaded checkpoint.' : `${megabytes(bytes)} of checkpoints.`;
+    byId('cache').textContent = bytes < downloaded ? `${kept} There was no room for all of the last one.` : kept;
     byId<HTMLButtonElement>('clear').disabled = bytes === 0;
   }
   byId('clear').addEventListener('click', async () => {
     await caches.delete(CACHE);
+    downloaded = 0;
     await showCache();
   });
 

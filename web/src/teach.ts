@@ -22,6 +22,9 @@ const LESSON = {
   weightDecay: 0,
 } as const satisfies WorkerTrainingOptions;
 
+/** The files of an adapter, as PEFT names them. */
+const ADAPTER = ['adapter_config.json', 'adapter_model.safetensors'] as const;
+
 interface Photo {
   readonly picture: ImageBitmap;
   readonly input: WorkerInput;
@@ -219,6 +222,8 @@ export function connectTeaching({ onChanged, onProblem, shown, known }: Listener
     if (files.length === 0 || loaded === undefined) return;
     onProblem();
     try {
+      if (!ADAPTER.every((name) => files.some((file) => file.name === name)))
+        throw new Error(`An adapter has two files, ${ADAPTER.join(' and ')}: choose both at once.`);
       await learned(loaded, files, 'the adapter that you gave');
     } catch (error) {
       onProblem(error);
