@@ -18,9 +18,6 @@ const REPO = 'owner/demo';
 
 const hasFfmpeg = (): boolean => spawnSync('ffmpeg', ['-version']).status === 0;
 
-/** For what a page does, ms: many are at work on some machines. */
-const LONGEST_WAIT = 200_000;
-
 /** What takes long or needs a browser of its own. */
 describe('the page, in harder conditions', function () {
   this.timeout(600_000);
@@ -49,7 +46,6 @@ describe('the page, in harder conditions', function () {
 
   const open = async (context: BrowserContext): Promise<Page> => {
     const page = await context.newPage();
-    page.setDefaultTimeout(LONGEST_WAIT);
     await page.goto(site.url);
     await captionOf(page, MUG);
     return page;

@@ -21,7 +21,6 @@ describe('the page', () => {
     site = await openSite();
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
     page = await context.newPage();
-    page.setDefaultTimeout(120_000);
     page.on('pageerror', (error) => void complaints.push(error.message));
     await page.goto(site.url);
   });
