@@ -11,7 +11,7 @@ await startBackend('simd');
 setThreads(2);
 const model = await loadImage2Text(await fromDirectory(new URL('../../weights/demo', import.meta.url).pathname));
 const marks = await examine(model, async () => {
-  const started = performance.now();
+  const [started, before] = [performance.now(), process.cpuUsage()];
   const pairs = await lessonPairs(model);
   const { adapter } = await train(model, pairs, {
     ...LESSON,
@@ -20,7 +20,9 @@ const marks = await examine(model, async () => {
         console.log(`step ${event.step}: loss ${event.loss.toFixed(4)}`);
     },
   });
-  console.log(`taught in ${((performance.now() - started) / 1000).toFixed(0)} s`);
+  const { user, system } = process.cpuUsage(before);
+  const [clock, processor] = [(performance.now() - started) / 1000, (user + system) / 1e6];
+  console.log(`taught in ${clock.toFixed(0)} s; ${processor.toFixed(0)} s of processor time on two threads`);
   const [folder] = process.argv.slice(2);
   if (folder !== undefined) await saveAdapter(adapter!, await trainingFolder(folder), 'demo');
   model.useAdapter(adapter);
