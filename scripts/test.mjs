@@ -1,22 +1,27 @@
 // Runs the tests of the whole repository: folders of them in processes of their own, as many at once as there are cores (four at most). The
 // output of each is printed when it has ended, and one that fails makes the command fail.
 //
-//   node scripts/test.mjs [--full] [npm script or part of a folder's name ...]
+//   node scripts/test.mjs [--full] [--with SCRIPT] [--without WORD ...] [WORD ...]
 //
-// --full runs what `npm test` leaves out instead: *.full.test.ts, and files that have more cases there (fuzzers). Names of npm
-// scripts (`check`) run beside the tests; other words choose folders.
+// --full runs what `npm test` leaves out instead: *.full.test.ts, and files that have more cases there (fuzzers). --with runs an npm script
+// beside the tests. A word chooses the files whose path has it; after --without, all others.
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-const full = process.argv.includes('--full');
-const words = process.argv.slice(2).filter((word) => word !== '--full');
-const beside = words.filter((word) => word in scripts);
-const wanted = words.filter((word) => !(word in scripts));
+const { values, positionals: words } = parseArgs({
+  allowPositionals: true,
+  options: {
+    full: { type: 'boolean', default: false },
+    with: { type: 'string', multiple: true, default: [] },
+    without: { type: 'string', multiple: true, default: [] },
+  },
+});
+const { full } = values;
 
 /** Folders that take a process each, the slowest first; all others share one, which keeps the start of many processes away. */
 const FOLDERS = [
@@ -27,10 +32,12 @@ const FOLDERS = [
 
 /** Files that have more cases there. */
 const MORE = /\b(FULL|FUZZ_CASES)\b/;
-const runs = (file) => {
+function runs(file) {
+  const named = (word) => file.includes(word);
+  if ((words.length > 0 && !words.some(named)) || values.without.some(named)) return false;
   const only = file.endsWith('.full.test.ts');
-  return full ? only || MORE.test(readFileSync(file, 'utf8')) : !only;
-};
+  return full ? only || MORE.test(readFileSync(join(root, file), 'utf8')) : !only;
+}
 
 function testFiles() {
   const groups = new Map(FOLDERS.map((folder) => [folder, []]));
@@ -38,17 +45,15 @@ function testFiles() {
   for (const base of ['test', 'packages/tfjs-backend-simd/test', 'packages/server/test']) {
     for (const name of readdirSync(join(root, base), { recursive: true }).sort()) {
       const file = join(base, name);
-      if (!file.endsWith('.test.ts') || !runs(join(root, file))) continue;
+      if (!file.endsWith('.test.ts') || !runs(file)) continue;
       groups.get(FOLDERS.find((folder) => file.startsWith(`${folder}/`)) ?? 'test/*').push(file);
     }
   }
-  return [...groups].filter(
-    ([name, files]) => files.length > 0 && (wanted.length === 0 || wanted.some((word) => name.includes(word))),
-  );
+  return [...groups].filter(([, files]) => files.length > 0);
 }
 
 const jobs = [
-  ...beside.map((script) => ({ name: `npm run ${script}`, command: ['npm', 'run', '-s', script] })),
+  ...values.with.map((script) => ({ name: `npm run ${script}`, command: ['npm', 'run', '-s', script] })),
   ...testFiles().map(([name, files]) => ({
     name,
     command: [process.execPath, join(root, 'node_modules/mocha/bin/mocha.js'), ...files],

@@ -127,7 +127,7 @@ describe('folder runs', () => {
     assert.equal(code, 1);
     assert.match(
       stderr,
-      /^image2text: \S+00-black-round-sign-sky\.txt: cannot-write: EISDIR.*\n3 images: 2 done, .* 1 failed\n$/,
+      /^image2text: \S+-round-sign-sky\.txt: cannot-write: EISDIR.*\n3 images: 2 done, .* 1 failed\n$/,
     );
     assert.deepEqual(Object.keys(textsBelow(here)), ['01-black-shirt-press.txt', '02-black-shirt-right.txt']);
   });

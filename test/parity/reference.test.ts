@@ -99,13 +99,6 @@ describe('parity with the reference', () => {
     assert.equal(rows.filter((row) => row.verdict === 'not run').length, 5, 'the cpu backend leaves the model out');
   });
 
-  if (FULL) {
-    it('the full-size model on wasm', async () => {
-      await useBackend('wasm');
-      expectParity(await collect(`${REFERENCE}full-b16`), 36, [], 'full-b16 on wasm');
-    }).timeout(1_200_000);
-  }
-
   it('names what it cannot run', async () => {
     await useBackend('cpu');
     const rows = await collect(REFERENCE, { only: '*.json' });
