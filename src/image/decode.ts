@@ -33,7 +33,8 @@ type Checked = ReturnType<typeof checkDecodeOptions>;
 
 /**
  * Decodes a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF (first frame) to RGB, as Pillow's `Image.open(f).convert("RGB")`: alpha is dropped, never blended. The
- * bytes decide the format. Beside the file, memory stays below 8 bytes per pixel (WebP, whose codec keeps copies: 16) and some megabytes.
+ * bytes decide the format. Beside the file, memory stays below 8 bytes per pixel (progressive JPEG in four colors: 9; WebP, whose codec keeps copies:
+ * 16) and some megabytes.
  * @throws ImageError for anything that is no whole image, and (field `unsupported`) for legal images of kinds that are not read.
  */
 export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}): Promise<DecodedImage> {

@@ -209,7 +209,7 @@ function* readBlock(bytes: Uint8Array, file: TiffFile, index: number, size: numb
   }
   const unpack = packing === 'lzw' ? unpackLzw : unpackBits;
   const block = allocate(Uint8Array, size);
-  if (unpack(packed, block) < size) throw cut;
+  if ((yield* unpack(packed, block)) < size) throw cut;
   return block;
 }
 
@@ -219,10 +219,18 @@ function reversed(byte: number): number {
   return result;
 }
 
-/** PackBits (TIFF 6.0, section 9); gives how many bytes came out. */
-function unpackBits(packed: Uint8Array, block: Uint8Array): number {
+/** Bytes, in and out, between two yields. */
+const SLICE = 2 ** 19;
+
+/** PackBits (TIFF 6.0, section 9); gives how many bytes came out. Yields now and then. */
+function* unpackBits(packed: Uint8Array, block: Uint8Array): Generator<undefined, number> {
   let filled = 0;
+  let nextYield = SLICE;
   for (let at = 0; at < packed.length && filled < block.length; ) {
+    if (filled + at >= nextYield) {
+      yield;
+      nextYield = filled + at + SLICE;
+    }
     const code = packed[at++]!;
     if (code < 128) {
       const literal = packed.subarray(at, Math.min(at + code + 1, at + block.length - filled));
@@ -240,14 +248,19 @@ function unpackBits(packed: Uint8Array, block: Uint8Array): number {
 
 const [LZW_CLEAR, LZW_END, LZW_CODES] = [256, 257, 4096];
 
-/** LZW (TIFF 6.0, section 13): codes of 9 to 12 bits, the highest bit first, widened one code early. Gives how many bytes came out. */
-function unpackLzw(packed: Uint8Array, block: Uint8Array): number {
+/** LZW (TIFF 6.0, section 13): codes of 9 to 12 bits, the highest bit first, widened one code early. Gives how many bytes came out. Yields now and then. */
+function* unpackLzw(packed: Uint8Array, block: Uint8Array): Generator<undefined, number> {
   if (packed[0] === 0 && (packed[1]! & 1) === 1) throw unsupported('tiff-lzw', 'the old form of LZW is not supported');
   /** Where the string of a code stands in the output, and its length: it is the string before plus one byte. */
   const at = new Int32Array(LZW_CODES);
   const lengths = new Int32Array(LZW_CODES);
   let [next, width, filled, hold, bits, last] = [258, 9, 0, 0, 0, -1];
+  let nextYield = SLICE;
   for (let i = 0; filled < block.length; ) {
+    if (filled + i >= nextYield) {
+      yield;
+      nextYield = filled + i + SLICE;
+    }
     while (bits < width && i < packed.length) {
       hold = ((hold << 8) | packed[i++]!) & 0xffffff;
       bits += 8;

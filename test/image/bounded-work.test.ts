@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
 import { deflateSync } from 'node:zlib';
 import { ImageError } from '../../src/errors.js';
+import { decodeBmp, readBmp } from '../../src/image/bmp.js';
 import { decodeImage, identifyImage } from '../../src/image/decode.js';
+import { applyOrientation } from '../../src/image/exif.js';
+import { paintGif, readGif } from '../../src/image/gif.js';
 import { readJpegHeader } from '../../src/image/jpeg/decode-jpeg.js';
 import { inflateZlib } from '../../src/image/png/inflate.js';
+import { decodeTiff, readTiff } from '../../src/image/tiff.js';
 import { readBin } from '../support/fixtures.js';
 import { countWork, PNG_SIGNATURE, PROCESSOR, png, pngChunk, referenceImages } from './support.js';
 
@@ -128,19 +132,38 @@ describe('work is in proportion to the pixels', () => {
     console.log(`      ${most.toFixed(1)} visits a block`);
   });
 
+  it('a step of a large image is a few hundred thousand pixels at the most, so that an abort waits for no more', () => {
+    const side = 1500;
+    const lzw = stripTiff(side, 5, lzwRun(side * side));
+    const packBits = stripTiff(side, 32773, Buffer.alloc(Math.ceil((side * side) / 128) * 2, Buffer.from([129, 7])));
+    const work = {
+      gif: paintGif(readGif(blackGif(side), 1e8, 1), 1e8, () => undefined),
+      bmp: decodeBmp(plainBmp(side), readBmp(plainBmp(side), 1e8)),
+      lzw: decodeTiff(lzw, readTiff(lzw, 1e8)),
+      packBits: decodeTiff(packBits, readTiff(packBits, 1e8)),
+      orientation: applyOrientation({ data: new Uint8Array(side * side * 3), width: side, height: side }, 6),
+    };
+    for (const [name, steps] of Object.entries(work)) {
+      let count = 0;
+      while (!steps.next().done) count++;
+      assert.ok(count >= (side * side) / 2 ** 19, `${name}: ${count} steps`);
+    }
+    for (const bytes of [
+      png(side, side, 8, 2, [deflateSync(Buffer.alloc(side * (1 + side * 3)), { level: 1 })]),
+      fourColors(side, side, 1),
+    ]) {
+      const { steps, error } = countWork(bytes);
+      assert.equal(error, undefined);
+      assert.ok(steps >= (side * side) / 2 ** 19, `${steps} steps`);
+    }
+  });
+
   it('an abort is noticed between slices of a large image, in every format that is decoded in slices', async () => {
     const side = 3000;
     const plain = png(side, side, 8, 2, [deflateSync(Buffer.alloc(side * (1 + side * 3)), { level: 1 })]);
     const files = [plain, blackGif(side)];
     files.push(Buffer.from(fourColors(side, side, 20)));
-    const bmp = Buffer.alloc(54 + side * side * 3);
-    bmp.write('BM');
-    bmp.writeUInt32LE(54, 10);
-    bmp.writeUInt32LE(40, 14);
-    bmp.writeUInt32LE(side, 18);
-    bmp.writeUInt32LE(side, 22);
-    bmp.writeUInt16LE(24, 28);
-    files.push(bmp);
+    files.push(plainBmp(side), stripTiff(side, 5, lzwRun(side * side)));
     for (const file of files) {
       let checks = 0;
       const signal = {
@@ -153,6 +176,72 @@ describe('work is in proportion to the pixels', () => {
     }
   });
 });
+
+function plainBmp(side: number): Buffer {
+  const bmp = Buffer.alloc(54 + side * side * 3);
+  bmp.write('BM');
+  bmp.writeUInt32LE(54, 10);
+  bmp.writeUInt32LE(40, 14);
+  bmp.writeUInt32LE(side, 18);
+  bmp.writeUInt32LE(side, 22);
+  bmp.writeUInt16LE(24, 28);
+  return bmp;
+}
+
+/** A square gray TIFF of one strip. */
+function stripTiff(side: number, compression: number, strip: Uint8Array): Buffer {
+  const fields = [
+    ...[
+      [256, side],
+      [257, side],
+      [258, 8],
+      [259, compression],
+      [262, 1],
+    ],
+    ...[
+      [273, 8],
+      [277, 1],
+      [278, side],
+      [279, strip.length],
+    ],
+  ] as const;
+  const directory = Buffer.alloc(2 + fields.length * 12 + 4);
+  directory.writeUInt16LE(fields.length);
+  for (const [i, [tag, value]] of fields.entries()) {
+    directory.writeUInt16LE(tag!, 2 + i * 12);
+    directory.writeUInt16LE(4, 4 + i * 12);
+    directory.writeUInt32LE(1, 6 + i * 12);
+    directory.writeUInt32LE(value!, 10 + i * 12);
+  }
+  const head = Buffer.from('II*\0\0\0\0\0', 'latin1');
+  head.writeUInt32LE(8 + strip.length, 4);
+  return Buffer.concat([head, strip, directory]);
+}
+
+/** TIFF's LZW of so many zeros: each code stands for one more than the one before it. */
+function lzwRun(count: number): Buffer {
+  const bytes: number[] = [];
+  let [hold, held] = [0, 0];
+  const put = (code: number, bits: number) => {
+    hold = ((hold << bits) | code) & 0xffffff;
+    for (held += bits; held >= 8; held -= 8) bytes.push((hold >> (held - 8)) & 255);
+  };
+  let bits = 9;
+  for (let filled = 0; filled < count; ) {
+    put(256, bits);
+    bits = 9;
+    put(0, bits);
+    filled++;
+    for (let next = 258; next < 4093 && filled < count; ) {
+      filled += next - 256;
+      put(next++, bits);
+      if (next + 1 >= 1 << bits && bits < 12) bits++;
+    }
+  }
+  put(257, bits);
+  put(0, 8);
+  return Buffer.from(bytes);
+}
 
 /** A square GIF of one color: each code stands for one pixel more than the one before it. */
 function blackGif(side: number): Buffer {
