@@ -1,5 +1,4 @@
-import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
-import { gather, reshape, tensor1d, tidy } from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor3D } from '@tensorflow/tfjs-core';
 import { DisposedError, OptionError } from '../errors.js';
 import { nextTask } from '../event-loop.js';
 import type { DecoderSession, NextLogits, TopQuery } from '../generation/session.js';
@@ -60,9 +59,9 @@ export function startSession(git: Git, image: ImageCache, trace?: Trace): Decode
       const input = { ids: padded, positions, mask };
       const inOne = width === 1 && trace === undefined ? stepInOneCall(git, input, view.image, text) : undefined;
       if (inOne !== undefined) return { logits: inOne.logits, longer: inOne.text };
-      const step = decodeText(git, input, view.image, text, trace);
-      const last = lastTokens(step.hidden, ids);
-      return { logits: vocabularyLogits(git, last), longer: step.text }; // [R, 1, V]
+      const last = ids.map((row) => row.length - 1);
+      const step = decodeText(git, { ...input, last }, view.image, text, trace);
+      return { logits: vocabularyLogits(git, step.hidden), longer: step.text }; // [R, 1, V]
     });
     disposeCache(text);
     text = longer;
@@ -146,20 +145,6 @@ async function topTokens(logits: Tensor3D, { count, by, asked }: TopQuery): Prom
 function appended(row: Row, added: number, width: number): Row {
   const fresh = Array.from({ length: width }, (_, t) => (t < added ? 1 : 0));
   return { image: row.image, columns: [...row.columns, ...fresh], length: row.length + added };
-}
-
-/** Hidden states of each row's last real token: [R, T, D] → [R, 1, D]. */
-function lastTokens(hidden: Tensor3D, ids: readonly (readonly number[])[]): Tensor3D {
-  return tidy(() => {
-    const [rows, tokens, features] = hidden.shape;
-    if (tokens === 1) return hidden.clone();
-    const flat: Tensor2D = reshape(hidden, [rows * tokens, features]);
-    const index = tensor1d(
-      ids.map((row, r) => r * tokens + row.length - 1),
-      'int32',
-    );
-    return reshape(gather(flat, index), [rows, 1, features]);
-  });
 }
 
 /** The image part of the cache as the rows need it. */

@@ -136,11 +136,13 @@ export interface TextInput {
   readonly positions?: readonly (readonly number[])[];
   /** From `textMask`; undefined where everything before and at a token is visible and T = 1. */
   readonly mask?: Tensor | undefined;
+  /** Which of its T tokens is wanted of each row; all where undefined. */
+  readonly last?: readonly number[];
 }
 
 /**
- * Phase two: T new tokens of R rows on top of what they already see. Returns hidden states [R, T, D] and the longer text cache;
- * the caches given are left alone. `image` undefined: no image at all, a plain causal decoder.
+ * Phase two: T new tokens of R rows on top of what they already see. Returns hidden states [R, T, D], or with `last` [R, 1, D], and the longer text
+ * cache; the caches given are left alone. `image` undefined: no image at all, a plain causal decoder.
  * Trace names: `text.embeddings`, `decoder.layer.N`, `decoder.attention.N`.
  */
 export function decodeText(
@@ -165,6 +167,7 @@ export function decodeText(
         textMask: input.mask,
       }),
       trace,
+      input.last,
     );
     const text = attended.map((columns) => columns.text!);
     return { hidden, text };

@@ -1,5 +1,5 @@
-import type { Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
-import { tidy } from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
+import { gather, reshape, tensor1d, tidy } from '@tensorflow/tfjs-core';
 import { type AttentionColumns, attend, type KeyValue, splitHeads } from '../layers/attention.js';
 import { embed, embeddingSpec } from '../layers/embeddings.js';
 import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
@@ -65,6 +65,9 @@ export type Columns = (layer: number, fresh: KeyValue) => AttentionColumns;
 /**
  * Runs x through all layers. x: float32 [B, T, D], returned with the same shape, with the columns that each layer attended to, which
  * are what a cache keeps. Trace names: `decoder.layer.N`, `decoder.attention.N`.
+ *
+ * @param last which of the T tokens is wanted of each row: the result is [B, 1, D] then, and the last layer, but for its keys and values, runs for
+ *   those tokens alone, unless a trace listens.
  */
 export function decodeTokens(
   p: TextDecoder,
@@ -72,19 +75,40 @@ export function decodeTokens(
   c: GitConfig,
   columns: Columns,
   trace?: Trace,
+  last?: readonly number[],
 ): { readonly hidden: Tensor3D; readonly attended: readonly AttentionColumns[] } {
   return tidyTree(() => {
     const attended: AttentionColumns[] = []; // returned, or this tidy would free what `columns` made
     let hidden = x;
     p.layer.forEach((layer, index) => {
-      const seen = columns(index, keyValue(layer, hidden, c));
+      let seen = columns(index, keyValue(layer, hidden, c));
+      attended.push(seen);
+      if (last !== undefined && trace === undefined && index === p.layer.length - 1) {
+        seen = { ...seen, textMask: seen.textMask && maskOf(seen.textMask, last) };
+        hidden = tokensAt(hidden, last);
+      }
       const listen = trace?.attentions === true ? (w: Tensor4D) => trace(`decoder.attention.${index}`, w) : undefined;
       hidden = textLayer(layer, hidden, c, seen, listen);
       trace?.(`decoder.layer.${index}`, hidden);
-      attended.push(seen);
     });
-    return { hidden, attended };
+    return { hidden: last === undefined ? hidden : tokensAt(hidden, last), attended };
   });
+}
+
+/** One token of each row: [R, T, D] → [R, 1, D]. */
+function tokensAt(x: Tensor3D, at: readonly number[]): Tensor3D {
+  const [rows, tokens, features] = x.shape;
+  if (tokens === 1) return x.clone();
+  return tidy(() => {
+    const index = at.map((t, r) => r * tokens + t);
+    return reshape(gather(reshape(x, [rows * tokens, features]), tensor1d(index, 'int32')), [rows, 1, features]);
+  });
+}
+
+/** What those tokens see: [T, S] or [R, T, S] → [R, 1, S]. */
+function maskOf(mask: Tensor, at: readonly number[]): Tensor {
+  if (mask.rank === 3) return tokensAt(mask as Tensor3D, at);
+  return reshape(gather(mask, tensor1d([...at], 'int32')), [at.length, 1, mask.shape[1]!]);
 }
 
 /**

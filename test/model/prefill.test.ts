@@ -5,9 +5,10 @@ import { randomParams } from '../../src/checkpoint/generated-weights.js';
 import { collectTrace, type Trace } from '../../src/layers/tidy.js';
 import { disposeGit, gitSpec, prefillImage } from '../../src/model/git.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
+import { startSession } from '../../src/model/git-session.js';
 import { disposeCache, type ImageCache } from '../../src/model/kv-cache.js';
 import { BACKENDS, useBackend } from '../support/backends.js';
-import { expectTensors } from '../support/close.js';
+import { expectClose, expectTensors } from '../support/close.js';
 
 const D = 16;
 const TOKENS = 9;
@@ -71,5 +72,43 @@ for (const backend of BACKENDS) {
           disposeGit(git);
         }));
     }
+
+    it('a prompt’s last layer runs for the last token of each row alone, with what the whole pass gives', () =>
+      expectTensors(0, async () => {
+        const [git, prompt] = [gitOf(3), [[1, 5, 9, 7, 4], [1, 6], [8]]];
+        const features = randomUniform([3, TOKENS, D], -1, 1, 'float32', 7) as Tensor3D;
+        const image = prefillImage(git, features);
+        const { trace, tensors } = collectTrace();
+        const logitsOf = async (listener?: Trace) => {
+          const session = startSession(git, image, listener);
+          let rows = 0;
+          const logits: Float32Array[] = [];
+          const { kernels } = await profile(async () => {
+            logits.push(...(await session.step(prompt)));
+            return [];
+          });
+          for (const { name, inputShapes } of kernels) {
+            if (name === 'GitLinear' || name === '_FusedMatMul')
+              rows += inputShapes[0]!.slice(0, -1).reduce((a, b) => a * b, 1);
+          }
+          session.dispose();
+          return { logits, rows };
+        };
+        const [short, whole] = [await logitsOf(), await logitsOf(trace)];
+        const padded = 3 * 5;
+        assert.equal(
+          whole.rows,
+          3 * 6 * padded + 3,
+          'six products a layer, and the vocabulary for a token of each row',
+        );
+        assert.equal(short.rows, (2 * 6 + 2) * padded + 4 * 3 + 3, 'of the last layer its keys and values');
+        for (const [r, row] of short.logits.entries()) {
+          if (backend === 'simd') assert.deepEqual(row, whole.logits[r]);
+          else expectClose(row, whole.logits[r]!, 1e-5);
+        }
+        disposeCache(image);
+        for (const x of [features, ...tensors.values()]) x.dispose();
+        disposeGit(git);
+      }));
   });
 }
