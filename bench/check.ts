@@ -17,8 +17,10 @@ const TRIES = 3;
 const CHECKED = [
   ...['linear 197x768x3072', 'linear 197x3072x768', 'linear 901x768x3072', 'attention 12 heads, 197 tokens'],
   ...['linear 197x768x3072, int8', 'linear 197x3072x768, int8'],
+  ...['linear 197x768x3072, int8-fast', 'linear 197x3072x768, int8-fast'],
   ...['decode step, f32, 1 row', 'decode step, bf16, 1 row', 'decode step, int8, 1 row'],
   ...['decode step, f32, 4 rows', 'decode step, bf16, 4 rows', 'decode step, int8, 4 rows'],
+  ...['decode step, int8-fast, 1 row', 'decode step, int8-fast, 4 rows'],
 ];
 const FILE = new URL('ratios.json', import.meta.url);
 

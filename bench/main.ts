@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [--backends wasm,simd,simd:bf16,simd:f16,simd:int8] [--runs 3] [--tokens 20] [--size base|tiny] [--image-size 224]
+ * `npm run bench -- [--backends wasm,simd,simd:bf16,simd:f16,simd:int8,simd:int8-fast] [--runs 3] [--tokens 20] [--size base|tiny] [--image-size 224]
  * [--threads 1]`
  *
  * Encode, prefill, step and whole captions at the git-base size with generated weights, per backend, beside the plain path that computes

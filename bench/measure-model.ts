@@ -30,7 +30,7 @@ export interface StageTime {
 export interface Measured {
   readonly backend: string;
   readonly stages: Readonly<Record<Stage, StageTime>>;
-  /** What the machine can do on one thread, measured in turns with the stages. Multiply-adds in registers, GFLOP/s: of floats, for int8 of 16-bit numbers. */
+  /** What the machine can do on one thread, measured in turns with the stages. Multiply-adds in registers, GFLOP/s: of floats, for int8 and int8-fast of 16-bit numbers. */
   readonly peak: number;
   /** Reading memory, GB/s. */
   readonly read: number;
@@ -96,7 +96,7 @@ async function measureStages(
   const { config } = git;
   const features = imageFeatures(git, pixels);
   const image = prefillImage(git, features);
-  const top = format === 'int8' ? limits.dots : limits.peak;
+  const top = format === 'int8' || format === 'int8-fast' ? limits.dots : limits.peak;
   const peaks = () => Array.from({ length: 12 }, () => top.run());
   const [peakTimes, readTimes]: [number[], number[]] = [[], []];
   /** In turns with the machine's limits, each for as long as its clock needs. */

@@ -18,6 +18,7 @@ export interface ModelFlags extends HubFlags, ImageFlags {
   readonly model?: string;
   readonly backend: NodeBackend;
   readonly weights: WeightFormat;
+  readonly tokenMerging?: number;
   readonly adapter?: string;
   /** Random numbers in place of the model's weights. */
   readonly fromScratch?: InitialScheme;
@@ -37,7 +38,8 @@ export async function withModel<T>(
   body: (model: Image2Text) => Promise<T>,
 ): Promise<T> {
   const { signal, status } = context;
-  const options = { weights: flags.weights, ...imageOptionsOf(flags) };
+  const { weights, tokenMerging } = flags;
+  const options = { weights, tokenMerging, ...imageOptionsOf(flags) };
   const { quietTensorflow, startBackend } = await import('../node.js');
   const { checkDownload, openGenerationConfig, prepareBackend } = await import('../image2text/load.js');
   quietTensorflow();

@@ -58,6 +58,11 @@ export function addModel(command: Command): Command {
       .choices(WEIGHT_FORMATS)
       .default('f32'),
   );
+  command.option(
+    '--token-merging <r>',
+    'each layer of the vision tower merges its r most alike pairs of tokens: faster, and not the same features',
+    integer(0, 1000),
+  );
   command.option('--adapter <folder>', 'a LoRA adapter (of image2text train, or of PEFT) to be applied to it');
   return addDeclared(command, IMAGE_FLAGS);
 }

@@ -106,6 +106,7 @@ async function run([data]: readonly string[], flags: TrainFlags, context: Contex
 function checkFlags(flags: TrainFlags): void {
   const { weights, lora, merge, loraAlpha, loraTargets, overwrite, featureCache, output } = flags;
   if (weights !== 'f32') throw new UsageError('--weights: training needs f32');
+  if (flags.tokenMerging) throw new UsageError('--token-merging: training needs every token');
   if (lora === undefined && (merge === true || loraAlpha !== undefined || loraTargets !== undefined))
     throw new UsageError('--merge, --lora-alpha and --lora-targets are for --lora');
   if (flags.validation !== undefined && flags.holdOut !== undefined)

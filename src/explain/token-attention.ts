@@ -92,7 +92,11 @@ async function readAll(tensors: readonly Tensor[], signal: AbortSignal | undefin
 const logProbability = (logits: Float32Array, id: number): number => logits[id]! - logNormalizer(logits, 'logits');
 
 function gridOf(git: Git, pixels: Tensor4D | Tensor5D): Grid {
-  const { patchSize } = git.config.vision;
+  const { patchSize, tokenMerging } = git.config.vision;
+  if (tokenMerging !== undefined) {
+    const detail = 'what was attended to is known of whole images only: load the model without it';
+    throw new OptionError({ path: 'tokenMerging', code: 'merged-tokens', detail });
+  }
   const frames = pixels.rank === 5 ? pixels.shape[1] : 1;
   const [height, width, channels] = pixels.shape.slice(-3) as [number, number, number];
   const fail = (code: string, detail: string): never => {

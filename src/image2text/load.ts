@@ -15,6 +15,7 @@ import { disposeGit } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
 import type { LoadGitOptions } from '../model/load-git.js';
 import { checkGitMemory, loadGitParams, openGit } from '../model/load-git.js';
+import { withTokenMerging } from '../model/token-merging.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { loadTokenizer } from '../tokenizer/tokenizer.js';
 import type { Image2Text, ModelOptions } from './image2text.js';
@@ -26,6 +27,11 @@ export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, ModelOp
   readonly onProgress?: OnLoadEvent | undefined;
   /** Make this registered tfjs backend the current one first. Default: the application's current backend is left as it is. */
   readonly backend?: string | undefined;
+  /**
+   * How many tokens each layer of the vision tower merges into others that are alike (arXiv 2210.09461): encoding and the cache cost less, and features
+   * are not those of the model any more. Default 0: none. At most half of the tokens.
+   */
+  readonly tokenMerging?: number | undefined;
 }
 
 /**
@@ -37,10 +43,11 @@ export interface LoadOptions extends Omit<LoadGitOptions, 'onProgress'>, ModelOp
 export async function loadImage2Text(source: ModelFiles, options: LoadOptions = {}): Promise<Image2Text> {
   checkSource(source, options);
   await prepareBackend(options);
-  const { signal, upload, uploadCopies, weights, backend: _, onProgress: listener, ...input } = options;
+  const { signal, upload, uploadCopies, weights, backend: _, onProgress: listener, tokenMerging, ...input } = options;
   const onProgress = listener && eventSink(listener);
   const files = abortable(source, signal);
-  const { config, tensors, warnings } = await openGit(files); // headers only: a bad small file is found before the weights are read
+  const { config: stated, tensors, warnings } = await openGit(files); // headers only: a bad small file is found before the weights are read
+  const config = withTokenMerging(stated, tokenMerging);
   const tokenizer = await openTokenizer(files, config);
   const imageConfig = await openImageConfig(files, config);
   const generationConfig = await openGenerationConfig(files, config.vocabSize);

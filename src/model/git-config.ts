@@ -19,6 +19,8 @@ export interface VisionConfig {
   readonly grid: number;
   /** Class token + patches of an image of the trained size: I. */
   readonly imageTokens: number;
+  /** How many tokens each layer merges into others (token-merging.ts); no part of a checkpoint, 0 by default. */
+  readonly tokenMerging?: number;
 }
 
 /** A checked config.json of model_type "git". */

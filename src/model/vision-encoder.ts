@@ -1,5 +1,5 @@
 import type { Tensor2D, Tensor3D, Tensor4D } from '@tensorflow/tfjs-core';
-import { add, concat, reshape, slice, tidy, tile } from '@tensorflow/tfjs-core';
+import { add, concat, mean, reshape, slice, tidy, tile } from '@tensorflow/tfjs-core';
 import { attend, splitHeads } from '../layers/attention.js';
 import { embeddingSpec, interpolatePositions, patchEmbedding, patchEmbeddingSpec } from '../layers/embeddings.js';
 import { layerNorm, layerNormSpec } from '../layers/layer-norm.js';
@@ -7,10 +7,11 @@ import type { Activation } from '../layers/linear.js';
 import { linear, linearSpec } from '../layers/linear.js';
 import type { ParamsOf } from '../layers/param-spec.js';
 import { repeat, tensorSpec } from '../layers/param-spec.js';
-import type { Steps, Trace } from '../layers/tidy.js';
+import { type Steps, type Trace, tidyTree } from '../layers/tidy.js';
 import type { VisionConfig } from './git-config.js';
+import { type MergedTokens, mergeTokens, sizeMask } from './token-merging.js';
 
-// CLIP's image tower (Radford et al., arXiv 2103.00020) as GIT uses it: every token is kept, the class token included.
+// CLIP's image tower (Radford et al., arXiv 2103.00020) as GIT uses it: every token is kept, the class token included, unless `tokenMerging` says otherwise.
 
 const selfAttentionSpec = (hidden: number) => ({
   k_proj: linearSpec(hidden, hidden),
@@ -65,38 +66,47 @@ function visionEmbeddings(p: VisionEmbeddings, pixels: Tensor4D, c: VisionConfig
   });
 }
 
-function selfAttention(p: SelfAttention, x: Tensor3D, heads: number, name: string, trace?: Trace): Tensor3D {
-  return tidy(() => {
-    const q = splitHeads(linear(p.q_proj, x), heads); // [B, H, I, K]
-    const key = splitHeads(linear(p.k_proj, x), heads);
-    const value = splitHeads(linear(p.v_proj, x), heads);
-    const listen = trace?.attentions === true ? (weights: Tensor4D) => trace(name, weights) : undefined;
-    return linear(p.out_proj, attend(q, { image: { key, value } }, listen)); // [B, I, D]
-  });
+/** `sizes`: how many tokens each stands for, where some do for several. Also returns the keys, [B, H, I, K]. */
+function selfAttention(
+  p: SelfAttention,
+  x: Tensor3D,
+  heads: number,
+  sizes?: Tensor2D,
+  listen?: (weights: Tensor4D) => void,
+): { readonly attended: Tensor3D; readonly key: Tensor4D } {
+  const q = splitHeads(linear(p.q_proj, x), heads); // [B, H, I, K]
+  const key = splitHeads(linear(p.k_proj, x), heads);
+  const value = splitHeads(linear(p.v_proj, x), heads);
+  const columns = sizes === undefined ? { image: { key, value } } : { text: { key, value }, textMask: sizeMask(sizes) };
+  return { attended: linear(p.out_proj, attend(q, columns, listen)), key }; // [B, I, D]
 }
 
 function mlp(p: Mlp, x: Tensor3D, act: Activation): Tensor3D {
   return tidy(() => linear(p.fc2, linear(p.fc1, x, act)));
 }
 
-/** One pre-norm block of the CLIP vision transformer. x: float32 [B, I, D], returned with the same shape. */
+/** One pre-norm block of the CLIP vision transformer, which merges tokens between attention and MLP where the config says so. */
 export function visionLayer(
   p: VisionLayer,
-  x: Tensor3D,
+  { x, sizes }: MergedTokens,
   c: VisionConfig,
   name = 'vision.attention',
   trace?: Trace,
-): Tensor3D {
-  return tidy(() => {
+): MergedTokens {
+  return tidyTree(() => {
     const normed: Tensor3D = layerNorm(p.layer_norm1, x, c.layerNormEps);
-    const h: Tensor3D = add(x, selfAttention(p.self_attn, normed, c.numAttentionHeads, name, trace));
-    return add(h, mlp(p.mlp, layerNorm(p.layer_norm2, h, c.layerNormEps), c.hiddenAct));
+    const listen = trace?.attentions === true ? (weights: Tensor4D) => trace(name, weights) : undefined;
+    const { attended, key } = selfAttention(p.self_attn, normed, c.numAttentionHeads, sizes, listen);
+    let tokens: MergedTokens = { x: add(x, attended), sizes };
+    if (c.tokenMerging !== undefined) tokens = mergeTokens(tokens, mean(key, 1), c.tokenMerging);
+    const h = tokens.x;
+    return { ...tokens, x: add(h, mlp(p.mlp, layerNorm(p.layer_norm2, h, c.layerNormEps), c.hiddenAct)) };
   });
 }
 
 /**
  * Pixels to image features, a layer a step. pixels: float32 [B, height, width, 3], normalized as the checkpoint asks → [B, I, D] with
- * I = 1 + ⌊height/P⌋·⌊width/P⌋. Trace names: `vision.embeddings`, `vision.pre_layernorm`, `vision.layer.N`,
+ * I = 1 + ⌊height/P⌋·⌊width/P⌋, fewer with token merging. Trace names: `vision.embeddings`, `vision.pre_layernorm`, `vision.layer.N`,
  * `vision.attention.N`, `vision.post_layernorm`.
  */
 export function* visionSteps(p: VisionEncoder, pixels: Tensor4D, c: VisionConfig, trace?: Trace): Steps<Tensor3D> {
@@ -104,9 +114,10 @@ export function* visionSteps(p: VisionEncoder, pixels: Tensor4D, c: VisionConfig
   trace?.('vision.embeddings', x);
   x = layerNorm(p.pre_layrnorm, x, c.layerNormEps);
   trace?.('vision.pre_layernorm', x);
+  let sizes: Tensor2D | undefined;
   for (const [index, layer] of p.encoder.layers.entries()) {
-    yield [x];
-    x = visionLayer(layer, x, c, `vision.attention.${index}`, trace);
+    yield sizes === undefined ? [x] : [x, sizes];
+    ({ x, sizes } = visionLayer(layer, { x, sizes }, c, `vision.attention.${index}`, trace));
     trace?.(`vision.layer.${index}`, x);
   }
   x = layerNorm(p.post_layernorm, x, c.layerNormEps);

@@ -86,6 +86,7 @@ const LOADING: Readonly<Record<keyof ModelLoadOptions, true>> = {
   revision: true,
   signal: true,
   token: true,
+  tokenMerging: true,
   upload: true,
   uploadCopies: true,
   weights: true,

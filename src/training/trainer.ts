@@ -357,6 +357,13 @@ function batchesOf(
 
 /** Positions of a tower in training are not interpolated. @throws OptionError */
 function checkTrainedSize(batches: readonly TrainingBatch[], { config: { vision } }: Git): void {
+  if (vision.tokenMerging !== undefined) {
+    throw new OptionError({
+      path: 'tokenMerging',
+      code: 'merged-tokens',
+      detail: 'the vision tower is trained on every token',
+    });
+  }
   for (const { pixels } of batches) {
     const [height, width] = pixels!.shape.slice(-3);
     if (height === vision.imageSize && width === vision.imageSize) continue;

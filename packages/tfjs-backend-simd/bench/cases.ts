@@ -53,16 +53,16 @@ const attention = (T: number, H: number, K: number): Case => ({
   },
 });
 
-/** A linear layer whose weights are int8. */
-const int8Product = (m: number, k: number, n: number): Case => ({
+/** A linear layer whose weights are int8, beside the dot products of 16-bit numbers that int8 is made of: int8-fast can be above them. */
+const int8Product = (m: number, k: number, n: number, format: 'int8' | 'int8-fast' = 'int8'): Case => ({
   ...product(m, k, n),
-  name: `linear ${m}x${k}x${n}, int8`,
+  name: `linear ${m}x${k}x${n}, ${format}`,
   bytes: 4 * m * (k + n) + k * n,
   bound: 'dots',
   prepare(backend) {
     if (backend === 'wasm') throw new Error('only float32 there');
     const data = Float32Array.from({ length: k * n }, (_, i) => ((i * 7919) % 1999) / 2e4 - 0.05);
-    return { x: random([m, k]), weight: uploadWeight({ format: 'int8', data, shape: [k, n] }), bias: random([n]) };
+    return { x: random([m, k]), weight: uploadWeight({ format, data, shape: [k, n] }), bias: random([n]) };
   },
 });
 
@@ -71,6 +71,7 @@ export const productCases: readonly Case[] = [
   ...[product(901, 768, 768), product(901, 768, 3072), product(901, 3072, 768)],
   ...[int8Product(197, 768, 768), int8Product(197, 768, 3072), int8Product(197, 3072, 768)],
   ...[int8Product(901, 768, 768), int8Product(901, 768, 3072), int8Product(901, 3072, 768)],
+  ...[int8Product(197, 768, 3072, 'int8-fast'), int8Product(197, 3072, 768, 'int8-fast')],
   ...[attention(197, 12, 64), attention(901, 12, 64)],
 ];
 
