@@ -264,7 +264,7 @@ describe('mutated images: an image of its size or an ImageError', () => {
       }
       console.log(`      ${format}, seed ${FUZZ_SEED}: ${images} images, ${cases - images} ImageErrors`);
       assert.ok(images > cases / 50 && images < cases, `${images} images`);
-    }).timeout(cases * 200);
+    }).timeout(120_000 + cases * 200);
   }
 
   it('every truncation: an error, unless only the end mark is lost', async () => {
