@@ -48,8 +48,8 @@ function compose(facts: ErrorFacts): string {
   const detail = oneLine(facts.detail);
   const reason = detail.length > REASON_LIMIT ? `${detail.slice(0, REASON_LIMIT - 3)}...` : detail;
   const rest = [...(facts.offset === undefined ? [] : [`offset ${facts.offset}`]), facts.code, reason].join(': ');
-  const room = Math.floor((MESSAGE_LIMIT - rest.length) / Math.max(names.length, 1)) - 2;
-  return [...names.map((name) => shortenName(name, Math.max(room, SHORTEST_NAME))), rest].join(': ');
+  const width = Math.floor((MESSAGE_LIMIT - rest.length) / Math.max(names.length, 1)) - 2;
+  return [...names.map((name) => shortenName(name, Math.max(width, SHORTEST_NAME))), rest].join(': ');
 }
 
 /** A long name with `…` for its middle: its end tells files apart. */

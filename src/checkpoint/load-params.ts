@@ -254,11 +254,11 @@ export async function paramMaker(needed: readonly NeededParam[], options: LoadPa
   const start = options.upload === undefined ? startParamOf(backend()) : undefined;
   const transposed = needed.filter(({ spec }) => start === undefined || spec.layout === 'conv2d');
   const reuse = options.upload === undefined ? await copiesAtOnce() : options.uploadCopies === true;
-  const room = reuse ? roomFor(transposed) : undefined;
+  const space = reuse ? roomFor(transposed) : undefined;
   return async ({ name, spec, reading }, stored) => {
     const streamed = start && (await streamParam(start, stored, spec, reading, weights));
     if (streamed !== undefined) return streamed;
-    const values = await reading.finish(room?.subarray(0, elementCount(spec.shape)));
+    const values = await reading.finish(space?.subarray(0, elementCount(spec.shape)));
     signal?.throwIfAborted();
     return upload(values, transposedShape(spec.shape, spec.layout), name, spec.layout);
   };

@@ -337,9 +337,9 @@ function beginPieces(
   const itemBytes = count === 0 ? 0 : stored.byteLength / count;
   const read = (first: number) => {
     const end = Math.min(count, first + step);
-    const room = pool.take((end - first) * itemBytes);
-    const bytes = stored.read(first * itemBytes, end * itemBytes, room);
-    return promptly(bytes.then((found) => ({ found, room })));
+    const space = pool.take((end - first) * itemBytes);
+    const bytes = stored.read(first * itemBytes, end * itemBytes, space);
+    return promptly(bytes.then((found) => ({ found, space })));
   };
   const widener = promptly(widenerOf(stored, pool));
   const begun = read(0);
@@ -347,7 +347,7 @@ function beginPieces(
     const { widen, scales } = await widener;
     let next = begun;
     for (let first = 0; first < count; first += step) {
-      const { found, room } = await next;
+      const { found, space } = await next;
       if (first + step < count) next = read(first + step); // while this piece is worked on
       const made: { values?: Float32Array<ArrayBuffer> } = {};
       yield {
@@ -356,7 +356,7 @@ function beginPieces(
         values: () => (made.values ??= widen(found, first)),
       };
       if (made.values !== undefined && made.values.buffer !== found.buffer) pool.give(bytesOf(made.values));
-      pool.give(room);
+      pool.give(space);
     }
   }
   async function* pieces(): Pieces {
@@ -385,8 +385,8 @@ async function widenerOf(stored: StoredTensor, pool: BufferPool): Promise<Widene
   const scales = stored.dtype === 'I8' && stored.scales !== undefined ? await readScales(stored.scales) : undefined;
   const itemBytes = stored.byteLength / elementCount(stored.shape);
   const widen = (bytes: Uint8Array<ArrayBuffer>, first: number) => {
-    const room = pool.take((bytes.length / itemBytes) * 4);
-    const values = new Float32Array(room.buffer, 0, room.length / 4);
+    const space = pool.take((bytes.length / itemBytes) * 4);
+    const values = new Float32Array(space.buffer, 0, space.length / 4);
     if (scales === undefined) return toFloat32(stored, bytes, values);
     dequantize(stored, bytes, first, scales, values);
     return values;

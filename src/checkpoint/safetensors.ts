@@ -247,12 +247,12 @@ function storedTensor(entry: SafetensorsEntry, source: ByteSource, dataStart: nu
   const { name, dtype, shape } = entry;
   const byteLength = entry.end - entry.begin;
   const start = dataStart + entry.begin;
-  const read = async (begin = 0, end = byteLength, room?: Uint8Array<ArrayBuffer>) => {
-    if (source.readInto === undefined || room === undefined) {
+  const read = async (begin = 0, end = byteLength, space?: Uint8Array<ArrayBuffer>) => {
+    if (source.readInto === undefined || space === undefined) {
       return readExactly(source, start + begin, start + end, file);
     }
-    await source.readInto(start + begin, room);
-    return room;
+    await source.readInto(start + begin, space);
+    return space;
   };
   return { name, dtype, shape, byteLength, file, read };
 }

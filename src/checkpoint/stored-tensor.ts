@@ -10,10 +10,10 @@ export interface StoredTensor {
   /** The file that holds it, for messages. */
   readonly file: string;
   /**
-   * Its bytes [begin, end), row-major and little-endian; all of them by default. Only these are read. They may come in `room`, if that is
+   * Its bytes [begin, end), row-major and little-endian; all of them by default. Only these are read. They may come in `space`, if that is
    * given and has their length, or in memory of their own.
    */
-  read(begin?: number, end?: number, room?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
+  read(begin?: number, end?: number, space?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   /** I8 weights of a quantized file: what one is worth in each output channel, F32 [out] (dtypes.ts). */
   readonly scales?: StoredTensor;
 }

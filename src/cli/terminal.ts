@@ -136,9 +136,9 @@ export function startProgress(
 
 /** A text with a bar before it, where the terminal has room for one. */
 export function withBar(share: number, text: string, { stderr }: Pick<Terminal, 'stderr'>): string {
-  const room = Math.min(columnsOf(stderr) - text.length - 2, WIDEST_BAR);
-  const filled = Math.round(room * share);
-  return room < NARROWEST_BAR ? text : `${'█'.repeat(filled)}${'░'.repeat(room - filled)} ${text}`;
+  const width = Math.min(columnsOf(stderr) - text.length - 2, WIDEST_BAR);
+  const filled = Math.round(width * share);
+  return width < NARROWEST_BAR ? text : `${'█'.repeat(filled)}${'░'.repeat(width - filled)} ${text}`;
 }
 
 /** `0:07`, `1:02:03`. */

@@ -3,6 +3,7 @@
  * checkpoint needs. Runs wherever `fetch` runs.
  */
 import { HubError, quote } from '../errors.js';
+import { showValue } from '../options.js';
 import { bodyText, discard, type HubClient, send, statusError, withRetries } from './client.js';
 import { checkCommit, checkEtag, checkFileName, checkPinned, fileLabel, infoUrl, resolveUrl } from './names.js';
 
@@ -195,7 +196,7 @@ export function shardNames(indexText: string, label: string): string[] {
   if (names.length === 0) fail('its "weight_map" is empty');
   for (const name of new Set(names)) {
     const plain = typeof name === 'string' && !name.includes('/') && /\.(?:safetensors|bin)$/.test(name);
-    if (!plain) fail(`${typeof name === 'string' ? quote(name) : typeof name} is not the name of a shard beside it`);
+    if (!plain) fail(`${showValue(name)} is not the name of a shard beside it`);
     checkFileName(name);
   }
   return [...new Set(names as string[])].sort();

@@ -3,6 +3,7 @@
  * Nothing that passes here can leave the cache folder or change the meaning of an address.
  */
 import { HubError, quote } from '../errors.js';
+import { showValue } from '../options.js';
 
 const REPO_PART = /^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?$/;
 const COMMIT = /^[0-9a-f]{40}$/;
@@ -14,8 +15,7 @@ const MAX_NAME_BYTES = 255;
 const bytes = (text: string): number => new TextEncoder().encode(text).length;
 
 function refuse(code: string, what: string, value: unknown, why: string): never {
-  const shown = typeof value === 'string' ? quote(value) : typeof value;
-  throw new HubError({ path: what, code, detail: `${shown} ${why}` });
+  throw new HubError({ path: what, code, detail: `${showValue(value)} ${why}` });
 }
 
 /** Returns `repo` if it is `name` or `owner/name` as the Hub allows them. Throws HubError `repo-id`. */

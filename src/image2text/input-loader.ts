@@ -11,6 +11,7 @@ import type { RawImage } from '../image/raw-image.js';
 import { eventSink } from '../load-events.js';
 import type { Git } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
+import { showValue } from '../options.js';
 import type { ModelInput } from './encoded-image.js';
 import { encodedInput, isEncodedImage } from './encoded-image.js';
 import type { ImageInput, VideoInput, VideoSource, VisualInput } from './inputs.js';
@@ -151,7 +152,7 @@ export async function toRawImage(
   if (isPageImage(image)) return samplesToRawImage(readPixels(image));
   throw new ImageError({
     code: 'not-an-image',
-    detail: `${describe(image)} is no path, URL, bytes, samples, tensor or element of a page`,
+    detail: `${showValue(image)} is no path, URL, bytes, samples, tensor or element of a page`,
   });
 }
 
@@ -214,8 +215,6 @@ const decodeOptions = (file: string, options: InputOptions, signal: AbortSignal 
   const { maxPixels, orientation } = options;
   return { file, maxPixels, orientation, signal };
 };
-
-const describe = (value: unknown): string => (value === null ? 'null' : `a value of type ${typeof value}`);
 
 /**
  * The frames of a video that a model of `count` frames takes: all if there are no more than that, else the middle of each of

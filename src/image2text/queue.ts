@@ -107,8 +107,8 @@ interface Waiting {
   readonly key: string | undefined;
   readonly size: number;
   readonly signal: AbortSignal;
-  /** Takes inputs of at most `room` rows out of the call. */
-  take(room: number): Job[];
+  /** Takes inputs of at most `capacity` rows out of the call. */
+  take(capacity: number): Job[];
   isEmpty(): boolean;
 }
 
@@ -151,11 +151,11 @@ export function createWorkQueue(context: TextContext, maxBatch: number): WorkQue
     for (let first = waiting.shift(); first !== undefined; first = waiting.shift()) {
       const batch = first.signal.aborted ? [] : first.take(first.size);
       if (batch.length === 0) continue;
-      let room = first.size - batch.reduce((sum, { rows }) => sum + rows, 0);
-      for (let at = 0; first.key !== undefined && room > 0 && at < waiting.length; ) {
+      let capacity = first.size - batch.reduce((sum, { rows }) => sum + rows, 0);
+      for (let at = 0; first.key !== undefined && capacity > 0 && at < waiting.length; ) {
         const other = waiting[at]!;
-        const taken = other.key === first.key && !other.signal.aborted ? other.take(room) : [];
-        room -= taken.reduce((sum, { rows }) => sum + rows, 0);
+        const taken = other.key === first.key && !other.signal.aborted ? other.take(capacity) : [];
+        capacity -= taken.reduce((sum, { rows }) => sum + rows, 0);
         batch.push(...taken);
         if (other.isEmpty()) waiting.splice(at, 1);
         else at++;
@@ -210,11 +210,11 @@ export function createWorkQueue(context: TextContext, maxBatch: number): WorkQue
           size: batchSize,
           signal,
           isEmpty: () => next >= inputs,
-          take(room) {
+          take(capacity) {
             const taken: WriteJob[] = [];
             for (let rows = 0; next < inputs; next++) {
               rows += request.promptsOf(next).length;
-              if (rows > room && !(taken.length === 0 && room === batchSize)) break; // more prompts than a batch: decoded in parts
+              if (rows > capacity && !(taken.length === 0 && capacity === batchSize)) break; // more prompts than a batch: decoded in parts
               taken.push(job(next));
             }
             return taken;

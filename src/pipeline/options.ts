@@ -1,6 +1,6 @@
 /** How a pipeline reads its options: transformers.js's names and ours, in either case, made from the declarations. */
 import { OptionError, quote } from '../errors.js';
-import type { OptionTable } from '../options.js';
+import { type OptionTable, showValue } from '../options.js';
 
 /** `maxNewTokens` → `max_new_tokens`. */
 export type SnakeCase<S extends string> = S extends `${infer First}${infer Rest}`
@@ -47,7 +47,7 @@ export function readOptions(
 ): Given {
   if (options === undefined || options === null) return {};
   if (typeof options !== 'object' || Array.isArray(options)) {
-    const detail = `the options of ${whose} are an object, not ${Array.isArray(options) ? 'a list' : typeof options}`;
+    const detail = `the options of ${whose} are an object, not ${showValue(options)}`;
     throw new OptionError({ path: 'options', code: 'not-an-object', detail });
   }
   const given: Record<string, unknown> = {};
@@ -96,8 +96,7 @@ export function contradiction(path: string, detail: string): never {
 }
 
 export function wrongType(path: string, expected: string, value: unknown): never {
-  const found = typeof value === 'string' ? quote(value) : Array.isArray(value) ? 'a list' : String(typeof value);
-  throw new OptionError({ path, code: 'wrong-type', detail: `expected ${expected}, found ${found}` });
+  throw new OptionError({ path, code: 'wrong-type', detail: `expected ${expected}, found ${showValue(value)}` });
 }
 
 /** An AbortSignal of whatever realm, or nothing. */

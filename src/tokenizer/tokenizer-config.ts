@@ -1,5 +1,6 @@
 import * as z from 'zod/mini'; // its export `z` would keep bundlers from leaving out what is not used
 import { quote, TokenizerError } from '../errors.js';
+import { showValue } from '../options.js';
 import { type AddedToken, faultOf, ROLES, type Role, TOKEN_LIMIT } from './vocabulary.js';
 
 /** What a checkpoint's files say about its tokenizer; what they leave open has BERT's default. */
@@ -174,31 +175,23 @@ function ruleOf(
   issue: z.core.$ZodIssue,
   found: unknown,
 ): { readonly code: string; readonly detail: string; readonly unsupported?: boolean } {
-  const but = `, not ${describe(found)}`;
+  const but = `, not ${showValue(found)}`;
   if (found === undefined) return { code: 'missing-field', detail: 'is needed, but missing' };
   if (issue.code === 'invalid_type' && issue.expected === 'object' && found === null && issue.path.length > 0) {
     return { code: 'unsupported-option', detail: 'must be there, not null', unsupported: true };
   }
   if (issue.code === 'invalid_type') return { code: 'wrong-type', detail: `must be of type ${issue.expected}${but}` };
   if (issue.code === 'invalid_union') {
-    return { code: 'unsupported-option', detail: `is of no known kind: ${describe(found)}`, unsupported: true };
+    return { code: 'unsupported-option', detail: `is of no known kind: ${showValue(found)}`, unsupported: true };
   }
   if (issue.code === 'invalid_value') {
     const sameType = issue.values.some((value) => typeof value === typeof found);
-    const detail = `must be ${issue.values.map((value) => describe(value)).join(' or ')}${but}`;
+    const detail = `must be ${issue.values.map((value) => showValue(value)).join(' or ')}${but}`;
     return sameType ? { code: 'unsupported-option', detail, unsupported: true } : { code: 'wrong-type', detail };
   }
   if (issue.code === 'too_big') {
     return { code: 'out-of-range', detail: `at most ${issue.maximum} is supported${but}`, unsupported: true };
   }
   if (issue.code === 'too_small') return { code: 'out-of-range', detail: `must be at least ${issue.minimum}${but}` };
-  return { code: 'illegal-value', detail: `${describe(found)}: ${issue.message}` };
-}
-
-/** What a value is, in words. */
-function describe(value: unknown): string {
-  if (value === null) return 'null';
-  if (Array.isArray(value)) return 'an array';
-  if (typeof value === 'string') return quote(value);
-  return typeof value === 'object' ? 'an object' : String(value);
+  return { code: 'illegal-value', detail: `${showValue(found)}: ${issue.message}` };
 }

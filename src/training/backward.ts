@@ -215,16 +215,16 @@ interface LabeledRows {
 /** The labelled rows of [B, T, D] in blocks of at most HEAD_ROWS; a sample with more rows is cut from its start on, whatever is beside it. */
 function labeledBlocks(labels: TrainingBatch['labels'], tokens: number): LabeledRows[][] {
   const blocks: LabeledRows[][] = [];
-  let room = 0;
+  let free = 0;
   for (const [b, row] of labels.entries()) {
     const wanted = row.slice(1).flatMap((label, t) => (label === IGNORED_LABEL ? [] : [{ at: b * tokens + t, label }]));
     for (let from = 0; from < wanted.length; from += HEAD_ROWS) {
       const piece = wanted.slice(from, from + HEAD_ROWS);
-      if (piece.length > room) {
+      if (piece.length > free) {
         blocks.push([]);
-        room = HEAD_ROWS;
+        free = HEAD_ROWS;
       }
-      room -= piece.length;
+      free -= piece.length;
       blocks.at(-1)!.push({ rows: piece.map(({ at }) => at), labels: piece.map(({ label }) => label) });
     }
   }

@@ -87,8 +87,8 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
 
   // Data, before anything is computed.
   const { config } = git;
-  const room = config.maxPositionEmbeddings - 2;
-  const maxTokens = Math.min(options.maxTokens, room);
+  const positions = config.maxPositionEmbeddings - 2;
+  const maxTokens = Math.min(options.maxTokens, positions);
   if (maxTokens < 1)
     throw new OptionError({ path: 'model', code: 'no-room', detail: 'the model has no positions for texts' });
   const pairs = await readPairs(given, tokenizer, maxTokens, skip, signal);
