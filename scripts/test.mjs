@@ -6,8 +6,8 @@
 // --full runs what `npm test` leaves out instead: *.full.test.ts, and files that have more cases there (fuzzers). --with runs an npm script
 // beside the tests. A word chooses the files whose path has it; after --without, all others.
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { readdirSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -59,21 +59,16 @@ const jobs = [
     command: [process.execPath, join(root, 'node_modules/mocha/bin/mocha.js'), ...files],
   })),
 ];
-// A process of its own has a folder of its own for what it writes meanwhile: no test sees another's, and nothing stays.
-const temporary = mkdtempSync(join(tmpdir(), 't-'));
 
-function run({ name, command: [program, ...args] }, number) {
+function run({ name, command: [program, ...args] }) {
   const started = performance.now();
-  const folder = join(temporary, String(number));
-  mkdirSync(folder);
-  const env = { ...process.env, TMPDIR: folder, ...(full && { IMAGE2TEXT_FULL: '1' }) };
+  const env = { ...process.env, ...(full && { IMAGE2TEXT_FULL: '1' }) };
   const child = spawn(program, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
   const output = [];
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => output.push(chunk));
   return new Promise((resolve) => {
     child.on('error', (error) => output.push(Buffer.from(`${error}\n`)));
     child.on('close', (code, signal) => {
-      rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
       const seconds = Math.round((performance.now() - started) / 1000);
       process.stdout.write(`\n== ${name}: ${code === 0 ? 'passed' : `FAILED (${signal ?? code})`} in ${seconds} s\n`);
       process.stdout.write(Buffer.concat(output));
@@ -85,13 +80,12 @@ function run({ name, command: [program, ...args] }, number) {
 let next = 0;
 const worker = async () => {
   const failed = [];
-  while (next < jobs.length) failed.push(...(await run(jobs[next], next++)));
+  while (next < jobs.length) failed.push(...(await run(jobs[next++])));
   return failed;
 };
 const started = performance.now();
 const workers = Math.min(4, availableParallelism(), jobs.length);
 const failed = (await Promise.all(Array.from({ length: workers }, worker))).flat();
-rmSync(temporary, { recursive: true, force: true });
 console.log(`\n${jobs.length} parts in ${Math.round((performance.now() - started) / 1000)} s, ${workers} at once`);
 if (jobs.length === 0 || failed.length > 0) {
   console.log(failed.length > 0 ? `failed: ${failed.join(', ')}` : 'no test was found');
