@@ -7,7 +7,9 @@ import { type ErrorClass, isJsonObject, type Json, parseJsonFile } from './json.
 import { fromOriginalLayout, isOriginalLayout, ROW_GROUP, transposeKernels, transposeRows } from './layout.js';
 import { readSafetensors } from './safetensors.js';
 import { elementCount, nameOf, renameTensors, type StoredTensor, type TensorMap } from './stored-tensor.js';
-import { looksLikeTorch, readPytorch } from './torch/torch-file.js';
+
+/** The reader of PyTorch's files comes when there is one: pages with safetensors, which is most of them, do without its 20 kB. */
+const torchReader = () => import('./torch/torch-file.js');
 
 const MAX_INDEX_BYTES = 32 * 2 ** 20;
 const MAX_SHARDS = 1000;
@@ -143,10 +145,12 @@ async function openShardedSafetensors(files: ModelFiles, name: string, source: B
 }
 
 async function openPytorch(_files: ModelFiles, name: string, source: ByteSource): Promise<Opened> {
+  const { readPytorch } = await torchReader();
   return { format: 'pytorch', files: [name], warnings: [], metadata: {}, ...(await readPytorch(source, name)) };
 }
 
 async function openShardedPytorch(files: ModelFiles, name: string, source: ByteSource): Promise<Opened> {
+  const { readPytorch } = await torchReader();
   return { format: 'pytorch-sharded', ...(await readSharded(files, { name, source }, readPytorch, TorchFileError)) };
 }
 
@@ -184,6 +188,7 @@ async function openerOf(name: string, source: ByteSource): Promise<Opener> {
   if (/\.index\.json$/.test(name)) return /\.(bin|pt|pth)\./.test(name) ? openShardedPytorch : openShardedSafetensors;
   if (/\.safetensors$/.test(name)) return openSafetensors;
   if (/\.(bin|pt|pth|ckpt)$/.test(name)) return openPytorch;
+  const { looksLikeTorch } = await torchReader();
   return looksLikeTorch(await readBytes(source, 0, Math.min(2, source.size))) ? openPytorch : openSafetensors;
 }
 
