@@ -32,6 +32,18 @@ describe('image2text answer', () => {
     );
   });
 
+  it('--evidence: what the image adds to every word of the answer, in JSON alone', async () => {
+    type Said = { readonly tokens: readonly { readonly piece: string; readonly evidence?: number }[] };
+    const said = JSON.parse((await demo(['answer', MUG, COLOR, '--evidence', '--json'])).stdout) as Said;
+    assert.ok(said.tokens.every(({ evidence }) => Number.isFinite(evidence)));
+    assert.ok(said.tokens.find(({ piece }) => piece === 'blue')!.evidence! > 3);
+    const without = JSON.parse((await demo(['answer', MUG, COLOR, '--json'])).stdout) as Said;
+    assert.ok(without.tokens.every(({ evidence }) => evidence === undefined));
+    const plain = await demo(['answer', MUG, COLOR, '--evidence']);
+    assert.equal(plain.code, 2);
+    assert.match(plain.stderr, /--evidence is shown by --json and --jsonl only/);
+  });
+
   it('questions from stdin, a line each', async () => {
     const { code, stdout } = await demo(['answer', MUG], { stdin: `\ufeff${COLOR}\r\n\n  ${WHAT}  ` });
     assert.deepEqual([code, stdout], [0, `${COLOR}\tblue\n${WHAT}\ta mug\n`]);
