@@ -39,7 +39,7 @@ function plainEnvironment(): NodeJS.ProcessEnv {
 export async function openSite(): Promise<Site> {
   const folder = mkdtempSync(join(tmpdir(), 'image2text-web-'));
   const vite = `${ROOT}node_modules/vite/bin/vite.js`;
-  const options = ['--config', 'web/vite.config.mjs', '--outDir', folder, '--logLevel', 'error'];
+  const options = ['--config', 'web/vite.config.mjs', '--outDir', folder, '--logLevel', 'error', '--bypass-lock'];
   execFileSync(process.execPath, [vite, 'build', 'web', ...options], {
     cwd: ROOT,
     stdio: 'pipe',
