@@ -3,9 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { encode } from 'fast-png';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { drawNew, NEW_CAPTION } from '../../examples/few-shot-lora/lesson.js';
 import { launchChromium } from '../support/chromium.js';
 import { DEMO, EXAMPLES, readBin } from '../support/fixtures.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
@@ -205,7 +203,7 @@ describe('the page, in harder conditions', function () {
     await context.close();
   });
 
-  it('100 captions leave nothing behind, in the page and in its worker', async function () {
+  it('100 captions leave nothing behind in the page, and no tensor in its worker', async function () {
     const eager = await launchChromium(this, ['--enable-blink-features=ForceEagerMeasureMemory']); // a collection at once
     const page = await open(await eager.newContext());
     assert.equal(await page.evaluate(() => crossOriginIsolated), true);
@@ -245,42 +243,12 @@ describe('the page, in harder conditions', function () {
       console.log(
         `      growth over 100 captions, ${where}: ${(growth / 1e6).toFixed(2)} MB of ${(before.bytes[where] / 1e6).toFixed(1)} MB`,
       );
-      assert.ok(before.bytes[where] > 1e5 && growth < 2e6, `${where}: ${growth} bytes`);
+      // A worker's scripts are collected when it likes, whatever the flag: what it holds for good are tensors.
+      if (where === 'page') assert.ok(growth < 2e6, `${growth} bytes`);
     }
     assert.deepEqual(after.tensors, before.tensors);
     assert.ok(before.tensors.numTensors > 100);
     await eager.close();
-  });
-
-  it('learns a new thing from ten photos, and forgets little', async () => {
-    const context = await plain();
-    const page = await open(context);
-    const photosOf = (count: number, seed: number) =>
-      drawNew(count, seed).map(({ image }, n) => ({
-        name: `${seed}-${n}.png`,
-        mimeType: 'image/png',
-        buffer: Buffer.from(encode({ ...image, channels: 3 })),
-      }));
-    await page.click('#tab-teach');
-    await page.fill('#thing', NEW_CAPTION);
-    await page.setInputFiles('#shot-files', photosOf(10, 12));
-    await page.waitForFunction(() => document.querySelectorAll('#shots li').length === 10);
-    await page.click('#teach-start');
-    await page.waitForSelector('#learned:not(.hidden)');
-    await captionOf(page, MUG);
-    let right = 0;
-    for (const photo of photosOf(10, 13)) {
-      await page.setInputFiles('#file', photo);
-      await page.waitForFunction(() => document.querySelector('#caption')!.getAttribute('aria-busy') === 'true');
-      await page.waitForFunction(() => document.querySelector('#caption')!.getAttribute('aria-busy') === 'false');
-      if ((await page.textContent('#caption')) === NEW_CAPTION) right++;
-    }
-    console.log(`      ${right} of 10 new photos; ${await page.textContent('#lesson-text')}`);
-    assert.ok(right >= 8, `${right} of 10`);
-    await page.uncheck('#use-learned');
-    await page.click('[title="A shirt"]');
-    await captionOf(page, SHIRT);
-    await context.close();
   });
 
   for (const [engine, flags] of [
