@@ -278,12 +278,14 @@ function limitsOf(current: Partial<MemoryLimits> | object): MemoryLimits | undef
  * Compares what parameters need with what the current backend's memory can still take, where the backend knows (`simd` does: 4 GiB in all). No
  * tensor is read for it.
  *
- * @throws BackendError (`memory-limit`) that says how much is needed, and in which formats it would fit.
+ * @throws as `checkWeights`; BackendError (`memory-limit`) that says how much is needed, and in which formats it would fit.
  */
 export function checkMemory(
   needed: readonly NeededParam[],
-  { weights = 'f32', upload }: Pick<LoadParamsOptions, 'weights' | 'upload'>,
+  options: Pick<LoadParamsOptions, 'weights' | 'upload'>,
 ): void {
+  checkWeights(options);
+  const { weights = 'f32', upload } = options;
   const limits = upload === undefined ? limitsOf(backend()) : undefined;
   if (limits === undefined) return;
   const bytesIn = (format: WeightFormat): number =>
