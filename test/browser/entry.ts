@@ -19,6 +19,7 @@ const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
     const worker = () => new Worker(threadFile!, { type: 'module' });
     const task = threadFile === undefined ? given : { ...given, options: { ...given.options, worker } };
     if (task.backend === 'webgl') await import('@tensorflow/tfjs-backend-webgl');
+    if (task.backend === 'webgpu') await import('@tensorflow/tfjs-backend-webgpu');
     if (task.backend === 'wasm')
       (await import('@tensorflow/tfjs-backend-wasm')).setWasmPaths(`${location.origin}/wasm/`);
     const open = async (name: string) => (await fetch(`${location.origin}/examples/${name}`)).blob();

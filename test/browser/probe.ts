@@ -35,6 +35,8 @@ export interface ProbeRun {
 export interface ProbeResult {
   readonly runs: readonly ProbeRun[];
   readonly sharedMemory: boolean;
+  /** Fused kernels that the backend has for the model's layers. */
+  readonly fused: readonly string[];
   /** Tensors that are left once the model is disposed of. */
   readonly tensors: number;
 }
@@ -85,5 +87,8 @@ export async function probe(
   }
   model.dispose();
   const sharedMemory = heap !== undefined && !(heap.u8.buffer instanceof ArrayBuffer);
-  return { runs, sharedMemory, tensors: tf.memory().numTensors };
+  const fused = ['GitLinear', 'GitLayerNorm', 'GitAttention', 'GitDecoderStep'].filter((kernel) =>
+    tf.getKernel(kernel, name),
+  );
+  return { runs, sharedMemory, fused, tensors: tf.memory().numTensors };
 }
