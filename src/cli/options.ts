@@ -54,7 +54,10 @@ export function addModel(command: Command): Command {
       `a checkpoint on the Hub (microsoft/git-base-coco) or its folder, or demo: the small one that comes with the package, which knows drawings only; default ${DEFAULT_MODEL}`,
     );
   addBackend(addHub(command)).addOption(
-    new Option('--weights <format>', 'how weights are kept in memory; only simd can keep them narrower than f32')
+    new Option(
+      '--weights <format>',
+      'how weights are kept in memory; only simd and webgpu can keep them narrower than f32',
+    )
       .choices(WEIGHT_FORMATS)
       .default('f32'),
   );

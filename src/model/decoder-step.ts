@@ -17,7 +17,7 @@ function stepParameters(git: Git): NamedTensorMap {
 
 /**
  * One new token for each of R rows, through all layers and the vocabulary in one call: logits [R, 1, V] and the longer text cache, with the bits of
- * `decodeText` and `vocabularyLogits`. Undefined where the backend has no such kernel (only simd has one).
+ * `decodeText` and `vocabularyLogits`. Undefined where the backend has no such kernel (simd and webgpu have one).
  */
 export function stepInOneCall(
   git: Git,

@@ -60,13 +60,14 @@ const KERNELS: Readonly<Partial<Record<FusedKernel, Kernel>>> = {
  * Once is enough for a backend; more does no harm.
  */
 export function addWebGpuKernels(tfjs: Tfjs): void {
+  const backend = tfjs.engine().backend as unknown as WebGpuBackend;
+  if (typeof backend.runWebGPUProgram !== 'function') return; // another backend of this name
   for (const [kernelName, kernel] of Object.entries(KERNELS)) {
     if (tfjs.getKernel(kernelName, 'webgpu') !== undefined) continue;
     const kernelFunc: KernelFunc = ({ inputs, backend, attrs }) =>
       kernel(backend as WebGpuBackend, inputs, attrs ?? {});
     tfjs.registerKernel({ kernelName, backendName: 'webgpu', kernelFunc });
   }
-  const backend = tfjs.engine().backend as unknown as WebGpuBackend;
   Object.assign(backend, {
     weightFormats: WEBGPU_WEIGHT_FORMATS,
     startParam: (shape: readonly number[], layout: string, format: WeightFormat) =>

@@ -101,8 +101,7 @@ function commonOf({ x, m, weight, bias, activation = 'none' }: Product, output: 
 }
 
 /** WGSL: four rows of the weight, w0 to w3, times the components of a, on top of `sum`. */
-const addProducts = (sum: string): string =>
-  `fma(w3, vec4<f32>(a.w), fma(w2, vec4<f32>(a.z), fma(w1, vec4<f32>(a.y), fma(w0, vec4<f32>(a.x), ${sum}))))`;
+const addProducts = (sum: string): string => `${sum} + w0 * a.x + w1 * a.y + w2 * a.z + w3 * a.w`;
 
 /** Tiles of 32 or 64 rows and 64 columns; an invocation sums 4 or 8 rows of 4 columns. */
 function manyRows(product: Product, output: TensorInfo): Pass {

@@ -90,7 +90,6 @@ class GitProgram implements Program {
 /** Records a pass in the backend's command encoder; tfjs submits it with others, and keeps its pipeline. Returns the output. */
 export function run(backend: WebGpuBackend, pass: Pass): TensorInfo {
   const size = sizeOf(pass.output.shape);
-  if (size === 0) return pass.output;
   const uniforms = [
     ...Object.values(pass.integers).map((value) => ({ type: 'int32' as const, data: [value] })),
     ...Object.values(pass.floats ?? {}).map((value) => ({ type: 'float32' as const, data: [value] })),

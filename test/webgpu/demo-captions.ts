@@ -11,7 +11,7 @@ export interface DemoRun {
   readonly format: WeightFormat;
   /** What was said of each image, greedily, and what the reference says. */
   readonly captions: readonly { readonly text: string; readonly wanted: string }[];
-  /** Largest difference of a token's log-probability from the reference's. */
+  /** Largest difference of a token's log-probability from the reference's, where the words are the same. */
   readonly error: number;
   /** How often each kernel of ours ran. */
   readonly runs: Readonly<Record<string, number>>;
@@ -49,6 +49,7 @@ for (const format of formats) {
   for (const { file, greedy } of images.slice(0, Number(count))) {
     const said = await model.caption(`${ROOT}${file}`, { strategy: 'greedy', maxLength: 20 });
     captions.push({ text: said.text, wanted: greedy.text });
+    if (said.text !== greedy.text) continue;
     const logProbs = said.tokens.map(({ logProb }) => logProb);
     greedy.token_logprobs.forEach((wanted, i) => {
       error = Math.max(error, Math.abs(wanted - (logProbs[i] ?? Number.NaN)));

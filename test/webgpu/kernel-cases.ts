@@ -2,10 +2,11 @@
  * Our kernels on tfjs's webgpu backend against the composed layers on its cpu backend: a program of its own, because WebGPU in Node puts `navigator.gpu`
  * into the global scope. Prints a line of JSON for each case. `node --import tsx test/webgpu/kernel-cases.ts [all]`
  */
+import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import type { WeightFormat } from 'tfjs-backend-simd';
-import type { StartParam } from '../../src/checkpoint/load-params.js';
+import { checkWeights, type StartParam } from '../../src/checkpoint/load-params.js';
 import { type AttentionColumns, attend } from '../../src/layers/attention.js';
 import { layerNorm } from '../../src/layers/layer-norm.js';
 import { type Activation, linear } from '../../src/layers/linear.js';
@@ -48,6 +49,10 @@ gpu.device.addEventListener('uncapturederror', (event) => {
 for (const name of ['GitLinear', 'GitLayerNorm', 'GitAttention', 'GitDecoderStep']) {
   if (tf.getKernel(name, 'webgpu') === undefined) throw new Error(`${name} is not registered`);
 }
+assert.throws(
+  () => checkWeights({ weights: 'int8-fast' }),
+  /webgpu: weight-format: .*f32, bf16, f16, int8: for int8-fast/,
+);
 
 const valuesOn = async (backend: string, compute: () => tf.Tensor): Promise<Float32Array> => {
   await tf.setBackend(backend);
