@@ -12,7 +12,7 @@ const FLAGS = ['--use-angle=swiftshader', '--enable-unsafe-webgpu', '--use-webgp
 const LOG_PROB_TOLERANCE = 1e-4;
 
 describe("our kernels on tfjs's webgpu backend in Chromium", function () {
-  this.timeout(600_000);
+  this.timeout(1_800_000);
   let browser: Browser;
   let site: TestPage;
   before(async function () {
