@@ -44,6 +44,7 @@ export type AnswerFlags = ModelFlags &
 /** `image2text answer`: questions from the command line, from stdin, from a TSV file, or from whoever sits at the terminal. */
 export const answerCommand: CliCommand = {
   name: 'answer',
+  takesImages: true,
   describe(command) {
     command
       .description('Answer questions about an image.')

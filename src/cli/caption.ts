@@ -58,6 +58,7 @@ export type CaptionFlags = ModelFlags &
 /** `image2text caption`. One image that fails is reported and the others are done; the exit code is then 1. */
 export const captionCommand: CliCommand = {
   name: 'caption',
+  takesImages: true,
   describe(command) {
     command
       .description('Say what is in each image.')

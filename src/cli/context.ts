@@ -109,6 +109,8 @@ export interface CliCommand {
   readonly name: string;
   describe(command: Command): void;
   readonly run: Run<never>;
+  /** Its arguments are images, whose names need not be UTF-8. */
+  readonly takesImages?: boolean;
 }
 
 /** Signals that stop a run, and the exit code of each (128 and its number, as shells have it). */

@@ -28,6 +28,7 @@ type ExplainFlags = ModelFlags &
 /** `image2text explain`: a page, images or numbers; without `--json` the text goes to stdout. */
 export const explainCommand: CliCommand = {
   name: 'explain',
+  takesImages: true,
   describe(command) {
     command
       .description('Show where in the image the model looked for every word of a text.')

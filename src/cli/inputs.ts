@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Dirent } from 'node:fs';
-import { constants } from 'node:fs';
+import { constants, readFileSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { Image2TextError } from '../errors.js';
 import { IMAGE_ENDING } from '../file-signature.js';
@@ -94,13 +94,14 @@ async function expandOne(name: string, found: Found, context: Context, recursive
   };
   if (name === '-') return add({ name: 'stdin', read: once(async () => fileOf(await readStdin(context), 'stdin')) });
   if (/^(https?|data|file):/i.test(name)) return add({ name, read: async () => name });
-  const stats = await stat(name).catch(() => undefined);
+  const path = pathOf(name);
+  const stats = await stat(path).catch(() => undefined);
   const before = found.inputs.length;
-  if (stats?.isDirectory() === true) await addFolder(name, found, context, recursive);
-  else if (stats === undefined && /[*?[{]/.test(name)) {
-    for (const path of await globSorted(name)) found.inputs.push(onDisk(path));
+  if (stats?.isDirectory() === true) await addFolder(path, found, context, recursive);
+  else if (stats === undefined && typeof path === 'string' && /[*?[{]/.test(path)) {
+    for (const one of await globSorted(path)) found.inputs.push(onDisk(one));
   } else if (stats?.isFIFO() === true || stats?.isCharacterDevice() === true) return add(pipe(name, context));
-  else return add(onDisk(name));
+  else return add(onDisk(path));
   if (found.inputs.length === before) {
     const others = describeLeftOut(found);
     throw new UsageError(`${name}: no image there${others === undefined ? '' : ` (${others})`}`);
@@ -132,14 +133,48 @@ const once = <T>(read: () => Promise<T>): (() => Promise<T>) => {
   return () => (kept ??= read());
 };
 
-async function globSorted(pattern: string): Promise<string[]> {
+async function globSorted(pattern: string): Promise<(string | Buffer)[]> {
   const { glob } = await import('tinyglobby');
   const files = await glob(pattern.replaceAll('\\', '/'), {
     expandDirectories: false,
     absolute: pattern.startsWith('/'),
   });
-  return files.sort();
+  const found = files.sort();
+  if (!found.some((path) => path.includes(REPLACEMENT))) return found;
+  const paths = new Map<string, string | Buffer>(); // two names that are not UTF-8 can have come as one text
+  for (const text of found) {
+    for (const path of await existing(text)) paths.set(typeof path === 'string' ? path : textOf(path), path);
+  }
+  return [...paths.values()];
 }
+
+/** What stands in a text for each byte that is not UTF-8. */
+const REPLACEMENT = '\ufffd';
+
+/** The paths whose names are read as a path: itself where it is there, else those with bytes that are not UTF-8. */
+async function existing(path: string): Promise<(string | Buffer)[]> {
+  if (!path.includes(REPLACEMENT) || (await stat(path).catch(() => undefined))) return [path];
+  let found: (string | Buffer)[] = [path.startsWith('/') ? '/' : '.'];
+  for (const part of path.split('/').filter((name) => name !== '' && name !== '.')) {
+    const next: (string | Buffer)[] = [];
+    for (const folder of found) {
+      if (!part.includes(REPLACEMENT)) next.push(below(folder, Buffer.from(part)));
+      else {
+        const names = await readdir(folder, { encoding: 'buffer' }).catch(() => []);
+        next.push(...names.filter((name) => name.toString() === part).map((name) => below(folder, name)));
+      }
+    }
+    found = next;
+  }
+  return path.startsWith('.') || path.startsWith('/') ? found : found.map(withoutDot);
+}
+
+const withoutDot = (path: string | Buffer): string | Buffer =>
+  typeof path === 'string'
+    ? path.replace(/^\.\//, '')
+    : path.subarray(0, 2).toString() === './'
+      ? path.subarray(2)
+      : path;
 
 /** The names of a file or of stdin: lines, or what `find -print0` writes. Bytes where a name is not UTF-8. */
 async function readNames(file: string, context: Context): Promise<(string | Buffer)[]> {
@@ -192,14 +227,14 @@ const listFolder: ListFolder = (folder) => readdir(folder, { withFileTypes: true
  * by its first bytes, is one. A folder below that cannot be read is reported and left out.
  */
 export async function addFolder(
-  folder: string,
+  folder: string | Buffer,
   found: Found,
   context: Pick<Context, 'report' | 'signal'>,
   recursive: boolean,
   list: ListFolder = listFolder,
 ): Promise<void> {
   const images: Input<ImageInput>[] = [];
-  const folders: (string | Buffer)[] = [folder.replace(/(?<=.)[\\/]+$/, '')];
+  const folders: (string | Buffer)[] = [typeof folder === 'string' ? folder.replace(/(?<=.)[\\/]+$/, '') : folder];
   for (const at of folders) {
     context.signal.throwIfAborted();
     const entries = await list(at).catch((error: unknown) => {
@@ -305,6 +340,42 @@ export function textOf(bytes: Uint8Array): string {
     at += char === undefined ? 1 : length;
   }
   return text;
+}
+
+const ESCAPED = /[\udc80-\udcff]/u;
+
+/** Whether a name is the text of bytes that are not UTF-8, as `textOf` makes it. */
+export const isEscaped = (name: string): boolean => ESCAPED.test(name);
+
+/** The other way round: a name as text, or its bytes where they are not UTF-8. */
+export function pathOf(name: string): string | Buffer {
+  if (!isEscaped(name)) return name;
+  const pieces = Array.from(name, (char) => {
+    const code = char.codePointAt(0)!;
+    return code >= 0xdc80 && code <= 0xdcff ? Buffer.of(code - 0xdc00) : Buffer.from(char);
+  });
+  return Buffer.concat(pieces);
+}
+
+/**
+ * The arguments of this process. Node replaces bytes that are not UTF-8; where it did, Linux has them, and they become text as `textOf`
+ * makes it. Elsewhere the name stays as Node has it, and is not found.
+ */
+export function commandLine(
+  argv: readonly string[] = process.argv.slice(2),
+  file = '/proc/self/cmdline',
+): readonly string[] {
+  if (!argv.some((value) => value.includes(REPLACEMENT))) return argv;
+  try {
+    const bytes = readFileSync(file);
+    const given: string[] = [];
+    for (let from = 0, to = bytes.indexOf(0); to >= 0; from = to + 1, to = bytes.indexOf(0, from)) {
+      given.push(textOf(bytes.subarray(from, to)));
+    }
+    return given.slice(-argv.length);
+  } catch {
+    return argv;
+  }
 }
 
 // --- Standard input ---

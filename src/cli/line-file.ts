@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
-import { open, readdir, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { HubError, Image2TextError } from '../errors.js';
 import { acquireLock } from '../hub/lock.js';
@@ -52,7 +53,7 @@ export async function openLineFile(
   if (folder?.isDirectory() !== true) throw new UsageError(`${path}: there is no folder ${dirname(path)}`);
   const { done, size, unended } =
     found?.isFile() === true && !overwrite ? await readBack(path, rule) : { done: new Map(), size: 0, unended: false };
-  let handle = found === undefined ? undefined : await open(path, 'a');
+  let handle = found?.isFIFO() === true ? await openPipe(path) : found && (await open(path, 'a'));
   if (found?.isFile() === true && size < found.size) await handle?.truncate(size);
   if (unended) await handle?.appendFile('\n');
   return {
@@ -68,6 +69,19 @@ export async function openLineFile(
     },
     close: async () => handle?.close(),
   };
+}
+
+/** Opens a pipe that has its reader; without one it would wait for ever. @throws UsageError */
+async function openPipe(path: string): Promise<FileHandle> {
+  const probe = await open(path, constants.O_WRONLY | (constants.O_NONBLOCK ?? 0)).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error;
+    throw new UsageError(`${path} is a pipe that nobody reads: start its reader first`);
+  });
+  try {
+    return await open(path, 'a'); // waits where it is full; the reader stays because the probe is open
+  } finally {
+    await probe.close();
+  }
 }
 
 /** A pipe or device such as /dev/null can be written to, but not gone on with. */

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { explainError } from './context.js';
+import { commandLine } from './inputs.js';
 import { run } from './program.js';
 import { plain } from './terminal.js';
 
@@ -8,4 +9,4 @@ process.on('uncaughtException', (error) => {
   for (const line of lines) process.stderr.write(`image2text: ${plain(line)}\n`);
   process.exit(code);
 });
-process.exitCode = await run(process.argv.slice(2));
+process.exitCode = await run(commandLine());

@@ -5,6 +5,7 @@ import { captionCommand, videoCommand } from './caption.js';
 import { type CliCommand, EXIT, inContext, type LoadModel, type Run, UsageError } from './context.js';
 import { evaluateCommand } from './evaluate.js';
 import { explainCommand } from './explain.js';
+import { isEscaped } from './inputs.js';
 import { downloadCommand, modelsCommand } from './models.js';
 import { addNote, wrap } from './options.js';
 import { reproduceCommand } from './reproduce.js';
@@ -128,12 +129,25 @@ function describeProgram(terminal: Terminal, start: Start): Command {
   addNote(program, 'Results go to stdout, everything else to stderr.');
   addNote(program, 'Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.');
   addNote(program, 'image2text COMMAND --help shows the options of a command, with examples.');
-  for (const { name, describe, run } of COMMANDS) {
+  for (const { name, describe, run, takesImages } of COMMANDS) {
     const command = program.command(name);
     describe(command);
-    command.action(() => start(run, command.args, command.opts() as never));
+    command.action(() => {
+      refuseEscaped(command, takesImages === true);
+      return start(run, command.args, command.opts() as never);
+    });
   }
   return program;
+}
+
+/** Images may have names that are not UTF-8; all else that is named must be text. */
+function refuseEscaped(command: Command, takesImages: boolean): void {
+  const values = Object.entries(command.opts()).flatMap(([flag, value]) => [value].flat().map((one) => [flag, one]));
+  const others = takesImages ? [] : command.args.map((value) => ['an argument', value]);
+  for (const [what, value] of [...values, ...others]) {
+    if (typeof value !== 'string' || !isEscaped(value)) continue;
+    command.error(`${what}: ${value} is not UTF-8: only images may have such names`, { exitCode: EXIT.usage });
+  }
 }
 
 const NARROWEST_HELP = 40;

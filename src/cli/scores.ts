@@ -25,6 +25,7 @@ interface ClassifyFlags extends ModelFlags, FormatFlags, InputFlags {
 /** `image2text classify`. */
 export const classifyCommand: CliCommand = {
   name: 'classify',
+  takesImages: true,
   describe(command) {
     command
       .description('Say which of the given names fits each image best.')
@@ -101,6 +102,7 @@ interface ScoreFlags extends ModelFlags, FormatFlags {
 /** `image2text score`: texts in the order given, each behind its log-likelihood and its confidence. */
 export const scoreCommand: CliCommand = {
   name: 'score',
+  takesImages: true,
   describe(command) {
     command
       .description('Say how likely each text is as the caption of an image: its log-likelihood.')
@@ -147,6 +149,7 @@ interface EmbedFlags extends ModelFlags, FormatFlags, InputFlags {
 /** `image2text embed`: lines of JSON, or one JSON value. */
 export const embedCommand: CliCommand = {
   name: 'embed',
+  takesImages: true,
   describe(command) {
     command
       .description('Write the features of each image as JSON: what the vision tower makes of it.')

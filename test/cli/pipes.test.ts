@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, readFileSync, statSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import type { Context } from '../../src/cli/context.js';
+import { commandLine, expandInputs, pathOf, textOf } from '../../src/cli/inputs.js';
+import { openLineFile } from '../../src/cli/line-file.js';
 import { openImage } from '../../src/node.js';
 import { EXAMPLES } from '../support/fixtures.js';
 import { demo, scratch } from './support.js';
@@ -46,6 +49,17 @@ describe('images from pipes, devices and addresses', () => {
   onPosix('a pipe that nobody writes to ends with the signal', async () => {
     const path = pipe('silent');
     await assert.rejects(openImage(path, AbortSignal.timeout(50)), { name: 'TimeoutError' });
+  });
+
+  onPosix('an output that is a pipe is refused where nobody reads it, and written where somebody does', async () => {
+    const path = pipe('lines.jsonl');
+    const silent = await demo(['caption', BOOK, '--output', path]);
+    assert.deepEqual([silent.code, /is a pipe that nobody reads/.test(silent.stderr)], [2, true], silent.stderr);
+    const reading = readFile(path, 'utf8');
+    const file = await openLineFile(path, { keyOf: () => undefined, mayBegin: () => false });
+    await file.append(['one', 'two']);
+    await file.close();
+    assert.equal(await reading, 'one\ntwo\n');
   });
 
   onPosix('a device has the limit of a file; an empty one is no image', async () => {
@@ -101,5 +115,51 @@ describe('images from pipes, devices and addresses', () => {
     await assert.rejects(openImage(refused), { code: 'cannot-fetch', detail: 'fetch failed (ECONNREFUSED)' });
     await assert.rejects(openImage('http://127.0.0.1:9/x.png'), { code: 'cannot-fetch', detail: /\(bad port\)/ });
     await assert.rejects(openImage('http://image.invalid/x.png'), { code: 'cannot-fetch', detail: /\(E[A-Z_]+\)/ });
+  });
+});
+
+/** Linux alone has names of any bytes. */
+const onLinux = process.platform === 'linux' ? it : it.skip;
+
+describe('names that are not UTF-8', () => {
+  const folder = scratch();
+
+  it('are text that keeps their bytes', () => {
+    for (const bytes of [
+      [0x61, 0xff],
+      [0xfe, 0x2e],
+      [0xc3, 0xa9],
+      [0xe9, 0xc3, 0xa9],
+      [0xf0, 0x9f, 0x98, 0x80, 0x80],
+    ]) {
+      const path = pathOf(textOf(Uint8Array.from(bytes)));
+      assert.deepEqual([...Buffer.from(path as string)], bytes);
+    }
+  });
+
+  onLinux('come whole from the command line of this process', () => {
+    const file = join(folder(), 'cmdline');
+    writeFileSync(file, Buffer.from('node\0main.js\0caption\0a\xff\0--json\0', 'latin1'));
+    assert.deepEqual(commandLine(['caption', 'a\ufffd', '--json'], file), ['caption', 'a\udcff', '--json']);
+    assert.deepEqual(commandLine(['caption', 'a'], '/nowhere'), ['caption', 'a']);
+    assert.deepEqual(commandLine(['a\ufffd'], '/nowhere'), ['a\ufffd']);
+  });
+
+  onLinux('are found by name, by glob and as folders; only images may have them', async () => {
+    const at = (name: number[]) => Buffer.concat([Buffer.from(`${folder()}/`), Buffer.from(name)]);
+    for (const byte of [0xfe, 0xff]) copyFileSync(BOOK, at([0x61, byte, 0x2e, 0x70, 0x6e, 0x67]));
+    mkdirSync(at([0xe9]));
+    copyFileSync(BOOK, Buffer.concat([at([0xe9]), Buffer.from('/x.png')]));
+    const context = { signal: new AbortController().signal } as Context;
+    const names = async (name: string) => {
+      const { inputs } = await expandInputs([name], context);
+      for (const input of inputs) assert.equal(((await input.read()) as File).size, readFileSync(BOOK).length);
+      return inputs.map((input) => input.name.slice(folder().length));
+    };
+    assert.deepEqual(await names(`${folder()}/a\udcff.png`), ['/a\udcff.png']);
+    assert.deepEqual(await names(`${folder()}/a*.png`), ['/a\udcfe.png', '/a\udcff.png']);
+    assert.deepEqual(await names(`${folder()}/\udce9`), ['/\udce9/x.png']);
+    const refused = await demo(['caption', BOOK, '--output', `${folder()}/\udcff.jsonl`]);
+    assert.deepEqual([refused.code, /output: .* is not UTF-8/.test(refused.stderr)], [2, true], refused.stderr);
   });
 });
