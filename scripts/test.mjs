@@ -56,7 +56,12 @@ const jobs = [
   ...values.with.map((script) => ({ name: `npm run ${script}`, command: ['npm', 'run', '-s', script] })),
   ...testFiles().map(([name, files]) => ({
     name,
-    command: [process.execPath, join(root, 'node_modules/mocha/bin/mocha.js'), ...files],
+    command: [
+      process.execPath,
+      join(root, 'node_modules/mocha/bin/mocha.js'),
+      ...(full ? ['--timeout', '3600000'] : []),
+      ...files,
+    ],
   })),
 ];
 

@@ -1,5 +1,6 @@
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { HubError, Image2TextError } from '../errors.js';
+import { isOffline } from '../hub/environment.js';
 import type { Image2Text, ImageWarning, NodeBackend, VisualInput, WeightFormat } from '../node.js';
 import type { InitialWeightsOptions } from '../training/index.js';
 import type { Context } from './context.js';
@@ -124,7 +125,7 @@ async function announceDownload(
   flags: HubFlags & Pick<ModelFlags, 'model'>,
   context: Context,
 ): Promise<void> {
-  if (!REPOSITORY.test(name) || (await isFolder(name))) return;
+  if (isOffline(process.env) || !REPOSITORY.test(name) || (await isFolder(name))) return;
   const { downloadSnapshot, hubCache } = await import('../node.js');
   const local = { ...hubOptions(flags), localFilesOnly: true, signal: context.signal };
   const cached = await downloadSnapshot(name, local).then(

@@ -90,6 +90,28 @@ describe('commands for checkpoints', () => {
     }
   });
 
+  it('without --model: says what it is about to fetch; offline says how to go on instead', () =>
+    withFolder(async (folder) => {
+      const before = { ...process.env };
+      const caption = () => cli(['caption', `${EXAMPLES}red-book-short.png`, '--cache-dir', folder]);
+      try {
+        process.env['HF_ENDPOINT'] = 'http://127.0.0.1:9'; // nobody answers
+        const fetched = await caption();
+        assert.equal(fetched.code, 1);
+        assert.match(fetched.stderr, /fetching microsoft\/git-base-textcaps, 70[67] MB, into .*--model demo needs no/);
+        process.env['HF_HUB_OFFLINE'] = '1';
+        const offline = await caption();
+        assert.equal(offline.code, 1);
+        assert.doesNotMatch(offline.stderr, /fetching/);
+        assert.match(offline.stderr, /--model demo/);
+      } finally {
+        for (const name of ['HF_ENDPOINT', 'HF_HUB_OFFLINE']) {
+          if (before[name] === undefined) delete process.env[name];
+          else process.env[name] = before[name];
+        }
+      }
+    }));
+
   it('doctor: a report of every backend', async () => {
     const { code, out } = await run('doctor', '--timeout', '280');
     assert.equal(code, 0);
