@@ -5,4 +5,4 @@
  */
 import { serveModel } from './platform/browser-worker.js';
 
-serveModel();
+serveModel(undefined, () => import('./training/index.js'));

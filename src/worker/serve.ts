@@ -26,6 +26,9 @@ type Training = Pick<
   'disposeAdapter' | 'loadAdapter' | 'memoryFolder' | 'saveAdapter' | 'train'
 >;
 
+/** Imports `generative-image2text/training`. */
+export type TrainerImport = () => Promise<Training>;
+
 /** How a worker serves. */
 export interface ServeOptions {
   /** Where messages come from. Default: the worker's own scope. */
@@ -36,8 +39,8 @@ export interface ServeOptions {
   fromFiles(files: Iterable<File>): ModelFiles;
   /** The name of the backend that is in use. */
   backendName(): string;
-  /** The trainer, which comes when it is wanted. */
-  training(): Promise<Training>;
+  /** Fetches the trainer when it is wanted. Default: this worker does not train. */
+  readonly training?: TrainerImport | undefined;
 }
 
 interface Running {
@@ -56,6 +59,13 @@ export function serve({ port = globalThis as unknown as MessageEndpoint, ...host
   let model: Image2Text | undefined;
   let nextEvent = 0;
   const post = (reply: Reply): void => port.postMessage(reply);
+
+  const trainer: TrainerImport = () => {
+    if (host.training !== undefined) return host.training();
+    const detail =
+      'this worker has no trainer: give serveModel, as its second argument, a function that imports generative-image2text/training';
+    throw new OptionError({ path: 'training', code: 'missing', detail });
+  };
 
   /** Runs of training that are going on: they hold the model's tensors. */
   const lessons = new Map<AbortController, Promise<unknown>>();
@@ -105,7 +115,7 @@ export function serve({ port = globalThis as unknown as MessageEndpoint, ...host
     { onEvent, ...options }: TrainingOptions,
     abort: AbortController,
   ): Promise<Record<string, Uint8Array>> {
-    const { disposeAdapter, memoryFolder, saveAdapter, train } = await host.training();
+    const { disposeAdapter, memoryFolder, saveAdapter, train } = await trainer();
     abort.signal.throwIfAborted();
     // Nobody waits for what the page's listener says, but what it throws ends the run.
     const listen = onEvent as undefined | ((event: unknown) => Promise<unknown>);
@@ -127,7 +137,7 @@ export function serve({ port = globalThis as unknown as MessageEndpoint, ...host
 
   async function useAdapter(own: Image2Text, files: readonly NamedBlob[] | undefined): Promise<void> {
     if (files === undefined) return own.useAdapter(undefined);
-    const { disposeAdapter, loadAdapter } = await host.training();
+    const { disposeAdapter, loadAdapter } = await trainer();
     const named = files.map(({ name, contents }) => new File([contents], name));
     const adapter = await loadAdapter(host.fromFiles(named), own);
     try {

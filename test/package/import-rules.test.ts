@@ -165,6 +165,7 @@ describe('import rules', () => {
                 'file-signature',
                 'image/image-file',
                 'image/image-options',
+                'hub/environment',
                 'hub/lock',
                 'platform/write-whole',
                 'platform/lines',

@@ -28,7 +28,7 @@ describe('a model at the other end of a channel', () => {
   let ports: MessageChannel;
   let loads: { fail?: Error };
 
-  const connect = (): WorkerModel => {
+  const connect = (trainer?: () => Promise<typeof training>): WorkerModel => {
     ports = new MessageChannel();
     loads = {};
     serve({
@@ -39,7 +39,7 @@ describe('a model at the other end of a channel', () => {
       },
       fromFiles,
       backendName: getBackend,
-      training: async () => training,
+      training: trainer,
     });
     return connectWorker(ports.port1);
   };
@@ -48,7 +48,7 @@ describe('a model at the other end of a channel', () => {
   });
   after(() => here.dispose());
   beforeEach(async () => {
-    there = connect();
+    there = connect(async () => training);
     await there.load('demo');
   });
   afterEach(async () => {
@@ -67,6 +67,16 @@ describe('a model at the other end of a channel', () => {
     assert.deepEqual(await there.score(IMAGE, labels), await here.score(IMAGE, labels));
     assert.deepEqual(await there.embed(IMAGE), await here.embed(IMAGE));
     assert.deepEqual(await there.explain(IMAGE, GREEDY), await here.explain(IMAGE, GREEDY));
+  });
+
+  it('without a trainer it refuses to train and to use adapters', async () => {
+    await there.dispose();
+    ports.port1.close();
+    there = connect();
+    await there.load('demo');
+    const refused = { name: 'OptionError', code: 'missing', path: 'training' };
+    await assert.rejects(there.train([{ image: IMAGE, text: 'a cup' }]), refused);
+    await assert.rejects(there.useAdapter([new File(['{}'], 'adapter_config.json')]), refused);
   });
 
   it('says what it loaded, and how far it is', async () => {

@@ -27,4 +27,4 @@ addEventListener('message', async ({ data }: MessageEvent<EngineRequest>) => {
   }
 });
 
-serveModel();
+serveModel(undefined, () => import('../../src/training/index.js'));
