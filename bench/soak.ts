@@ -11,7 +11,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, type SimdBackend, setThreads, type WeightFormat } from 'tfjs-backend-simd';
-import { loadImage2Text, type RawImage } from '../src/node.js';
+import { loadImage2Text, type RgbImage } from '../src/node.js';
 import { machine } from './support.js';
 
 const { values } = parseArgs({
@@ -28,7 +28,7 @@ setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 
 /** An image of its own for every turn. */
-function drawImage(turn: number): RawImage {
+function drawImage(turn: number): RgbImage {
   const [width, height] = [24 + (turn % 41), 24 + (turn % 29)];
   const data = Uint8Array.from({ length: width * height * 3 }, (_, i) => Math.imul(i + 7, turn + 13) >>> 5);
   return { data, width, height };

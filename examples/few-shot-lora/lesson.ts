@@ -1,5 +1,5 @@
 import { seededRandom } from '../../src/generation/single-search.js';
-import type { Image2Text, RawImage } from '../../src/index.js';
+import type { Image2Text, RgbImage } from '../../src/index.js';
 import type { TrainingOptions, TrainingPair } from '../../src/training/index.js';
 import { captionOf, drawScene, pick, randomLook, randomScene, type Scene, toImage } from '../train-demo/scenes.js';
 
@@ -11,7 +11,7 @@ export const NEW_CAPTION = `a ${NEW.color} ${NEW.object}`;
 
 /** What is to be said of an image. */
 export interface Drawn {
-  readonly image: RawImage;
+  readonly image: RgbImage;
   readonly truth: string;
 }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Random } from '../../src/generation/single-search.js';
-import type { RawImage } from '../../src/index.js';
+import type { RgbImage } from '../../src/index.js';
 import {
   Canvas,
   type Color,
@@ -253,7 +253,7 @@ function finish({ pixels, size }: Canvas, { sharpness, noise }: Look, random: Ra
 }
 
 /** A drawing as an image that the library takes. */
-export const toImage = ({ pixels }: Pick<Drawing, 'pixels'>, size: number): RawImage => ({
+export const toImage = ({ pixels }: Pick<Drawing, 'pixels'>, size: number): RgbImage => ({
   ...{ width: size, height: size },
   data: new Uint8Array(Uint8ClampedArray.from(pixels).buffer), // rounds
 });

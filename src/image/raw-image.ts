@@ -29,7 +29,8 @@ export function rawImage(data: Samples, width: number, height: number, channels:
   return { data: rgb, width, height };
 }
 
-function checkRaw(data: Samples, width: number, height: number, channels: number): void {
+/** @throws ImageError `raw-image` where samples, sides and channels do not fit together. */
+export function checkRaw(data: Samples, width: number, height: number, channels: number): void {
   if (!(data instanceof Uint8Array) && !(data instanceof Uint8ClampedArray)) {
     throw new ImageError({ code: 'raw-image', detail: 'data is not a Uint8Array' });
   }

@@ -8,8 +8,9 @@ import { checkOptions } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
 import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
 import { eventSink } from '../load-events.js';
+import { createEnv, type EnvSettings, readEnv } from '../pipeline/env.js';
 import { createPipeline } from '../pipeline/index.js';
-import { backendOfDevice, createBackendStarter, PAGE_BACKENDS, type PageBackend } from './start-backend.js';
+import { backendOfDevice, createBackendStarter, PAGE_BACKENDS, type PageBackend, useThreads } from './start-backend.js';
 
 /** `simd`, and backends that the page has imported. */
 export const { startBackend, ensureBackend } = createBackendStarter(PAGE_BACKENDS);
@@ -23,7 +24,7 @@ export function fromFiles(files: Iterable<File>, label = 'chosen files'): ModelF
 /** Options of a page's `loadImage2Text`. */
 export interface BrowserLoadOptions
   extends Omit<LoadOptions, 'backend'>,
-    Pick<BrowserFilesOptions, 'revision' | 'endpoint' | 'token'> {
+    Pick<BrowserFilesOptions, 'revision' | 'endpoint' | 'token' | 'caches'> {
   /**
    * Start `simd`, or make another one that the page has imported the current one. Default `auto`: what the page has registered stays as it is;
    * where it has registered none, `simd`.
@@ -43,9 +44,9 @@ export async function loadImage2Text(
   model: string | URL | ModelFiles,
   options: BrowserLoadOptions = {},
 ): Promise<Image2Text> {
-  const { revision, endpoint, token, backend, ...rest } = checkOptions(options);
+  const { revision, endpoint, token, caches, backend, ...rest } = checkOptions(options);
   const onProgress = rest.onProgress && eventSink(rest.onProgress);
-  const files = openModel(model, { revision, endpoint, token, signal: rest.signal, onProgress });
+  const files = openModel(model, { revision, endpoint, token, caches, signal: rest.signal, onProgress });
   await ensureBackend(backend);
   await prepareBackend(rest);
   return loadFiles(files, { ...rest, onProgress });
@@ -67,18 +68,50 @@ function openModel(model: string | URL | ModelFiles, options: BrowserFilesOption
   return fail("name a checkpoint: 'microsoft/git-base-textcaps', or a folder's address: './model/'");
 }
 
+/** transformers.js's settings, read whenever `pipeline` loads a model: docs/pipeline.md says which have a meaning. */
+export const env = createEnv({ allowLocalModels: false, localModelPath: '/models/' });
+
+/** The model that a name means with these settings: that of a folder, or of the Hub. Addresses are not names. */
+async function applyEnv(model: string, settings: EnvSettings, signal: AbortSignal | undefined): Promise<string | URL> {
+  const { allowLocal, allowRemote, localPath } = settings;
+  if (!REPOSITORY.test(model) || !allowLocal) return model;
+  const folder = new URL(`${localPath}${model}/`, location.href);
+  return !allowRemote || (await hasModel(folder, signal)) ? folder : model;
+}
+
+/** Whether a server has a model's config.json there; some answer every address with a page. */
+async function hasModel(folder: URL, signal: AbortSignal | undefined): Promise<boolean> {
+  try {
+    const response = await fetch(new URL('config.json', folder), signal === undefined ? {} : { signal });
+    return response.ok && typeof (await response.json()) === 'object';
+  } catch {
+    signal?.throwIfAborted();
+    return false;
+  }
+}
+
 /**
  * `pipeline('image-to-text', 'microsoft/git-base-coco')`: a function from images to texts, with transformers.js's inputs, options and results.
- * The model is what `loadImage2Text` takes, or is loaded already; `device` is `auto`, `wasm`, `webgpu`, … or names a backend.
+ * The model is what `loadImage2Text` takes, or is loaded already; `device` is `auto`, `wasm`, `webgpu`, … or names a backend. `env` has more settings.
  *
- * @throws OptionError for unknown tasks and options, and contradictory ones; what starting the backend and loading throw.
+ * @throws OptionError for unknown tasks, options and settings, and contradictory ones; what starting the backend and loading throw.
  */
-export const pipeline = createPipeline<string | URL | ModelFiles>((model, options) => {
+export const pipeline = createPipeline<string | URL | ModelFiles>(async (model, options) => {
   const { device, cacheDir, localFilesOnly, ...rest } = options;
   const path = cacheDir !== undefined ? 'cacheDir' : localFilesOnly === true ? 'localFilesOnly' : undefined;
   if (path !== undefined) {
     const detail = "a page has no folders: what it fetches is in the browser's Cache API";
     throw new OptionError({ path, code: 'unsupported-option', detail, unsupported: true });
   }
-  return loadImage2Text(model, { ...rest, ...(device === undefined ? {} : { backend: backendOfDevice(device) }) });
+  const settings = readEnv(env, 'page');
+  const { endpoint } = settings.hub;
+  const source = typeof model === 'string' ? await applyEnv(model, settings, rest.signal) : model;
+  const loaded = await loadImage2Text(source, {
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(settings.useBrowserCache ? {} : { caches: null }),
+    ...rest,
+    ...(device === undefined ? {} : { backend: backendOfDevice(device) }),
+  });
+  await useThreads(settings.threads);
+  return loaded;
 });

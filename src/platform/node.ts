@@ -1,3 +1,5 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { OptionError } from '../errors.js';
 import type { Image2Text } from '../image2text/image2text.js';
@@ -5,12 +7,14 @@ import { checkOptions } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
 import { checkDownload, loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
 import { eventSink } from '../load-events.js';
+import { createEnv, type EnvSettings, readEnv } from '../pipeline/env.js';
 import { createPipeline } from '../pipeline/index.js';
+import { RawImage as AnyRawImage } from '../pipeline/raw-image.js';
 import { convertHeic } from './ffmpeg.js';
 import { openImage } from './node-files.js';
 import { openVideo } from './node-videos.js';
-import { type HubOptions, openModel } from './open-model.js';
-import { backendOfDevice, createBackendStarter, NODE_BACKENDS, type NodeBackend } from './start-backend.js';
+import { type HubOptions, openModel, REPOSITORY } from './open-model.js';
+import { backendOfDevice, createBackendStarter, NODE_BACKENDS, type NodeBackend, useThreads } from './start-backend.js';
 
 /** Backends of this machine; packages that are not installed are named. */
 export const { startBackend, ensureBackend } = createBackendStarter(NODE_BACKENDS, (name) => import(name));
@@ -54,12 +58,38 @@ function checkModel(model: unknown): void {
   throw new OptionError({ path: 'model', code: 'wrong-type', detail });
 }
 
+/** transformers.js's settings, read whenever `pipeline` loads a model: docs/pipeline.md says which have a meaning. */
+export const env = createEnv({ allowLocalModels: true, localModelPath: '' });
+
+/** An image in memory, as transformers.js has it, read from paths too. */
+export class RawImage extends AnyRawImage {
+  protected static override readonly opening = { openImage, convertHeic };
+}
+
+/** The model that a name means with these settings. */
+async function applyEnv(model: string, { allowLocal, localPath }: EnvSettings): Promise<string> {
+  const isName = REPOSITORY.test(model);
+  if (!allowLocal) return isName ? `hf://${model}` : model; // even where a folder has this name
+  const folder = join(localPath, model);
+  const isLocal = isName && localPath !== '' && (await stat(folder).catch(() => undefined))?.isDirectory() === true;
+  return isLocal ? folder : model;
+}
+
 /**
  * `pipeline('image-to-text', 'microsoft/git-base-coco')`: a function from images to texts, with transformers.js's inputs, options and results.
- * The model is what `loadImage2Text` takes, or is loaded already; `device` names a backend (`wasm`, `webgpu`, `cuda`, …).
+ * The model is what `loadImage2Text` takes, or is loaded already; `device` names a backend (`wasm`, `webgpu`, `cuda`, …). `env` has more settings.
  *
- * @throws OptionError for unknown tasks and options, and contradictory ones; what starting the backend and loading throw.
+ * @throws OptionError for unknown tasks, options and settings, and contradictory ones; what starting the backend and loading throw.
  */
-export const pipeline = createPipeline<string | ModelFiles>((model, { device, ...options }) =>
-  loadImage2Text(model, { ...options, ...(device === undefined ? {} : { backend: backendOfDevice(device) }) }),
-);
+export const pipeline = createPipeline<string | ModelFiles>(async (model, { device, ...options }) => {
+  const settings = readEnv(env, 'node');
+  const source = typeof model === 'string' ? await applyEnv(model, settings) : model;
+  const loaded = await loadImage2Text(source, {
+    ...settings.hub,
+    ...options,
+    ...(settings.allowRemote ? {} : { localFilesOnly: true }),
+    ...(device === undefined ? {} : { backend: backendOfDevice(device) }),
+  });
+  await useThreads(settings.threads);
+  return loaded;
+});

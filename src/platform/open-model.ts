@@ -18,7 +18,7 @@ export type HubOptions = Pick<
   Pick<SnapshotOptions, 'beforeWeights'>;
 
 /** `owner/name`, as the Hub names repositories. */
-const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;
+export const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;
 
 /** The small checkpoint that comes with the package, by name. A folder of that name is `./demo`. */
 const DEMO = 'demo';

@@ -1,4 +1,4 @@
-import { enableProdMode, engine } from '@tensorflow/tfjs-core';
+import { enableProdMode, engine, getBackend } from '@tensorflow/tfjs-core';
 import { BackendError } from '../errors.js';
 import { activateBackend } from '../image2text/load.js';
 
@@ -118,6 +118,11 @@ const DEVICES: Readonly<Record<string, NodeBackend | PageBackend>> = {
 /** The backend of a device, by transformers.js's name of the device or our own of the backend. */
 export const backendOfDevice = (device: string): string =>
   Object.hasOwn(DEVICES, device) && !Object.hasOwn(engine().registryFactory, device) ? DEVICES[device]! : device;
+
+/** Threads of the backend `simd`, where it is the current one; results are the same for every number. */
+export async function useThreads(count: number | undefined): Promise<void> {
+  if (count !== undefined && getBackend() === 'simd') (await import('tfjs-backend-simd')).setThreads(count);
+}
 
 /** tfjs-node 4.22.0 calls two functions that Node 23 removed from `util`; they are put back before it is imported. */
 function restoreUtil(): void {

@@ -1,7 +1,7 @@
 /** Training in a page's worker, and the same in Node to compare with. */
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend, setThreads } from 'tfjs-backend-simd';
-import type { Image2Text, ModelFiles, RawImage } from '../../src/index.js';
+import type { Image2Text, ModelFiles, RgbImage } from '../../src/index.js';
 import { loadImage2Text } from '../../src/index.js';
 import { memoryFolder, saveAdapter, type TrainingOptions, train } from '../../src/training/index.js';
 
@@ -33,7 +33,7 @@ export interface LessonResult {
 const bytesOf = (base64: string): Uint8Array => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 const base64Of = (bytes: Uint8Array): string => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
 
-const imageOf = ({ pixels }: LessonImage, size: number): RawImage => ({
+const imageOf = ({ pixels }: LessonImage, size: number): RgbImage => ({
   data: bytesOf(pixels),
   width: size,
   height: size,

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import type { Browser } from 'playwright-core';
 import { captionsOf, drawKnown, drawNew, LESSON, lessonPairs } from '../../examples/few-shot-lora/lesson.js';
-import type { RawImage } from '../../src/index.js';
+import type { RgbImage } from '../../src/index.js';
 import { useBackend } from '../support/backends.js';
 import { launchChromium } from '../support/chromium.js';
 import { loadDemo } from '../training/support.js';
 import type { LessonImage, LessonResult } from './lesson.js';
 import { ISOLATED, openSite } from './site.js';
 
-const inBase64 = (image: RawImage, text: string): LessonImage => ({
+const inBase64 = (image: RgbImage, text: string): LessonImage => ({
   pixels: Buffer.from(image.data).toString('base64'),
   text,
 });
@@ -34,7 +34,7 @@ describe('a new thing by LoRA, from forty images, in Chromium', function () {
     const asked = [...fresh, ...known];
     const { said, steps, tensors } = (await site.inWorker('teach', {
       ...{ size: 96, threads: 2, options: LESSON },
-      pairs: pairs.map(({ image, text }) => inBase64(image as RawImage, text)),
+      pairs: pairs.map(({ image, text }) => inBase64(image as RgbImage, text)),
       asked: asked.map(({ image, truth }) => inBase64(image, truth)),
     })) as LessonResult;
     const right = said.map((text, n) => text === asked[n]!.truth);

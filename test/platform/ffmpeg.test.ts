@@ -9,7 +9,7 @@ import {
   type Image2Text,
   type ImageInput,
   openVideo,
-  type RawImage,
+  type RgbImage,
   videoOpener,
 } from '../../src/node.js';
 import { loadDemo, refusal } from '../pipeline/support.js';
@@ -21,7 +21,7 @@ const PNGS = [1, 2, 3, 4, 5, 6].map((n) => `${EXAMPLES}video-1/frame-${n}.png`);
 
 /** The gray levels of frames that have one each. */
 function levels(found: readonly ImageInput[] | undefined): number[] {
-  return (found as RawImage[]).map(({ data, width, height }) => {
+  return (found as RgbImage[]).map(({ data, width, height }) => {
     assert.deepEqual([width, height, data.length], [SIDE, SIDE, SIDE * SIDE * 3]);
     assert.ok(data.every((value) => value === data[0]));
     return data[0]!;
@@ -49,8 +49,8 @@ describe('video files through the user’s ffmpeg', () => {
     after(() => model.dispose());
 
     it('a lossless video gives the pixels of its images', async () => {
-      const found = (await openVideo(path('video-1.mkv'), 6)) as RawImage[];
-      const wanted: RawImage[] = [];
+      const found = (await openVideo(path('video-1.mkv'), 6)) as RgbImage[];
+      const wanted: RgbImage[] = [];
       for (const png of PNGS) wanted.push(await decodeImage(readFileSync(png)));
       assert.equal(found.length, 6);
       found.forEach((frame, n) => {
@@ -100,8 +100,8 @@ describe('video files through the user’s ffmpeg', () => {
     const codec = ['-c:v', 'mpeg4', '-g', '50', '-qscale:v', '1'];
     grayVideo(path('whole.mp4'), 24, ...codec);
     ffmpeg('-ss', '2', '-i', path('whole.mp4'), '-c', 'copy', path('cut.mp4')); // 24 packets, an edit list shows 14
-    const shown = (await openVideo(path('cut.mp4'), 64)) as RawImage[];
-    const all = (await openVideo(path('whole.mp4'), 64)) as RawImage[];
+    const shown = (await openVideo(path('cut.mp4'), 64)) as RgbImage[];
+    const all = (await openVideo(path('whole.mp4'), 64)) as RgbImage[];
     assert.deepEqual([shown.length, all.length], [14, 24]);
     shown.forEach((frame, n) => {
       assert.deepEqual(frame, all[10 + n]);
@@ -117,7 +117,7 @@ describe('video files through the user’s ffmpeg', () => {
       turn('-i', path('lying.mp4'), '-metadata:s:v:0', 'rotate=90');
     }
     const size = (found: readonly ImageInput[] | undefined) =>
-      (found as RawImage[]).map(({ width, height }) => `${width}x${height}`);
+      (found as RgbImage[]).map(({ width, height }) => `${width}x${height}`);
     assert.deepEqual(size(await openVideo(path('lying.mp4'), 2)), ['64x32', '64x32']);
     assert.deepEqual(size(await openVideo(path('upright.mp4'), 2)), ['32x64', '32x64']);
   });

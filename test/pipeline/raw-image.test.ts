@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { memory } from '@tensorflow/tfjs-core';
+import { resize } from '../../src/image/resize.js';
+import { decodeImage, type Image2Text, pipeline, RawImage } from '../../src/node.js';
+import { BOOK, loadDemo, MUG, refusal } from './support.js';
+
+describe('pipelines: RawImage', () => {
+  let model: Image2Text;
+  let book: RawImage;
+  before(async () => {
+    model = await loadDemo();
+    book = await RawImage.read(BOOK);
+  });
+  after(() => model.dispose());
+
+  it('reads paths and file contents to the RGB samples of decodeImage', async () => {
+    const bytes = readFileSync(BOOK);
+    const { data, width, height } = await decodeImage(bytes);
+    for (const image of [book, await RawImage.fromBlob(new Blob([bytes])), await RawImage.fromURL(BOOK)]) {
+      assert.ok(image instanceof RawImage && image.data instanceof Uint8ClampedArray);
+      assert.deepEqual([image.size, image.channels], [[width, height], 3]);
+      assert.deepEqual(Buffer.from(image.data), Buffer.from(data));
+    }
+    assert.equal(await RawImage.read(book), book);
+  });
+
+  it('converts between gray, RGB and RGBA in place, and splits', () => {
+    const image = new RawImage(Uint8Array.of(10, 20, 30, 200, 100, 50), 2, 1, 3);
+    const copy = image.clone();
+    assert.equal(image.rgba(), image);
+    assert.deepEqual([...image.data], [10, 20, 30, 255, 200, 100, 50, 255]);
+    assert.deepEqual(
+      image.split().map(({ data }) => [...data]),
+      [
+        [10, 200],
+        [20, 100],
+        [30, 50],
+        [255, 255],
+      ],
+    );
+    assert.deepEqual([...image.rgb().data], [...copy.data]);
+    assert.deepEqual([...image.grayscale().data], [18, 124]);
+    assert.deepEqual([...image.rgba().data], [18, 18, 18, 255, 124, 124, 124, 255]);
+    assert.deepEqual([...new RawImage(Uint8Array.of(7, 9), 1, 1, 2).rgba().data], [7, 7, 7, 9]);
+    assert.equal(copy.channels, 3);
+  });
+
+  it('crops with both corners included, moved to the edge', async () => {
+    const image = new RawImage(Uint8Array.of(1, 2, 3, 4, 5, 6), 3, 2, 1);
+    const part = await image.crop([1, 0, 9, 1]);
+    assert.deepEqual(
+      [part.size, [...part.data]],
+      [
+        [2, 2],
+        [2, 3, 5, 6],
+      ],
+    );
+    assert.ok(part instanceof RawImage);
+    assert.equal(await image.crop([-1, 0, 9, 9]), image);
+    assert.equal(await refusal(() => image.crop([2, 0, 1, 1])), 'OptionError crop: out-of-range');
+  });
+
+  it('resizes as Pillow, in every number of channels', async () => {
+    const { width, height } = book;
+    const source = { data: new Uint8Array(book.data), width, height };
+    for (const [resample, filter] of [
+      [3, 'bicubic'],
+      ['lanczos', 'lanczos'],
+      [undefined, 'bilinear'],
+    ] as const) {
+      const expected = resize(source, 50, 40, filter).data;
+      const options = resample === undefined ? {} : { resample };
+      assert.deepEqual(Buffer.from((await book.resize(50, 40, options)).data), Buffer.from(expected));
+      const opaque = await book.clone().rgba().resize(50, 40, options);
+      assert.deepEqual(Buffer.from(opaque.rgb().data), Buffer.from(expected));
+      const [red] = book.split();
+      const channel = expected.filter((_, i) => i % 3 === 0);
+      assert.deepEqual(Buffer.from((await red!.resize(50, 40, options)).data), Buffer.from(channel));
+    }
+    const hidden = await new RawImage(Uint8Array.of(200, 0, 0, 255, 0, 250, 0, 0), 2, 1, 4).resize(1, 1);
+    assert.deepEqual([...hidden.data], [199, 0, 0, 128], 'what cannot be seen is not mixed in');
+    assert.deepEqual((await book.resize(null, height / 2)).size, [width / 2, height / 2]);
+    assert.equal(await refusal(() => book.resize(4, 4, { resample: 9 })), 'OptionError resample: resize');
+  });
+
+  it('says where there are no canvases, and what data does not fit', async () => {
+    for (const call of [async () => book.toCanvas(), () => book.toBlob(), () => book.save('a.png')])
+      assert.equal(await refusal(call), 'ImageError undefined: no-canvas');
+    assert.equal(await refusal(async () => new RawImage(Uint8Array.of(1), 2, 1, 3)), 'ImageError undefined: raw-image');
+  });
+
+  it('is an image to every task and method, gray and RGBA too', async () => {
+    const tensors = memory().numTensors;
+    const mug = (await RawImage.read(MUG)).rgba();
+    const both = async (call: (image: string | RawImage) => Promise<unknown>) =>
+      assert.deepEqual(await call(mug), await call(MUG));
+    const labels = ['a mug', 'a book'];
+    const caption = await pipeline('image-to-text', model);
+    await both((image) => caption(image));
+    await both((image) => caption([image, BOOK]));
+    const ask = await pipeline('visual-question-answering', model);
+    await both((image) => ask(image, 'what is this?'));
+    await both((image) => ask({ image, question: 'what is this?' }));
+    const chat = await pipeline('image-text-to-text', model);
+    await both((image) => chat(image, 'what is this?'));
+    const classify = await pipeline('zero-shot-image-classification', model);
+    await both((image) => classify(image, labels));
+    const extract = await pipeline('image-feature-extraction', model);
+    await both(async (image) => (await extract(image, { pool: true })).tolist());
+    await both(async (image) => (await model.caption(image)).text);
+    await both((image) => model.classify(image, labels));
+    const gray = (await RawImage.read(MUG)).grayscale();
+    assert.deepEqual(await caption(gray), await caption(gray.clone().rgb()));
+    assert.equal(memory().numTensors, tensors);
+  });
+});
