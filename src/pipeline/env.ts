@@ -3,8 +3,8 @@ import { contradiction, type Given, wrongType } from './options.js';
 
 /** Settings of onnxruntime: here only `wasm.numThreads` has a meaning; the others change no result and are not read. */
 interface OnnxSettings {
-  readonly wasm: { numThreads?: number | undefined; [name: string]: unknown };
-  readonly webgpu: Record<string, unknown>;
+  wasm: { numThreads?: number | undefined; [name: string]: unknown };
+  webgpu: Record<string, unknown>;
   [name: string]: unknown;
 }
 

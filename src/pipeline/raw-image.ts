@@ -46,6 +46,7 @@ export class RawImage {
    */
   static async read(input: RawImage | ImageInput): Promise<RawImage> {
     if (input instanceof RawImage) return input;
+    // biome-ignore lint/complexity/noThisInStatic: a subclass makes its own
     if (isPageImage(input)) return this.fromCanvas(input);
     // biome-ignore lint/complexity/noThisInStatic: a subclass opens files its own way
     const { data, width, height } = await toRawImage(input, this.opening);

@@ -112,6 +112,6 @@ export const pipeline = createPipeline<string | URL | ModelFiles>(async (model, 
     ...rest,
     ...(device === undefined ? {} : { backend: backendOfDevice(device) }),
   });
-  await useThreads(settings.threads);
+  useThreads(settings.threads);
   return loaded;
 });

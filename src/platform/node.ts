@@ -90,6 +90,6 @@ export const pipeline = createPipeline<string | ModelFiles>(async (model, { devi
     ...(settings.allowRemote ? {} : { localFilesOnly: true }),
     ...(device === undefined ? {} : { backend: backendOfDevice(device) }),
   });
-  await useThreads(settings.threads);
+  useThreads(settings.threads);
   return loaded;
 });

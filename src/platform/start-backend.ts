@@ -1,4 +1,5 @@
-import { enableProdMode, engine, getBackend } from '@tensorflow/tfjs-core';
+import { backend, enableProdMode, engine, getBackend } from '@tensorflow/tfjs-core';
+import type { SimdBackend } from 'tfjs-backend-simd';
 import { BackendError } from '../errors.js';
 import { activateBackend } from '../image2text/load.js';
 
@@ -119,9 +120,9 @@ const DEVICES: Readonly<Record<string, NodeBackend | PageBackend>> = {
 export const backendOfDevice = (device: string): string =>
   Object.hasOwn(DEVICES, device) && !Object.hasOwn(engine().registryFactory, device) ? DEVICES[device]! : device;
 
-/** Threads of the backend `simd`, where it is the current one; results are the same for every number. */
-export async function useThreads(count: number | undefined): Promise<void> {
-  if (count !== undefined && getBackend() === 'simd') (await import('tfjs-backend-simd')).setThreads(count);
+/** Threads of `simd`, where it is the current backend, whichever copy of its package registered it. Results are the same for every number. */
+export function useThreads(count: number | undefined): void {
+  if (count !== undefined && getBackend() === 'simd') (backend() as SimdBackend).pool.setThreads(count);
 }
 
 /** tfjs-node 4.22.0 calls two functions that Node 23 removed from `util`; they are put back before it is imported. */

@@ -2,15 +2,19 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { registerSimdBackend } from 'tfjs-backend-simd';
 import {
+  env,
   fetchFolder,
   fetchModelFiles,
   fromFiles,
+  type ImageInput,
   type LoadEvent,
   loadImage2Text,
   type ModelFiles,
+  pipeline,
+  RawImage,
 } from '../../src/browser.js';
 import type { LessonTask } from './lesson.js';
-import { pixelsOf, refusedPixels } from './page-images.js';
+import { elementsOf, pixelsOf, refusedPixels } from './page-images.js';
 import { type ProbeTask, probe } from './probe.js';
 
 /** Things to be asked for by name: in the page by `ask`, which is global, in the worker by a message. */
@@ -50,6 +54,21 @@ const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
   },
   pixels: ({ image }) => pixelsOf(`${location.origin}/examples/${image}`),
   refusedPixels,
+  /** Code written for transformers.js: the captions of an image in the ways that it takes one. */
+  async pipeline({ image }) {
+    Object.assign(env, { allowLocalModels: true, localModelPath: '/' });
+    const captioner = await pipeline('image-to-text', 'weights/demo', { device: 'wasm', dtype: 'fp32' });
+    const address = `${location.origin}/examples/${image}`;
+    const rawImage = await RawImage.read(address);
+    const inputs: Record<string, ImageInput> = {
+      ...{ address, blob: await (await fetch(address)).blob(), rawImage, canvasOfRawImage: rawImage.toCanvas() },
+      ...(typeof document === 'object' ? await elementsOf(address) : {}),
+    };
+    const texts: Record<string, string> = {};
+    for (const [kind, input] of Object.entries(inputs)) texts[kind] = (await captioner(input))[0]!.generated_text;
+    await captioner.dispose();
+    return texts;
+  },
   async remove() {
     tf.removeBackend('simd');
   },

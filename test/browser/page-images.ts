@@ -32,6 +32,15 @@ export async function pixelsOf(address: string): Promise<Record<string, Pixels>>
   return { ...anywhere, image: await read(image), canvas: await read(canvas) };
 }
 
+/** The image as an element, and drawn on a canvas. */
+export async function elementsOf(address: string) {
+  const element = await loadedImage(address);
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [element.naturalWidth, element.naturalHeight];
+  canvas.getContext('2d')!.drawImage(element, 0, 0);
+  return { element, canvas };
+}
+
 async function loadedImage(address: string): Promise<HTMLImageElement> {
   const image = new Image();
   image.src = address;

@@ -64,7 +64,18 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
       packages: [/^@tensorflow\/tfjs-core$/, /^fast-png$/],
     },
     hub: { modules: [...PURE, 'checkpoint/byte-source', 'platform/write-whole'], packages: [/^node:/] },
-    pipeline: { modules: [...PURE, 'image2text', 'generation', 'tokenizer', 'checkpoint/byte-source'], packages: [] },
+    pipeline: {
+      modules: [
+        ...PURE,
+        'image2text',
+        'generation',
+        'tokenizer',
+        'checkpoint/byte-source',
+        'image/raw-image',
+        'image/resize',
+      ],
+      packages: [],
+    },
     worker: {
       modules: [
         ...PURE,
