@@ -137,7 +137,7 @@ export class RawImage {
   }
 
   /**
-   * Resized as Pillow does it, bit for bit, gray and RGB; colors under alpha are weighted by it, as there. A side that is null or -1 keeps the
+   * Resized as Pillow does it, bit for bit; colors under alpha are weighted by it, as there. A side that is null or -1 keeps the
    * proportions.
    *
    * @param options `resample`: Pillow's number or name of a filter. Default 2, `bilinear`.

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { memory } from '@tensorflow/tfjs-core';
 import { resize } from '../../src/image/resize.js';
 import { decodeImage, type Image2Text, pipeline, RawImage } from '../../src/node.js';
+import { ROOT } from '../support/fixtures.js';
 import { BOOK, loadDemo, MUG, refusal } from './support.js';
 
 describe('pipelines: RawImage', () => {
@@ -59,6 +60,16 @@ describe('pipelines: RawImage', () => {
     assert.ok(part instanceof RawImage);
     assert.equal(await image.crop([-1, 0, 9, 9]), image);
     assert.equal(await refusal(() => image.crop([2, 0, 1, 1])), 'OptionError crop: out-of-range');
+  });
+
+  it('resizes alpha as Pillow: gray with alpha and RGBA, all six filters', async () => {
+    const { cases } = JSON.parse(readFileSync(`${ROOT}test/fixtures/resize-alpha.json`, 'utf8'));
+    assert.equal(cases.length, 12);
+    for (const { width, height, channels, samples, to, resample, resized } of cases) {
+      const image = new RawImage(new Uint8Array(Buffer.from(samples, 'base64')), width, height, channels);
+      const { data } = await image.resize(to[0], to[1], { resample });
+      assert.equal(Buffer.from(data).toString('base64'), resized, `${channels} channels, filter ${resample}`);
+    }
   });
 
   it('resizes as Pillow, in every number of channels', async () => {
