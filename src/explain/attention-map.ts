@@ -1,7 +1,7 @@
 import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
 import { add, concat, matMul, mul, reshape, slice, tensor2d, tidy, transpose, zeros } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
-import type { RawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
 
 /** How the patches of the model's input lie: one grid per frame, one frame for an image. */
 export interface Grid {
@@ -58,7 +58,7 @@ export interface Rectangle {
 
 /** An image as it was given, and the part of it that the patches cover. */
 export interface ExplainedImage {
-  readonly image: RawImage;
+  readonly image: RgbImage;
   /** Where the grid of patches is on `image`; what is outside was cut away before the model saw it. */
   readonly seen: Rectangle;
 }

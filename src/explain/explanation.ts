@@ -4,7 +4,7 @@ import { OptionError } from '../errors.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { PreprocessOptions } from '../image/image-options.js';
 import { type PixelValues, preprocess, resizePlan } from '../image/preprocess.js';
-import type { RawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
 import type { Git } from '../model/git.js';
 import type { ExplainedWord, Explanation, Rectangle, TokenAttention, TokenAttentions } from './attention-map.js';
 import { averageOfMaps, meanOf } from './attention-map.js';
@@ -13,7 +13,7 @@ import { type ExplainTokensOptions, explainTokens } from './token-attention.js';
 /** What is to be explained: images, how the model saw them, and the text. */
 export interface ExplainInput {
   /** The image as it was given; a list is the frames of a video, which get temporal embeddings and become one sequence. */
-  readonly images: RawImage | readonly RawImage[];
+  readonly images: RgbImage | readonly RgbImage[];
   readonly imageConfig: ImageConfig;
   readonly preprocess?: PreprocessOptions | undefined;
   /** Prompt and generated tokens, [CLS] first. */
@@ -40,7 +40,7 @@ export async function explainText(
 ): Promise<Explanation> {
   const { imageConfig, preprocess: route, ids, promptLength, prompt = '', text } = input;
   const isVideo = Array.isArray(input.images);
-  const images = (isVideo ? input.images : [input.images]) as readonly RawImage[];
+  const images = (isVideo ? input.images : [input.images]) as readonly RgbImage[];
   const pixels = preprocess(images, imageConfig, route);
   const maps = await explainPixels(git, pixels, isVideo, ids, { ...options, promptLength });
   const { patchSize } = git.config.vision;

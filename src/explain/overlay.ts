@@ -1,6 +1,6 @@
 import { encode } from 'fast-png';
 import { OptionError } from '../errors.js';
-import type { RawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
 import { resize } from '../image/resize.js';
 import {
   type AttentionMap,
@@ -149,7 +149,7 @@ export function fitted({ image, seen }: ExplainedImage, maxSide: number): Explai
   return { image: small, seen: area };
 }
 
-export const toPng = ({ data, width, height }: RawImage): Uint8Array =>
+export const toPng = ({ data, width, height }: RgbImage): Uint8Array =>
   encode({ data, width, height, channels: 3 }, { zlib: { level: 6 } });
 
 function checkPlaces({ words, grid, layers, heads }: Explanation, word: number, view: View, frame: number): void {
@@ -183,7 +183,7 @@ const light = (value: number): number => 1 - PAINT.veil * (1 - value);
  *
  * @param top the weight where the image is as it was given.
  */
-export function paintHeat(image: RawImage, heat: HeatMap, seen: Rectangle, top: number): RawImage {
+export function paintHeat(image: RgbImage, heat: HeatMap, seen: Rectangle, top: number): RgbImage {
   const { width, height } = image;
   const data = new Uint8Array(image.data.length);
   for (let y = 0, at = 0; y < height; y++) {
@@ -216,7 +216,7 @@ export const percent = (share: number): string =>
   share > 0 && share < 0.001 ? '< 0.1 %' : `${(100 * share).toFixed(1)} %`;
 
 /** The image with a strip below it: white under the veil from 0 to `top`, with the numbers where there is room for them. */
-export function withLegend(image: RawImage, top: number): RawImage {
+export function withLegend(image: RgbImage, top: number): RgbImage {
   const { width } = image;
   const height = image.height + STRIP;
   const data = new Uint8Array(width * height * 3);

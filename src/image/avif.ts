@@ -1,7 +1,7 @@
 import { ImageError } from '../errors.js';
 import type { Orientation } from './exif.js';
 import { latin1, u16be, u32be } from './image-file.js';
-import type { RawImage } from './raw-image.js';
+import type { RgbImage } from './raw-image.js';
 import { allocate, checkPixels, fault } from './raw-image.js';
 import { startWasm, withImageData } from './webp.js';
 
@@ -111,7 +111,7 @@ const LUMA: Readonly<Record<number, readonly [number, number]>> = {
  * of every AV1 decoder; their colors are within 2 levels of Pillow's (3 for 10 and 12 bits), which rounds as libyuv.
  * @throws ImageError for a broken file.
  */
-export async function decodeAvif(bytes: Uint8Array, file: AvifFile, maxPixels: number): Promise<RawImage> {
+export async function decodeAvif(bytes: Uint8Array, file: AvifFile, maxPixels: number): Promise<RgbImage> {
   checkPixels(file.width, file.height, maxPixels, 0);
   const codec = await startWasm<Codec>(
     'avif',

@@ -1,5 +1,5 @@
 import { u16le, u32le } from './image-file.js';
-import type { RawImage } from './raw-image.js';
+import type { RgbImage } from './raw-image.js';
 import { allocate, checkPixels, fault, unsupported } from './raw-image.js';
 
 /** The header of a BMP file. */
@@ -101,7 +101,7 @@ function widener(mask: number): (value: number) => number {
 }
 
 /** Decodes a BMP of any depth to RGB; a fourth channel is dropped. Yields after each row. */
-export function* decodeBmp(bytes: Uint8Array, file: BmpFile): Generator<undefined, RawImage> {
+export function* decodeBmp(bytes: Uint8Array, file: BmpFile): Generator<undefined, RgbImage> {
   const { width, height, bits, topDown, runs, masks, palette, pixels } = file;
   const indices = runs ? readRuns(bytes, file) : undefined;
   const data = allocate(Uint8Array, width * height * 3);

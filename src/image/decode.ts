@@ -9,7 +9,7 @@ import { DEFAULT_MAX_PIXELS, IMAGE_OPTIONS } from './image-options.js';
 import { decodeJpeg, readJpegHeader } from './jpeg/decode-jpeg.js';
 import { readPngChunks, readPngHeader } from './png/chunks.js';
 import { decodePng, decodePngFrames } from './png/decode-png.js';
-import { type RawImage, withFile } from './raw-image.js';
+import { type RgbImage, withFile } from './raw-image.js';
 import { decodeTiff, readTiff } from './tiff.js';
 import { decodeWebp, readWebp } from './webp.js';
 
@@ -20,7 +20,7 @@ export interface DecodeOptions extends OptionsFor<typeof IMAGE_OPTIONS, 'decode'
 }
 
 /** A decoded image, and what of its file was damaged and mended as libjpeg or libpng do: one sentence each. */
-export interface DecodedImage extends RawImage {
+export interface DecodedImage extends RgbImage {
   readonly warnings: readonly string[];
 }
 
@@ -50,7 +50,7 @@ export async function decodeImage(bytes: Uint8Array, options: DecodeOptions = {}
 
 /** The image as stored, its orientation, and what was mended on the way. */
 interface Stored {
-  readonly image: RawImage;
+  readonly image: RgbImage;
   readonly orientation: Orientation;
   readonly warnings: ReadonlySet<string>;
 }
@@ -96,8 +96,8 @@ async function gifImages(
   maxPixels: number,
   wanted: number,
   signal: AbortSignal | undefined,
-): Promise<RawImage[]> {
-  const images: RawImage[] = [];
+): Promise<RgbImage[]> {
+  const images: RgbImage[] = [];
   await runInSlices(
     paintGif(readGif(bytes, maxPixels, wanted), maxPixels, (image) => images.push(image)),
     signal,
@@ -114,7 +114,7 @@ export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {
   const { maxPixels, ...checked } = checkDecodeOptions(options);
   return withFile(checked.file, async () => {
     const format = formatOf(bytes);
-    const withWarnings = (images: readonly RawImage[], warnings: Iterable<string> = []): DecodedImage[] =>
+    const withWarnings = (images: readonly RgbImage[], warnings: Iterable<string> = []): DecodedImage[] =>
       images.map((image) => ({ ...image, warnings: [...warnings] }));
     if (format === 'gif') {
       return withWarnings(await gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY, checked.signal));

@@ -1,5 +1,5 @@
 import { latin1, u16be, u16le, u32be, u32le } from './image-file.js';
-import { allocate, type RawImage } from './raw-image.js';
+import { allocate, type RgbImage } from './raw-image.js';
 
 /** How an image is to be rotated or mirrored before it is shown: EXIF's numbers 1 (as it is) to 8. */
 export type Orientation = 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
@@ -47,7 +47,7 @@ function exifValue(data: Uint8Array): number | undefined {
 const SLICE = 2 ** 18;
 
 /** Rotates and mirrors an image as its orientation asks; 1 gives the image itself. Yields now and then. */
-export function* applyOrientation(image: RawImage, orientation: Orientation): Generator<undefined, RawImage> {
+export function* applyOrientation(image: RgbImage, orientation: Orientation): Generator<undefined, RgbImage> {
   if (orientation === 1) return image;
   const { data, width, height } = image;
   const swapped = orientation >= 5;

@@ -1,5 +1,5 @@
 import { join, u16le } from './image-file.js';
-import { allocate, checkPixels, fault, type RawImage } from './raw-image.js';
+import { allocate, checkPixels, fault, type RgbImage } from './raw-image.js';
 
 /** One image of a GIF file, still compressed. */
 export interface GifFrame {
@@ -271,7 +271,7 @@ function* paint(canvas: Canvas, frame: GifFrame, transparent: number | undefined
  * Yields now and then.
  * @throws ImageError for broken or missing pixels, or when all frames together exceed `maxPixels`.
  */
-export function* paintGif(file: GifFile, maxPixels: number, each: (image: RawImage) => void): Generator<undefined> {
+export function* paintGif(file: GifFile, maxPixels: number, each: (image: RgbImage) => void): Generator<undefined> {
   const [start] = file.frames;
   let canvas = newCanvas(file.width, file.height, colorOf(start!, start!.transparent ?? 0));
   let dispose = (): void => undefined;

@@ -2,7 +2,7 @@ import { ImageError } from '../errors.js';
 import { checkOptions, fail } from '../options.js';
 import { CLIP_MEAN, CLIP_STD, type ImageConfig, MAX_IMAGE_SIDE } from './image-config.js';
 import { IMAGE_OPTIONS, type PreprocessOptions } from './image-options.js';
-import { allocate, isRawImage, type RawImage } from './raw-image.js';
+import { allocate, isRawImage, type RgbImage } from './raw-image.js';
 import {
   type CropPlan,
   type CropRounding,
@@ -115,7 +115,7 @@ const ORIGINAL_VALUES = {
  * @throws ImageError for images that cannot share a batch, or a result above 4096 pixels a side; OptionError for wrong options.
  */
 export function preprocess(
-  images: readonly RawImage[],
+  images: readonly RgbImage[],
   config: ImageConfig,
   options: PreprocessOptions = {},
 ): PixelValues {
@@ -150,7 +150,7 @@ function writeValues(bytes: Uint8Array, table: Float32Array, out: Float32Array, 
   }
 }
 
-function checkArguments(images: readonly RawImage[], options: PreprocessOptions): void {
+function checkArguments(images: readonly RgbImage[], options: PreprocessOptions): void {
   const { preprocessing, keepRatio } = checkOptions(options, IMAGE_OPTIONS, 'preprocess');
   if (images.length === 0) fail('images', 'preprocess', 'no image');
   const odd = images.findIndex((image) => !isRawImage(image));

@@ -1,7 +1,7 @@
 import { ImageError } from '../errors.js';
 
 /** A decoded image: 8-bit RGB, rows from the top, no padding. `data.length` is width * height * 3. */
-export interface RawImage {
+export interface RgbImage {
   readonly data: Uint8Array;
   readonly width: number;
   readonly height: number;
@@ -15,7 +15,7 @@ export type Samples = Uint8Array | Uint8ClampedArray;
  * Alpha is dropped, never blended, as Pillow's `convert("RGB")` does; gray is repeated. RGB is taken without a copy.
  * @throws ImageError when the sides are not positive integers or the length does not fit them.
  */
-export function rawImage(data: Samples, width: number, height: number, channels: 1 | 2 | 3 | 4 = 3): RawImage {
+export function rgbImage(data: Samples, width: number, height: number, channels: 1 | 2 | 3 | 4 = 3): RgbImage {
   checkRaw(data, width, height, channels);
   const bytes = data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.length);
   if (channels === 3) return { data: bytes, width, height };
@@ -52,10 +52,10 @@ export function checkRaw(data: Samples, width: number, height: number, channels:
   });
 }
 
-/** Whether a value has the form of a RawImage with the right number of bytes. */
-export function isRawImage(value: unknown): value is RawImage {
+/** Whether a value has the form of a RgbImage with the right number of bytes. */
+export function isRawImage(value: unknown): value is RgbImage {
   if (typeof value !== 'object' || value === null) return false;
-  const { data, width, height } = value as Partial<RawImage>;
+  const { data, width, height } = value as Partial<RgbImage>;
   return (
     data instanceof Uint8Array &&
     Number.isInteger(width) &&

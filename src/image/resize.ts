@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.js';
-import { allocate, fault, MAX_SIDE, type RawImage } from './raw-image.js';
+import { allocate, fault, MAX_SIDE, type RgbImage } from './raw-image.js';
 
 /** Names of Pillow's filters. */
 export type ResizeFilter = 'nearest' | 'box' | 'bilinear' | 'hamming' | 'bicubic' | 'lanczos';
@@ -104,12 +104,12 @@ const HALF = 1 << (SHIFT - 1);
  * @throws OptionError for sizes that are no positive integers, an unknown filter or a window outside; ImageError for a side above 2^20.
  */
 export function resize(
-  image: RawImage,
+  image: RgbImage,
   width: number,
   height: number,
   filter: ResizeFilter,
   window: Window = { left: 0, top: 0, width, height },
-): RawImage {
+): RgbImage {
   checkSizes(width, height, filter, window);
   if (Math.max(image.width, image.height) > MAX_SIDE) {
     throw fault(
@@ -128,7 +128,7 @@ export function resize(
 /** Pillow resizes a strip that is so many times as high as wide, and loses height, vertically first: it rounds in between. */
 const TALL = 100;
 
-function pass(image: RawImage, width: number, height: number, filter: ResizeFilter, window: Window): RawImage {
+function pass(image: RgbImage, width: number, height: number, filter: ResizeFilter, window: Window): RgbImage {
   if (filter === 'nearest') return nearest(image, width, height, window);
   const columns = width === image.width ? undefined : tapsOf(image.width, width, window.left, window.width, filter);
   const rows = height === image.height ? undefined : tapsOf(image.height, height, window.top, window.height, filter);
@@ -156,7 +156,7 @@ function checkSizes(width: number, height: number, filter: ResizeFilter, w: Wind
 }
 
 /** Cuts a rectangle out of an image that contains it; the whole image is returned as it is. */
-export function crop(image: RawImage, { left, top, width, height }: Window): RawImage {
+export function crop(image: RgbImage, { left, top, width, height }: Window): RgbImage {
   if (width === image.width && height === image.height) return image;
   const data = allocate(Uint8Array, width * height * 3);
   for (let y = 0; y < height; y++) {
@@ -172,11 +172,11 @@ const clip = (sum: number): number => {
 };
 
 function horizontal(
-  image: RawImage,
+  image: RgbImage,
   { starts, counts, offsets, weights }: Taps,
   firstRow: number,
   lastRow: number,
-): RawImage {
+): RgbImage {
   const width = starts.length;
   const height = lastRow - firstRow;
   const source = image.data;
@@ -202,7 +202,7 @@ function horizontal(
 }
 
 /** `firstRow` is the row of the image that is row 0 of `image`. */
-function vertical(image: RawImage, { starts, counts, offsets, weights }: Taps, firstRow: number): RawImage {
+function vertical(image: RgbImage, { starts, counts, offsets, weights }: Taps, firstRow: number): RgbImage {
   const height = starts.length;
   const lineBytes = image.width * 3;
   const source = image.data;
@@ -229,7 +229,7 @@ function nearestPlaces(inSize: number, outSize: number, first: number, count: nu
   return places;
 }
 
-function nearest(image: RawImage, width: number, height: number, window: Window): RawImage {
+function nearest(image: RgbImage, width: number, height: number, window: Window): RgbImage {
   const columns = nearestPlaces(image.width, width, window.left, window.width);
   const rows = nearestPlaces(image.height, height, window.top, window.height);
   const data = allocate(Uint8Array, window.width * window.height * 3);
@@ -295,7 +295,7 @@ export function planCenterCrop(
 }
 
 /** Puts the pixels of a plan's window into the result. */
-export function place(part: RawImage, plan: CropPlan): RawImage {
+export function place(part: RgbImage, plan: CropPlan): RgbImage {
   if (part.width === plan.width && part.height === plan.height) return part;
   const data = allocate(Uint8Array, plan.width * plan.height * 3);
   for (let y = 0; y < part.height; y++) {
@@ -306,7 +306,7 @@ export function place(part: RawImage, plan: CropPlan): RawImage {
 }
 
 /** Cuts the middle out of an image, as `planCenterCrop` says. */
-export function centerCrop(image: RawImage, width: number, height: number, rounding: CropRounding = 'floor'): RawImage {
+export function centerCrop(image: RgbImage, width: number, height: number, rounding: CropRounding = 'floor'): RgbImage {
   const plan = planCenterCrop(image.width, image.height, width, height, rounding);
   return place(crop(image, plan.window), plan);
 }

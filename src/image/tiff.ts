@@ -1,7 +1,7 @@
 import type { Orientation } from './exif.js';
 import { u16be, u16le, u32be, u32le } from './image-file.js';
 import { inflateZlib } from './png/inflate.js';
-import type { RawImage } from './raw-image.js';
+import type { RgbImage } from './raw-image.js';
 import { addFacts, allocate, checkPixels, fault, unsupported } from './raw-image.js';
 
 /** Tags that are read (TIFF 6.0). */
@@ -155,7 +155,7 @@ export function readTiff(bytes: Uint8Array, maxPixels: number): TiffFile {
  * of 16, RGB and CMYK of 8) to RGB as Pillow does: alpha is dropped, premultiplied colors are divided by it, 16-bit RGB keeps its high
  * byte, 16-bit gray is clipped at 255. Yields now and then.
  */
-export function* decodeTiff(bytes: Uint8Array, file: TiffFile): Generator<undefined, RawImage> {
+export function* decodeTiff(bytes: Uint8Array, file: TiffFile): Generator<undefined, RgbImage> {
   const { width, height, blockWidth, blockHeight, samples, planar, bits } = file;
   const inBlock = planar ? 1 : samples;
   const stride = Math.ceil((blockWidth * inBlock * bits) / 8);

@@ -1,6 +1,6 @@
 import { ImageError } from '../errors.js';
 import { join, latin1, u16le, u24le, u32le } from './image-file.js';
-import type { RawImage } from './raw-image.js';
+import type { RgbImage } from './raw-image.js';
 import { allocate, checkPixels, fault } from './raw-image.js';
 
 /** One frame of an animation. */
@@ -167,7 +167,7 @@ export async function decodeWebp(
   bytes: Uint8Array,
   file: WebpFile,
   { wanted, maxPixels, signal }: { wanted: number; maxPixels: number; signal: AbortSignal | undefined },
-): Promise<RawImage[]> {
+): Promise<RgbImage[]> {
   const codec = await startCodec();
   const { width, height } = file;
   if (!file.animated) return [dropAlpha(decodeStill(codec, bytes, width, height))];
@@ -176,7 +176,7 @@ export async function decodeWebp(
     const detail = `${frames.length} frames of ${width} by ${height} pixels; the limit (maxPixels) is ${maxPixels}`;
     throw fault('image-too-large', detail);
   }
-  const images: RawImage[] = [];
+  const images: RgbImage[] = [];
   const canvas = { data: new Uint8Array(width * height * 4), width, height };
   let before: WebpFrame | undefined;
   let beforeIsKey = false;
@@ -199,7 +199,7 @@ export async function decodeWebp(
   return images;
 }
 
-function dropAlpha({ data: rgba, width, height }: Rgba): RawImage {
+function dropAlpha({ data: rgba, width, height }: Rgba): RgbImage {
   const data = allocate(Uint8Array, width * height * 3);
   for (let from = 0, to = 0; to < data.length; from += 4, to += 3) {
     data[to] = rgba[from]!;

@@ -7,7 +7,7 @@ import { DEFAULT_MAX_PIXELS, decodeFrames, decodeImage } from '../image/decode.j
 import type { ImageConfig } from '../image/image-config.js';
 import type { ImageOptions, PreprocessOptions } from '../image/image-options.js';
 import { preprocess } from '../image/preprocess.js';
-import type { RawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
 import { eventSink } from '../load-events.js';
 import type { Git } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
@@ -58,9 +58,9 @@ export interface InputOptions extends Omit<ImageOptions, 'signal'> {
 export interface InputLoader {
   readonly preprocessing: PreprocessOptions;
   /** The image, or the frames of the video that the model takes, as RGB. */
-  open(input: VisualInput, signal?: AbortSignal): Promise<RawImage | RawImage[]>;
+  open(input: VisualInput, signal?: AbortSignal): Promise<RgbImage | RgbImage[]>;
   /** Preprocessed for the model, and checked to fit it; a list is the frames of a video. */
-  prepare(images: RawImage | readonly RawImage[]): ModelInput;
+  prepare(images: RgbImage | readonly RgbImage[]): ModelInput;
   /** Images of http addresses as their bytes, a few at a time, or why they cannot be had; everything else as it is. */
   fetchRemote(inputs: readonly VisualInput[], signal?: AbortSignal): Promise<(VisualInput | Error)[]>;
   /** Both, or what was encoded before. */
@@ -88,11 +88,11 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, given: Inp
     open: (input, signal) =>
       isVideoInput(input)
         ? openFrames(input, config.numImageWithEmbedding, options, signal)
-        : toRawImage(input, options, signal),
+        : toRgbImage(input, options, signal),
     prepare(images) {
       const isVideo = Array.isArray(images);
       const { data, shape } = preprocess(
-        (isVideo ? images : [images]) as readonly RawImage[],
+        (isVideo ? images : [images]) as readonly RgbImage[],
         imageConfig,
         preprocessing,
       );
@@ -132,14 +132,14 @@ const withoutUndefined = <T extends object>(options: T): T =>
  *
  * @throws ImageError naming the image; the signal's reason.
  */
-export async function toRawImage(
+export async function toRgbImage(
   image: ImageInput,
   options: InputOptions = {},
   signal?: AbortSignal,
-): Promise<RawImage> {
+): Promise<RgbImage> {
   signal?.throwIfAborted();
   if (isEncodedImage(image)) {
-    if (!isVideoInput(image.source)) return toRawImage(image.source, options, signal);
+    if (!isVideoInput(image.source)) return toRgbImage(image.source, options, signal);
     throw new ImageError({ code: 'not-an-image', detail: 'this is an encoded video' });
   }
   if (image instanceof TensorClass) return tensorToRawImage(image);
@@ -166,7 +166,7 @@ async function decodeFile(
   file: string,
   options: InputOptions,
   signal: AbortSignal | undefined,
-): Promise<RawImage> {
+): Promise<RgbImage> {
   const decoding = decodeOptions(file, options, signal);
   const decoded = await decodeImage(bytes, decoding).catch(async (error: unknown) => {
     if (!(error instanceof ImageError && error.code === 'heic') || options.convertHeic === undefined) throw error;
@@ -187,7 +187,7 @@ async function decodeAnimation(
   file: string,
   options: InputOptions,
   signal: AbortSignal | undefined,
-): Promise<RawImage[]> {
+): Promise<RgbImage[]> {
   const decoded = await decodeFrames(bytes, decodeOptions(file, options, signal));
   report(file, decoded[0]?.warnings ?? [], options);
   return decoded.map(({ warnings: _, ...image }) => image);
@@ -227,7 +227,7 @@ export async function openFrames(
   count: number,
   options: InputOptions = {},
   signal?: AbortSignal,
-): Promise<RawImage[]> {
+): Promise<RgbImage[]> {
   if (count === 0) {
     const detail =
       'this checkpoint is for single images; video models have num_image_with_embedding in config.json (git-base-vatex, …)';
@@ -237,8 +237,8 @@ export async function openFrames(
   if ('video' in input && input.video instanceof TensorClass) return framesOfTensor(input.video, count);
   const listed = 'frames' in input ? input.frames : await listFrames(input.video as Address, count, options, signal);
   if (listed.length === 0) throw new ImageError({ code: 'no-frames', detail: 'a video needs at least one frame' });
-  const images: RawImage[] = [];
-  for (const index of evenly(listed.length, count)) images.push(await toRawImage(listed[index]!, options, signal));
+  const images: RgbImage[] = [];
+  for (const index of evenly(listed.length, count)) images.push(await toRgbImage(listed[index]!, options, signal));
   return images;
 }
 
@@ -269,7 +269,7 @@ async function listFrames(
   return decodeAnimation(await bytesOf(source), nameOf(source, 'video'), options, signal);
 }
 
-async function framesOfTensor(video: Tensor, count: number): Promise<RawImage[]> {
+async function framesOfTensor(video: Tensor, count: number): Promise<RgbImage[]> {
   if (video.rank !== 4) {
     throw new ImageError({
       code: 'tensor-shape',

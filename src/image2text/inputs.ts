@@ -1,7 +1,7 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { ImageError, OptionError } from '../errors.js';
-import type { RawImage, Samples } from '../image/raw-image.js';
-import { rawImage } from '../image/raw-image.js';
+import type { RgbImage, Samples } from '../image/raw-image.js';
+import { rgbImage } from '../image/raw-image.js';
 
 /** Samples of an image in memory: a canvas's `ImageData` (RGBA), or RGB, gray with alpha, gray; rows from the top. */
 export interface PixelSamples {
@@ -66,10 +66,10 @@ export const isVideoInput = (input: unknown): input is VideoInput =>
 export const isSamples = (value: unknown): value is PixelSamples =>
   typeof value === 'object' && value !== null && 'data' in value && 'width' in value && 'height' in value;
 
-/** RGBA, RGB, … by the number of bytes; `rawImage` refuses what fits none. */
-export function samplesToRawImage({ data, width, height }: PixelSamples): RawImage {
+/** RGBA, RGB, … by the number of bytes; `rgbImage` refuses what fits none. */
+export function samplesToRawImage({ data, width, height }: PixelSamples): RgbImage {
   const channels = data.length / (width * height);
-  return rawImage(data, width, height, channels === 1 || channels === 2 || channels === 4 ? channels : 3);
+  return rgbImage(data, width, height, channels === 1 || channels === 2 || channels === 4 ? channels : 3);
 }
 
 /** Told by what they have, so that no DOM is needed to ask, and a canvas of another realm or of a Node package is one too. */

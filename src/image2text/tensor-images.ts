@@ -2,8 +2,8 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { Tensor as TensorClass, unstack } from '@tensorflow/tfjs-core';
 import { ImageError } from '../errors.js';
-import type { RawImage } from '../image/raw-image.js';
-import { rawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
+import { rgbImage } from '../image/raw-image.js';
 
 /** Whether a value is a tensor of rank 4, which stands for as many images as its first dimension says. */
 export const isImageBatch = (input: unknown): input is Tensor => input instanceof TensorClass && input.rank === 4;
@@ -15,7 +15,7 @@ export function imagesOf(batch: Tensor): Tensor[] {
 }
 
 /** A tensor [height, width, 1 | 3 | 4] as RGB. */
-export async function tensorToRawImage(tensor: Tensor): Promise<RawImage> {
+export async function tensorToRawImage(tensor: Tensor): Promise<RgbImage> {
   const [height, width, channels] = tensor.shape;
   if (tensor.rank !== 3 || (channels !== 1 && channels !== 3 && channels !== 4)) {
     const detail = `a tensor of shape [${tensor.shape}]; an image is [height, width, 1 | 3 | 4], a batch [images, height, width, 3], a video is video(tensor)`;
@@ -31,7 +31,7 @@ export async function tensorToRawImage(tensor: Tensor): Promise<RawImage> {
     const detail = 'all values are within 0 to 1; samples are 0 to 255: multiply by 255';
     throw new ImageError({ code: 'tensor-values', detail });
   }
-  return rawImage(Uint8Array.from(values, Math.round), width!, height!, channels);
+  return rgbImage(Uint8Array.from(values, Math.round), width!, height!, channels);
 }
 
 /** Is this an image in tfjs's other convention for floats? A black one is the same in both. */

@@ -7,7 +7,7 @@ import { ConfigError } from '../errors.js';
 import { decodeImage } from '../image/decode.js';
 import { defaultImageConfig } from '../image/image-config.js';
 import { type PixelValues, preprocess, shortestEdgeSize, toChannelsFirst } from '../image/preprocess.js';
-import type { RawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
 import { crop, place, planCenterCrop, resize } from '../image/resize.js';
 import {
   type CaseKind,
@@ -28,7 +28,7 @@ import { compareNumbers } from './compare.js';
 export const samples = z.array(z.tuple([z.int(), z.int(), z.int(), z.number()]));
 
 /** An image file as stored: its orientation is left as it is, as Pillow does. */
-export async function readImage(folder: string, file: string): Promise<RawImage> {
+export async function readImage(folder: string, file: string): Promise<RgbImage> {
   return decodeImage(new Uint8Array(await readFile(join(folder, file))), { file, orientation: false });
 }
 
@@ -49,7 +49,7 @@ async function readGzip(folder: string, file: string, size: number): Promise<Uin
 export function compareBytes(
   caseName: string,
   tensor: string,
-  ours: RawImage,
+  ours: RgbImage,
   expected: { readonly width: number; readonly height: number; readonly bytes: Uint8Array },
   tolerance = 0,
 ): ParityRow {
@@ -199,7 +199,7 @@ async function* sizeRows(
   folder: Folder,
   caseName: string,
   key: string,
-  source: RawImage,
+  source: RgbImage,
   edge: number,
   json: unknown,
 ): AsyncGenerator<ParityRow> {

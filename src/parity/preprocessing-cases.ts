@@ -2,7 +2,7 @@ import * as z from 'zod/mini';
 import { ConfigError } from '../errors.js';
 import { defaultImageConfig } from '../image/image-config.js';
 import { keepRatioSize, preprocess, shortestEdgeSize, toChannelsFirst } from '../image/preprocess.js';
-import type { RawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
 import { planCenterCrop, type ResizeFilter, resize } from '../image/resize.js';
 import type { HostTensor } from './cases.js';
 import {
@@ -85,7 +85,7 @@ function* resizeRows(file: CaseFile, key: string, caseName: string): Generator<P
 }
 
 /** uint8 [H, W, 3] as an image. */
-function toImage({ shape, values }: HostTensor, file: string, path: string): RawImage {
+function toImage({ shape, values }: HostTensor, file: string, path: string): RgbImage {
   const [height = 0, width = 0, channels] = shape;
   if (values instanceof Uint8Array && shape.length === 3 && channels === 3) return { data: values, height, width };
   throw new ConfigError({ file: `${file}.safetensors`, path, code: 'case-layout', detail: 'not uint8 [H, W, 3]' });
@@ -170,7 +170,7 @@ function* tableRows(file: CaseFile, caseName: string): Generator<ParityRow> {
 }
 
 /** 256 by 256 pixels: column v is gray of value v, so that no resizing is needed. */
-function allBytes(): RawImage {
+function allBytes(): RgbImage {
   const data = Uint8Array.from({ length: 256 * 256 * 3 }, (_, i) => Math.floor(i / 3) % 256);
   return { data, width: 256, height: 256 };
 }
@@ -226,7 +226,7 @@ export const preprocessingCases: CaseKind = {
   },
 };
 
-function* preprocessingRows(caseName: string, key: string, source: RawImage, json: unknown): Generator<ParityRow> {
+function* preprocessingRows(caseName: string, key: string, source: RgbImage, json: unknown): Generator<ParityRow> {
   const [, kind, first, second] =
     /^(original|original_minmax|video_processor)_(\d{1,4})(?:_(\d{1,4}))?$/.exec(key) ?? [];
   const [edge, most] = [Number(first), Number(second)];
@@ -244,7 +244,7 @@ function* preprocessingRows(caseName: string, key: string, source: RawImage, jso
 function* originalRows(
   caseName: string,
   key: string,
-  source: RawImage,
+  source: RgbImage,
   edge: number,
   route: Expected,
 ): Generator<ParityRow> {
@@ -264,7 +264,7 @@ function* originalRows(
 function* ratioRows(
   caseName: string,
   key: string,
-  source: RawImage,
+  source: RgbImage,
   keepRatio: { readonly min: number; readonly max: number },
   route: Expected,
 ): Generator<ParityRow> {

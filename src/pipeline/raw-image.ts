@@ -1,7 +1,7 @@
 import { ImageError, OptionError } from '../errors.js';
-import { allocate, checkRaw, rawImage, type Samples } from '../image/raw-image.js';
+import { allocate, checkRaw, rgbImage, type Samples } from '../image/raw-image.js';
 import { type ResizeFilter, resize } from '../image/resize.js';
-import { type InputOptions, toRawImage } from '../image2text/input-loader.js';
+import { type InputOptions, toRgbImage } from '../image2text/input-loader.js';
 import { type ImageInput, isPageImage, type PageImage, readPixels } from '../image2text/inputs.js';
 
 type ChannelCount = 1 | 2 | 3 | 4;
@@ -49,7 +49,7 @@ export class RawImage {
     // biome-ignore lint/complexity/noThisInStatic: a subclass makes its own
     if (isPageImage(input)) return this.fromCanvas(input);
     // biome-ignore lint/complexity/noThisInStatic: a subclass opens files its own way
-    const { data, width, height } = await toRawImage(input, this.opening);
+    const { data, width, height } = await toRgbImage(input, this.opening);
     return new this(clamped(data), width, height, 3);
   }
 
@@ -86,7 +86,7 @@ export class RawImage {
   /** Makes this image RGB; alpha is dropped, never blended. Returns this image. */
   rgb(): this {
     const { data, width, height, channels } = this;
-    return channels === 3 ? this : this.become(clamped(rawImage(data, width, height, channels).data), 3);
+    return channels === 3 ? this : this.become(clamped(rgbImage(data, width, height, channels).data), 3);
   }
 
   /** Makes this image RGBA, opaque where it had no alpha. Returns this image. */
@@ -223,7 +223,7 @@ function channelOf(data: Samples, channel: number, channels: number): Uint8Array
 
 /** Samples of the resized image. Pillow multiplies colors with alpha before, rounded to bytes, and divides after, rounded down. */
 function resized({ data, width, height, channels }: RawImage, toWidth: number, toHeight: number, filter: ResizeFilter) {
-  const colors = rawImage(data, width, height, channels);
+  const colors = rgbImage(data, width, height, channels);
   const hasAlpha = channels === 2 || channels === 4;
   const colorCount = channels < 3 ? 1 : 3;
   if (!hasAlpha) {
@@ -239,7 +239,7 @@ function resized({ data, width, height, channels }: RawImage, toWidth: number, t
     }
   }
   const { data: rgb } = resize(colors, toWidth, toHeight, filter);
-  const { data: alphas } = resize(rawImage(alpha, width, height, 1), toWidth, toHeight, filter);
+  const { data: alphas } = resize(rgbImage(alpha, width, height, 1), toWidth, toHeight, filter);
   const out = allocate(Uint8Array, toWidth * toHeight * channels);
   for (let from = 0, to = 0; from < rgb.length; from += 3) {
     const over = alphas[from]!;

@@ -7,7 +7,7 @@ import { ImageError, quote } from '../errors.js';
 import { readAvif } from '../image/avif.js';
 import { DEFAULT_MAX_PIXELS } from '../image/decode.js';
 import { readPngHeader } from '../image/png/chunks.js';
-import type { RawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
 import { type ConvertHeic, evenly } from '../image2text/input-loader.js';
 
 /** Which programs read videos, and how much they may cost. */
@@ -48,7 +48,7 @@ export async function readVideoFrames(
   count: number,
   options: FfmpegOptions = {},
   signal?: AbortSignal,
-): Promise<RawImage[]> {
+): Promise<RgbImage[]> {
   const packets = await probe(path, 'packets', options, signal);
   const frames = await extract(path, packets, count, options, signal);
   if (frames.length === Math.min(packets, count)) return frames;
@@ -87,7 +87,7 @@ async function extract(
   count: number,
   options: FfmpegOptions,
   signal: AbortSignal | undefined,
-): Promise<RawImage[]> {
+): Promise<RgbImage[]> {
   const chosen = evenly(total, count);
   const filter = [
     `select=${chosen.map((index) => `eq(n\\,${index})`).join('+')}`,
@@ -220,7 +220,7 @@ const HEADER = /^P6\s(\d{1,9})\s(\d{1,9})\s255\s/;
 const LONGEST_HEADER = 32;
 
 interface Growing {
-  readonly image: RawImage;
+  readonly image: RgbImage;
   filled: number;
 }
 
@@ -232,8 +232,8 @@ interface Growing {
  *
  * @throws ImageError `ppm-stream` for anything else, a stream that ends inside an image included; `too-many-pixels`.
  */
-export async function readPpmStream(chunks: AsyncIterable<Uint8Array>, maxPixels: number): Promise<RawImage[]> {
-  const images: RawImage[] = [];
+export async function readPpmStream(chunks: AsyncIterable<Uint8Array>, maxPixels: number): Promise<RgbImage[]> {
+  const images: RgbImage[] = [];
   let head = ''; // header bytes that are here; only its first 32 are ever kept
   let current: Growing | undefined;
   let pixels = 0;
@@ -263,7 +263,7 @@ export async function readPpmStream(chunks: AsyncIterable<Uint8Array>, maxPixels
   throw new ImageError({ code: 'ppm-stream', detail: `it ended inside image ${images.length + 1}` });
 }
 
-function allocate(width: number, height: number, pixels: number, maxPixels: number): RawImage {
+function allocate(width: number, height: number, pixels: number, maxPixels: number): RgbImage {
   if (width === 0 || height === 0)
     throw new ImageError({ code: 'ppm-stream', detail: `an image of ${width} by ${height} pixels` });
   if (pixels > maxPixels) {

@@ -3,11 +3,11 @@ import { basename } from 'node:path';
 import { OptionError } from '../errors.js';
 import { isOffline } from '../hub/environment.js';
 import { defaultImageConfig, type ImageConfig } from '../image/image-config.js';
-import type { RawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
 import type { CaptionOptions } from '../image2text/captions.js';
 import { withEncodedImages } from '../image2text/encoded-image.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import { createInputLoader, openFrames, toRawImage } from '../image2text/input-loader.js';
+import { createInputLoader, openFrames, toRgbImage } from '../image2text/input-loader.js';
 import { type ImageInput, isVideoInput, type VideoSource, type VisualInput, video } from '../image2text/inputs.js';
 import { openImageConfig } from '../image2text/load.js';
 import { eventSink } from '../load-events.js';
@@ -153,7 +153,7 @@ export async function publishedName(model: string): Promise<string | undefined> 
 export async function openPublishedImage(
   { picture: what, config }: PublishedLogits,
   { image, addresses = ADDRESSES, env = process.env, localFilesOnly, signal }: VerifyOptions,
-): Promise<RawImage | RawImage[]> {
+): Promise<RgbImage | RgbImage[]> {
   const address = image ?? (localFilesOnly === true || isOffline(env) ? undefined : addresses[what]);
   if (address === undefined) {
     const detail = `the numbers were published for ${what}, which cannot be fetched here: name your copy`;
@@ -161,7 +161,7 @@ export async function openPublishedImage(
   }
   const frames = config.num_image_with_embedding;
   const options = { openImage, openVideo, orientation: false };
-  if (frames === null) return toRawImage(address as ImageInput, options, signal);
+  if (frames === null) return toRgbImage(address as ImageInput, options, signal);
   const input: VisualInput = isVideoInput(address) ? address : video(address as VideoSource);
   return openFrames(input, frames, options, signal);
 }
@@ -177,7 +177,7 @@ export interface FirstLogitsOptions {
 /** The logits of the first word after the prompt, [V], for one image or, from a list, for the frames of one video. */
 export async function firstLogits(
   { git, imageConfig }: Pick<Image2Text, 'git' | 'imageConfig'>,
-  images: RawImage | readonly RawImage[],
+  images: RgbImage | readonly RgbImage[],
   options: FirstLogitsOptions = {},
 ): Promise<Float32Array> {
   const signal = options.signal ?? new AbortController().signal;
@@ -231,7 +231,7 @@ export async function compareModels(
   const onProgress = options.onProgress && eventSink(options.onProgress);
   const rows: ImageComparison[] = [];
   for (const input of images) {
-    const image = await toRawImage(input, { openImage }, signal);
+    const image = await toRgbImage(input, { openImage }, signal);
     const look = async (model: Image2Text) => {
       const logits = await firstLogits(model, image, { signal });
       const { text } = await model.caption(image, { ...options.caption, ...(signal && { signal }) });

@@ -5,7 +5,7 @@ import { readSafetensors } from '../checkpoint/safetensors.js';
 import { ImageError, OptionError } from '../errors.js';
 import { type Random, seededRandom } from '../generation/single-search.js';
 import type { ImageConfig } from '../image/image-config.js';
-import type { RawImage } from '../image/raw-image.js';
+import type { RgbImage } from '../image/raw-image.js';
 import { resize } from '../image/resize.js';
 import type { InputLoader } from '../image2text/input-loader.js';
 import type { VisualInput } from '../image2text/inputs.js';
@@ -190,10 +190,10 @@ export function epochOrder(count: number, epoch: number, seed: number, shuffle: 
  * model's size. The numbers come from our generator, so that other parts are drawn than in PyTorch.
  */
 export function randomResizedCrop(
-  image: RawImage,
+  image: RgbImage,
   size: { readonly width: number; readonly height: number },
   random: Random,
-): RawImage {
+): RgbImage {
   const { left, top, width, height } = randomPart(image, random);
   const data = new Uint8Array(width * height * 3);
   for (let row = 0; row < height; row++) {
@@ -207,7 +207,7 @@ const SCALE = [0.8, 1] as const;
 const RATIO = [3 / 4, 4 / 3] as const;
 const TRIES = 10;
 
-function randomPart({ width, height }: RawImage, random: Random) {
+function randomPart({ width, height }: RgbImage, random: Random) {
   for (let n = 0; n < TRIES; n++) {
     const area = width * height * (SCALE[0] + random() * (SCALE[1] - SCALE[0]));
     const ratio = Math.exp(Math.log(RATIO[0]) + random() * (Math.log(RATIO[1]) - Math.log(RATIO[0])));
@@ -347,8 +347,8 @@ async function openPixels(
 }
 
 /** Frames of a video, which are of one size, lose the same part. */
-function augment(images: RawImage | RawImage[], size: ImageConfig['cropSize'], random: Random): RawImage | RawImage[] {
+function augment(images: RgbImage | RgbImage[], size: ImageConfig['cropSize'], random: Random): RgbImage | RgbImage[] {
   const seed = Math.floor(random() * 2 ** 32);
-  const change = (image: RawImage) => randomResizedCrop(image, size, seededRandom(seed));
+  const change = (image: RgbImage) => randomResizedCrop(image, size, seededRandom(seed));
   return Array.isArray(images) ? images.map(change) : change(images);
 }

@@ -59,9 +59,9 @@ const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
     Object.assign(env, { allowLocalModels: true, localModelPath: '/' });
     const captioner = await pipeline('image-to-text', 'weights/demo', { device: 'wasm', dtype: 'fp32' });
     const address = `${location.origin}/examples/${image}`;
-    const rawImage = await RawImage.read(address);
+    const rgbImage = await RawImage.read(address);
     const inputs: Record<string, ImageInput> = {
-      ...{ address, blob: await (await fetch(address)).blob(), rawImage, canvasOfRawImage: rawImage.toCanvas() },
+      ...{ address, blob: await (await fetch(address)).blob(), rgbImage, canvasOfRawImage: rgbImage.toCanvas() },
       ...(typeof document === 'object' ? await elementsOf(address) : {}),
     };
     const texts: Record<string, string> = {};

@@ -20,7 +20,7 @@ describe('pipeline in a page', () => {
 
   it('says of an address, an element, a canvas and a RawImage what is said in Node; env names the folder of models', async () => {
     const texts = (await site.inPage('pipeline', { image })) as Record<string, string>;
-    const kinds = ['address', 'blob', 'rawImage', 'canvasOfRawImage', 'element', 'canvas'];
+    const kinds = ['address', 'blob', 'rgbImage', 'canvasOfRawImage', 'element', 'canvas'];
     assert.deepEqual(texts, Object.fromEntries(kinds.map((kind) => [kind, text])));
     assert.ok(site.asked.includes('/weights/demo/model.safetensors'));
     const inWorker = await site.inWorker('pipeline', { image });

@@ -26,16 +26,16 @@ describe('reading weights piece by piece', () => {
   const header = { w: { dtype: 'F32', shape: [ROWS, COLUMNS], data_offsets: [0, values.byteLength] } };
   const bytes = safetensorsBytes(JSON.stringify(header).padEnd(96), new Uint8Array(values.buffer));
 
-  it('a turned matrix is the same from any source, with memory given or not', async () => {
+  it('a transposed matrix is the same from any source, with memory given or not', async () => {
     const { source, fills } = filling(bytes);
     const spec = tensorSpec([ROWS, COLUMNS], 'linear');
     for (const from of [fromBytes(bytes), source]) {
       const stored = (await readSafetensors(from, 'a file')).tensors.get('w')!;
-      const room = new Float32Array(values.length).fill(7);
-      for (const target of [undefined, room]) {
-        const turned = await beginReading(stored, spec, piecePool()).finish(target);
+      const space = new Float32Array(values.length).fill(7);
+      for (const target of [undefined, space]) {
+        const transposed = await beginReading(stored, spec, piecePool()).finish(target);
         for (let i = 0; i < values.length; i += 997) {
-          assert.equal(turned[(i % COLUMNS) * ROWS + Math.floor(i / COLUMNS)], values[i], `${i}`);
+          assert.equal(transposed[(i % COLUMNS) * ROWS + Math.floor(i / COLUMNS)], values[i], `${i}`);
         }
       }
     }

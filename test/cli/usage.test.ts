@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { Readable, Writable } from 'node:stream';
 import { BACKENDS } from '../../src/cli/options.js';
-import * as door from '../../src/node.js';
+import * as entry from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
 import { cli, demo, ended, start } from './support.js';
 
@@ -83,7 +83,7 @@ describe('the command: help and wrong usage', () => {
   });
 
   it('knows the backends of the entry point', () => {
-    assert.deepEqual(BACKENDS, [...door.NODE_BACKENDS]);
+    assert.deepEqual(BACKENDS, [...entry.NODE_BACKENDS]);
   });
 
   it('without a command: the help on stderr, code 2', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { memory, profile } from '@tensorflow/tfjs-core';
 import { type AttentionMap, type Explanation, explainText, overlayPng, renderPage } from '../../src/explain/index.js';
 import { decodeFrames, decodeImage } from '../../src/image/decode.js';
-import type { RawImage } from '../../src/image/raw-image.js';
+import type { RgbImage } from '../../src/image/raw-image.js';
 import { resize } from '../../src/image/resize.js';
 import { type Image2Text, loadImage2Text, video } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
@@ -24,9 +24,9 @@ const within = ([x, y]: [number, number], left: number, top: number, right: numb
 
 describe('the demo model explained', () => {
   let model: Image2Text;
-  const open = (name: string): Promise<RawImage> => decodeImage(readBin(`${EXAMPLES}${name}`));
+  const open = (name: string): Promise<RgbImage> => decodeImage(readBin(`${EXAMPLES}${name}`));
 
-  async function explain(image: RawImage, prompt = ''): Promise<Explanation> {
+  async function explain(image: RgbImage, prompt = ''): Promise<Explanation> {
     const ids = [model.tokenizer.clsId, ...model.tokenizer.encode(prompt, { addSpecialTokens: false })];
     const { text, tokens } = await model.caption(image, prompt === '' ? {} : { prompt });
     const all = [...ids, ...tokens.map(({ id }) => id)];
@@ -115,7 +115,7 @@ describe('the demo model explained', () => {
     const { imageConfig } = model;
     const ids = [model.tokenizer.clsId, ...model.tokenizer.encode('a blue mug', { addSpecialTokens: false })];
     const input = { imageConfig, ids, promptLength: 1, text: 'a blue mug' };
-    const look = (image: RawImage) => explainText(model.git, model.tokenizer, { ...input, images: image });
+    const look = (image: RgbImage) => explainText(model.git, model.tokenizer, { ...input, images: image });
     const [found, wide] = [await look(square), await look({ data, width: 168, height: 96 })];
     assert.deepEqual(wide.images[0]!.seen, { left: 36, top: 0, width: 96, height: 96 });
     for (const [n, word] of wide.words.entries()) {

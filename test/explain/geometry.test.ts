@@ -5,7 +5,7 @@ import { heatMap, patchArea, type Rectangle } from '../../src/explain/index.js';
 import { defaultImageConfig, type ImageConfig } from '../../src/image/image-config.js';
 import type { PreprocessOptions } from '../../src/image/image-options.js';
 import { preprocess } from '../../src/image/preprocess.js';
-import type { RawImage } from '../../src/image/raw-image.js';
+import type { RgbImage } from '../../src/image/raw-image.js';
 
 /** Bytes as they are, no averaging of neighbors: what a patch of the input shows can be read off. */
 const plain: ImageConfig = {
@@ -19,7 +19,7 @@ function litImage(
   grid: { rows: number; columns: number },
   patch: number,
   seen: Rectangle,
-): RawImage {
+): RgbImage {
   const patches = new Float32Array(grid.rows * grid.columns);
   patches[patch] = 1;
   const { width, height } = size;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { gunzipSync } from 'node:zlib';
 import { defaultImageConfig, type ImageConfig } from '../../src/image/image-config.js';
 import { keepRatioSize, preprocess, shortestEdgeSize, toChannelsFirst } from '../../src/image/preprocess.js';
-import { type RawImage, rawImage } from '../../src/image/raw-image.js';
+import { type RgbImage, rgbImage } from '../../src/image/raw-image.js';
 import { centerCrop, planCenterCrop, type ResizeFilter, resize } from '../../src/image/resize.js';
 import { readBin, readJson } from '../support/fixtures.js';
 import { decodeReference, PROCESSOR, type ReferenceSize, referenceImages, sha256 } from './support.js';
@@ -28,7 +28,7 @@ describe('preprocessing', () => {
     const stored = tensors(`${PROCESSOR}resize.safetensors`);
     let compared = 0;
     for (const { key, in_height, in_width, out_height, out_width } of cases) {
-      const image = rawImage(stored(`in.${key}`).bytes, in_width!, in_height!);
+      const image = rgbImage(stored(`in.${key}`).bytes, in_width!, in_height!);
       for (const filter of ['bicubic', 'bilinear', 'lanczos', 'nearest', 'box', 'hamming'] as const) {
         let expected: Uint8Array;
         try {
@@ -46,7 +46,7 @@ describe('preprocessing', () => {
     assert.ok(compared >= 3 * cases.length);
   });
 
-  function checkWindow(image: RawImage, whole: RawImage, filter: ResizeFilter): void {
+  function checkWindow(image: RgbImage, whole: RgbImage, filter: ResizeFilter): void {
     const window = { left: whole.width >> 2, top: whole.height >> 1, width: (whole.width + 1) >> 1, height: 1 };
     const part = resize(image, whole.width, whole.height, filter, window);
     const from = (window.top * whole.width + window.left) * 3;
@@ -100,7 +100,7 @@ describe('preprocessing', () => {
 
   it('normalized values of all bytes: the three tables', () => {
     const stored = tensors(`${PROCESSOR}normalize_table.safetensors`);
-    const ramp = rawImage(
+    const ramp = rgbImage(
       Uint8Array.from({ length: 256 }, (_, i) => i),
       256,
       1,
@@ -149,7 +149,7 @@ describe('preprocessing', () => {
   });
 
   it('extreme shapes cost what the crop costs', () => {
-    const thin = rawImage(new Uint8Array(65_000 * 3).fill(9), 1, 65_000);
+    const thin = rgbImage(new Uint8Array(65_000 * 3).fill(9), 1, 65_000);
     const { data } = preprocess([thin], clip(224)); // resized it would have 3 billion pixels, which no array holds
     assert.equal(new Set(data).size, 3);
     assert.throws(() => preprocess([thin], { ...clip(224), doCenterCrop: false }), { code: 'image-shape' });
@@ -158,7 +158,7 @@ describe('preprocessing', () => {
   });
 
   it('wrong sizes and raw images are typed errors', () => {
-    const image = rawImage(new Uint8Array(12), 2, 2);
+    const image = rgbImage(new Uint8Array(12), 2, 2);
     for (const [width, height] of [
       [0, 1],
       [1, -1],
@@ -169,10 +169,10 @@ describe('preprocessing', () => {
       assert.throws(() => resize(image, width!, height!, 'bicubic'), { name: 'OptionError' });
     }
     assert.throws(() => resize(image, 1, 1, 'constructor' as ResizeFilter), { name: 'OptionError' });
-    assert.throws(() => rawImage(new Uint8Array(11), 2, 2), { name: 'ImageError', code: 'raw-image' });
-    assert.throws(() => rawImage(new Uint8Array(0), 0, 2), { name: 'ImageError', code: 'raw-image' });
-    assert.deepEqual([...rawImage(Uint8ClampedArray.of(1, 2, 3, 0), 1, 1, 4).data], [1, 2, 3]);
-    assert.deepEqual([...rawImage(Uint8Array.of(7, 0), 1, 1, 2).data], [7, 7, 7]);
+    assert.throws(() => rgbImage(new Uint8Array(11), 2, 2), { name: 'ImageError', code: 'raw-image' });
+    assert.throws(() => rgbImage(new Uint8Array(0), 0, 2), { name: 'ImageError', code: 'raw-image' });
+    assert.deepEqual([...rgbImage(Uint8ClampedArray.of(1, 2, 3, 0), 1, 1, 4).data], [1, 2, 3]);
+    assert.deepEqual([...rgbImage(Uint8Array.of(7, 0), 1, 1, 2).data], [7, 7, 7]);
   });
 
   it('the decoded reference bytes are what their archive holds', () => {

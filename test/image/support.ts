@@ -7,7 +7,7 @@ import { formatOf } from '../../src/image/image-file.js';
 import { decodeJpeg, readJpegHeader } from '../../src/image/jpeg/decode-jpeg.js';
 import { readPngChunks } from '../../src/image/png/chunks.js';
 import { decodePng } from '../../src/image/png/decode-png.js';
-import type { RawImage } from '../../src/image/raw-image.js';
+import type { RgbImage } from '../../src/image/raw-image.js';
 import { REFERENCE, readBin, readJson } from '../support/fixtures.js';
 
 export const PROCESSOR = `${REFERENCE}image-processor/`;
@@ -17,9 +17,9 @@ export const sha256 = (data: Uint8Array | Float32Array): string =>
     .update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
     .digest('hex');
 
-export const decode = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage> =>
+export const decode = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RgbImage> =>
   decodeImage(bytes, { orientation: false, ...options });
-export const frames = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RawImage[]> =>
+export const frames = (bytes: Uint8Array, options: DecodeOptions = {}): Promise<RgbImage[]> =>
   decodeFrames(bytes, { orientation: false, ...options });
 
 /** One image of reference/image-processor/pictures.json (the fields used here). */
@@ -46,7 +46,7 @@ export interface ReferenceSize {
 export const referenceImages = (): ReferenceImage[] =>
   readJson<{ pictures: ReferenceImage[] }>(`${PROCESSOR}pictures.json`).pictures;
 
-export const decodeReference = (file: string): Promise<RawImage> => decode(readBin(`${PROCESSOR}${file}`));
+export const decodeReference = (file: string): Promise<RgbImage> => decode(readBin(`${PROCESSOR}${file}`));
 
 /** One file of golden.json: what Pillow makes of it. */
 export interface Golden {

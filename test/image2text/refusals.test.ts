@@ -8,7 +8,7 @@ import { DEMO, EXAMPLES } from '../support/fixtures.js';
 
 const MUG = `${EXAMPLES}blue-mug-juice.png`;
 
-describe('what the hall refuses', () => {
+describe('what a model’s methods refuse', () => {
   let model: Image2Text;
   before(async () => {
     await useBackend('wasm');

@@ -50,20 +50,20 @@ async function usedKernels(): Promise<readonly string[]> {
   return found.kernelNames;
 }
 
-describe('the kernel floor', () => {
+describe('the kernels that a backend must have', () => {
   const published = readJson<Record<'node' | 'webgl', string[]>>(`${FIXTURES}registered-kernels.json`);
   for (const backend of ['cpu', 'wasm']) {
     it(`a forward on ${backend} uses only kernels that cpu, wasm, webgl, webgpu and tfjs-node all register`, async () => {
       await useBackend(backend);
       const used = (await usedKernels()).filter((name) => !name.endsWith('__op')); // an op with a gradient of its own, not a kernel;
       assert.ok(used.includes('_FusedMatMul') && used.includes('GatherV2'), used.join());
-      const floors: Record<string, readonly string[]> = {
+      const required: Record<string, readonly string[]> = {
         ...Object.fromEntries(
           ['cpu', 'wasm', 'webgpu'].map((name) => [name, getKernelsForBackend(name).map((k) => k.kernelName)]),
         ),
         ...{ webgl: published.webgl, node: published.node },
       };
-      for (const [name, kernels] of Object.entries(floors)) {
+      for (const [name, kernels] of Object.entries(required)) {
         assert.ok(kernels.length > 100, `${name} has ${kernels.length} kernels`);
         assert.deepEqual(
           used.filter((kernel) => !kernels.includes(kernel)),

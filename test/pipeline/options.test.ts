@@ -204,7 +204,7 @@ describe('pipelines: loading and disposing', () => {
     assert.equal(await refusal(() => two(BOOK, 'what is this?')), 'DisposedError undefined: model-disposed');
   });
 
-  it('the front door’s own: files, and a registered backend', async () => {
+  it('of the entry point: files, and a registered backend', async () => {
     const files = await fromDirectory(DEMO);
     const caption = await frontPipeline('image-to-text', files, { device: 'wasm' });
     const bytes = await (await import('node:fs/promises')).readFile(BOOK);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { RawImage } from '../../src/image/raw-image.js';
+import type { RgbImage } from '../../src/image/raw-image.js';
 import { videoOpener } from '../../src/node.js';
 import { readPpmStream } from '../../src/platform/ffmpeg.js';
 import { refusal } from '../pipeline/support.js';
@@ -100,11 +100,11 @@ describe('programs that read videos: missing, stubborn, failing (acted by script
 });
 
 describe('images out of a stream of PPM files', () => {
-  const image = (width: number, height: number, seed: number): RawImage => {
+  const image = (width: number, height: number, seed: number): RgbImage => {
     const random = seeded(seed);
     return { width, height, data: Uint8Array.from({ length: width * height * 3 }, () => random() * 256) };
   };
-  const encode = (images: readonly RawImage[]): Uint8Array =>
+  const encode = (images: readonly RgbImage[]): Uint8Array =>
     Buffer.concat(
       images.flatMap(({ data, width, height }) => [Buffer.from(`P6\n${width} ${height}\n255\n`), Buffer.from(data)]),
     );

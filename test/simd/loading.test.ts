@@ -108,9 +108,9 @@ describe('simd: loading', () => {
     registerSimdBackend({ name: 'simd-fresh', threads: 1, shared: false });
     await tf.setBackend('simd-fresh');
     const [shape, pieces] = [[4096, 4096], new Set<ArrayBufferLike>()];
-    const read = async (begin = 0, end = 0, room = new Uint8Array(end - begin)) => {
-      pieces.add(room.buffer);
-      return room.fill(0);
+    const read = async (begin = 0, end = 0, space = new Uint8Array(end - begin)) => {
+      pieces.add(space.buffer);
+      return space.fill(0);
     };
     const file = { name: 'w', dtype: 'F32', shape, byteLength: 2 ** 26, file: 'm', read };
     const { w } = await loadParams({ w: tensorSpec(shape, 'linear') }, one(file), { weights: 'int8' });

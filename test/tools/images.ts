@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
-import type { RawImage } from '../../src/image/raw-image.js';
-import { toRawImage } from '../../src/image2text/input-loader.js';
+import type { RgbImage } from '../../src/image/raw-image.js';
+import { toRgbImage } from '../../src/image2text/input-loader.js';
 import { openImage } from '../../src/node.js';
 import { EXAMPLES } from '../support/fixtures.js';
 
@@ -27,16 +27,16 @@ export const VIEWS: readonly View[] = [
 ];
 
 /** All examples in all views. */
-export async function viewedExamples(views: readonly View[] = VIEWS): Promise<RawImage[]> {
-  const images: RawImage[] = [];
+export async function viewedExamples(views: readonly View[] = VIEWS): Promise<RgbImage[]> {
+  const images: RgbImage[] = [];
   for (const name of EXAMPLE_IMAGES) {
-    const image = await toRawImage(EXAMPLES + name, { openImage });
+    const image = await toRgbImage(EXAMPLES + name, { openImage });
     for (const view of views) images.push(viewOf(image, view));
   }
   return images;
 }
 
-function viewOf({ data, width, height }: RawImage, { zoom, dx, dy }: View): RawImage {
+function viewOf({ data, width, height }: RgbImage, { zoom, dx, dy }: View): RgbImage {
   const clamp = (value: number, size: number) => Math.max(0, Math.min(size - 1, Math.round(value)));
   const result = new Uint8Array(data.length);
   for (let y = 0; y < height; y++) {

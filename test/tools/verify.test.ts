@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { memory, tensor4d } from '@tensorflow/tfjs-core';
 import { defaultImageConfig } from '../../src/image/image-config.js';
 import { preprocess } from '../../src/image/preprocess.js';
-import { toRawImage } from '../../src/image2text/input-loader.js';
+import { toRgbImage } from '../../src/image2text/input-loader.js';
 import { disposeGit } from '../../src/model/git.js';
 import {
   fromDirectory,
@@ -35,7 +35,7 @@ const code = (expected: string) => (error: unknown) => error instanceof Image2Te
 async function publishedNumbers(): Promise<PublishedLogits> {
   const git = await loadGit(await fromDirectory(TINY));
   const { data, shape } = preprocess(
-    [await toRawImage(IMAGE, { openImage, orientation: false })],
+    [await toRgbImage(IMAGE, { openImage, orientation: false })],
     defaultImageConfig(35),
   );
   const pixels = tensor4d(data, [...shape]);

@@ -21,11 +21,11 @@ export const show = (id: string, shown: boolean): void => void byId(id).classLis
 export const percent = (share: number): string => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 
 /** The middle of an image, small. */
-export function thumbnail(picture: ImageBitmap): HTMLCanvasElement {
+export function thumbnail(bitmap: ImageBitmap): HTMLCanvasElement {
   const side = 136;
   const canvas = el('canvas', { width: side, height: side });
-  const scale = Math.max(side / picture.width, side / picture.height);
-  const [w, h] = [picture.width * scale, picture.height * scale];
-  canvas.getContext('2d')!.drawImage(picture, (side - w) / 2, (side - h) / 2, w, h);
+  const scale = Math.max(side / bitmap.width, side / bitmap.height);
+  const [w, h] = [bitmap.width * scale, bitmap.height * scale];
+  canvas.getContext('2d')!.drawImage(bitmap, (side - w) / 2, (side - h) / 2, w, h);
   return canvas;
 }

@@ -4,7 +4,7 @@ import type { WorkerInput } from '../../src/worker/client.js';
 /** Something to describe. */
 export interface Given {
   /** To be drawn; the page owns it. */
-  readonly picture: ImageBitmap;
+  readonly bitmap: ImageBitmap;
   readonly input: WorkerInput;
   /** Frames of a video, to be chosen from. */
   readonly frames?: readonly ImageBitmap[] | undefined;
@@ -16,11 +16,11 @@ export const FRAMES = 6;
 /** An image, GIF or video file. */
 export async function fromBlob(blob: Blob, isVideoModel: boolean): Promise<Given> {
   if (blob.type.startsWith('video/')) return fromVideo(blob, isVideoModel);
-  const picture = await createImageBitmap(blob).catch(() => undefined);
-  if (picture === undefined) return { picture: await blank(), input: blob }; // the library decodes more than some browsers do, and says what is wrong
+  const bitmap = await createImageBitmap(blob).catch(() => undefined);
+  if (bitmap === undefined) return { bitmap: await blank(), input: blob }; // the library decodes more than some browsers do, and says what is wrong
   if (blob.type === 'image/gif' && isVideoModel && (await countGifFrames(blob)) > 1)
-    return { picture, input: { video: blob } };
-  return { picture, input: blob };
+    return { bitmap, input: { video: blob } };
+  return { bitmap, input: blob };
 }
 
 const blank = (): Promise<ImageBitmap> => createImageBitmap(new ImageData(4, 3));
@@ -48,7 +48,7 @@ async function fromVideo(blob: Blob, isVideoModel: boolean): Promise<Given> {
       await sought;
       frames.push(await createImageBitmap(video));
     }
-    return { picture: frames[0]!, frames, input: isVideoModel ? { frames } : frames[0]! };
+    return { bitmap: frames[0]!, frames, input: isVideoModel ? { frames } : frames[0]! };
   } finally {
     URL.revokeObjectURL(video.src);
   }

@@ -34,9 +34,9 @@ function problem(error?: unknown): void {
   show('problem', error !== undefined);
 }
 
-function draw(picture: ImageBitmap): void {
-  Object.assign(imageCanvas, { width: picture.width, height: picture.height });
-  imageCanvas.getContext('2d')!.drawImage(picture, 0, 0);
+function draw(bitmap: ImageBitmap): void {
+  Object.assign(imageCanvas, { width: bitmap.width, height: bitmap.height });
+  imageCanvas.getContext('2d')!.drawImage(bitmap, 0, 0);
   byId('drop').classList.add('loaded');
   lightsOff();
 }
@@ -50,7 +50,7 @@ async function describe(given: Given): Promise<void> {
   const { signal } = running;
   problem();
   shownNow = given;
-  draw(given.picture);
+  draw(given.bitmap);
   showFrames(given);
   const caption = byId('caption');
   caption.setAttribute('aria-busy', 'true');
@@ -85,7 +85,7 @@ async function describe(given: Given): Promise<void> {
     const explanation: Explanation = await model.explain(encoded, { ...GREEDY, rollout: false, signal });
     const perSecond = ((explanation.tokens.length - 1) * 1000) / (ended - firstAt);
     showTimes(loaded, encodedAt - began, firstAt - encodedAt, perSecond);
-    showWords(explanation, given.picture);
+    showWords(explanation, given.bitmap);
     caption.setAttribute('aria-busy', 'false');
     if (!byId('others').hidden) await showAlternatives();
   } catch (error) {
@@ -120,14 +120,14 @@ function showFrames({ frames }: Given): void {
       el(
         'li',
         {},
-        frameButton(`Frame ${n + 1}`, frame, () => describe({ picture: frame, input: frame, frames })),
+        frameButton(`Frame ${n + 1}`, frame, () => describe({ bitmap: frame, input: frame, frames })),
       ),
     ),
   );
 }
 
-function frameButton(label: string, picture: ImageBitmap, onClick: () => unknown): HTMLButtonElement {
-  const button = el('button', { type: 'button', title: label, 'aria-label': label }, thumbnail(picture));
+function frameButton(label: string, bitmap: ImageBitmap, onClick: () => unknown): HTMLButtonElement {
+  const button = el('button', { type: 'button', title: label, 'aria-label': label }, thumbnail(bitmap));
   button.addEventListener('click', onClick);
   return button;
 }
@@ -158,7 +158,7 @@ async function goLive(kind: 'camera' | 'screen'): Promise<void> {
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  const kept: { readonly picture: ImageBitmap; readonly encoded: EncodedImage; readonly text: string }[] = [];
+  const kept: { readonly bitmap: ImageBitmap; readonly encoded: EncodedImage; readonly text: string }[] = [];
   let going = true;
   const stop = (): void => {
     if (!going) return;
@@ -180,8 +180,8 @@ async function goLive(kind: 'camera' | 'screen'): Promise<void> {
       continue;
     }
     try {
-      const picture = await createImageBitmap(video);
-      const encoded = await loaded.model.encode(picture, { signal });
+      const bitmap = await createImageBitmap(video);
+      const encoded = await loaded.model.encode(bitmap, { signal });
       let text = '';
       for await (const piece of loaded.model.stream(encoded, { ...GREEDY, signal })) text += piece;
       if (!going) {
@@ -189,20 +189,20 @@ async function goLive(kind: 'camera' | 'screen'): Promise<void> {
         break;
       }
       byId('caption').replaceChildren(text);
-      kept.push({ picture, encoded, text });
+      kept.push({ bitmap, encoded, text });
       if (kept.length > FRAMES) {
         const [old] = kept.splice(0, 1);
         old!.encoded.dispose();
-        old!.picture.close();
+        old!.bitmap.close();
       }
       byId('strip').replaceChildren(
-        ...kept.map(({ picture, text }) =>
+        ...kept.map(({ bitmap, text }) =>
           el(
             'li',
             {},
-            frameButton(text, picture, () => {
+            frameButton(text, bitmap, () => {
               stop();
-              void describe({ picture, input: picture });
+              void describe({ bitmap, input: bitmap });
             }),
           ),
         ),

@@ -26,7 +26,7 @@ const LESSON = {
 const ADAPTER = ['adapter_config.json', 'adapter_model.safetensors'] as const;
 
 interface Photo {
-  readonly picture: ImageBitmap;
+  readonly bitmap: ImageBitmap;
   readonly input: WorkerInput;
 }
 
@@ -65,7 +65,7 @@ export function connectTeaching({ onChanged, onProblem, shown, known }: Listener
           photos.splice(photos.indexOf(photo), 1);
           showPhotos();
         });
-        return el('li', {}, thumbnail(photo.picture), remove);
+        return el('li', {}, thumbnail(photo.bitmap), remove);
       }),
     );
     byId('shots-count').textContent = `${photos.length} of ${PHOTOS}`;
@@ -84,7 +84,7 @@ export function connectTeaching({ onChanged, onProblem, shown, known }: Listener
     for (const file of files) {
       if (photos.length >= PHOTOS) return;
       try {
-        addPhoto({ picture: await createImageBitmap(file), input: file });
+        addPhoto({ bitmap: await createImageBitmap(file), input: file });
       } catch {
         onProblem(Object.assign(new Error(), { code: 'not-an-image' }));
       }
@@ -119,8 +119,8 @@ export function connectTeaching({ onChanged, onProblem, shown, known }: Listener
     }
   });
   byId('shot-take').addEventListener('click', async () => {
-    const picture = await createImageBitmap(byId<HTMLVideoElement>('shot-video'));
-    addPhoto({ picture, input: picture });
+    const bitmap = await createImageBitmap(byId<HTMLVideoElement>('shot-video'));
+    addPhoto({ bitmap, input: bitmap });
   });
 
   /** The photos, and known images with what the model says of them now. */
@@ -275,11 +275,11 @@ const ORDERS = [
 
 /** An image in other colors too where there is time for that: more to rehearse. */
 async function recolored(blob: Blob, all: boolean): Promise<ImageData[]> {
-  const picture = await createImageBitmap(blob);
-  const { width, height } = picture;
+  const bitmap = await createImageBitmap(blob);
+  const { width, height } = bitmap;
   const context = new OffscreenCanvas(width, height).getContext('2d')!;
-  context.drawImage(picture, 0, 0);
-  picture.close();
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
   const { data } = context.getImageData(0, 0, width, height);
   return ORDERS.slice(0, all ? undefined : 1).map((order) => {
     const image = new ImageData(data.slice(), width, height);

@@ -60,9 +60,9 @@ export function packChannels(
   const count = rows === 0 ? 0 : channels.data.length / rows;
   const strip = Math.max(8, Math.floor(STAGE / Math.max(1, rows)) & ~7);
   return backend.call('pack weight', () => {
-    const room = Math.min(strip, count) * rows;
-    const floats = backend.scratch((room + 8) * 4); // widening goes in eights
-    const words = channels.source === 'f32' ? floats : backend.scratch(room * channels.data.BYTES_PER_ELEMENT);
+    const size = Math.min(strip, count) * rows;
+    const floats = backend.scratch((size + 8) * 4); // widening goes in eights
+    const words = channels.source === 'f32' ? floats : backend.scratch(size * channels.data.BYTES_PER_ELEMENT);
     const spare = backend.scratch(rows * 32);
     for (let from = 0; from < count; from += strip) {
       const width = Math.min(strip, count - from);

@@ -1,4 +1,4 @@
-import type { RawImage } from '../raw-image.js';
+import type { RgbImage } from '../raw-image.js';
 import { allocate, fault, unsupported } from '../raw-image.js';
 import { arithmeticDecoder } from './arithmetic.js';
 import { type BlockDecoder, defaultTables, EntropyData, progressiveHuffman, sequentialHuffman } from './huffman.js';
@@ -73,7 +73,7 @@ export function readJpegHeader(bytes: Uint8Array, maxPixels: number): JpegHeader
  * with its image, before any marker, is cut to Pillow and here; so is one of several scans without its end marker. Yields now and then the work done, in blocks.
  * @throws ImageError, `unsupported` for 12-bit, hierarchical and other rare files.
  */
-export function* decodeJpeg(bytes: Uint8Array, header: JpegHeader): Generator<number, RawImage> {
+export function* decodeJpeg(bytes: Uint8Array, header: JpegHeader): Generator<number, RgbImage> {
   const { state, frame } = header;
   const scanner = newScanner(header, bytes);
   let ended = false;
@@ -253,7 +253,7 @@ function checkComplete({ components, process }: Frame, offset: number, { warning
   }
 }
 
-function* render({ state, frame, colors }: JpegHeader, lastGoodRow: number): Generator<number, RawImage> {
+function* render({ state, frame, colors }: JpegHeader, lastGoodRow: number): Generator<number, RgbImage> {
   const { width, height, components } = frame;
   const smoothed = needsSmoothing(frame);
   for (const component of components) {

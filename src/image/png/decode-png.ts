@@ -1,4 +1,4 @@
-import { addFacts, allocate, fault, type RawImage } from '../raw-image.js';
+import { addFacts, allocate, fault, type RgbImage } from '../raw-image.js';
 import { type PngFile, type PngFrame, type PngHeader, pngChannels } from './chunks.js';
 import { inflateZlib } from './inflate.js';
 
@@ -47,7 +47,7 @@ const BYTES_A_BLOCK = 256;
 const FREE_BYTES = 1 << 16;
 
 /** The pixels of an image or a frame. */
-interface Pixels extends RawImage {
+interface Pixels extends RgbImage {
   /** uint8 [height, width], where it was asked for. */
   readonly alpha: Uint8Array | undefined;
 }
@@ -58,7 +58,7 @@ interface Pixels extends RawImage {
  * added to `warnings`.
  * @throws ImageError for broken compressed data, too few pixels, or an unknown filter.
  */
-export function* decodePng(file: PngFile, warnings: Set<string>): Generator<undefined, RawImage> {
+export function* decodePng(file: PngFile, warnings: Set<string>): Generator<undefined, RgbImage> {
   const { data, width, height } = yield* decodePixels(file, file.header, file.idat, file.dataOffset, false, warnings);
   if (file.damage) warnings.add(`damage behind the last row: ${file.damage.detail}`);
   return { data, width, height };
@@ -122,7 +122,7 @@ export function* decodePngFrames(
   file: PngFile,
   maxPixels: number,
   warnings: Set<string>,
-): Generator<undefined, RawImage[]> {
+): Generator<undefined, RgbImage[]> {
   const { width, height } = file.header;
   const frames = file.frames.filter(({ data }) => data.length > 0);
   if (frames.length === 0) return [yield* decodePng(file, warnings)];
@@ -153,7 +153,7 @@ export function* decodePngFrames(
 
 /** Puts a frame's pixels on the image, blended by their alpha as Pillow rounds it, or black without pixels. */
 function placeRectangle(
-  canvas: RawImage,
+  canvas: RgbImage,
   { left, top, width, height }: Omit<PngFrame, 'data' | 'offset'>,
   pixels?: Pixels,
 ): void {
@@ -210,7 +210,7 @@ function rowReader(
   };
 }
 
-function placeRow(row: Uint8Array, pass: Pass, y: number, image: RawImage, toRgb: RowToRgb): void {
+function placeRow(row: Uint8Array, pass: Pass, y: number, image: RgbImage, toRgb: RowToRgb): void {
   const start = ((pass.y + y * pass.stepY) * image.width + pass.x) * 3;
   if (pass.stepX === 1) {
     toRgb(row, pass.width, image.data, start);

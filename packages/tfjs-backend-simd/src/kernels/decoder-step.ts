@@ -148,13 +148,21 @@ const decoderStep: Kernel = (backend, inputs, attributes) => {
     rows > 0 && positions.length === rows && features % heads === 0,
     () => `${NAME}: ${rows} ids, ${positions.length} positions, ${features} features of ${heads} heads`,
   );
-  const room = () => backend.scratch(rows * features * 4);
+  const scratch = () => backend.scratch(rows * features * 4);
   const step: Step = {
     ...{ backend, inputs, rows, features, heads },
     past: inputs['text.0.key']?.shape[2] ?? 0,
     epsilon: attributes['epsilon'] as number,
     activation: activationOf(NAME, attributes['activation']),
-    ...{ q: room(), key: room(), value: room(), attended: room(), sum: room(), hidden: room(), middle: room() },
+    ...{
+      q: scratch(),
+      key: scratch(),
+      value: scratch(),
+      attended: scratch(),
+      sum: scratch(),
+      hidden: scratch(),
+      middle: scratch(),
+    },
   };
   gatherRows(backend, words, ids, step.sum);
   gatherRows(backend, places, positions, step.middle);

@@ -1,5 +1,5 @@
 // The gradients of a small transformer's loss on the backend `simd` and on tfjs's cpu backend: a program of its own, bundled by
-// run-suite.ts, because tfjs-core's door for Node brings no gradients. Arguments: the options of the backend as JSON, and the file
+// run-suite.ts, because tfjs-core's entry point for Node brings no gradients. Arguments: the options of the backend as JSON, and the file
 // for the results: the largest difference, relative to the largest slope, for each parameter.
 
 import { writeFileSync } from 'node:fs';

@@ -7,7 +7,7 @@ import { goldens } from '../image/support.js';
 import { BOOK, loadDemo, refusal, VIDEO } from '../pipeline/support.js';
 import { scratch } from './videos-made.js';
 
-describe('Node’s door: folders and addresses as videos, WebP', () => {
+describe('inputs in Node: folders and addresses as videos, WebP', () => {
   const { path, remove } = scratch();
   after(remove);
 
@@ -28,7 +28,7 @@ describe('Node’s door: folders and addresses as videos, WebP', () => {
     const sorted = ['a.webp', 'b.gif', 'f-1.jpg', 'f-02.jpeg', 'f-9.PNG', 'f-10.png'].map((name) =>
       path(`frames/${name}`),
     );
-    assert.deepEqual(await openVideo(path('frames'), 3), sorted); // the hall chooses among them
+    assert.deepEqual(await openVideo(path('frames'), 3), sorted); // the model's frame count is chosen later
     assert.deepEqual(await openVideo(pathToFileURL(path('frames')), 3), sorted);
   });
 
@@ -39,7 +39,7 @@ describe('Node’s door: folders and addresses as videos, WebP', () => {
     await assert.rejects(openVideo(path('empty'), 6, AbortSignal.abort()), { name: 'AbortError' });
   });
 
-  it('images and their addresses are left to the image room; addresses of videos are refused', async () => {
+  it('images and their addresses are left to the image loader; addresses of videos are refused', async () => {
     for (const left of [VIDEO, BOOK, pathToFileURL(VIDEO), 'https://host.example/a.gif', 'data:image/gif;base64,R0lG'])
       assert.equal(await openVideo(left, 6), undefined);
     for (const refused of ['https://host.example/a.mp4', 'http://host.example/A.WEBM?token=secret#t=3']) {
