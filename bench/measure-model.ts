@@ -2,7 +2,7 @@ import type { Tensor4D } from '@tensorflow/tfjs-core';
 import { getBackend, randomUniform, removeBackend, setBackend } from '@tensorflow/tfjs-core';
 import type { WeightFormat } from 'tfjs-backend-simd';
 import { type Limits, startLimits } from '../packages/tfjs-backend-simd/bench/limits.js';
-import { GIT_BASE_RECIPE, generatedStore } from '../src/checkpoint/generated-weights.js';
+import { generatedStore } from '../src/checkpoint/generated-weights.js';
 import type { Git } from '../src/index.js';
 import {
   encodeImage,
@@ -19,7 +19,7 @@ import { disposeCache } from '../src/model/kv-cache.js';
 import { loadGitParams } from '../src/model/load-git.js';
 import type { Stage, Work } from './stage-work.js';
 import { stageWork } from './stage-work.js';
-import { median, timeTogether } from './support.js';
+import { ENDLESS_RECIPE, median, timeTogether, wordsOf } from './support.js';
 
 export interface StageTime {
   /** Milliseconds. */
@@ -70,7 +70,7 @@ export async function measureModel(options: ModelOptions): Promise<Measured> {
   const current = getBackend();
   const limits = await startLimits(false, 'limits');
   await setBackend(current);
-  const params = await loadGitParams(config, generatedStore(gitSpec(config), GIT_BASE_RECIPE), 'generated', {
+  const params = await loadGitParams(config, generatedStore(gitSpec(config), ENDLESS_RECIPE), 'generated', {
     weights: format,
   });
   const git = { config, params };
@@ -115,12 +115,11 @@ async function measureStages(
     return result;
   };
   const vocabulary = { size: config.vocabSize, bosId: config.bosTokenId, eosIds: config.eosTokenIds };
-  // Exactly `tokens` words, however the generated weights would end a sentence.
-  const length = { maxNewTokens: tokens, minNewTokens: tokens } as const;
   const caption = (stage: Stage, strategy: 'greedy' | 'original') =>
     beside(stage, Math.max(1, runs - 1), async () => {
       const own = encodeImage(git, pixels);
-      await generate(() => startSession(git, own), vocabulary, { strategy, ...length });
+      const found = await generate(() => startSession(git, own), vocabulary, { strategy, maxNewTokens: tokens });
+      wordsOf(found, tokens);
       disposeCache(own);
     });
   const stages = {

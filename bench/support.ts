@@ -1,4 +1,19 @@
 import { cpus, loadavg } from 'node:os';
+import { GIT_BASE_RECIPE } from '../src/checkpoint/generated-weights.js';
+import type { GeneratedSequence } from '../src/index.js';
+
+/**
+ * Weights whose captions go on until they are cut off, so that a length needs no rule on tokens: with one (`minNewTokens`) a search reads whole rows
+ * of logits.
+ */
+export const ENDLESS_RECIPE = { ...GIT_BASE_RECIPE, add: [] };
+
+/** The ids of a text that must have exactly so many. */
+export function wordsOf(found: readonly (readonly GeneratedSequence[])[], tokens: number): readonly number[] {
+  const { newIds } = found[0]![0]!;
+  if (newIds.length !== tokens) throw new Error(`a caption of ${newIds.length} tokens, not ${tokens}`);
+  return newIds;
+}
 
 /** Median. */
 export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;

@@ -2,19 +2,19 @@
  * `node --import tsx bench/throughput.ts [--size base|tiny] [--weights f32] [--batches 1,4] [--threads 1,2] [--runs 3] [--tokens 20]`
  *
  * Images a second: encoded, and captioned greedily, several at once and one after the other, on each number of threads, in turns, by the clock.
- * Generated weights. Where `npm i --no-save onnxruntime-node` has been run, its encoder of the same weights stands beside ours (onnx-encoder.ts).
+ * Generated weights. Where `npm i --no-save onnxruntime-node` has been run, its encoder of the same weights stands beside ours (onnx-model.ts).
  */
 import { parseArgs } from 'node:util';
 import { randomUniform, type Tensor4D } from '@tensorflow/tfjs-core';
 import { availableThreads, setThreads, type WeightFormat } from 'tfjs-backend-simd';
-import { GIT_BASE_RECIPE, generatedStore } from '../src/checkpoint/generated-weights.js';
+import { generatedStore } from '../src/checkpoint/generated-weights.js';
 import { encodeImage, type Git, generate, gitSpec, imageFeatures, parseGitConfig, startSession } from '../src/index.js';
 import { disposeCache } from '../src/model/kv-cache.js';
 import { loadGitParams } from '../src/model/load-git.js';
 import { quietTensorflow, startBackend } from '../src/node.js';
 import { SIZES } from './measure-model.js';
-import { onnxEncoder } from './onnx-encoder.js';
-import { load, machine, median, table, timeTogether } from './support.js';
+import { onnxEncoder } from './onnx-model.js';
+import { ENDLESS_RECIPE, load, machine, median, table, timeTogether, wordsOf } from './support.js';
 
 const { values } = parseArgs({
   options: {
@@ -35,7 +35,7 @@ const tokens = Number(values.tokens);
 
 const { vocab_size, text, vision } = SIZES[values.size] ?? SIZES['base']!;
 const config = parseGitConfig({ model_type: 'git', vocab_size, ...text, vision_config: { ...vision, patch_size: 16 } });
-const store = generatedStore(gitSpec(config), GIT_BASE_RECIPE);
+const store = generatedStore(gitSpec(config), ENDLESS_RECIPE);
 const params = await loadGitParams(config, store, 'generated', { weights: values.weights as WeightFormat });
 const git: Git = { config, params };
 const side = config.vision.imageSize;
@@ -50,9 +50,10 @@ async function encode(pixels: Tensor4D): Promise<void> {
 
 async function caption(pixels: Tensor4D): Promise<void> {
   const image = encodeImage(git, pixels);
-  // Exactly `tokens` words, however the generated weights would end a sentence.
-  const options = { strategy: 'greedy', maxNewTokens: tokens, minNewTokens: tokens } as const;
-  await generate(() => startSession(git, image), vocabulary, options);
+  wordsOf(
+    await generate(() => startSession(git, image), vocabulary, { strategy: 'greedy', maxNewTokens: tokens }),
+    tokens,
+  );
   disposeCache(image);
 }
 
@@ -82,7 +83,7 @@ async function nativeWay(count: number): Promise<Way | undefined> {
   const name = 'onnxruntime-node';
   const ort = (await import(name).catch(() => undefined)) as typeof import('onnxruntime-web') | undefined;
   if (ort === undefined) return undefined;
-  const model = await onnxEncoder(config.vision, store, 'git.image_encoder.vision_model.', 'f32');
+  const model = await onnxEncoder(config.vision, store, 'f32');
   const session = await ort.InferenceSession.create(model, { intraOpNumThreads: count });
   const pixels = new ort.Tensor('float32', new Float32Array(3 * side * side).fill(0.5), [1, 3, side, side]);
   const run = async () => void (await session.run({ pixels }));
