@@ -14,7 +14,7 @@ export type { TransformersEnv } from './pipeline/env.js';
 export type { FfmpegOptions, HeifOptions } from './platform/ffmpeg.js';
 export { heicConverter } from './platform/ffmpeg.js';
 export type { NodeLoadOptions } from './platform/node.js';
-export { env, loadImage2Text, pipeline, RawImage, startBackend } from './platform/node.js';
+export { ensureBackend, env, loadImage2Text, pipeline, RawImage, startBackend } from './platform/node.js';
 export { fromDirectory, fromFile, openImage } from './platform/node-files.js';
 export { openVideo, videoOpener } from './platform/node-videos.js';
 export { type HubOptions, openModel } from './platform/open-model.js';

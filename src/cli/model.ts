@@ -41,17 +41,11 @@ export async function withModel<T>(
   const { signal, status } = context;
   const { weights, tokenMerging } = flags;
   const options = { weights, tokenMerging, ...imageOptionsOf(flags) };
-  const { quietTensorflow, startBackend } = await import('../node.js');
-  const { checkDownload, openGenerationConfig, prepareBackend } = await import('../image2text/load.js');
-  quietTensorflow();
-  await startBackend(flags.backend);
-  await prepareBackend(options); // before a download of hundreds of megabytes
+  const { openGenerationConfig } = await import('../image2text/load.js');
   const onWarning = ({ file, warning }: ImageWarning) => context.stderr(`image2text: warning: ${file}: ${warning}`);
   const onProgress = showLoading(status, { quiet: flags.quiet, name: flags.model ?? DEFAULT_MODEL });
   const load = async (): Promise<Image2Text> => {
-    const beforeWeights = (weights: ModelFiles, bytes: number): Promise<void> =>
-      checkDownload(weights, bytes, { ...options, signal });
-    const files = await initialized(await openModelFiles(flags, context, beforeWeights), flags);
+    const files = await initialized(await openModelFiles(flags, context), flags);
     if (generation.strategy === undefined) {
       checkStrategy(generation, (await openGenerationConfig(files))?.strategy ?? 'original');
     }
@@ -92,18 +86,19 @@ async function applyAdapter(model: Image2Text, folder: string): Promise<void> {
   }
 }
 
-/** The files of the model that the flags name, downloaded where they have to be. */
-export async function openModelFiles(
-  flags: HubFlags & Pick<ModelFlags, 'model' | 'quiet'>,
-  context: Context,
-  beforeWeights?: (files: ModelFiles, bytes: number) => Promise<void>,
-): Promise<ModelFiles> {
-  const { openModel } = await import('../platform/open-model.js');
+/** Starts the backend that the flags name; then the files of their model, downloaded where they have to be and the weights fit in the backend. */
+export async function openModelFiles(flags: ModelFlags, context: Context): Promise<ModelFiles> {
+  const { openModel, quietTensorflow, startBackend } = await import('../node.js');
+  const { prepareBackend } = await import('../image2text/load.js');
   const { signal, status } = context;
+  const { weights } = flags;
+  quietTensorflow();
+  await startBackend(flags.backend);
+  await prepareBackend({ weights }); // before a download of hundreds of megabytes
   const name = flags.model ?? DEFAULT_MODEL;
   if (flags.quiet !== true) await announceDownload(name, flags, context);
   const onProgress = showLoading(status, { quiet: flags.quiet, name });
-  return openModel(name, { ...hubOptions(flags), signal, onProgress, beforeWeights })
+  return openModel(name, { ...hubOptions(flags), signal, onProgress, weights })
     .catch((error: unknown) => {
       throw withAdvice(error, flags);
     })

@@ -101,10 +101,10 @@ const WIDEST = 4;
 export async function checkDownload(
   files: ModelFiles,
   bytes: number,
-  options: Pick<LoadOptions, 'weights' | 'upload' | 'signal'>,
+  options: Pick<LoadOptions, 'weights' | 'signal'>,
 ): Promise<void> {
   const free = freeBackendBytes();
-  if (free === undefined || options.upload !== undefined || bytes * WIDEST <= free) return;
+  if (free === undefined || bytes * WIDEST <= free) return;
   try {
     await checkGitMemory(files, options);
   } catch (error) {

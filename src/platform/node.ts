@@ -5,7 +5,7 @@ import { OptionError } from '../errors.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import { checkOptions } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
-import { checkDownload, loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
+import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
 import { eventSink } from '../load-events.js';
 import { createEnv, type EnvSettings, readEnv } from '../pipeline/env.js';
 import { createPipeline } from '../pipeline/index.js';
@@ -22,7 +22,7 @@ export const { startBackend, ensureBackend } = createBackendStarter(NODE_BACKEND
 /** Options of Node's `loadImage2Text`. */
 export interface NodeLoadOptions
   extends Omit<LoadOptions, 'backend'>,
-    Omit<HubOptions, 'signal' | 'onProgress' | 'beforeWeights'> {
+    Omit<HubOptions, 'signal' | 'onProgress' | 'weights'> {
   /**
    * Start this backend, or make the application's own of this name the current one. Default `auto`: what the application has registered stays
    * as it is; where it has registered none, the fastest that starts (`simd`).
@@ -45,8 +45,8 @@ export async function loadImage2Text(model: string | ModelFiles, options: NodeLo
   const hub = { revision, cacheDir, token, endpoint, localFilesOnly, env, signal: rest.signal, onProgress };
   await ensureBackend(backend);
   await prepareBackend(rest); // before a download of hundreds of megabytes
-  const beforeWeights = (weights: ModelFiles, bytes: number): Promise<void> => checkDownload(weights, bytes, rest);
-  const files = typeof model === 'string' ? await openModel(model, { ...hub, beforeWeights }) : model;
+  const weights = rest.upload === undefined ? (rest.weights ?? 'f32') : undefined; // `upload` has its own memory
+  const files = typeof model === 'string' ? await openModel(model, { ...hub, weights }) : model;
   return loadFiles(files, { openImage, openVideo, convertHeic, ...rest, onProgress });
 }
 

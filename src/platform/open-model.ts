@@ -1,12 +1,15 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { WeightFormat } from 'tfjs-backend-simd';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
+
 import { ConfigError, HubError, quote } from '../errors.js';
 import type { DownloadOptions } from '../hub/download.js';
 import { endpointFrom } from '../hub/environment.js';
 import { closestName, parseHubAddress } from '../hub/names.js';
 import { downloadSnapshot, type SnapshotOptions } from '../hub/snapshot.js';
+import type { LoadOptions } from '../image2text/load.js';
 import { listModels } from '../tools/models.js';
 import { fromDirectory } from './node-files.js';
 
@@ -14,8 +17,13 @@ import { fromDirectory } from './node-files.js';
 export type HubOptions = Pick<
   DownloadOptions,
   'revision' | 'cacheDir' | 'token' | 'endpoint' | 'localFilesOnly' | 'signal' | 'onProgress' | 'env'
-> &
-  Pick<SnapshotOptions, 'beforeWeights'>;
+> & {
+  /**
+   * How the model is going to keep its weights on the current backend: those too large for its memory are refused by their headers, before they
+   * are downloaded. Default: they are not looked at.
+   */
+  readonly weights?: WeightFormat | undefined;
+};
 
 /** `owner/name`, as the Hub names repositories. */
 export const REPOSITORY = /^[\w][\w.-]*\/[\w][\w.-]*$/;
@@ -30,6 +38,7 @@ const DEMO_FOLDER = join(dirname(fileURLToPath(import.meta.url)), '../../weights
  * there. A folder of that name goes first.
  *
  * @throws ConfigError for a path that is no folder; HubError when it cannot be had. Both name the published model that was probably meant.
+ *   BackendError (`memory-limit`) with `weights`.
  */
 export async function openModel(model: string, options: HubOptions = {}): Promise<ModelFiles> {
   if (model === DEMO) return { ...(await fromDirectory(DEMO_FOLDER)), label: DEMO };
@@ -43,10 +52,20 @@ export async function openModel(model: string, options: HubOptions = {}): Promis
     const detail = `the address says ${quote(address.revision)}, the option says ${quote(String(revision))}`;
     throw new HubError({ path: 'revision', code: 'revision', detail });
   }
+  const { weights, ...hub } = options;
+  const beforeWeights = weights && (await downloadCheck({ weights, signal: options.signal }));
   return withAdvice(model, async () => {
-    const { directory } = await downloadSnapshot(repo, { ...options, revision });
+    const { directory } = await downloadSnapshot(repo, { ...hub, revision, beforeWeights });
     return { ...(await fromDirectory(directory)), label: repo, repository: repo };
   });
+}
+
+/** Loads the model API only where a model is going to be loaded. */
+async function downloadCheck(
+  options: Pick<LoadOptions, 'weights' | 'signal'>,
+): Promise<NonNullable<SnapshotOptions['beforeWeights']>> {
+  const { checkDownload } = await import('../image2text/load.js');
+  return (files, bytes) => checkDownload(files, bytes, options);
 }
 
 /** What the Hub says of a repository that does not exist, to those who may not know whether it does. */

@@ -13,7 +13,7 @@ import { canonicalNames, IGNORED, type OpenedGit, openGit, weightHint } from '..
 import { type HubOptions, openModel } from '../platform/open-model.js';
 import { checkDestination, checkSpace, type WrittenFile, withStaging, writeCheckpoint, writeFile } from './files.js';
 
-export interface ConvertOptions extends Omit<HubOptions, 'onProgress'> {
+export interface ConvertOptions extends Omit<HubOptions, 'onProgress' | 'weights'> {
   /** Number format of the weights. For int8 the matrices; vectors, position embeddings and the patch embedding are float32 there. */
   readonly dtype: ConvertDtype;
   /** Most bytes of tensors in one file; a tensor that has more gets a file for itself. Default: one file. */

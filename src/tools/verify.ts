@@ -19,7 +19,7 @@ import { openVideo } from '../platform/node-videos.js';
 import { type HubOptions, openModel } from '../platform/open-model.js';
 import { listPublishedLogits, type PublishedLogits } from './models.js';
 
-export interface VerifyOptions extends Omit<HubOptions, 'onProgress'> {
+export interface VerifyOptions extends Omit<HubOptions, 'onProgress' | 'weights'> {
   /** Which published checkpoint it is (`microsoft/git-base`, or `git-base` for short), where neither its name nor its path says so. */
   readonly as?: string | undefined;
   /** The image (or frames) of the published numbers. Default: fetched, where that is possible. */
@@ -66,7 +66,7 @@ export interface Verification {
 export async function verifyModel(model: string, options: VerifyOptions = {}): Promise<Verification> {
   const { signal, onDownload, onProgress } = options;
   const published = publishedFor(options.as ?? (await publishedName(model)), model, options.catalogue);
-  const files = await openModel(model, { ...options, onProgress: onDownload });
+  const files = await openModel(model, { ...options, weights: 'f32', onProgress: onDownload });
   const { config, tensors } = await openGit(files);
   const dtypes = [...new Set([...tensors.values()].map(({ dtype }) => dtype))].filter((dtype) => dtype !== 'I64');
   const imageConfig = imageConfigOf(published);

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { backend } from '@tensorflow/tfjs-core';
 import type { SimdBackend } from 'tfjs-backend-simd';
@@ -11,10 +10,13 @@ import { specEntries } from '../../src/layers/param-spec.js';
 import { gitSpec } from '../../src/model/git.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
 import { BackendError, fromDirectory, loadImage2Text } from '../../src/node.js';
+import { cli } from '../cli/support.js';
 import { useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
-import { DEMO, readBin, readJson } from '../support/fixtures.js';
-import { startHub } from '../support/local-hub.js';
+import { DEMO, EXAMPLES, readJson } from '../support/fixtures.js';
+import { withLargeModel } from '../support/large-model.js';
+
+const MUG = 'blue-mug-juice.png';
 
 /** A checkpoint of 5.6 GB by its header, behind which there is nothing; `read` counts what is asked for of it. */
 async function enormous(): Promise<{ files: ModelFiles; read: () => number; header: number }> {
@@ -74,17 +76,9 @@ describe('weights that are too large for the memory', () => {
     }
   });
 
-  it('are refused before they are downloaded', async () => {
-    const hub = await startHub();
-    const cacheDir = mkdtempSync(join(tmpdir(), 'image2text-cache-'));
-    const names = readdirSync(DEMO).filter((name) => !/README|expected/.test(name));
-    const content = (name: string) => ({ content: readBin(DEMO + name), lfs: name.endsWith('.safetensors') });
-    hub.commit('owner/large', Object.fromEntries(names.map((name) => [name, content(name)])));
-    const simd = backend() as unknown as { freeBytes: () => number };
-    const { freeBytes } = simd;
-    const load = (more: object) => loadImage2Text('owner/large', { cacheDir, endpoint: hub.url, env: {}, ...more });
-    try {
-      simd.freeBytes = () => 6e6; // of 7.2 MB
+  it('are refused before they are downloaded', () =>
+    withLargeModel(async ({ hub, cacheDir }) => {
+      const load = (more: object) => loadImage2Text('owner/large', { cacheDir, endpoint: hub.url, env: {}, ...more });
       await assert.rejects(load({}), /^BackendError: simd: memory-limit: .* fits with weights bf16/);
       assert.ok(hub.bytesSent < 200_000, `${hub.bytesSent} bytes were sent`);
       (await load({ weights: 'int8' })).dispose();
@@ -92,11 +86,36 @@ describe('weights that are too large for the memory', () => {
       const requests = hub.requests.length;
       await assert.rejects(load({ localFilesOnly: true }), /memory-limit/);
       assert.equal(hub.requests.length, requests);
-    } finally {
-      Reflect.deleteProperty(simd, 'freeBytes');
-      assert.equal(simd.freeBytes, freeBytes);
-      await hub.close();
-      rmSync(cacheDir, { recursive: true, force: true });
-    }
+    }));
+
+  it('are refused before they are downloaded by every command that loads a model', async () => {
+    const photo = join(EXAMPLES, MUG);
+    assert.equal((await cli(['caption', photo, '--model', 'demo'])).code, 0); // commands of this process have a backend of their own
+    await withLargeModel(async ({ hub, cacheDir }) => {
+      const references = join(cacheDir, 'references.jsonl');
+      writeFileSync(references, JSON.stringify({ file: MUG, references: ['a blue mug'] }));
+      const output = join(cacheDir, 'predictions.jsonl');
+      const predict = [output, '--references', references, '--images', EXAMPLES, '--predict', 'owner/large'];
+      const model = ['--model', 'owner/large'];
+      const before = process.env;
+      process.env = { ...before, HF_ENDPOINT: hub.url, HF_HUB_CACHE: join(cacheDir, 'hub') };
+      try {
+        for (const args of [
+          ['caption', photo, ...model],
+          ['answer', photo, 'what is it?', ...model],
+          ['classify', photo, '--labels', 'mug,cup', ...model],
+          ['evaluate', ...predict],
+          ['train', EXAMPLES, '--output', join(cacheDir, 'run'), ...model],
+          ['verify', 'owner/large', '--as', 'microsoft/git-base'],
+        ]) {
+          const { code, stderr } = await cli(args);
+          assert.match(stderr, /simd: memory-limit: /, `${args.join(' ')}: ${stderr}`);
+          assert.equal(code, 1, args.join(' '));
+        }
+        assert.ok(hub.bytesSent < 400_000, `${hub.bytesSent} bytes were sent`);
+      } finally {
+        process.env = before;
+      }
+    });
   });
 });

@@ -6,7 +6,7 @@ import {
   type ImageWarning,
   type ModelFiles,
 } from 'generative-image2text';
-import { loadImage2Text, openModel, quietTensorflow } from 'generative-image2text/node';
+import { ensureBackend, loadImage2Text, openModel, quietTensorflow } from 'generative-image2text/node';
 import type { OptionsFor } from 'generative-image2text/options';
 import { type ModelDigest, modelDigest } from './digest.js';
 import type { imageOptions, modelOptions } from './options.js';
@@ -40,7 +40,8 @@ export async function loadHost(
 ): Promise<ModelHost> {
   quietTensorflow();
   const { revision, cacheDir, ...rest } = options;
-  const files = await openModel(name, { revision, cacheDir, signal });
+  await ensureBackend(rest.backend); // whose memory says which weights are worth a download
+  const files = await openModel(name, { revision, cacheDir, weights: rest.weights ?? 'f32', signal });
   const maxPixels = Math.max(1, Math.round(maxMegapixels * 1e6));
   const model = await loadImage2Text(files, { ...rest, maxPixels, onWarning, openImage: refuse, signal });
   return describeHost(model, files, options.weights ?? 'f32', signal);

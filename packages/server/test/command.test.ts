@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { ROOT } from '../../../test/support/fixtures.js';
+import { withLargeModel } from '../../../test/support/large-model.js';
 import { EXIT } from '../src/command-line.js';
-import { MUG_CAPTION, mug64, postJson } from './support.js';
+import { demoHost, MUG_CAPTION, mug64, postJson } from './support.js';
 
 /** Runs a command line in this process. */
 async function command(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
@@ -51,6 +52,22 @@ describe('image2text-server', () => {
     child.kill('SIGTERM');
     assert.deepEqual(await once(child, 'exit'), [0, null]);
     assert.match(log, /"route":"\/api\/generate","status":200/);
+  });
+
+  it('refuses weights that are too large for the memory before they are downloaded', async () => {
+    (await demoHost()).model.dispose(); // starts the backend
+    await withLargeModel(async ({ hub, cacheDir }) => {
+      const before = process.env;
+      process.env = { ...before, HF_ENDPOINT: hub.url };
+      try {
+        const { code, stderr } = await command('serve', '--model', 'owner/large', '--cache-dir', cacheDir);
+        assert.match(stderr, /simd: memory-limit: .* fits with weights bf16/);
+        assert.equal(code, EXIT.failed);
+        assert.ok(hub.bytesSent < 200_000, `${hub.bytesSent} bytes were sent`);
+      } finally {
+        process.env = before;
+      }
+    });
   });
 
   it('shows every option, and says what is wrong with a command line', async () => {
