@@ -13,10 +13,13 @@ interface Filter {
 
 const sinc = (x: number): number => (x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI));
 
+/** Pillow has the two constants in single precision: that decides the last bit of some pixels. */
+const HAMMING = [Math.fround(0.54), Math.fround(0.46)] as const;
+
 function hamming(distance: number): number {
   const x = Math.abs(distance);
   if (x >= 1) return 0;
-  return x === 0 ? 1 : sinc(x) * (0.54 + 0.46 * Math.cos(x * Math.PI));
+  return x === 0 ? 1 : sinc(x) * (HAMMING[0] + HAMMING[1] * Math.cos(x * Math.PI));
 }
 
 /** Keys' cubic with a = -0.5. */

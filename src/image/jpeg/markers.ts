@@ -151,12 +151,38 @@ export interface Segment {
 /** Markers without parameters: TEM, RST0 to RST7, SOI, EOI. */
 const isBare = (marker: number) => marker === 0x01 || (marker >= 0xd0 && marker <= 0xd9);
 
-/** Whether the file ends inside notes, or at the first bytes of tables or a scan: behind a whole image that is no loss. */
+/** Whether the file ends inside a segment before libjpeg could object to what is in it: behind a whole image that is no loss. */
 export const isCutOff = (bytes: Uint8Array, { code, next }: Marker): boolean => {
-  if (code === 0xc4 || code === 0xcc || code === 0xdb || code === 0xdd || code === 0xda) return next + 3 > bytes.length;
+  const tables = code === 0xc4 || code === 0xcc || code === 0xdb || code === 0xdd;
   const notes = code === 0xdc || (code >= 0xe0 && code <= 0xef) || code === 0xfe;
-  return notes && (next + 2 > bytes.length || next + u16be(bytes, next) > bytes.length);
+  if (code === 0xda) return next + 3 > bytes.length;
+  if (!tables && !notes) return false;
+  if (next + 2 > bytes.length) return true;
+  const end = next + u16be(bytes, next);
+  return notes ? end > bytes.length : tablesRunOut(bytes, code, next + 2, end);
 };
+
+/** Whether reading the tables of a segment comes to the end of the file, and finds no fault before it. */
+function tablesRunOut(bytes: Uint8Array, code: number, start: number, end: number): boolean {
+  if (code === 0xdd) return end - start === 2 && end > bytes.length;
+  const least = code === 0xc4 ? 17 : 1;
+  let i = start;
+  while (end - i >= least && i + least <= bytes.length) {
+    const first = bytes[i]!;
+    if (code === 0xdb) {
+      if ((first & 15) > 3) return false;
+      i += first >> 4 ? 129 : 65; // as far as the table goes, wherever the segment ends
+    } else if (code === 0xcc) {
+      if (i + 1 < bytes.length && !isConditioning(first, bytes[i + 1]!)) return false;
+      i += 2;
+    } else {
+      const total = bytes.subarray(i + 1, i + 17).reduce((sum, count) => sum + count, 0);
+      i += 17 + total;
+      if (total > 256 || i > end || (i <= bytes.length && (first & ~0x10) > 3)) return false;
+    }
+  }
+  return i > bytes.length || end - i >= least;
+}
 
 /**
  * The segment of a marker. As in libjpeg, a length below 2, which cannot be, counts as an empty segment.
@@ -205,16 +231,21 @@ function readHuffmanTables(bytes: Uint8Array, { start, end }: Segment, state: Jp
   if (i !== end) throw fault('jpeg-huffman', 'the segment has bytes to spare', i);
 }
 
+const isConditioning = (index: number, value: number): boolean =>
+  index < 16 ? (value & 15) <= value >> 4 : index < 32;
+
 /** DAC (T.81, B.2.4.3). */
 function readConditioning(bytes: Uint8Array, { start, end }: Segment, state: JpegState): void {
   if ((end - start) % 2 !== 0) throw fault('jpeg-arithmetic', 'a DAC segment of odd length', start);
   for (let i = start; i < end; i += 2) {
     const [index, value] = [bytes[i]!, bytes[i + 1]!];
-    if (index >= 16 && index < 32) state.acLimit[index - 16] = value;
-    else if (index < 16 && (value & 15) <= value >> 4) {
+    if (!isConditioning(index, value))
+      throw fault('jpeg-arithmetic', `conditioning ${value} of table ${index} is not possible`, i);
+    if (index >= 16) state.acLimit[index - 16] = value;
+    else {
       state.dcLow[index] = value & 15;
       state.dcHigh[index] = value >> 4;
-    } else throw fault('jpeg-arithmetic', `conditioning ${value} of table ${index} is not possible`, i);
+    }
   }
 }
 
