@@ -44,6 +44,8 @@ export interface PngFile {
   readonly trns: Uint8Array | undefined;
   /** What is broken from the first IDAT on: no matter where all rows are there, else the reason why they are not. */
   readonly damage: ImageError | undefined;
+  /** Whether the file ends inside the data of its last IDAT. */
+  readonly cut: boolean;
   /** Frames after the default image; the default image itself is the first where `animated` says where it goes. */
   readonly frames: readonly PngFrame[];
   readonly animated: Omit<PngFrame, 'data' | 'offset'> | undefined;
@@ -180,6 +182,7 @@ interface Walk {
   readonly idat: Uint8Array[];
   dataOffset: number;
   damage: ImageError | undefined;
+  cut: boolean;
   readonly frames: (PngFrame & { data: Uint8Array[] })[];
   /** acTL was there. */
   isAnimated: boolean;
@@ -232,10 +235,11 @@ function readChunk(bytes: Uint8Array, chunk: Chunk, header: PngHeader, walk: Wal
   }
 }
 
-/** Chunk IDAT whose data are there, though its checksum is not. */
+/** What there is of a chunk IDAT that the end of the file cuts off: it may be all the rows, without a checksum. */
 function dataWithoutEnd(bytes: Uint8Array, offset: number): Uint8Array | undefined {
-  const end = offset + 8 + u32be(bytes, offset);
-  return latin1(bytes, offset + 4, 4) === 'IDAT' && end <= bytes.length ? bytes.subarray(offset + 8, end) : undefined;
+  return latin1(bytes, offset + 4, 4) === 'IDAT'
+    ? bytes.subarray(offset + 8, offset + 8 + u32be(bytes, offset))
+    : undefined;
 }
 
 /**
@@ -246,7 +250,7 @@ export function readPngChunks(bytes: Uint8Array, maxPixels: number): PngFile {
   const header = readPngHeader(bytes, maxPixels);
   const walk: Walk = {
     ...{ palette: undefined, trns: undefined, exif: undefined, texts: new Map(), idat: [], dataOffset: 0 },
-    ...{ damage: undefined, frames: [], isAnimated: false, animated: undefined, last: 'IHDR' },
+    ...{ damage: undefined, cut: false, frames: [], isAnimated: false, animated: undefined, last: 'IHDR' },
   };
   const { idat } = walk;
   const mostChunks = FREE_CHUNKS + header.width * header.height;
@@ -262,6 +266,7 @@ export function readPngChunks(bytes: Uint8Array, maxPixels: number): PngFile {
       const rest = error.code === 'png-truncated' ? dataWithoutEnd(bytes, offset) : undefined;
       if (rest && idat.length === 0) walk.dataOffset = offset;
       if (rest) idat.push(rest);
+      walk.cut = rest !== undefined && rest.length < u32be(bytes, offset);
       if (idat.length === 0) throw error;
       walk.damage ??= error;
       break;
@@ -274,7 +279,7 @@ export function readPngChunks(bytes: Uint8Array, maxPixels: number): PngFile {
   const xmp = walk.texts.get('XML:com.adobe.xmp');
   return {
     ...{ header, palette: walk.palette ?? new Uint8Array(0), trns: walk.trns, idat, dataOffset: walk.dataOffset },
-    ...{ damage: walk.damage, frames: walk.frames, animated: walk.animated },
+    ...{ damage: walk.damage, cut: walk.cut, frames: walk.frames, animated: walk.animated },
     exif: walk.exif ?? walk.texts.get('exif')?.data ?? rawProfile(walk.texts.get('Raw profile type exif')),
     xmp: xmp && readText(xmp),
   };

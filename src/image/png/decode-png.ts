@@ -97,6 +97,8 @@ function* decodePixels(
     const end = yield* inflateZlib(firstBytes(idat, mostBytes), { limit: expected, blocks }, rows.write);
     if (end === 'unproved') warnings.add('damage behind the last row: the checksum of the pixels is missing');
     if (end === 'longer') warnings.add('more pixels than the header says');
+    // no cut file, but a chunk of a wrong length: there is more than the pixels
+    if (file.cut && end !== 'unproved') throw file.damage;
   } catch (error) {
     throw file.damage ?? addFacts(error, { offset });
   }

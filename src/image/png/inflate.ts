@@ -113,7 +113,7 @@ function adler32(sum: number, bytes: Uint8Array): number {
 const WINDOW = 32768;
 const PIECE = 1 << 18;
 /** Zeros after the input, so that the bit buffer can be filled without looking for the end each time. */
-const PADDING = 8;
+const PADDING = 16;
 
 const LENGTH_BASE = /* @__PURE__ */ Uint16Array.of(
   ...[
@@ -239,17 +239,25 @@ function dynamicCodes(s: Stream): Codes {
  */
 function codedBlock(s: Stream, literals: HuffmanCode, distances: HuffmanCode): boolean {
   const { input, output } = s;
-  const last = s.end + PADDING;
+  const { end } = s;
   let { hold, bits, position, filled } = s;
   let ended = true;
+  let sure = filled;
+  // behind the end of the input are zeros: what is made of them is no output
+  const wrong = (what: string) => {
+    if (position <= end) return invalid(what);
+    s.filled = sure;
+    return truncated();
+  };
   for (;;) {
+    if (position > end && bits < 8 * (position - end)) throw wrong('');
+    sure = filled;
     while (bits < 24) {
-      if (position >= last) throw truncated();
       hold |= input[position++]! << bits;
       bits += 8;
     }
     let entry = literals.fast[hold & FAST_MASK]! || slowLookup(literals, hold);
-    if (entry === 0) throw invalid('a bit pattern that is no Huffman code');
+    if (entry === 0) throw wrong('a bit pattern that is no Huffman code');
     hold >>>= entry & 15;
     bits -= entry & 15;
     const symbol = entry >>> 4;
@@ -258,33 +266,31 @@ function codedBlock(s: Stream, literals: HuffmanCode, distances: HuffmanCode): b
     } else if (symbol === 256) {
       break;
     } else {
-      if (symbol > 285) throw invalid('a length symbol that does not exist');
+      if (symbol > 285) throw wrong('a length symbol that does not exist');
       let extra = LENGTH_EXTRA[symbol - 257]!;
       const length = LENGTH_BASE[symbol - 257]! + (hold & ((1 << extra) - 1));
       hold >>>= extra;
       bits -= extra;
       while (bits < 24) {
-        if (position >= last) throw truncated();
         hold |= input[position++]! << bits;
         bits += 8;
       }
       entry = distances.fast[hold & FAST_MASK]! || slowLookup(distances, hold);
-      if (entry === 0) throw invalid('a bit pattern that is no Huffman code');
+      if (entry === 0) throw wrong('a bit pattern that is no Huffman code');
       hold >>>= entry & 15;
       bits -= entry & 15;
       const code = entry >>> 4;
-      if (code > 29) throw invalid('a distance symbol that does not exist');
+      if (code > 29) throw wrong('a distance symbol that does not exist');
       extra = code < 4 ? 0 : (code >> 1) - 1;
       // a code of 15 bits and 13 extra bits are more than were made sure of
       while (bits < extra) {
-        if (position >= last) throw truncated();
         hold |= input[position++]! << bits;
         bits += 8;
       }
       const distance = DISTANCE_BASE[code]! + (hold & ((1 << extra) - 1));
       hold >>>= extra;
       bits -= extra;
-      if (distance > filled) throw invalid('a distance before the start of the data');
+      if (distance > filled) throw wrong('a distance before the start of the data');
       for (const stop = filled + length; filled < stop; filled++) output[filled] = output[filled - distance]!;
     }
     if (filled >= WINDOW + PIECE) {
