@@ -98,6 +98,21 @@ describe('images as people have them, against Pillow 12.3', () => {
     });
   }
 
+  it('resize with the hamming filter, whose constants Pillow has in single precision', () => {
+    let state = 1;
+    const data = Uint8Array.from({ length: 64 * 48 * 3 }, () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return state >>> 24;
+    });
+    const image = { data, width: 64, height: 48 };
+    for (const [width, expected] of [
+      [50, 'afb9653324a1024cb1994eb8d6e2e5539578173f80e579b0fc2548879320ff14'],
+      [106, 'ac184d87b8f1475efb2b9822c1e564377efdad52e67f46d3e9725a2f050a9a56'],
+    ] as const) {
+      assert.equal(sha256(resize(image, width, 16, 'hamming').data), expected);
+    }
+  });
+
   for (const { folder, kind } of processors) {
     it(`processor ${folder} (${kind})`, async () => {
       const config = parseProcessorConfig(jsonOf(`${folder}/processor_config.json`), 'processor_config.json');
@@ -133,6 +148,38 @@ describe('damaged JPEGs', () => {
       else assert.equal(sha256((await decoded).data), hash);
     }
     assert.ok(cases.length > 40);
+  });
+});
+
+describe('files cut behind their last row', () => {
+  it('have the pixels of Pillow, with a warning, and are refused where it refuses them', async () => {
+    const cases = JSON.parse(readFileSync(`${FIXTURES}cut-files.json`, 'utf8')) as [string, string, string | null][];
+    for (const [name, base64, hash] of cases) {
+      const decoded = decodeImage(Buffer.from(base64, 'base64'), { file: name });
+      if (hash === null) await assert.rejects(decoded, { name: 'ImageError' }, name);
+      else {
+        const { data, warnings } = await decoded;
+        assert.equal(sha256(data), hash, name);
+        assert.ok(warnings.length > 0, name);
+      }
+    }
+    const read = cases.filter(([, , hash]) => hash !== null).length;
+    console.log(`      ${read} of ${cases.length} read, the others refused`);
+    assert.ok(read > 40 && cases.length - read > 20);
+  });
+});
+
+describe('animations', () => {
+  const cases = JSON.parse(readFileSync(`${FIXTURES}frames.json`, 'utf8')) as [string, string, string[]][];
+  it('have the frames of Pillow, the first of which is the image', async () => {
+    for (const [name, base64, hashes] of cases) {
+      const bytes = Buffer.from(base64, 'base64');
+      const frames = (await decodeFrames(bytes)).map(({ data }) => sha256(data));
+      assert.deepEqual(frames, hashes, name);
+      assert.equal(sha256((await decodeImage(bytes)).data), hashes[0], name);
+      assert.equal((await identifyImage(bytes)).frames, hashes.length, name);
+    }
+    for (const kind of ['webp', 'png', 'gif']) assert.ok(cases.filter(([name]) => name.startsWith(kind)).length > 7);
   });
 });
 
