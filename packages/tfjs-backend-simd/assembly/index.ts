@@ -4,7 +4,7 @@ import { INT8_TILE_ROWS } from './int8';
 import { TILE_ROWS } from './pack';
 
 export { attentionScratch } from './attention';
-export { attentionGradientScratch } from './backward-attention';
+export { attentionGradientScratch } from './backward';
 export { appendColumns } from './copy';
 export { largest } from './int8';
 export { bestDots } from './int8-fast';

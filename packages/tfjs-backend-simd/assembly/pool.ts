@@ -6,22 +6,18 @@
 // a chunk computes does not depend on who computes it, so results do not depend on the number of threads.
 
 import { CONTROL, Job, PARAMETER_BYTES, PARAMETERS } from './abi';
-import { adamWJob, squaresJob } from './adamw';
 import { attentionJob } from './attention';
-import { attentionGradientJob } from './backward-attention';
-import { biasGradientJob, inputGradientJob, packPanelsJob, weightGradientJob } from './backward-linear';
-import { activationGradientJob, layerNormGradientJob } from './backward-rows';
-import { crossEntropyJob, embeddingGradientJob } from './backward-vocabulary';
+import {
+  activationGradientJob, attentionGradientJob, biasGradientJob, crossEntropyJob, embeddingGradientJob, inputGradientJob,
+  layerNormGradientJob, packPanelsJob, weightGradientJob,
+} from './backward';
 import { copyJob } from './copy';
-import { mapJob, zipJob } from './elementwise';
+import { adamWJob, mapJob, squaresJob, zipJob } from './elementwise';
 import { roundTilesJob } from './int8';
 import { roundBytesJob } from './int8-fast';
 import { linearJob, packTilesJob } from './linear';
-import { layerNormJob, reduceJob, softmaxJob } from './rows';
-import {
-  becomeWorker, heartbeatOf, IDLE, JOINING, keepResults, parametersOf, publish, readParametersAt, RECLAIMED, stateOf, WORKING,
-} from './thread';
-import { logSumJob, topTokensJob } from './top-tokens';
+import { layerNormJob, logSumJob, reduceJob, softmaxJob, topTokensJob } from './rows';
+import { becomeWorker, heartbeatOf, IDLE, JOINING, keepResults, parametersOf, publish, readParametersAt, RECLAIMED, stateOf, WORKING } from './thread';
 
 // One cache line each.
 const EPOCH: usize = <usize>CONTROL;

@@ -121,8 +121,8 @@ export enum Reduction {
   Min,
 }
 
-// The parameters of each job, by name. Addresses and strides (`…Step`, `…Stride`, `…Bytes`) are in bytes, 0 is "none"; those marked
-// float are the 32 bits of a float32 (`floatBits`), all others integers.
+// The parameters of each job, by name. Addresses and strides (`…Step`, `…Stride`, `…Bytes`) are in bytes, 0 is "none"; `epsilon` and those
+// marked float are the 32 bits of a float32 (`floatBits`), all others integers. `threadBytes` is each thread's part of `scratch`.
 
 /** y[i] = operation(x[i]). A chunk is MAP_CHUNK elements. */
 export enum MapParam {
@@ -177,11 +177,9 @@ export enum LayerNormParam {
   y,
   rows,
   columns,
-  /** Float. */
   epsilon,
   chunkRows,
   scratch,
-  /** Of scratch, per thread. */
   threadBytes,
 }
 
@@ -219,7 +217,6 @@ export enum RoundTilesParam {
   tiles,
   rowScales,
   scratch,
-  /** Of scratch, per thread. */
   threadBytes,
   chunkRows,
 }
@@ -236,7 +233,6 @@ export enum RoundBytesParam {
   /** [blocks, rows] int32: 64 times the sum of a block. */
   rowSums,
   scratch,
-  /** Of scratch, per thread. */
   threadBytes,
   chunkRows,
 }
@@ -258,7 +254,6 @@ export enum LinearParam {
   /** A `Unary`, or -1. */
   activation,
   scratch,
-  /** Of scratch, per thread. */
   threadBytes,
   chunkPanels,
   /** Rows of one block of A, whole tiles. */
@@ -295,7 +290,6 @@ export enum AttentionParam {
   /** From the mask of one row to that of the next; 0 where all share one. */
   maskStride,
   scratch,
-  /** Of scratch, per thread. */
   threadBytes,
   /** Float: 1 / sqrt(width). */
   scale,
@@ -324,7 +318,7 @@ export enum TopTokensParam {
   normalizers,
 }
 
-// ---- the backward pass: jobs of assembly/backward-*.ts. `blockEnds` are int32: after which row each block of rows that is summed ends.
+// ---- the backward pass: jobs of assembly/backward.ts. `blockEnds` are int32: after which row each block of rows that is summed ends.
 
 /** float32 [rows, columns] into panels of 8 columns. */
 export enum PackPanelsParam {
@@ -352,7 +346,6 @@ export enum WeightGradientParam {
   blockEnds,
   blocks,
   scratch,
-  /** Of scratch, per thread. */
   threadBytes,
   /** Rows of the gradient in one chunk: whole tiles. */
   blockRows,
@@ -376,7 +369,6 @@ export enum InputGradientParam {
   c,
   cStride,
   scratch,
-  /** Of scratch, per thread. */
   threadBytes,
   blockRows,
   chunkPanels,
@@ -402,7 +394,6 @@ export enum LayerNormGradientParam {
   gamma,
   dx,
   columns,
-  /** Float. */
   epsilon,
   /** [blocks, columns] each. */
   gammaSums,
@@ -444,7 +435,6 @@ export enum AdamWParam {
   /** Learning rate / (1 - beta1^step). */
   rate,
   scratch,
-  /** Of scratch, per thread. */
   threadBytes,
 }
 
@@ -455,13 +445,12 @@ export enum SquaresParam {
   size,
 }
 
-/** The gradients of attention over a text's columns. A chunk is one row and head. */
+/** The gradients of attention over a text's columns; mask, width and scale as in `AttentionParam`. A chunk is one row and head. */
 export enum AttentionGradientParam {
   q,
   key,
   value,
   mask,
-  /** From the mask of one row to that of the next; 0 where all share one. */
   maskStride,
   dy,
   dQuery,
@@ -470,12 +459,9 @@ export enum AttentionGradientParam {
   heads,
   tokens,
   columns,
-  /** Of one head. */
   width,
   scratch,
-  /** Of scratch, per thread. */
   threadBytes,
-  /** Float: 1 / sqrt(width). */
   scale,
 }
 

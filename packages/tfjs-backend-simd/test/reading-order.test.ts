@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { uploadWeight, type WeightFormat } from '../src/index.js';
-import { orderOf, type PanelsAtOnce, ReadingOrder } from '../src/reading-order.js';
+import { orderOf, type PanelsAtOnce, ReadingOrder } from '../src/product.js';
 import { holds, make, specs, useVariant, VARIANTS } from './support.js';
 
 const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8', 'int8-fast'];

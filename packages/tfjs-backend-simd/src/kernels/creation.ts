@@ -10,7 +10,7 @@ import {
   util,
 } from '@tensorflow/tfjs-core';
 import type { KernelContext } from '../kernel-context.js';
-import { input, type Kernel, type KernelTable, sizeOf } from './kernel.js';
+import { input, type Kernel, type KernelTable, sizeOf } from '../kernel-context.js';
 import { reduceKernels } from './reduce.js';
 
 function filled(backend: KernelContext, shape: readonly number[], dtype: DataType, value: number | string): TensorInfo {

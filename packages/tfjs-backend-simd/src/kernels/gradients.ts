@@ -16,10 +16,18 @@ import {
   WeightGradientParam,
 } from '../abi.js';
 import type { KernelContext, Output } from '../kernel-context.js';
+import {
+  type Attributes,
+  fault,
+  input,
+  type Kernel,
+  type KernelTable,
+  requireFloats,
+  sizeOf,
+} from '../kernel-context.js';
 import { BLOCK_ROWS, packLeft, tileHeight } from '../product.js';
 import { FORMATS } from '../tensor-memory.js';
 import { floatBits, parametersOf } from '../thread-pool.js';
-import { type Attributes, fault, input, type Kernel, type KernelTable, requireFloats, sizeOf } from './kernel.js';
 import { maskStep } from './transformer.js';
 
 // The backward pass of the transformer's kernels. What is summed over rows takes `groups`, how many rows each sample has, and `sum`, the

@@ -10,8 +10,8 @@ import {
   type TransformAttrs,
 } from '@tensorflow/tfjs-core';
 import type { KernelContext } from '../kernel-context.js';
+import { type Attributes, type Inputs, input, type Kernel, type KernelTable } from '../kernel-context.js';
 import type { Numbers } from '../tensor-memory.js';
-import { type Attributes, type Inputs, input, type Kernel, type KernelTable } from './kernel.js';
 
 /** Reads one number of an image [height, width, channels]; `undefined` where there is no such pixel. */
 type Pixel = (y: number, x: number, channel: number) => number | undefined;

@@ -10,10 +10,18 @@ import {
 import type { Unary } from '../abi.js';
 import { BackendError } from '../errors.js';
 import type { KernelContext } from '../kernel-context.js';
+import {
+  type Attributes,
+  type Inputs,
+  input,
+  type Kernel,
+  type KernelTable,
+  listOf,
+  sizeOf,
+} from '../kernel-context.js';
 import { multiply, type Panels } from '../product.js';
 import { packedBytes } from '../tensor-memory.js';
 import { elementwiseKernels } from './elementwise.js';
-import { type Attributes, type Inputs, input, type Kernel, type KernelTable, listOf, sizeOf } from './kernel.js';
 import { cast, transpose } from './movement.js';
 import { reduceKernels } from './reduce.js';
 

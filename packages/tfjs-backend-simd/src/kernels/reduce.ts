@@ -10,10 +10,10 @@ import {
 } from '@tensorflow/tfjs-core';
 import { Job, ReduceParam, Reduction, SoftmaxParam } from '../abi.js';
 import type { KernelContext } from '../kernel-context.js';
+import { type Attributes, input, type Kernel, type KernelTable, sizeOf, stridesOf } from '../kernel-context.js';
 import type { Numbers } from '../tensor-memory.js';
 import { parametersOf } from '../thread-pool.js';
 import { indexingKernels } from './indexing.js';
-import { type Attributes, input, type Kernel, type KernelTable, sizeOf, stridesOf } from './kernel.js';
 import { cast, copyStrided } from './movement.js';
 
 /** x with the given axes moved to the end, as [rows, n]. */

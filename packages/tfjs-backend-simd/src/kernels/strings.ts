@@ -5,8 +5,8 @@ import {
   util,
 } from '@tensorflow/tfjs-core';
 import type { KernelContext } from '../kernel-context.js';
+import { fault, type Inputs, input, type Kernel, type KernelTable } from '../kernel-context.js';
 import type { Numbers } from '../tensor-memory.js';
-import { fault, type Inputs, input, type Kernel, type KernelTable } from './kernel.js';
 
 /** The strings of an input. @throws BackendError where it holds numbers. */
 function stringsOf(backend: KernelContext, kernel: string, inputs: Inputs, name: string): Uint8Array[] {

@@ -7,8 +7,8 @@ import {
   type TensorInfo,
   util,
 } from '@tensorflow/tfjs-core';
+import { type Attributes, fault, type Inputs, input, type Kernel, type KernelTable } from '../kernel-context.js';
 import type { Numbers } from '../tensor-memory.js';
-import { type Attributes, fault, type Inputs, input, type Kernel, type KernelTable } from './kernel.js';
 
 /** Where the channels of images are: in the last dimension, or (`NCHW`) behind the batch. */
 export const isChannelsFirst = (dataFormat: string | undefined): boolean => dataFormat?.startsWith('NC') === true;
