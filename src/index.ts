@@ -7,10 +7,29 @@
 export type { WeightFormat } from 'tfjs-backend-simd';
 export type { ByteSource, ModelFiles } from './checkpoint/byte-source.js';
 export { fromBytes } from './checkpoint/byte-source.js';
-export { WEIGHT_FORMATS } from './checkpoint/dtypes.js';
 export type { LoadParamsOptions, LoadProgress } from './checkpoint/load-params.js';
+export { WEIGHT_FORMATS } from './checkpoint/stored-tensor.js';
 export * from './errors.js';
-export * from './explain/index.js';
+export type {
+  AttentionMap,
+  ExplainedImage,
+  ExplainedWord,
+  Explanation,
+  Grid,
+  Rectangle,
+  TokenAttention,
+  TokenAttentions,
+  View,
+} from './explain/attention-map.js';
+export { attentionOf, attentionSpread, EVEN_SPREAD } from './explain/attention-map.js';
+export type { ExplainInput, Pieces } from './explain/explanation.js';
+export { explainText, groupWords, patchArea } from './explain/explanation.js';
+export type { Filling, HeatMap, OverlayOptions } from './explain/overlay.js';
+export { heatMap, overlayPng } from './explain/overlay.js';
+export type { PageOptions } from './explain/page.js';
+export { renderPage } from './explain/page.js';
+export type { ExplainTokensOptions } from './explain/token-attention.js';
+export { explainTokens, logProbsWithoutImage, type TextRow } from './explain/token-attention.js';
 export { generate, streamTokens } from './generation/generate.js';
 export type { GenerationConfig } from './generation/generation-config.js';
 export type * from './generation/options.js';

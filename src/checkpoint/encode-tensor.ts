@@ -1,8 +1,7 @@
 import { WeightError } from '../errors.js';
-import { eachChannel, INT8_LIMIT, scaleName } from './dtypes.js';
 import { readPieces } from './open-checkpoint.js';
 import type { NewTensor } from './safetensors.js';
-import { nameOf, type StoredTensor } from './stored-tensor.js';
+import { eachChannel, INT8_LIMIT, nameOf, type StoredTensor, scaleName } from './stored-tensor.js';
 
 /** From float32 to narrower numbers: each the nearest, ties to even, as PyTorch's and NumPy's conversions do. */
 

@@ -10,10 +10,9 @@ import {
   type TensorSpec,
 } from '../layers/param-spec.js';
 import { eventSink } from '../load-events.js';
-import { isWeight, WEIGHT_FORMATS } from './dtypes.js';
 import { transposedShape } from './layout.js';
 import { beginReading, piecePool, type Reading } from './open-checkpoint.js';
-import { elementCount, nameOf, type StoredTensor, type TensorMap } from './stored-tensor.js';
+import { elementCount, isWeight, nameOf, type StoredTensor, type TensorMap, WEIGHT_FORMATS } from './stored-tensor.js';
 
 /**
  * What a tfjs backend may offer beyond tfjs: to make parameters from the pieces of a file itself. Ours does (`startParam` of tfjs-backend-simd).

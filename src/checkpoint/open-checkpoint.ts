@@ -2,11 +2,21 @@ import type { ParamSink, StoredNumbers } from 'tfjs-backend-simd';
 import { quote, SafetensorsError, TorchFileError, WeightError } from '../errors.js';
 import type { TensorSpec } from '../layers/param-spec.js';
 import { type ByteSource, type ModelFiles, readBytes } from './byte-source.js';
-import { attachScales, dequantize, readScales, storedNumbers, toFloat32 } from './dtypes.js';
 import { type ErrorClass, isJsonObject, type Json, parseJsonFile } from './json.js';
 import { fromOriginalLayout, isOriginalLayout, ROW_GROUP, transposeKernels, transposeRows } from './layout.js';
 import { readSafetensors } from './safetensors.js';
-import { elementCount, nameOf, renameTensors, type StoredTensor, type TensorMap } from './stored-tensor.js';
+import {
+  attachScales,
+  dequantize,
+  elementCount,
+  nameOf,
+  readScales,
+  renameTensors,
+  type StoredTensor,
+  storedNumbers,
+  type TensorMap,
+  toFloat32,
+} from './stored-tensor.js';
 
 /** The reader of PyTorch's files comes when there is one: pages with safetensors, which is most of them, do without its 20 kB. */
 const torchReader = () => import('./torch/torch-file.js');

@@ -4,9 +4,17 @@ import type { Answer, CaptionOptions, CaptionStreamOptions, Image2Text, ImageInp
 import { type CliCommand, type Context, EXIT, interrupt, UsageError } from './context.js';
 import type { Input, Shard } from './inputs.js';
 import { fileOf, inShard, oneImage, readStdinLines } from './inputs.js';
-import { type LineFile, type Lock, lockFile, openLineFile } from './line-file.js';
+import type { Question } from './line-files.js';
+import {
+  imageRow,
+  type LineFile,
+  type Lock,
+  lockFile,
+  openLineFile,
+  pairQuestions,
+  readQuestions,
+} from './line-files.js';
 import { exitCode, type ModelFlags, overImages, withModel } from './model.js';
-
 import type { GenerationFlags } from './options.js';
 import {
   addBatch,
@@ -25,8 +33,6 @@ import {
 import type { Format, FormatFlags } from './output.js';
 import { answerFields, answerRule, answerTsv, fileFormat, formatOf, imagesText, showAnswers } from './output.js';
 import { jsonText, plain } from './terminal.js';
-import type { Question } from './tsv.js';
-import { imageRow, pairQuestions, readQuestions } from './tsv.js';
 
 export type AnswerFlags = ModelFlags &
   GenerationFlags &

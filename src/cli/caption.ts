@@ -13,6 +13,7 @@ import type {
 } from '../node.js';
 import { type CliCommand, type Context, UsageError } from './context.js';
 import { describeLeftOut, expandInputs, type Input, type InputFlags, type InputList, inShard } from './inputs.js';
+import { imageRow, imageRows } from './line-files.js';
 import { exitCode, type ModelFlags, overImages, withModel } from './model.js';
 import {
   addBatch,
@@ -41,7 +42,6 @@ import {
   type StoreFlags,
 } from './output.js';
 import { jsonText, plain } from './terminal.js';
-import { imageRow, imageRows } from './tsv.js';
 
 export type CaptionFlags = ModelFlags &
   GenerationFlags &

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
-import { WEIGHT_FORMATS } from '../checkpoint/dtypes.js';
+import { WEIGHT_FORMATS } from '../checkpoint/stored-tensor.js';
 import { OptionError } from '../errors.js';
 import { generationOptions } from '../generation/options.js';
 import type { ImageOptions } from '../image/image-options.js';

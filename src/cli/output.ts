@@ -6,7 +6,7 @@ import type { Context } from './context.js';
 import { UsageError } from './context.js';
 import type { Input, Shard } from './inputs.js';
 import { textOf } from './inputs.js';
-import { type LineFile, type LineRule, type Lock, lockFile, lockFolders, openLineFile } from './line-file.js';
+import { type LineFile, type LineRule, type Lock, lockFile, lockFolders, openLineFile } from './line-files.js';
 
 import { jsonText, plain } from './terminal.js';
 

@@ -11,10 +11,10 @@ import { type CaptionFlags, captionCommand, captionToFiles } from './caption.js'
 import type { CliCommand, Context } from './context.js';
 import { UsageError } from './context.js';
 import type { Input } from './inputs.js';
-import { lockFile } from './line-file.js';
+import type { Question } from './line-files.js';
+import { lockFile } from './line-files.js';
 import { openModelFiles } from './model.js';
 import { fileFormat } from './output.js';
-import type { Question } from './tsv.js';
 
 /** What is to be predicted, by which model, and where it goes. */
 export interface PredictionRequest {

@@ -3,15 +3,21 @@ import { type Command, CommanderError, Help, Command as Program } from 'commande
 import { answerCommand } from './answer.js';
 import { captionCommand, videoCommand } from './caption.js';
 import { type CliCommand, EXIT, inContext, type LoadModel, type Run, UsageError } from './context.js';
-import { evaluateCommand } from './evaluate.js';
+import { evaluateCommand, reproduceCommand } from './evaluate.js';
 import { explainCommand } from './explain.js';
 import { isEscaped } from './inputs.js';
-import { downloadCommand, modelsCommand } from './models.js';
 import { addNote, wrap } from './options.js';
-import { reproduceCommand } from './reproduce.js';
 import { classifyCommand, embedCommand, scoreCommand } from './scores.js';
 import { type OutputStream, plain, type Terminal } from './terminal.js';
-import { convertCommand, doctorCommand, inspectCommand, parityCommand, verifyCommand } from './tools.js';
+import {
+  convertCommand,
+  doctorCommand,
+  downloadCommand,
+  inspectCommand,
+  modelsCommand,
+  parityCommand,
+  verifyCommand,
+} from './tools.js';
 import { trainCommand } from './train.js';
 
 const PACKAGE = 'generative-image2text-server';

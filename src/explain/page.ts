@@ -1,8 +1,7 @@
 import type { ExplainedImage, ExplainedWord, Explanation, View } from './attention-map.js';
 import { attentionOf, attentionSpread, EVEN_SPREAD } from './attention-map.js';
 import { fitted, largest, PAINT, percent, toPng } from './overlay.js';
-import { PAGE_SCRIPT } from './page-script.js';
-import { PAGE_STYLE } from './page-style.js';
+import { PAGE_SCRIPT, PAGE_STYLE } from './page-assets.js';
 
 export interface PageOptions {
   /** What the page calls the image or video: its file's name. Default: nothing. */

@@ -31,7 +31,7 @@ import {
   infoUrl,
   resolveUrl,
 } from './names.js';
-import { PART_BYTES, PARTS_AHEAD, partCount, partedSource, partLength } from './parted-source.js';
+import { PART_BYTES, PARTS_AHEAD, partCount, partedSource, partLength } from './remote-files.js';
 import { type Sha256, sha256 } from './sha256.js';
 
 export interface BrowserFilesOptions {

@@ -6,6 +6,7 @@ import { HubError, quote } from '../errors.js';
 import { type OnLoadEvent, type ProgressReport, progressReport } from '../load-events.js';
 import { sweepTemporaries } from '../platform/write-whole.js';
 import {
+  acquireLock,
   type BlobHash,
   blobHash,
   type CacheView,
@@ -17,6 +18,7 @@ import {
   freeBytes,
   isHash,
   isMissing,
+  type Lock,
   makeFolder,
   noteVerified,
   openPlain,
@@ -49,7 +51,6 @@ import {
   symlinksDisabled,
   tokenFrom,
 } from './environment.js';
-import { acquireLock, type Lock } from './lock.js';
 import { type FileMetadata, fileMetadata } from './metadata.js';
 import { checkFileName, checkRepoId, checkRevision, fileLabel, isCommit, resolveUrl } from './names.js';
 import { nodeTransport } from './node-transport.js';

@@ -1,5 +1,5 @@
 import { OptionError, TokenizerError } from '../errors.js';
-import { logProbsWithoutImage } from '../explain/evidence.js';
+import { logProbsWithoutImage } from '../explain/token-attention.js';
 import { generate, streamTokens } from '../generation/generate.js';
 import type { GenerationConfig } from '../generation/generation-config.js';
 import type { GenerateOptions, StreamOptions } from '../generation/options.js';

@@ -1,8 +1,8 @@
 import type { Tensor, Tensor4D } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { DisposedError, OptionError } from '../errors.js';
-import type { Explanation } from '../explain/index.js';
-import { explainText } from '../explain/index.js';
+import type { Explanation } from '../explain/attention-map.js';
+import { explainText } from '../explain/explanation.js';
 import { generate } from '../generation/generate.js';
 import type { GenerationConfig } from '../generation/generation-config.js';
 import type { GeneratedSequence } from '../generation/session.js';
@@ -39,13 +39,20 @@ import type { ModelInput } from './encoded-image.js';
 import { encodeInput, holdImage, retainEncoded, withEncodedImages } from './encoded-image.js';
 import type { InputLoader, InputOptions } from './input-loader.js';
 import { createInputLoader } from './input-loader.js';
-import { checkOne, checkTextOrTexts, checkTexts, type EncodedImage, isVideoInput, type VisualInput } from './inputs.js';
+import {
+  checkOne,
+  checkTextOrTexts,
+  checkTexts,
+  type EncodedImage,
+  isImageBatch,
+  sourceOf,
+  type VisualInput,
+  withList,
+} from './inputs.js';
 import { type CheckedCall, checkCall, type Method, type methodOptions } from './method-options.js';
 import { createWorkQueue, startLifetime } from './queue.js';
-
 import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, ScoreTextsOptions, TextScore } from './scores.js';
 import { embedInput, rankLabels, scoreTexts } from './scores.js';
-import { imagesOf, isImageBatch } from './tensor-images.js';
 
 /** Options of `explain`. */
 export type ExplainOptions = Omit<CaptionOptions, keyof typeof methodOptions> &
@@ -377,29 +384,10 @@ function createFixed(
   };
 }
 
-/** One input or several as a list; a tensor [images, height, width, 1 | 3 | 4] is as many images. */
-async function withList<T>(
-  inputs: VisualInput | readonly VisualInput[],
-  body: (inputs: readonly VisualInput[]) => Promise<T>,
-): Promise<T> {
-  if (Array.isArray(inputs)) return body(inputs as readonly VisualInput[]);
-  if (!isImageBatch(inputs)) return body([inputs as VisualInput]);
-  const images = imagesOf(inputs);
-  try {
-    return await body(images);
-  } finally {
-    for (const image of images) image.dispose();
-  }
-}
-
 /** A checked call of a method that writes. */
 type WritingCall = Pick<CheckedCall<'caption'>, 'generation'> & {
   readonly own: Pick<CheckedCall<'caption'>['own'], 'streamer' | 'batchSize' | 'trace' | 'signal'>;
 };
-
-/** What an encoded image was made of. */
-const sourceOf = (input: VisualInput): VisualInput =>
-  typeof input === 'object' && 'source' in input && !isVideoInput(input) ? sourceOf(input.source) : input;
 
 /** One list of ids for each input. */
 function promptsFor(

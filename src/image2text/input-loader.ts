@@ -15,8 +15,7 @@ import { showValue } from '../options.js';
 import type { ModelInput } from './encoded-image.js';
 import { encodedInput, isEncodedImage } from './encoded-image.js';
 import type { ImageInput, VideoInput, VideoSource, VisualInput } from './inputs.js';
-import { isPageImage, isSamples, isVideoInput, readPixels, samplesToRawImage } from './inputs.js';
-import { tensorToRawImage } from './tensor-images.js';
+import { isPageImage, isSamples, isVideoInput, readPixels, samplesToRawImage, tensorToRawImage } from './inputs.js';
 
 /** Reads the bytes at a path or URL, and says what to call them in messages. */
 export type OpenImage = (address: string | URL, signal?: AbortSignal) => Promise<{ bytes: Uint8Array; file: string }>;

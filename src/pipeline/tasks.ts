@@ -8,9 +8,15 @@ import {
   promptIds,
 } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import { isVideoInput, type VideoSource, type VisualInput, video } from '../image2text/inputs.js';
+import {
+  isImageBatch,
+  isVideoInput,
+  type VideoSource,
+  type VisualInput,
+  video,
+  withList,
+} from '../image2text/inputs.js';
 import type { ClassifyOptions, EmbedOptions } from '../image2text/scores.js';
-import { imagesOf, isImageBatch } from '../image2text/tensor-images.js';
 import { readGeneration } from './generation-options.js';
 import { checkSignal, readOptions, spellingsOf, withoutNulls, wrongType } from './options.js';
 import { withStreamer } from './streaming.js';
@@ -158,14 +164,8 @@ export const asVideo = (source: unknown): VisualInput => (isVideoInput(source) ?
 
 /** Runs `body` for a list, the images of a tensor of rank 4, or one input; one gives one result. */
 export async function forEachInput<T>(input: unknown, body: (many: readonly unknown[]) => Promise<T[]>) {
-  if (Array.isArray(input)) return body(input);
-  if (!isImageBatch(input)) return (await body([input]))[0]!;
-  const images = imagesOf(input);
-  try {
-    return await body(images);
-  } finally {
-    for (const image of images) image.dispose();
-  }
+  const results = await withList(input as VisualInput | readonly VisualInput[], body);
+  return Array.isArray(input) || isImageBatch(input) ? results : results[0]!;
 }
 
 async function captionEach(

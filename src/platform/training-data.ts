@@ -5,9 +5,8 @@ import { IMAGE_ENDING } from '../file-signature.js';
 import type { TrainingFolder } from '../training/checkpoint.js';
 import type { TrainingPair } from '../training/data.js';
 import { pairsOfRow, shardPairs } from '../training/shards.js';
-import { readCsv } from './csv.js';
 import { fromDirectory, fromFile } from './node-files.js';
-import { indexTsv, readBase64, readLines, readValue } from './tsv.js';
+import { indexTsv, readBase64, readCsv, readLines, readValue } from './tables.js';
 import { openPlainFile, sweepTemporaries, writeThrough } from './write-whole.js';
 
 /**

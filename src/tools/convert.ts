@@ -1,10 +1,10 @@
 import { join, resolve } from 'node:path';
 import { type ModelFiles, readBytes } from '../checkpoint/byte-source.js';
-import { INT8_METADATA } from '../checkpoint/dtypes.js';
 import { CONVERT_DTYPES, type ConvertDtype, encodeTensor, type Losses } from '../checkpoint/encode-tensor.js';
 import { compareWeights } from '../checkpoint/load-params.js';
 import { byteLengthOf, type NewTensor } from '../checkpoint/safetensors.js';
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
+import { INT8_METADATA } from '../checkpoint/stored-tensor.js';
 import { ConfigError, OptionError } from '../errors.js';
 import { specEntries, type TensorSpec } from '../layers/param-spec.js';
 import { eventSink } from '../load-events.js';

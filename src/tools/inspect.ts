@@ -1,13 +1,12 @@
 import { stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { type ByteSource, type ModelFiles, readBytes } from '../checkpoint/byte-source.js';
-import { readValues } from '../checkpoint/dtypes.js';
 import { readJson } from '../checkpoint/json.js';
 import { compareWeights } from '../checkpoint/load-params.js';
 import { openCheckpoint, readSharded, readWeights } from '../checkpoint/open-checkpoint.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
-
 import type { TensorMap } from '../checkpoint/stored-tensor.js';
+import { readValues } from '../checkpoint/stored-tensor.js';
 import { looksLikeTorch, readPytorch } from '../checkpoint/torch/torch-file.js';
 import { ConfigError, TorchFileError } from '../errors.js';
 import { IMAGE_ENDING, recognize } from '../file-signature.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import type { Browser } from 'playwright-core';
-import { partCount } from '../../src/hub/parted-source.js';
+import { partCount } from '../../src/hub/remote-files.js';
 import { launchChromium } from '../support/chromium.js';
 import { DEMO, readBin } from '../support/fixtures.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';

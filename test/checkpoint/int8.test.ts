@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { fromBytes, type ModelFiles } from '../../src/checkpoint/byte-source.js';
-import { INT8_SCHEME, QUANTIZATION_KEY, toFloat32 } from '../../src/checkpoint/dtypes.js';
 import { checkOverflow, scaleFinder, toBrainBits, toHalfBits, toInt8 } from '../../src/checkpoint/encode-tensor.js';
 import { openCheckpoint, readWeights } from '../../src/checkpoint/open-checkpoint.js';
 import { byteLengthOf, planSafetensors } from '../../src/checkpoint/safetensors.js';
+import { INT8_SCHEME, QUANTIZATION_KEY, toFloat32 } from '../../src/checkpoint/stored-tensor.js';
 import { failure, storedF32 } from './support.js';
 
 type Part = readonly [name: string, dtype: string, shape: readonly number[], data: ArrayBufferView];

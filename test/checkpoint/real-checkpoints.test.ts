@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { memory, type Tensor4D, tensor, tidy, transpose } from '@tensorflow/tfjs-core';
 import { fromBytes } from '../../src/checkpoint/byte-source.js';
-import { readValues } from '../../src/checkpoint/dtypes.js';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
+import { readValues } from '../../src/checkpoint/stored-tensor.js';
 import { disposeGit, encodeImage, type Git } from '../../src/model/git.js';
 import { startSession } from '../../src/model/git-session.js';
 import { disposeCache } from '../../src/model/kv-cache.js';

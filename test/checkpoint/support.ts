@@ -4,8 +4,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { getBackend, memory } from '@tensorflow/tfjs-core';
 import { type ByteSource, fromBytes, type ModelFiles } from '../../src/checkpoint/byte-source.js';
-import { type HostArray, readValues } from '../../src/checkpoint/dtypes.js';
-import { elementCount, type StoredTensor, type TensorMap } from '../../src/checkpoint/stored-tensor.js';
+import {
+  elementCount,
+  type HostArray,
+  readValues,
+  type StoredTensor,
+  type TensorMap,
+} from '../../src/checkpoint/stored-tensor.js';
 import { Image2TextError } from '../../src/errors.js';
 import { useBackend } from '../support/backends.js';
 import { type HostileCase, ROOT } from '../support/fixtures.js';

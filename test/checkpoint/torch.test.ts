@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { fromBytes } from '../../src/checkpoint/byte-source.js';
-import { readValues } from '../../src/checkpoint/dtypes.js';
+import { readValues } from '../../src/checkpoint/stored-tensor.js';
 import { unpickle } from '../../src/checkpoint/torch/pickle.js';
 import { readPytorch } from '../../src/checkpoint/torch/torch-file.js';
 import { openZip } from '../../src/checkpoint/torch/zip.js';

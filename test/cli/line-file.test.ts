@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import type { LineRule } from '../../src/cli/line-file.js';
-import { openLineFile } from '../../src/cli/line-file.js';
+import type { LineRule } from '../../src/cli/line-files.js';
+import { openLineFile } from '../../src/cli/line-files.js';
 import { answerRule, answerTsv, captionRule, captionTsv } from '../../src/cli/output.js';
-import { readLines } from '../../src/platform/tsv.js';
+import { readLines } from '../../src/platform/tables.js';
 import { FULL } from '../support/full.js';
 import { scratch } from './support.js';
 

@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Context } from '../../src/cli/context.js';
 import { commandLine, expandInputs, pathOf, textOf } from '../../src/cli/inputs.js';
-import { openLineFile } from '../../src/cli/line-file.js';
+import { openLineFile } from '../../src/cli/line-files.js';
 import { openImage } from '../../src/node.js';
 import { EXAMPLES } from '../support/fixtures.js';
 import { demo, scratch } from './support.js';
@@ -102,7 +102,7 @@ describe('images from pipes, devices and addresses', () => {
   onPosix('two runs on sidecars whose names are not UTF-8 do not meet', async () => {
     const files = [Buffer.concat([Buffer.from(`${folder()}/`), Buffer.from([0xff]), Buffer.from('.txt')])];
     const inside = [Buffer.concat([Buffer.from(`${folder()}/`), Buffer.from([0xfe]), Buffer.from('/a.txt')])];
-    const { lockFolders } = await import('../../src/cli/line-file.js');
+    const { lockFolders } = await import('../../src/cli/line-files.js');
     const lock = await lockFolders(files, '.txt', undefined);
     await assert.rejects(lockFolders(files, '.txt', undefined), /another run writes there/);
     await assert.rejects(lockFolders(inside, '.txt', undefined), /another run writes there/);

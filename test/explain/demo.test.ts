@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { memory, profile } from '@tensorflow/tfjs-core';
-import { type AttentionMap, type Explanation, explainText, overlayPng, renderPage } from '../../src/explain/index.js';
 import { decodeFrames, decodeImage } from '../../src/image/decode.js';
 import type { RgbImage } from '../../src/image/raw-image.js';
 import { resize } from '../../src/image/resize.js';
+import { type AttentionMap, type Explanation, explainText, overlayPng, renderPage } from '../../src/index.js';
 import { type Image2Text, loadImage2Text, video } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
 import { expectClose, expectTensors } from '../support/close.js';

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { PNG } from 'pngjs';
 import { OptionError } from '../../src/errors.js';
-import { heatMap, overlayPng } from '../../src/explain/index.js';
 import { PAINT } from '../../src/explain/overlay.js';
 import { decodeImage } from '../../src/image/decode.js';
+import { heatMap, overlayPng } from '../../src/index.js';
 import { madeUp } from './made-up.js';
 
 describe('heat maps', () => {

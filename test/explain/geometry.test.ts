@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { OptionError } from '../../src/errors.js';
-import { heatMap, patchArea, type Rectangle } from '../../src/explain/index.js';
 import { defaultImageConfig, type ImageConfig } from '../../src/image/image-config.js';
 import type { PreprocessOptions } from '../../src/image/image-options.js';
 import { preprocess } from '../../src/image/preprocess.js';
 import type { RgbImage } from '../../src/image/raw-image.js';
+import { heatMap, patchArea, type Rectangle } from '../../src/index.js';
 
 /** Bytes as they are, no averaging of neighbors: what a patch of the input shows can be read off. */
 const plain: ImageConfig = {

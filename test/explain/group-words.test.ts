@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { attentionOf, attentionSpread, EVEN_SPREAD, groupWords, type TokenAttention } from '../../src/explain/index.js';
+import { attentionOf, attentionSpread, EVEN_SPREAD, groupWords, type TokenAttention } from '../../src/index.js';
 
 const PIECES = ['dog', '##s', 'play', '##ing', '.', "'", 's', '[SEP]', 'the'];
 const vocabulary = { tokenOf: (id: number) => PIECES[id]!, vocabSize: PIECES.length, specialIds: new Set([7]) };

@@ -1,4 +1,4 @@
-import { type Explanation, groupWords, type TokenAttention } from '../../src/explain/index.js';
+import { type Explanation, groupWords, type TokenAttention } from '../../src/index.js';
 
 /** Attention to 2 by 2 patches by 2 layers of 2 heads: `share` on one patch, the rest on the text. */
 function tokenOn(id: number, patch: number, share: number): TokenAttention {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Browser, Page } from 'playwright-core';
-import { renderPage } from '../../src/explain/index.js';
+import { renderPage } from '../../src/index.js';
 import { launchChromium } from '../support/chromium.js';
 import { madeUp } from './made-up.js';
 

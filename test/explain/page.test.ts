@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { createContext, runInContext } from 'node:vm';
-import { attentionOf, attentionSpread, heatMap, renderPage } from '../../src/explain/index.js';
 import { allViews, type PageData } from '../../src/explain/page.js';
-import { PAGE_SCRIPT } from '../../src/explain/page-script.js';
+import { PAGE_SCRIPT } from '../../src/explain/page-assets.js';
 import { decodeImage } from '../../src/image/decode.js';
+import { attentionOf, attentionSpread, heatMap, renderPage } from '../../src/index.js';
 import { expectClose } from '../support/close.js';
 import { madeUp } from './made-up.js';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { build } from 'esbuild';
 import { type ByteSource, readBytes } from '../../src/checkpoint/byte-source.js';
 import { type BrowserFilesOptions, fetchModelFiles } from '../../src/hub/browser-cache.js';
-import { PART_BYTES } from '../../src/hub/parted-source.js';
+import { PART_BYTES } from '../../src/hub/remote-files.js';
 import { sha256 } from '../../src/hub/sha256.js';
 import type { LoadEvent } from '../../src/load-events.js';
 import { ROOT } from '../support/fixtures.js';

@@ -3,9 +3,9 @@ import { existsSync, readdirSync, statSync, utimesSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from '../../src/errors.js';
+import { acquireLock } from '../../src/hub/cache.js';
 import type { HubClient } from '../../src/hub/client.js';
 import { withRetries } from '../../src/hub/client.js';
-import { acquireLock } from '../../src/hub/lock.js';
 import { IMPATIENT, withFolder } from './support.js';
 
 describe('hub: lock', () => {

@@ -169,7 +169,7 @@ describe('import rules', () => {
                 'training/options',
                 'metrics/index',
                 'checkpoint/byte-source',
-                'checkpoint/dtypes',
+                'checkpoint/stored-tensor',
                 'image2text/load', // generation_config.json is read before the weights are
                 'platform/open-model',
                 'generation/options',
@@ -177,10 +177,9 @@ describe('import rules', () => {
                 'image/image-file',
                 'image/image-options',
                 'hub/environment',
-                'hub/lock',
+                'hub/cache',
                 'platform/write-whole',
-                'platform/lines',
-                'platform/tsv',
+                'platform/tables',
               ].includes(target),
           )
           .map((target) => `${file} imports ${target}`),

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ByteSource, fromBytes } from '../../src/checkpoint/byte-source.js';
 import { Image2TextError } from '../../src/errors.js';
+import { indexTsv, readBase64, readValue } from '../../src/platform/tables.js';
 import { trainingPairs } from '../../src/platform/training-data.js';
-import { indexTsv, readBase64, readValue } from '../../src/platform/tsv.js';
 import { shardPairs } from '../../src/training/shards.js';
 import {
   below,
