@@ -23,7 +23,7 @@ const libraryStaysOutside = {
 };
 
 const { outputFiles } = await build({
-  entryPoints: [`${root}main.js`],
+  entryPoints: [`${root}main.js`, `${root}image-threads.js`], // the second is started as a thread
   bundle: true,
   splitting: true,
   format: 'esm',

@@ -74,7 +74,15 @@ export type {
   ModelOptions,
 } from './image2text/image2text.js';
 export { createImage2Text } from './image2text/image2text.js';
-export type { ConvertHeic, ImageWarning, InputOptions, OpenImage, OpenVideo } from './image2text/input-loader.js';
+export type {
+  ConvertHeic,
+  ImageJob,
+  ImageWarning,
+  InputOptions,
+  OpenImage,
+  OpenVideo,
+  PrepareImage,
+} from './image2text/input-loader.js';
 export type {
   EncodedImage,
   ImageInput,

@@ -152,14 +152,15 @@ async function captionToStdout(
     else if (format !== 'text') await context.stdout(captionLine(name, caption, format));
     else await context.stdout(`${several ? `${plain(name)}\t` : ''}${plain(caption.text)}`);
   };
-  return withModel(flags, context, options, async (model) => {
+  const body = async (model: Image2Text): Promise<number> => {
     if (streams) return streamCaption(model, inputs[0]!, flags, options, context);
     const failed = await overImages(inputs, captionJob(model, flags, options, deliver), context);
     const [first] = shown;
     if (format === 'json' && several) await context.stdout(jsonText(shown, 2));
     else if (first !== undefined) await context.stdout(jsonText(first, 2));
     return failed;
-  });
+  };
+  return withModel(flags, context, options, body, inputs.length);
 }
 
 /** Captions into `--output` and `--sidecar`; resolves to how many failed. */
@@ -191,9 +192,9 @@ async function captionMissing(
 ): Promise<number> {
   if (missing.length === 0) return 0;
   const resume = 'the same command with --skip-existing goes on';
-  return withModel(flags, context, options, (model) =>
-    overImages(missing, { ...captionJob(model, flags, options, put), resume }, context),
-  );
+  const body = (model: Image2Text): Promise<number> =>
+    overImages(missing, { ...captionJob(model, flags, options, put), resume }, context);
+  return withModel(flags, context, options, body, missing.length);
 }
 
 const captionJob = (
@@ -206,6 +207,7 @@ const captionJob = (
   return {
     batch,
     quiet,
+    isAhead: true,
     work: (images: readonly VisualInput[]) => model.caption(images, { ...options, batchSize: batch }),
     deliver: (input: Input, caption: Caption) =>
       deliver(input, { ...between(caption), alternatives: caption.alternatives.map(between) }),

@@ -28,15 +28,20 @@ export interface ModelFlags extends HubFlags, ImageFlags {
 }
 type InitialScheme = NonNullable<InitialWeightsOptions['scheme']>;
 
+/** Fewer images are read in less time than a thread takes to start. */
+const MANY = 8;
+
 /**
  * Starts the backend, loads the model, and frees it when `body` has ended. `generation`: options of generation that `body` uses, if any, so
- * that one that the model's own strategy does not take is refused before the weights are read.
+ * that one that the model's own strategy does not take is refused before the weights are read. `images`: how many images it works through;
+ * many are read ahead, by threads.
  */
 export async function withModel<T>(
   flags: ModelFlags,
   context: Context,
   generation: GivenOptions,
   body: (model: Image2Text) => Promise<T>,
+  images = 1,
 ): Promise<T> {
   const { signal, status } = context;
   const { weights, tokenMerging } = flags;
@@ -49,8 +54,9 @@ export async function withModel<T>(
     if (generation.strategy === undefined) {
       checkStrategy(generation, (await openGenerationConfig(files))?.strategy ?? 'original');
     }
-    return context.loadModel(files, { ...options, signal, onProgress, onWarning });
+    return context.loadModel(files, { ...options, signal, onProgress, onWarning, prepareImage: threads?.prepareImage });
   };
+  const threads = images >= MANY ? (await import('./image-threads.js')).startImageThreads() : undefined;
   const model = await load().finally(() => status.clear());
   if (flags.adapter !== undefined) {
     try {
@@ -65,6 +71,7 @@ export async function withModel<T>(
     return await body(model);
   } finally {
     model.dispose();
+    await threads?.end();
   }
 }
 
@@ -166,6 +173,8 @@ export interface Job<I extends NamedInput, R> {
   /** How many at once; default 1. */
   readonly batch?: number;
   readonly quiet?: boolean | undefined;
+  /** Whether `work` on the next ones may begin before these have their results, for a model that reads ahead. */
+  readonly isAhead?: boolean;
   /** What the things are called; default `images`. */
   readonly what?: string;
   /** How the user goes on with a run that was interrupted. */
@@ -190,12 +199,17 @@ export async function overImages<I extends NamedInput, R>(
   job: Job<I, R>,
   context: Context,
 ): Promise<number> {
-  const { batch = 1, quiet, what = 'images' } = job;
+  const { batch = 1, quiet, what = 'images', isAhead = false } = job;
   const progress = startProgress(inputs.length, context, { what, quiet });
   let [done, failed] = [0, 0];
   try {
+    const begin = (n: number) => attempt(inputs.slice(n, n + batch), job, context.signal);
+    let next: Promise<Outcome<I, R>[]> | undefined;
     for (let n = 0; n < inputs.length; n += batch) {
-      for (const outcome of await attempt(inputs.slice(n, n + batch), job, context.signal)) {
+      const current = next ?? begin(n);
+      next = isAhead && n + batch < inputs.length ? begin(n + batch) : undefined;
+      next?.catch(() => {}); // told in its turn
+      for (const outcome of await current) {
         if (await settle(outcome, job, context)) done++;
         else failed++;
         progress.advance();

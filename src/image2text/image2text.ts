@@ -38,7 +38,7 @@ import {
 import type { ModelInput } from './encoded-image.js';
 import { encodeInput, holdImage, retainEncoded, withEncodedImages } from './encoded-image.js';
 import type { InputLoader, InputOptions } from './input-loader.js';
-import { createInputLoader } from './input-loader.js';
+import { createInputLoader, readingAhead } from './input-loader.js';
 import {
   checkOne,
   checkTextOrTexts,
@@ -193,14 +193,14 @@ function createFixed(
       const { ready, release } = retainEncoded(inputs, git);
       try {
         const fetched = await loader.fetchRemote(inputs, signal); // nobody waits in the queue for the network
-        const load = async (n: number, signal: AbortSignal) => {
+        const open = async (n: number, signal: AbortSignal) => {
           const input = fetched[n]!;
           if (input instanceof Error) throw input;
           return ready[n] ?? loader.load(input, signal);
         };
         const request = {
           inputs: inputs.length,
-          load,
+          ...(loader.readsAhead ? readingAhead(inputs.length, open, signal) : { load: open }),
           promptsOf,
           generation: given,
           batchSize,

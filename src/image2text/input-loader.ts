@@ -6,7 +6,7 @@ import type { DecodeOptions } from '../image/decode.js';
 import { DEFAULT_MAX_PIXELS, decodeFrames, decodeImage } from '../image/decode.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { ImageOptions, PreprocessOptions } from '../image/image-options.js';
-import { preprocess } from '../image/preprocess.js';
+import { type PixelValues, preprocess } from '../image/preprocess.js';
 import type { RgbImage } from '../image/raw-image.js';
 import { eventSink } from '../load-events.js';
 import type { Git } from '../model/git.js';
@@ -35,6 +35,22 @@ export type ConvertHeic = (
   signal?: AbortSignal,
 ) => Promise<Uint8Array>;
 
+/** An image file, and all that says how it becomes the model's input. */
+export interface ImageJob {
+  readonly bytes: Uint8Array;
+  readonly decoding: Omit<DecodeOptions, 'signal'>;
+  readonly config: ImageConfig;
+  readonly preprocessing: PreprocessOptions;
+}
+
+/**
+ * Decodes and preprocesses an image file elsewhere, as `decodeImage` and `preprocess` do. Undefined where it cannot (a damaged file, a format that
+ * needs more): the image is read here then, with the error or the result that there is.
+ */
+export type PrepareImage = (
+  job: ImageJob,
+) => Promise<{ readonly pixels: PixelValues; readonly warnings: readonly string[] } | undefined>;
+
 /** Damage of an image file that was mended: one line, parts separated by semicolons. */
 export interface ImageWarning {
   readonly file: string;
@@ -51,6 +67,11 @@ export interface InputOptions extends Omit<ImageOptions, 'signal'> {
   readonly openImage?: OpenImage | undefined;
   /** Opens folders and files as videos; `/node` gives its own. Default: none, videos are animated images or frames. */
   readonly openVideo?: OpenVideo | undefined;
+  /**
+   * Reads image files in threads, as the command does for many: those of the next batch while the model works on this one. Default: none, an image is read
+   * when its turn comes.
+   */
+  readonly prepareImage?: PrepareImage | undefined;
 }
 
 /** From what a caller calls an image or a video to what the model takes. */
@@ -64,6 +85,8 @@ export interface InputLoader {
   fetchRemote(inputs: readonly VisualInput[], signal?: AbortSignal): Promise<(VisualInput | Error)[]>;
   /** Both, or what was encoded before. */
   load(input: VisualInput, signal?: AbortSignal): Promise<ModelInput>;
+  /** Whether images are read elsewhere, so that it pays to begin before their turn. */
+  readonly readsAhead: boolean;
 }
 
 /** Most bytes of an image file. */
@@ -84,6 +107,7 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, given: Inp
   const options: InputOptions = { ...given, onWarning: eventSink(given.onWarning ?? warnOnConsole) };
   const loader: InputLoader = {
     preprocessing,
+    readsAhead: options.prepareImage !== undefined,
     open: (input, signal) =>
       isVideoInput(input)
         ? openFrames(input, config.numImageWithEmbedding, options, signal)
@@ -117,11 +141,57 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, given: Inp
     },
     async load(input, signal) {
       if (isEncodedImage(input)) return encodedInput(input, git);
+      if (options.prepareImage !== undefined && isFile(input))
+        return loadElsewhere(input, options.prepareImage, signal);
       return loader.prepare(await loader.open(input, signal));
     },
   };
   return loader;
+
+  async function loadElsewhere(
+    input: Address,
+    prepareImage: PrepareImage,
+    signal: AbortSignal | undefined,
+  ): Promise<ModelInput> {
+    const { bytes, file } = isBytes(input)
+      ? { bytes: await bytesOf(input), file: nameOf(input, 'image') }
+      : await openAddress(input, options, signal);
+    const { signal: _, ...decoding } = decodeOptions(file, options, signal);
+    const found = await unlessAborted(prepareImage({ bytes, decoding, config: imageConfig, preprocessing }), signal);
+    if (found === undefined) return loader.prepare(await decodeFile(bytes, file, options, signal));
+    report(file, found.warnings, options);
+    checkSize(found.pixels.shape, config);
+    return found.pixels;
+  }
 }
+
+/** `open` for so many inputs, which can be told to begin before their turn. */
+export function readingAhead(
+  total: number,
+  open: (input: number, signal: AbortSignal) => Promise<ModelInput>,
+  signal: AbortSignal,
+) {
+  const begun = new Map<number, Promise<ModelInput>>();
+  return {
+    load(input: number, signal: AbortSignal): Promise<ModelInput> {
+      const opened = begun.get(input) ?? open(input, signal);
+      begun.delete(input); // whoever asked for the pixels frees them
+      return opened;
+    },
+    loadAhead(first: number, count: number): void {
+      for (let n = first; n < Math.min(first + count, total); n++) {
+        if (begun.has(n)) continue;
+        const opened = open(n, signal);
+        opened.catch(() => {}); // told when its turn comes
+        begun.set(n, opened);
+      }
+    },
+  };
+}
+
+/** Whether an input is an image file rather than pixels. */
+const isFile = (input: VisualInput): input is Address =>
+  !isVideoInput(input) && (typeof input === 'string' || input instanceof URL || isBytes(input));
 
 const withoutUndefined = <T extends object>(options: T): T =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;

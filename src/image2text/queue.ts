@@ -80,6 +80,8 @@ export interface WriteRequest {
   readonly inputs: number;
   /** Opens one of them, when its turn comes. */
   load(input: number, signal: AbortSignal): Promise<ModelInput>;
+  /** Begins to open so many of them, where that goes on beside the model's work. */
+  loadAhead?(first: number, count: number): void;
   promptsOf(input: number): readonly (readonly number[])[];
   readonly generation: GenerateOptions;
   readonly trace: Trace | undefined;
@@ -205,6 +207,7 @@ export function createWorkQueue(context: TextContext, maxBatch: number): WorkQue
           () => settled,
           () => end(() => reject(signal.reason)),
         );
+        if (isRunning) request.loadAhead?.(0, batchSize);
         enqueue({
           key: keyOf([generation, trace, batchSize]),
           size: batchSize,
@@ -217,6 +220,7 @@ export function createWorkQueue(context: TextContext, maxBatch: number): WorkQue
               if (rows > capacity && !(taken.length === 0 && capacity === batchSize)) break; // more prompts than a batch: decoded in parts
               taken.push(job(next));
             }
+            request.loadAhead?.(next, batchSize);
             return taken;
           },
         });

@@ -80,6 +80,7 @@ const LOADING: Readonly<Record<keyof ModelLoadOptions, true>> = {
   onProgress: true,
   onWarning: true,
   openImage: true,
+  prepareImage: true,
   openVideo: true,
   orientation: true,
   preprocessing: true,

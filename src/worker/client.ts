@@ -69,7 +69,7 @@ export interface WorkerModel {
   /** Loads a checkpoint, in place of the one that is there: a name on the Hub, a folder's address (relative to the page), or files that the user chose. */
   load(
     model: string | URL | Iterable<File>,
-    options?: Omit<BrowserLoadOptions, 'upload' | 'convertHeic' | 'openImage' | 'openVideo'>,
+    options?: Omit<BrowserLoadOptions, 'upload' | 'convertHeic' | 'openImage' | 'openVideo' | 'prepareImage'>,
   ): Promise<WorkerModelInfo>;
   caption(
     inputs: readonly WorkerInput[],

@@ -174,6 +174,8 @@ describe('import rules', () => {
                 'platform/open-model',
                 'generation/options',
                 'file-signature',
+                'image/decode', // a thread that reads images loads nothing else
+                'image/preprocess',
                 'image/image-file',
                 'image/image-options',
                 'hub/environment',
