@@ -15,7 +15,7 @@ const COLUMNS = 16;
 
 /** The shape of a parameter after it is transposed. */
 export function transposedShape(shape: readonly number[], layout: Layout): number[] {
-  if (layout === 'as-is') return [...shape];
+  if (layout === 'as-is' || layout === 'embedding') return [...shape];
   if (layout === 'linear') return [shape[1]!, shape[0]!];
   const [outputs, inputs, height, width] = shape as readonly [number, number, number, number];
   return [height, width, inputs, outputs];

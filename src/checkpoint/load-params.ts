@@ -154,7 +154,7 @@ export interface LoadParamsOptions {
   readonly upload?: ((values: Float32Array, shape: number[], name: string, layout: Layout) => Tensor) | undefined;
   /** `upload` keeps nothing of `values`, so that their memory can hold the next tensor's. Default false. */
   readonly uploadCopies?: boolean | undefined;
-  /** How linear weights are kept in memory. Default `f32`; all others need a backend that can: `simd`, and `webgpu` all but `int8-fast`. Not with `upload`. */
+  /** How linear weights (and on `simd` embeddings) are kept in memory. Default `f32`; all others need a backend that can: `simd`, and `webgpu` all but `int8-fast`. Not with `upload`. */
   readonly weights?: WeightFormat | undefined;
 }
 

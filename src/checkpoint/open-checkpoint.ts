@@ -275,7 +275,7 @@ export interface Reading {
 export function beginReading(stored: StoredTensor, { shape, layout }: TensorSpec, pool?: BufferPool): Reading {
   const count = elementCount(shape);
   const [outputs = 1, inputs = 1] = shape;
-  const units = { 'as-is': 1, linear: inputs * ROW_GROUP, conv2d: count };
+  const units = { 'as-is': 1, embedding: inputs * ROW_GROUP, linear: inputs * ROW_GROUP, conv2d: count };
   const { pieces, rawPieces, bytesAhead } = beginPieces(stored, units[layout], pool);
   return {
     bytesAhead,

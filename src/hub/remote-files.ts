@@ -116,8 +116,9 @@ async function openInFolder(file: FolderFile): Promise<ByteSource | undefined> {
 /** The first part of a file; all of it as a Blob where the server sends it whole; undefined where there is none. */
 async function firstPart({ client, address, name, report }: FolderFile): Promise<Range | Blob | undefined> {
   const headers = { range: `bytes=0-${PART_BYTES - 1}` };
+  const isPackage = !/^https?:/.test(address); // an extension's or application's own files
   const answer = await send(client, 'GET', address, headers).catch((error: HubError) => {
-    const isPackage = !/^https?:/.test(address); // an extension's or application's own files, where `fetch` knows no status 404
+    // `fetch` knows no status 404 there
     if (isPackage && /^(?:unreachable|connection-lost)$/.test(error.code)) return undefined;
     throw error;
   });
@@ -145,6 +146,13 @@ async function firstPart({ client, address, name, report }: FolderFile): Promise
     return { bytes, total, etag: response.headers.get('etag') ?? undefined };
   }
   const blob = await readBlob(client, response, url, name, report);
+  if (isPackage && blob.size === PART_BYTES) {
+    // An extension's file as asked for, in part, but with status 200 and no word of its size.
+    const whole = await send(client, 'GET', address, {});
+    const all = await readBlob(client, whole.response, whole.url, name, report);
+    report.done(name);
+    return all;
+  }
   report.done(name);
   return blob;
 }

@@ -16,7 +16,9 @@ import { runFused } from './fused-kernel.js';
 import { type ParamsOf, tensorSpec } from './param-spec.js';
 
 /** torch.nn.Embedding: `weight` [rows, D]. */
-export const embeddingSpec = (rows: number, features: number) => ({ weight: tensorSpec([rows, features]) });
+export const embeddingSpec = (rows: number, features: number, layout: 'as-is' | 'embedding' = 'as-is') => ({
+  weight: tensorSpec([rows, features], layout),
+});
 export type Embedding = ParamsOf<ReturnType<typeof embeddingSpec>>;
 
 /** Rows of the table by id. ids: B lists of T integers below the table's length → float32 [B, T, D]. */

@@ -2,9 +2,10 @@ import type { Tensor } from '@tensorflow/tfjs-core';
 
 /**
  * How a stored tensor is transposed when it is loaded:
- * `as-is`; `linear` from PyTorch's [out, in] to [in, out]; `conv2d` from OIHW to HWIO.
+ * `as-is`; `embedding` as it is too, but read row by row, so that a backend may keep it in the format of the weights; `linear` from PyTorch's
+ * [out, in] to [in, out]; `conv2d` from OIHW to HWIO.
  */
-export type Layout = 'as-is' | 'linear' | 'conv2d';
+export type Layout = 'as-is' | 'embedding' | 'linear' | 'conv2d';
 
 /** One parameter, as a value: its shape in the checkpoint and how it is transposed at load. */
 export interface TensorSpec {

@@ -28,7 +28,7 @@ export const textLayerSpec = (c: GitConfig) => ({
 });
 
 export const textEmbeddingsSpec = (c: GitConfig) => ({
-  word_embeddings: embeddingSpec(c.vocabSize, c.hiddenSize),
+  word_embeddings: embeddingSpec(c.vocabSize, c.hiddenSize, 'embedding'),
   position_embeddings: embeddingSpec(c.maxPositionEmbeddings, c.hiddenSize),
   LayerNorm: layerNormSpec(c.hiddenSize),
 });

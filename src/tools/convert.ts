@@ -100,14 +100,13 @@ function encodeAll({ config, tensors }: OpenedGit, label: string, dtype: Convert
   const needed = specEntries(gitSpec(config));
   compareWeights(needed, stored, { label, ignore: IGNORED, hint: weightHint(config) });
   return needed.map(({ name, spec }) => {
-    const narrow = dtype !== 'int8' || isMatrix(name, spec) ? dtype : 'f32';
+    const narrow = dtype !== 'int8' || isMatrix(spec) ? dtype : 'f32';
     return encodeTensor(stored.get(name)!, narrow, losses);
   });
 }
 
 /** What int8 is for: the matrices that make up a checkpoint's size, word embeddings included. */
-const isMatrix = (name: string, { layout }: TensorSpec): boolean =>
-  layout === 'linear' || name === 'git.embeddings.word_embeddings.weight';
+const isMatrix = ({ layout }: TensorSpec): boolean => layout === 'linear' || layout === 'embedding';
 
 /** A head of its own is written beside the word embeddings; older versions of transformers would tie the two all the same. */
 function configOf({ json, tensors }: OpenedGit): unknown {

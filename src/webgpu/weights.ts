@@ -151,7 +151,7 @@ export function startParam(
     return tfjs.makeTensorFromDataId(dataId, [...dims], 'float32', tfjs.backend);
   };
   if (layout === 'linear') return startWeight(backend, shape as [number, number], format, make);
-  if (layout !== 'as-is') return undefined;
+  if (layout === 'conv2d') return undefined;
   const values = new Float32Array(sizeOf(shape));
   const tensor = make({ values, dtype: 'float32', shape, refCount: 1 }, shape);
   return {

@@ -116,13 +116,11 @@ describe('bundlers', function () {
   async function look(address: string): Promise<unknown> {
     const page = await browser.newPage();
     try {
-      const complaints: string[] = [];
-      page.on('pageerror', (error) => complaints.push(error.message));
+      const complaint = page.waitForEvent('pageerror', { timeout: 0 }).then(({ message }) => assert.fail(message));
+      complaint.catch(() => undefined); // also where the page is closed
       await page.goto(address);
-      await page.waitForFunction(() => document.title.startsWith('{'), undefined, {
-        timeout: 120_000,
-      });
-      assert.deepEqual(complaints, []);
+      const titled = page.waitForFunction(() => document.title.startsWith('{'), undefined, { timeout: 120_000 });
+      await Promise.race([titled, complaint]);
       return JSON.parse(await page.title());
     } finally {
       await page.close();
@@ -184,10 +182,11 @@ describe('bundlers', function () {
     try {
       const worker = context.serviceWorkers()[0] ?? (await context.waitForEvent('serviceworker'));
       const page = await context.newPage();
+      const complaint = page.waitForEvent('pageerror', { timeout: 0 }).then(({ message }) => assert.fail(message));
+      complaint.catch(() => undefined); // also where the page is closed
       await page.goto(new URL('page.html', worker.url()).href);
-      await page.waitForFunction(() => document.title.startsWith('{'), undefined, {
-        timeout: 120_000,
-      });
+      const titled = page.waitForFunction(() => document.title.startsWith('{'), undefined, { timeout: 120_000 });
+      await Promise.race([titled, complaint]);
       const said = JSON.parse(await page.title());
       assert.deepEqual(said, { captions: expected, background: expected });
     } finally {

@@ -76,6 +76,28 @@ describe('hub: a folder on a web server', () => {
     ]);
   });
 
+  it("reads all of an extension's file, of which it sends parts without saying so", async () => {
+    const large = Buffer.from(seededBytes(5_000_000, 7));
+    const ranges: (string | null)[] = [];
+    const fetchFile = async (_: string, init: RequestInit): Promise<Response> => {
+      const range = new Headers(init.headers).get('range');
+      ranges.push(range);
+      const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(range ?? '') ?? [];
+      return new Response(range === null ? large : large.subarray(Number(first), Number(last) + 1));
+    };
+    const events: LoadEvent[] = [];
+    const options = { fetch: fetchFile, onProgress: (event: LoadEvent) => void events.push(event) };
+    const source = (await fetchFolder('chrome-extension://id/model', options).open('model.safetensors'))!;
+    assert.deepEqual(Buffer.from(await readBytes(source, 0, source.size)), large);
+    assert.deepEqual(ranges, [`bytes=0-${2 ** 22 - 1}`, null]);
+    const loaded = events.flatMap((event) => (event.status === 'progress' ? [event.loaded] : []));
+    assert.deepEqual(
+      loaded,
+      [...loaded].sort((a, b) => a - b),
+    );
+    assert.equal(loaded.at(-1), large.length);
+  });
+
   it('reads compressed bodies', async () => {
     handler = (_, response) => {
       const body = gzipSync(content);

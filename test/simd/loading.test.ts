@@ -146,6 +146,10 @@ describe('simd: loading', () => {
     };
     const kinds = { BF16: 'bf16', F16: 'f16', I8: 'int8' } as const;
     for (const [dtype, file] of Object.entries(own)) {
+      const load = { w: tensorSpec(shape, 'embedding') };
+      const { w: table } = await loadParams(load, one(file), { weights: kinds[dtype as 'BF16'] });
+      assert.deepEqual(await table.data(), await readWeights(file, tensorSpec(shape)), dtype);
+      table.dispose();
       const expected = transposed(await readWeights(file, tensorSpec(shape)), shape);
       for (const weights of ['f32', kinds[dtype as 'BF16']] as const) {
         const { w } = await loadParams({ w: tensorSpec(shape, 'linear') }, one(file), { weights });
@@ -175,7 +179,40 @@ describe('simd: loading', () => {
     assert.deepEqual([int8.code, int8.detail], ['int8-range', 'value 5 is -128; the scheme goes from -127 to 127']);
   });
 
-  it('only linear weights are kept in another format', async () => {
+  for (const format of FORMATS) {
+    it(`${format}: a table is rounded as a weight of the same rows is, read whole and row by row`, async () => {
+      const shape = [21, 11] as const; // not whole panels, and an odd width
+      const values = Float32Array.from({ length: 21 * 11 }, (_, i) => Math.sin(i * i) * 2 ** ((i % 7) - 3));
+      const stored = one(storedF32('w', [...shape], values));
+      const load = (layout: 'embedding' | 'linear', weights: WeightFormat) =>
+        loadParams({ w: tensorSpec(shape, layout) }, stored, { weights });
+      const before = heap();
+      const { w: table } = await load('embedding', format);
+      const promised = (tf.backend() as SimdBackend).paramBytes(shape, 'embedding', format);
+      assert.equal(heap() - before, promised);
+      const { w: weight } = await load('linear', format === 'int8-fast' ? 'int8' : format);
+      const expected = transposed((await weight.data()) as Float32Array, [11, 21]);
+      assert.deepEqual(table.shape, [...shape]);
+      assert.deepEqual(await table.data(), expected);
+      const ids = [20, 0, 7, 8, 7];
+      const rows = tf.tidy(() => tf.gather(table, tf.tensor1d(ids, 'int32')));
+      const plain = tf.tidy(() => tf.mul(tf.ones([1, 21]), tf.transpose(table)));
+      assert.deepEqual(
+        await rows.data(),
+        Float32Array.from(ids.flatMap((id) => [...expected.subarray(id * 11, id * 11 + 11)])),
+      );
+      assert.deepEqual(await plain.data(), await weight.data(), 'to every other kernel it is float32');
+      const product = tf.tidy(() => tf.matMul(tf.ones([1, 21]), table));
+      const sums = Array.from({ length: 11 }, (_, column) =>
+        expected.reduce((sum, x, i) => (i % 11 === column ? sum + x : sum), 0),
+      );
+      assert.ok(largestError(await product.data(), sums).error < 1e-5);
+      tf.dispose([table, weight, rows, plain, product]);
+      assert.equal(heap(), before);
+    });
+  }
+
+  it('only linear weights and tables are kept in another format', async () => {
     const values = Float32Array.of(0.1, 0.2, 0.3, 0.4);
     const spec = { w: tensorSpec([2, 2], 'linear'), e: tensorSpec([2, 2]), c: tensorSpec([2, 2, 1, 1], 'conv2d') };
     const stored = new Map(
@@ -195,6 +232,8 @@ describe('simd: loading', () => {
       ['linear', 'int8'],
       ['linear', 'f16'],
       ['as-is', 'f32'],
+      ['embedding', 'f32'],
+      ['embedding', 'int8'],
     ] as const) {
       const values = new Float32Array(24 * 5).fill(1);
       values[77] = Number.NaN;

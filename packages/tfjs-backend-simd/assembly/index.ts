@@ -8,7 +8,7 @@ export { attentionGradientScratch } from './backward';
 export { appendColumns } from './copy';
 export { largest } from './int8';
 export { bestDots } from './int8-fast';
-export { packPanels, packPanelsTransposed, packStrip, unpackWeight, widenStored } from './pack';
+export { packPanels, packPanelsTransposed, packStrip, unpackColumn, unpackWeight, widenStored } from './pack';
 export { busy, join, runAlone, serve, setLimit, share } from './pool';
 
 /** Rows of A that one tile takes. */

@@ -158,6 +158,11 @@ export function unpackWeight(format: i32, w: usize, scales: usize, d: usize, n: 
   }
 }
 
+/** One column of packed weights, `k` numbers, into float32 at d. */
+export function unpackColumn(format: i32, w: usize, scales: usize, d: usize, column: i32, k: i32): void {
+  for (let i = 0; i < k; i++, d += 4) store<f32>(d, elementOf(format, w, scales, i, column, k));
+}
+
 /** `rows` rows of one 16-bit panel, at w, as a float32 panel at d. */
 export function widenPanel16(format: i32, w: usize, d: usize, rows: i32): void {
   const half = i32x4.splat(<i32>0x8fffe000), upper = i32x4.splat(<i32>0xffff0000), factor = f32x4.splat(F16_FACTOR);

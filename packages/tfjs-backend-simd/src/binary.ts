@@ -45,6 +45,7 @@ export interface KernelExports {
     ]
   ): void;
   widenStored(format: number, s: number, d: number, n: number): void;
+  unpackColumn(format: number, w: number, scales: number, d: number, column: number, k: number): void;
   unpackWeight(format: number, w: number, scales: number, d: number, n: number, k: number): void;
 }
 

@@ -19,7 +19,7 @@ export { uploadWeight, type WeightUpload } from './weights.js';
 export class SimdBackend extends KernelContext {
   /**
    * Begins a parameter that a program has piece by piece, as a file stores it: `linear` is a weight [out, in], kept in `format` and read as
-   * [in, out]; `as-is` is float32. Undefined for other layouts.
+   * [in, out]; `embedding` a table, kept in `format`, whose rows are gathered; `as-is` is float32. Undefined for other layouts.
    * @throws BackendError (`memory-limit`).
    */
   startParam(shape: readonly number[], layout: string, format: WeightFormat): ParamSink | undefined {

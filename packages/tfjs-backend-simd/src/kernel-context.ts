@@ -1,6 +1,7 @@
 import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { BackendError } from './errors.js';
 import {
+  bytesOf,
   freeStored,
   type Numbers,
   newNumbers,
@@ -8,6 +9,7 @@ import {
   packedBytes,
   packFloats,
   TensorMemory,
+  unpackRow,
   unpackTo,
   unsupportedType,
 } from './tensor-memory.js';
@@ -155,15 +157,28 @@ export class KernelContext extends TensorMemory {
     return this.storage.get(tensor.dataId).strings;
   }
 
-  /** The packed weights of a tensor, if it is one that was packed. */
+  /** The panels of a tensor [rows, columns], if they are what it is kept as. */
   packedOf(tensor: TensorInfo): Packed | undefined {
-    return this.storage.get(tensor.dataId).packed;
+    const { packed } = this.storage.get(tensor.dataId);
+    return packed?.table ? undefined : packed;
+  }
+
+  /** Copies rows of a table [count, width], by number, to `target`: only they are unpacked. */
+  copyRows(table: TensorInfo, rows: ArrayLike<number>, target: number): void {
+    const bytes = table.shape[1]! * bytesOf(table.dtype);
+    const { packed } = this.storage.get(table.dataId);
+    const from = packed?.table ? 0 : this.addressOf(table);
+    for (let i = 0; i < rows.length; i++) {
+      const to = target + i * bytes;
+      if (packed?.table) unpackRow(this.kernels, packed, rows[i]!, to);
+      else this.heap.u8.copyWithin(to, from + rows[i]! * bytes, from + (rows[i]! + 1) * bytes);
+    }
   }
 
   /** Replaces the numbers of a [rows, columns] tensor by their packed form; all tensors that share them see the same values as before. */
   pack(tensor: TensorInfo, rows: number, columns: number): Packed {
     const stored = this.storage.get(tensor.dataId);
-    if (stored.packed?.rows === rows) return stored.packed;
+    if (stored.packed?.rows === rows && !stored.packed.table) return stored.packed;
     const packed = packFloats(this.kernels, this.heap, this.addressOf(tensor), rows, columns);
     freeStored(this.heap, stored);
     this.storage.delete(tensor.dataId); // or it would be counted twice

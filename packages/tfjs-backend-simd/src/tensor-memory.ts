@@ -17,9 +17,13 @@ export type WeightFormat = keyof typeof FORMATS;
 
 export type Numbers = Float32Array | Int32Array | Uint8Array;
 
-/** Weights of a linear layer in panels (assembly/pack.ts); `scales`, one a column, belong to int8 and int8-fast. */
+/**
+ * Weights of a linear layer in panels (assembly/pack.ts); `scales`, one a column, belong to int8 and int8-fast. A `table` is the same for a tensor
+ * [columns, rows] whose rows are gathered: each of them is a column here.
+ */
 export interface Packed {
   readonly format: WeightFormat;
+  readonly table?: boolean;
   readonly rows: number;
   readonly columns: number;
   readonly address: number;
@@ -88,10 +92,16 @@ export function freeStored(heap: Heap, { block, packed }: Stored): void {
   if (packed.scaleBytes > 0) heap.free(packed.scales, packed.scaleBytes);
 }
 
-/** float32 [rows, columns] at `address`, from packed weights. */
+/** The float32 numbers of the tensor at `address`, from packed weights. */
 export function unpackTo(kernels: KernelExports, packed: Packed, address: number): void {
-  const { format, rows, columns, scales } = packed;
-  kernels.unpackWeight(FORMATS[format], packed.address, scales, address, columns, rows);
+  const { format, rows, columns, scales, table } = packed;
+  if (!table) return kernels.unpackWeight(FORMATS[format], packed.address, scales, address, columns, rows);
+  for (let row = 0; row < columns; row++) unpackRow(kernels, packed, row, address + row * rows * 4);
+}
+
+/** One row of a table as float32 at `address`. */
+export function unpackRow(kernels: KernelExports, packed: Packed, row: number, address: number): void {
+  kernels.unpackColumn(FORMATS[packed.format], packed.address, packed.scales, address, row, packed.rows);
 }
 
 /** float32 [rows, columns] at `from`, packed into a block of its own. */

@@ -136,8 +136,9 @@ export interface ParamSink {
 }
 
 /**
- * Begins a parameter that a file has as `shape`. `linear`: a weight [out, in], kept as panels in `format` and read as [in, out]; `as-is`: float32.
- * Undefined for other layouts.
+ * Begins a parameter that a file has as `shape`. `linear`: a weight [out, in], kept as panels in `format` and read as [in, out]; `embedding`: a
+ * table whose rows are gathered, kept in `format` too, with a scale for each row in int8 (and in int8-fast, where it is kept as int8); `as-is`:
+ * float32. Undefined for convolutions.
  * @throws BackendError (`memory-limit`).
  */
 export function startParam(
@@ -147,15 +148,24 @@ export function startParam(
   format: WeightFormat,
 ): ParamSink | undefined {
   if (layout === 'linear') return startWeight(backend, shape as [number, number], format);
-  return layout === 'as-is' ? startNumbers(backend, shape) : undefined;
+  const table = tableFormat(layout, format);
+  if (table !== undefined) return startWeight(backend, shape as [number, number], table, true);
+  return layout === 'conv2d' ? undefined : startNumbers(backend, shape);
 }
 
 /** What `startParam` allocates; for layouts that it leaves to others, float32 numbers. */
 export function paramBytes(shape: readonly number[], layout: string, format: WeightFormat): number {
-  if (layout !== 'linear') return blockBytes(shape.reduce((a, b) => a * b, 1) * 4);
+  const packed = layout === 'linear' ? format : tableFormat(layout, format);
+  if (packed === undefined) return blockBytes(shape.reduce((a, b) => a * b, 1) * 4);
   const [outputs, inputs] = shape as [number, number];
-  const scaleBytes = scaleBytesOf(format, outputs);
-  return blockBytes(packedBytes(format, inputs, outputs)) + (scaleBytes > 0 ? blockBytes(scaleBytes) : 0);
+  const scaleBytes = scaleBytesOf(packed, outputs);
+  return blockBytes(packedBytes(packed, inputs, outputs)) + (scaleBytes > 0 ? blockBytes(scaleBytes) : 0);
+}
+
+/** How an embedding is packed, where it is: its rows are gathered and never multiplied, so int8-fast's seven bits would be for nothing. */
+function tableFormat(layout: string, format: WeightFormat): WeightFormat | undefined {
+  if (layout !== 'embedding' || format === 'f32') return undefined;
+  return format === 'int8-fast' ? 'int8' : format;
 }
 
 const SOURCES: Readonly<Record<string, WeightFormat>> = { F32: 'f32', BF16: 'bf16', F16: 'f16', I8: 'int8' };
@@ -164,11 +174,13 @@ function startWeight(
   backend: KernelContext,
   [outputs, inputs]: readonly [number, number],
   format: WeightFormat,
+  table = false,
 ): ParamSink {
-  const packed = newPanels(backend.heap, format, inputs, outputs);
+  const packed = { ...newPanels(backend.heap, format, inputs, outputs), table };
+  const tensorShape = table ? [outputs, inputs] : [inputs, outputs];
   return {
     dtypes: Object.keys(SOURCES).filter((dtype) => dtype !== 'I8' || format === 'int8'),
-    tensor: engine().makeTensorFromDataId(backend.adopt(packed), [inputs, outputs], 'float32', backend),
+    tensor: engine().makeTensorFromDataId(backend.adopt(packed), tensorShape, 'float32', backend),
     add({ dtype, data, scales }, first) {
       const [channel, count] = [first / inputs, data.length / inputs];
       if (data instanceof Int8Array && data.includes(-128)) return 'int8-range'; // files of int8 weights leave it out

@@ -36,6 +36,10 @@ const gather: Kernel = (backend, inputs, attributes) => {
   checkIndices('GatherV2', backend.valuesOf(indices), x.shape[at]!);
   const info = backend_util.segment_util.collectGatherOpShapeInfo(x as never, indices as never, at, batchDims ?? 0);
   const output = backend.output(info.outputShape, x.dtype);
+  if (x.shape.length === 2 && at === 0 && info.batchSize === 1) {
+    backend.copyRows(x, backend.valuesOf(indices).slice(), output.address);
+    return output;
+  }
   const [from, to, run] = [backend.addressOf(x), output.address, info.sliceSize * bytesOf(x.dtype)];
   const numbers = backend.valuesOf(indices);
   const { u8 } = backend.heap;

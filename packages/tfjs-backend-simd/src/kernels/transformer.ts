@@ -347,13 +347,10 @@ function decoderLayer(step: Step, index: number): [Output, Output] {
 /** Rows of a table, one for each index, to `target`. */
 function gatherRows(backend: KernelContext, table: TensorInfo, indices: readonly number[], target: number): void {
   const [count, width] = table.shape as [number, number];
-  const from = backend.addressOf(table);
-  for (const [r, index] of indices.entries()) {
+  for (const index of indices)
     if (!(Number.isInteger(index) && index >= 0 && index < count))
       throw fault(DECODER_STEP, 'index-out-of-range', `${index} is no row of [${count}, ${width}]`);
-    const start = from + index * width * 4;
-    backend.heap.u8.copyWithin(target + r * width * 4, start, start + width * 4);
-  }
+  backend.copyRows(table, indices, target);
 }
 
 /**
