@@ -95,7 +95,10 @@ export function freeStored(heap: Heap, { block, packed }: Stored): void {
 /** The float32 numbers of the tensor at `address`, from packed weights. */
 export function unpackTo(kernels: KernelExports, packed: Packed, address: number): void {
   const { format, rows, columns, scales, table } = packed;
-  if (!table) return kernels.unpackWeight(FORMATS[format], packed.address, scales, address, columns, rows);
+  if (!table) {
+    kernels.unpackWeight(FORMATS[format], packed.address, scales, address, columns, rows);
+    return;
+  }
   for (let row = 0; row < columns; row++) unpackRow(kernels, packed, row, address + row * rows * 4);
 }
 
