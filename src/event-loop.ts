@@ -56,3 +56,30 @@ export function nextTask(): Promise<void> {
     port2.postMessage(undefined);
   });
 }
+
+/** Work is done in slices of about this many milliseconds, between which other tasks run and an abort is noticed. */
+const SLICE_MS = 25;
+
+/**
+ * Does work that yields now and then, giving the event loop a turn after every slice. What is small is done in the first one.
+ * @throws the signal's reason once it is aborted.
+ */
+export async function runInSlices<T>(work: Generator<unknown, T>, signal: AbortSignal | undefined): Promise<T> {
+  signal?.throwIfAborted();
+  for (let until = performance.now() + SLICE_MS; ; ) {
+    const step = work.next();
+    if (step.done) return step.value;
+    if (performance.now() < until) continue;
+    await new Promise((resolve) => setTimeout(resolve));
+    signal?.throwIfAborted();
+    until = performance.now() + SLICE_MS;
+  }
+}
+
+/** Does such work at once. */
+export function finish<T>(work: Generator<unknown, T>): T {
+  for (;;) {
+    const step = work.next();
+    if (step.done) return step.value;
+  }
+}

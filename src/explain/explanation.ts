@@ -1,9 +1,10 @@
 import type { Tensor5D } from '@tensorflow/tfjs-core';
 import { reshape, tensor4d } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
+import { runInSlices } from '../event-loop.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { PreprocessOptions } from '../image/image-options.js';
-import { type PixelValues, preprocess, resizePlan } from '../image/preprocess.js';
+import { type PixelValues, preprocessSteps, resizePlan } from '../image/preprocess.js';
 import type { RgbImage } from '../image/raw-image.js';
 import type { Git } from '../model/git.js';
 import type { ExplainedWord, Explanation, Rectangle, TokenAttention, TokenAttentions } from './attention-map.js';
@@ -41,7 +42,7 @@ export async function explainText(
   const { imageConfig, preprocess: route, ids, promptLength, prompt = '', text } = input;
   const isVideo = Array.isArray(input.images);
   const images = (isVideo ? input.images : [input.images]) as readonly RgbImage[];
-  const pixels = preprocess(images, imageConfig, route);
+  const pixels = await runInSlices(preprocessSteps(images, imageConfig, route), options.signal);
   const maps = await explainPixels(git, pixels, isVideo, ids, { ...options, promptLength });
   const { patchSize } = git.config.vision;
   return {

@@ -1,4 +1,5 @@
 import { ImageError } from '../errors.js';
+import { runInSlices } from '../event-loop.js';
 import type { Orientation } from './exif.js';
 import { latin1, u16be, u32be } from './image-file.js';
 import type { RgbImage } from './raw-image.js';
@@ -111,12 +112,17 @@ const LUMA: Readonly<Record<number, readonly [number, number]>> = {
  * of every AV1 decoder; their colors are within 2 levels of Pillow's (3 for 10 and 12 bits), which rounds as libyuv.
  * @throws ImageError for a broken file.
  */
-export async function decodeAvif(bytes: Uint8Array, file: AvifFile, maxPixels: number): Promise<RgbImage> {
+export async function decodeAvif(
+  bytes: Uint8Array,
+  file: AvifFile,
+  { maxPixels, signal }: { maxPixels: number; signal: AbortSignal | undefined },
+): Promise<RgbImage> {
   checkPixels(file.width, file.height, maxPixels, 0);
   const codec = await startWasm<Codec>(
     'avif',
     async () => (await import('@jsquash/avif/codec/dec/avif_dec.js')).default as never,
   );
+  signal?.throwIfAborted();
   const luma = file.halfChroma && file.width % 2 === 1 ? LUMA[file.matrix] : undefined;
   const depth = luma ? 16 : 8;
   let rgba: ReturnType<Codec['decode']>;
@@ -127,13 +133,28 @@ export async function decodeAvif(bytes: Uint8Array, file: AvifFile, maxPixels: n
   }
   if (!rgba || rgba.width < 1 || rgba.height < 1) throw fault('avif-data', 'broken image data');
   const { width, height } = rgba;
-  const data = allocate(Uint8Array, width * height * 3);
-  const scale = depth === 16 ? 255 / 65535 : 1;
-  for (let from = 0, to = 0; to < data.length; from += 4) {
-    for (let c = 0; c < 3; c++) data[to++] = rgba.data[from + c]! * scale + 0.5;
-  }
+  const data = await runInSlices(toBytes(rgba.data, width * height, depth), signal);
   if (luma && width > 2 && width % 2 === 1) lastColumn(rgba.data, data, width, luma);
   return { data, width, height };
+}
+
+/** Pixels between two yields: some milliseconds. */
+const STEP = 1 << 20;
+
+/** RGBA samples of 8 or 16 bits as RGB bytes. */
+function* toBytes(rgba: ArrayLike<number>, pixels: number, depth: number): Generator<void, Uint8Array> {
+  const data = allocate(Uint8Array, pixels * 3);
+  for (let from = 0; from < pixels; from += STEP) {
+    if (from > 0) yield;
+    pixelsToBytes(rgba, data, from, Math.min(from + STEP, pixels), depth === 16 ? 255 / 65535 : 1);
+  }
+  return data;
+}
+
+function pixelsToBytes(rgba: ArrayLike<number>, data: Uint8Array, first: number, end: number, scale: number): void {
+  for (let from = first * 4, to = first * 3; from < end * 4; from += 4) {
+    for (let c = 0; c < 3; c++) data[to++] = rgba[from + c]! * scale + 0.5;
+  }
 }
 
 /**

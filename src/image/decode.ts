@@ -1,3 +1,4 @@
+import { runInSlices } from '../event-loop.js';
 import type { ImageFormat } from '../file-signature.js';
 import { checkOptions, type OptionsFor } from '../options.js';
 import { decodeAvif, readAvif } from './avif.js';
@@ -85,7 +86,7 @@ async function decodeStored(bytes: Uint8Array, format: ImageFormat, options: Che
   }
   if (format === 'avif') {
     const avif = readAvif(bytes, maxPixels);
-    return { image: await decodeAvif(bytes, avif, maxPixels), orientation: avif.orientation, warnings };
+    return { image: await decodeAvif(bytes, avif, { maxPixels, signal }), orientation: avif.orientation, warnings };
   }
   const [image] = await gifImages(bytes, maxPixels, 1, signal);
   return { image: image!, orientation: 1, warnings };
@@ -207,22 +208,3 @@ const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) 
     return { format: 'gif', width, height, kind, frames: frames.length, orientation: 1 };
   },
 };
-
-/** Work is done in slices of about this many milliseconds, between which other tasks run and an abort is noticed. */
-const SLICE_MS = 25;
-
-/**
- * Runs a decoder that yields now and then, giving the event loop a turn after every slice. A small image is done in the first one.
- * @throws the signal's reason once it is aborted.
- */
-export async function runInSlices<T>(work: Generator<unknown, T>, signal: AbortSignal | undefined): Promise<T> {
-  signal?.throwIfAborted();
-  for (let until = performance.now() + SLICE_MS; ; ) {
-    const step = work.next();
-    if (step.done) return step.value;
-    if (performance.now() < until) continue;
-    await new Promise((resolve) => setTimeout(resolve));
-    signal?.throwIfAborted();
-    until = performance.now() + SLICE_MS;
-  }
-}

@@ -1,4 +1,5 @@
 import { ImageError } from '../errors.js';
+import { finish } from '../event-loop.js';
 import { checkOptions, fail } from '../options.js';
 import { CLIP_MEAN, CLIP_STD, type ImageConfig, MAX_IMAGE_SIDE } from './image-config.js';
 import { IMAGE_OPTIONS, type PreprocessOptions } from './image-options.js';
@@ -9,7 +10,7 @@ import {
   place,
   planCenterCrop,
   type ResizeFilter,
-  resize,
+  resizeSteps,
   roundHalfEven,
 } from './resize.js';
 
@@ -119,6 +120,15 @@ export function preprocess(
   config: ImageConfig,
   options: PreprocessOptions = {},
 ): PixelValues {
+  return finish(preprocessSteps(images, config, options));
+}
+
+/** `preprocess`, yielding within the resize of a large image. */
+export function* preprocessSteps(
+  images: readonly RgbImage[],
+  config: ImageConfig,
+  options: PreprocessOptions = {},
+): Generator<void, PixelValues> {
   checkArguments(images, options);
   const original = options.preprocessing === 'original';
   const table = valueTable(original ? { ...config, ...ORIGINAL_VALUES } : config);
@@ -136,7 +146,7 @@ export function preprocess(
       const detail = `image ${i} becomes ${plan.crop.width} by ${plan.crop.height}, image 0 ${width} by ${height}`;
       throw new ImageError({ code: 'image-batch', detail });
     }
-    const resized = resize(images[i]!, plan.width, plan.height, plan.filter, plan.crop.window);
+    const resized = yield* resizeSteps(images[i]!, plan.width, plan.height, plan.filter, plan.crop.window);
     writeValues(place(resized, plan.crop).data, table, data, i * height * width * 3);
   }
   return { data, shape: [images.length, height, width, 3] };

@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { finish } from '../event-loop.js';
 import { allocate, fault, MAX_SIDE, type RgbImage } from './raw-image.js';
 
 /** Names of Pillow's filters. */
@@ -113,6 +114,20 @@ export function resize(
   filter: ResizeFilter,
   window: Window = { left: 0, top: 0, width, height },
 ): RgbImage {
+  return finish(resizeSteps(image, width, height, filter, window));
+}
+
+/** Multiplications of a pixel's three samples between two yields: some milliseconds. */
+const STEP = 1 << 20;
+
+/** `resize`, yielding after every `STEP` of its work. */
+export function* resizeSteps(
+  image: RgbImage,
+  width: number,
+  height: number,
+  filter: ResizeFilter,
+  window: Window = { left: 0, top: 0, width, height },
+): Generator<void, RgbImage> {
   checkSizes(width, height, filter, window);
   if (Math.max(image.width, image.height) > MAX_SIDE) {
     throw fault(
@@ -122,16 +137,22 @@ export function resize(
   }
   if (image.height > TALL * image.width && height < image.height && width !== image.width) {
     const rows = { left: 0, top: window.top, width: image.width, height: window.height };
-    const strip = pass(image, image.width, height, filter, rows);
-    return pass(strip, width, window.height, filter, { ...window, top: 0 });
+    const strip = yield* pass(image, image.width, height, filter, rows);
+    return yield* pass(strip, width, window.height, filter, { ...window, top: 0 });
   }
-  return pass(image, width, height, filter, window);
+  return yield* pass(image, width, height, filter, window);
 }
 
 /** Pillow resizes a strip that is so many times as high as wide, and loses height, vertically first: it rounds in between. */
 const TALL = 100;
 
-function pass(image: RgbImage, width: number, height: number, filter: ResizeFilter, window: Window): RgbImage {
+function* pass(
+  image: RgbImage,
+  width: number,
+  height: number,
+  filter: ResizeFilter,
+  window: Window,
+): Generator<void, RgbImage> {
   if (filter === 'nearest') return nearest(image, width, height, window);
   const columns = width === image.width ? undefined : tapsOf(image.width, width, window.left, window.width, filter);
   const rows = height === image.height ? undefined : tapsOf(image.height, height, window.top, window.height, filter);
@@ -140,9 +161,9 @@ function pass(image: RgbImage, width: number, height: number, filter: ResizeFilt
     ? rows.starts.reduce((end, start, i) => Math.max(end, start + rows.counts[i]!), 0)
     : firstRow + window.height;
   const narrow = columns
-    ? horizontal(image, columns, firstRow, lastRow)
+    ? yield* horizontal(image, columns, firstRow, lastRow)
     : crop(image, { left: window.left, top: firstRow, width: window.width, height: lastRow - firstRow });
-  return rows ? vertical(narrow, rows, firstRow) : narrow;
+  return rows ? yield* vertical(narrow, rows, firstRow) : narrow;
 }
 
 function checkSizes(width: number, height: number, filter: ResizeFilter, w: Window): void {
@@ -174,18 +195,30 @@ const clip = (sum: number): number => {
   return value < 0 ? 0 : Math.min(value, 255);
 };
 
-function horizontal(
+function* horizontal(image: RgbImage, taps: Taps, firstRow: number, lastRow: number): Generator<void, RgbImage> {
+  const width = taps.starts.length;
+  const height = lastRow - firstRow;
+  const data = allocate(Uint8Array, width * height * 3);
+  const rows = Math.ceil(STEP / taps.weights.length);
+  for (let y = 0; y < height; y += rows) {
+    if (y > 0) yield;
+    const end = Math.min(y + rows, height);
+    horizontalRows(image, taps, firstRow + y, firstRow + end, data.subarray(y * width * 3, end * width * 3));
+  }
+  return { data, width, height };
+}
+
+function horizontalRows(
   image: RgbImage,
   { starts, counts, offsets, weights }: Taps,
   firstRow: number,
   lastRow: number,
-): RgbImage {
+  data: Uint8Array,
+): void {
   const width = starts.length;
-  const height = lastRow - firstRow;
   const source = image.data;
-  const data = allocate(Uint8Array, width * height * 3);
-  for (let y = 0, to = 0; y < height; y++) {
-    const line = (firstRow + y) * image.width;
+  for (let y = firstRow, to = 0; y < lastRow; y++) {
+    const line = y * image.width;
     for (let x = 0; x < width; x++, to += 3) {
       let [red, green, blue] = [HALF, HALF, HALF];
       let from = (line + starts[x]!) * 3;
@@ -201,26 +234,49 @@ function horizontal(
       data[to + 2] = clip(blue);
     }
   }
-  return { data, width, height };
 }
 
 /** `firstRow` is the row of the image that is row 0 of `image`. */
-function vertical(image: RgbImage, { starts, counts, offsets, weights }: Taps, firstRow: number): RgbImage {
-  const height = starts.length;
+function* vertical(image: RgbImage, taps: Taps, firstRow: number): Generator<void, RgbImage> {
+  const height = taps.starts.length;
+  const { width } = image;
+  const data = allocate(Uint8Array, width * 3 * height);
+  const sums = new Int32Array(width * 3);
+  for (let y = 0, done = 0; y < height; y++) {
+    const count = taps.counts[y]!;
+    const columns = Math.ceil(STEP / count); // a row may sum up the whole image
+    for (let x = 0; x < width; x += columns) {
+      const end = Math.min(x + columns, width);
+      done += count * (end - x);
+      if (done > STEP) {
+        yield;
+        done = count * (end - x);
+      }
+      verticalRow(image, taps, y, firstRow, x * 3, sums.subarray(0, (end - x) * 3), data);
+    }
+  }
+  return { data, width, height };
+}
+
+/** Row `y` of the result, as many of its samples as there are sums, from `left` on. */
+function verticalRow(
+  image: RgbImage,
+  { starts, counts, offsets, weights }: Taps,
+  y: number,
+  firstRow: number,
+  left: number,
+  sums: Int32Array,
+  data: Uint8Array,
+): void {
   const lineBytes = image.width * 3;
   const source = image.data;
-  const data = allocate(Uint8Array, lineBytes * height);
-  const sums = new Int32Array(lineBytes);
-  for (let y = 0; y < height; y++) {
-    sums.fill(HALF);
-    for (let t = 0; t < counts[y]!; t++) {
-      const weight = weights[offsets[y]! + t]!;
-      const from = (starts[y]! + t - firstRow) * lineBytes;
-      for (let i = 0; i < lineBytes; i++) sums[i]! += Math.imul(source[from + i]!, weight);
-    }
-    for (let i = 0, to = y * lineBytes; i < lineBytes; i++) data[to + i] = clip(sums[i]!);
+  sums.fill(HALF);
+  for (let t = 0; t < counts[y]!; t++) {
+    const weight = weights[offsets[y]! + t]!;
+    const from = (starts[y]! + t - firstRow) * lineBytes + left;
+    for (let i = 0; i < sums.length; i++) sums[i]! += Math.imul(source[from + i]!, weight);
   }
-  return { data, width: image.width, height };
+  for (let i = 0, to = y * lineBytes + left; i < sums.length; i++) data[to + i] = clip(sums[i]!);
 }
 
 /** Source places of Pillow's nearest neighbor: it adds up the step instead of multiplying, rounding errors included. */

@@ -1,4 +1,5 @@
 import { ImageError } from '../errors.js';
+import { runInSlices } from '../event-loop.js';
 import { join, latin1, u16le, u24le, u32le } from './image-file.js';
 import type { RgbImage } from './raw-image.js';
 import { allocate, checkPixels, fault } from './raw-image.js';
@@ -170,7 +171,8 @@ export async function decodeWebp(
 ): Promise<RgbImage[]> {
   const codec = await startCodec();
   const { width, height } = file;
-  if (!file.animated) return [dropAlpha(decodeStill(codec, bytes, width, height))];
+  signal?.throwIfAborted();
+  if (!file.animated) return [await runInSlices(dropAlpha(decodeStill(codec, bytes, width, height)), signal)];
   const frames = file.frames.slice(0, wanted);
   if (width * height * frames.length > maxPixels) {
     const detail = `${frames.length} frames of ${width} by ${height} pixels; the limit (maxPixels) is ${maxPixels}`;
@@ -192,21 +194,31 @@ export async function decodeWebp(
     if (isKey) canvas.data.fill(0);
     else if (before!.clears) clear(canvas, before!);
     paint(canvas, frame, still.data, !isKey && frame.blends, before?.clears ? before : undefined);
-    images.push(dropAlpha(canvas));
+    images.push(await runInSlices(dropAlpha(canvas), signal));
     before = frame;
     beforeIsKey = isKey;
   }
   return images;
 }
 
-function dropAlpha({ data: rgba, width, height }: Rgba): RgbImage {
+/** Pixels between two yields: some milliseconds. */
+const STEP = 1 << 20;
+
+function* dropAlpha({ data: rgba, width, height }: Rgba): Generator<void, RgbImage> {
   const data = allocate(Uint8Array, width * height * 3);
-  for (let from = 0, to = 0; to < data.length; from += 4, to += 3) {
-    data[to] = rgba[from]!;
-    data[to + 1] = rgba[from + 1]!;
-    data[to + 2] = rgba[from + 2]!;
+  for (let from = 0; from < width * height; from += STEP) {
+    if (from > 0) yield;
+    dropAlphaOf(rgba, data, from, Math.min(from + STEP, width * height));
   }
   return { data, width, height };
+}
+
+function dropAlphaOf(rgba: ArrayLike<number>, rgb: Uint8Array, first: number, end: number): void {
+  for (let from = first * 4, to = first * 3; from < end * 4; from += 4, to += 3) {
+    rgb[to] = rgba[from]!;
+    rgb[to + 1] = rgba[from + 1]!;
+    rgb[to + 2] = rgba[from + 2]!;
+  }
 }
 
 interface Canvas extends Rgba {

@@ -346,7 +346,7 @@ function createFixed(
         const { ready, release } = retainEncoded([input], git);
         try {
           const images = await loader.open(sourceOf(input), signal);
-          const loaded = ready[0] ?? loader.prepare(images);
+          const loaded = ready[0] ?? (await loader.prepareInSlices(images, signal));
           const about = async (image?: ImageCache): Promise<Explanation> => {
             const ids =
               text === undefined

@@ -1,12 +1,12 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { Tensor as TensorClass, unstack } from '@tensorflow/tfjs-core';
 import { ConfigError, ImageError } from '../errors.js';
-import { unlessAborted } from '../event-loop.js';
+import { finish, runInSlices, unlessAborted } from '../event-loop.js';
 import type { DecodeOptions } from '../image/decode.js';
 import { DEFAULT_MAX_PIXELS, decodeFrames, decodeImage } from '../image/decode.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { ImageOptions, PreprocessOptions } from '../image/image-options.js';
-import { type PixelValues, preprocess } from '../image/preprocess.js';
+import { type PixelValues, preprocessSteps } from '../image/preprocess.js';
 import type { RgbImage } from '../image/raw-image.js';
 import { eventSink } from '../load-events.js';
 import type { Git } from '../model/git.js';
@@ -81,6 +81,8 @@ export interface InputLoader {
   open(input: VisualInput, signal?: AbortSignal): Promise<RgbImage | RgbImage[]>;
   /** Preprocessed for the model, and checked to fit it; a list is the frames of a video. */
   prepare(images: RgbImage | readonly RgbImage[]): ModelInput;
+  /** The same in slices, between which other tasks run. @throws the signal's reason. */
+  prepareInSlices(images: RgbImage | readonly RgbImage[], signal?: AbortSignal): Promise<ModelInput>;
   /** Images of http addresses as their bytes, a few at a time, or why they cannot be had; everything else as it is. */
   fetchRemote(inputs: readonly VisualInput[], signal?: AbortSignal): Promise<(VisualInput | Error)[]>;
   /** Both, or what was encoded before. */
@@ -105,6 +107,13 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, given: Inp
     keepRatio: given.keepRatio,
   });
   const options: InputOptions = { ...given, onWarning: eventSink(given.onWarning ?? warnOnConsole) };
+  function* prepareSteps(images: RgbImage | readonly RgbImage[]): Generator<void, ModelInput> {
+    const isVideo = Array.isArray(images);
+    const frames = (isVideo ? images : [images]) as readonly RgbImage[];
+    const { data, shape } = yield* preprocessSteps(frames, imageConfig, preprocessing);
+    checkSize(shape, config);
+    return { data, shape: isVideo ? [1, ...shape] : shape };
+  }
   const loader: InputLoader = {
     preprocessing,
     readsAhead: options.prepareImage !== undefined,
@@ -112,16 +121,8 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, given: Inp
       isVideoInput(input)
         ? openFrames(input, config.numImageWithEmbedding, options, signal)
         : toRgbImage(input, options, signal),
-    prepare(images) {
-      const isVideo = Array.isArray(images);
-      const { data, shape } = preprocess(
-        (isVideo ? images : [images]) as readonly RgbImage[],
-        imageConfig,
-        preprocessing,
-      );
-      checkSize(shape, config);
-      return { data, shape: isVideo ? [1, ...shape] : shape };
-    },
+    prepare: (images) => finish(prepareSteps(images)),
+    prepareInSlices: (images, signal) => runInSlices(prepareSteps(images), signal),
     async fetchRemote(inputs, signal) {
       const fetched: (VisualInput | Error)[] = [...inputs];
       const remote = inputs.flatMap((input, n) => (isRemote(input) ? [n] : []));
@@ -143,7 +144,7 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, given: Inp
       if (isEncodedImage(input)) return encodedInput(input, git);
       if (options.prepareImage !== undefined && isFile(input))
         return loadElsewhere(input, options.prepareImage, signal);
-      return loader.prepare(await loader.open(input, signal));
+      return loader.prepareInSlices(await loader.open(input, signal), signal);
     },
   };
   return loader;
@@ -158,7 +159,7 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, given: Inp
       : await openAddress(input, options, signal);
     const { signal: _, ...decoding } = decodeOptions(file, options, signal);
     const found = await unlessAborted(prepareImage({ bytes, decoding, config: imageConfig, preprocessing }), signal);
-    if (found === undefined) return loader.prepare(await decodeFile(bytes, file, options, signal));
+    if (found === undefined) return loader.prepareInSlices(await decodeFile(bytes, file, options, signal), signal);
     report(file, found.warnings, options);
     checkSize(found.pixels.shape, config);
     return found.pixels;

@@ -1,6 +1,7 @@
 import { ImageError, OptionError } from '../errors.js';
+import { runInSlices } from '../event-loop.js';
 import { allocate, checkRaw, rgbImage, type Samples } from '../image/raw-image.js';
-import { type ResizeFilter, resize } from '../image/resize.js';
+import { type ResizeFilter, resizeSteps } from '../image/resize.js';
 import { type InputOptions, toRgbImage } from '../image2text/input-loader.js';
 import { type ImageInput, isPageImage, type PageImage, readPixels } from '../image2text/inputs.js';
 
@@ -160,7 +161,8 @@ export class RawImage {
       throw new OptionError({ path: 'resample', code: 'resize', detail });
     }
     if (toWidth === this.width && toHeight === this.height) return this;
-    return this.make(clamped(resized(this, toWidth, toHeight, filter)), toWidth, toHeight);
+    const samples = await runInSlices(resized(this, toWidth, toHeight, filter), undefined);
+    return this.make(clamped(samples), toWidth, toHeight);
   }
 
   /** Each channel as an image of its own. */
@@ -222,12 +224,17 @@ function channelOf(data: Samples, channel: number, channels: number): Uint8Array
 }
 
 /** Samples of the resized image. Pillow multiplies colors with alpha before, rounded to bytes, and divides after, rounded down. */
-function resized({ data, width, height, channels }: RawImage, toWidth: number, toHeight: number, filter: ResizeFilter) {
+function* resized(
+  { data, width, height, channels }: RawImage,
+  toWidth: number,
+  toHeight: number,
+  filter: ResizeFilter,
+): Generator<void, Uint8Array> {
   const colors = rgbImage(data, width, height, channels);
   const hasAlpha = channels === 2 || channels === 4;
   const colorCount = channels < 3 ? 1 : 3;
   if (!hasAlpha) {
-    const { data: rgb } = resize(colors, toWidth, toHeight, filter);
+    const { data: rgb } = yield* resizeSteps(colors, toWidth, toHeight, filter);
     return channels === 3 ? rgb : channelOf(rgb, 0, 3);
   }
   const alpha = channelOf(data, channels - 1, channels);
@@ -238,8 +245,8 @@ function resized({ data, width, height, channels }: RawImage, toWidth: number, t
       colors.data[i] = ((product >> 8) + product) >> 8;
     }
   }
-  const { data: rgb } = resize(colors, toWidth, toHeight, filter);
-  const { data: alphas } = resize(rgbImage(alpha, width, height, 1), toWidth, toHeight, filter);
+  const { data: rgb } = yield* resizeSteps(colors, toWidth, toHeight, filter);
+  const { data: alphas } = yield* resizeSteps(rgbImage(alpha, width, height, 1), toWidth, toHeight, filter);
   const out = allocate(Uint8Array, toWidth * toHeight * channels);
   for (let from = 0, to = 0; from < rgb.length; from += 3) {
     const over = alphas[from]!;

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict';
 import { deflateSync } from 'node:zlib';
 import { ImageError } from '../../src/errors.js';
+import { runInSlices } from '../../src/event-loop.js';
 import { decodeBmp, readBmp } from '../../src/image/bmp.js';
 import { decodeImage, identifyImage } from '../../src/image/decode.js';
 import { applyOrientation } from '../../src/image/exif.js';
 import { paintGif, readGif } from '../../src/image/gif.js';
+import { defaultImageConfig } from '../../src/image/image-config.js';
 import { readJpegHeader } from '../../src/image/jpeg/decode-jpeg.js';
 import { inflateZlib } from '../../src/image/png/inflate.js';
+import { preprocessSteps } from '../../src/image/preprocess.js';
+import { resizeSteps } from '../../src/image/resize.js';
 import { decodeTiff, readTiff } from '../../src/image/tiff.js';
 import { readBin } from '../support/fixtures.js';
 import { countWork, PNG_SIGNATURE, PROCESSOR, png, pngChunk, referenceImages } from './support.js';
@@ -156,6 +160,35 @@ describe('work is in proportion to the pixels', () => {
       assert.equal(error, undefined);
       assert.ok(steps >= (side * side) / 2 ** 19, `${steps} steps`);
     }
+  });
+
+  it('a step of a resize is about a million multiplications, also where one row sums up the whole image', () => {
+    const [width, height] = [2000, 1500];
+    const image = { data: new Uint8Array(width * height * 3), width, height };
+    for (const [toWidth, toHeight] of [
+      [224, 168],
+      [width, 1],
+      [1, height],
+      [1, 1],
+      [width, 168],
+    ] as const) {
+      const work = resizeSteps(image, toWidth, toHeight, 'bicubic');
+      let yields = 0;
+      while (!work.next().done) yields++;
+      const taps = (side: number, to: number) => (side === to ? 0 : Math.min(side, (4 * side) / to)); // bicubic's support, stretched
+      const multiplications = toWidth * height * taps(width, toWidth) + toWidth * toHeight * taps(height, toHeight);
+      assert.ok(yields > multiplications / 2 ** 21 - 2, `${toWidth} by ${toHeight}: ${yields} of ${multiplications}`);
+      assert.ok(yields < multiplications / 2 ** 18, `${toWidth} by ${toHeight}: ${yields} yields`);
+    }
+  });
+
+  it('an abort is noticed while a large image is made small', async () => {
+    const image = { data: new Uint8Array(9e6 * 3), width: 3000, height: 3000 };
+    const reason = new Error('enough');
+    const controller = new AbortController();
+    const work = runInSlices(preprocessSteps([image], defaultImageConfig()), controller.signal);
+    setTimeout(() => controller.abort(reason)); // hears of it only where the work pauses
+    await assert.rejects(work, reason);
   });
 
   it('an abort is noticed between slices of a large image, in every format that is decoded in slices', async () => {
