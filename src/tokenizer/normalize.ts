@@ -77,6 +77,8 @@ interface Runs<T> {
   /** First code point of each run, ascending. */
   readonly starts: Int32Array;
   readonly values: readonly T[];
+  /** The run of each code point below U+10000, filled when it is first needed. */
+  readonly table: Uint16Array;
 }
 
 function decode<T>(coded: string, pattern: RegExp, read: (code: string) => T): Runs<T> {
@@ -88,7 +90,7 @@ function decode<T>(coded: string, pattern: RegExp, read: (code: string) => T): R
     values.push(read(code!));
     next += length === '' ? 1 : Number.parseInt(length!, 36);
   }
-  return { starts: Int32Array.from(starts), values };
+  return { starts: Int32Array.from(starts), values, table: new Uint16Array(0x10000) };
 }
 
 const kinds = decode(CATEGORY_RUNS, /([CMPZL])([0-9a-z]*)/g, (code) => code as Kind);
@@ -96,7 +98,11 @@ const combining = decode(COMBINING_RUNS, /(Z|N[0-9a-z]{2})([0-9a-z]*)/g, (code) 
   code === 'Z' ? 0 : Number.parseInt(code.slice(1), 36),
 );
 
-function lookUp<T>({ starts, values }: Runs<T>, codePoint: number): T {
+function lookUp<T>({ starts, values, table }: Runs<T>, codePoint: number): T {
+  if (codePoint < table.length) {
+    if (table[table.length - 1] === 0) fillTable(table, starts);
+    return values[table[codePoint]!]!;
+  }
   let low = 0;
   let high = starts.length - 1;
   while (low < high) {
@@ -105,6 +111,12 @@ function lookUp<T>({ starts, values }: Runs<T>, codePoint: number): T {
     else high = middle - 1;
   }
   return values[low]!;
+}
+
+function fillTable(table: Uint16Array, starts: Int32Array): void {
+  for (const [run, start] of starts.entries()) {
+    if (start < table.length) table.fill(run, start); // the later runs over it again
+  }
 }
 
 /** Kind of a code point (0 to 0x10FFFF) in Unicode 14.0.0, whatever the engine knows; lone surrogates are 'C'. */
@@ -140,28 +152,43 @@ const IDEOGRAPHS: readonly (readonly [number, number])[] = [
 const isIdeograph = (codePoint: number): boolean =>
   codePoint >= 0x3400 && IDEOGRAPHS.some(([first, last]) => first <= codePoint && codePoint <= last);
 
+/** The text with what `change` gives in place of a code point; undefined: it stays. What stays is copied in long pieces. */
+function mapCodePoints(text: string, change: (codePoint: number) => string | undefined): string {
+  let mapped = '';
+  let copied = 0;
+  for (let at = 0; at < text.length; ) {
+    const codePoint = text.codePointAt(at)!;
+    const end = at + (codePoint > 0xffff ? 2 : 1);
+    const put = change(codePoint);
+    if (put !== undefined) {
+      if (copied < at) mapped += text.slice(copied, at);
+      mapped += put;
+      copied = end;
+    }
+    at = end;
+  }
+  return copied === 0 ? text : mapped + text.slice(copied);
+}
+
 /**
  * Drops NUL, U+FFFD and everything of category C (control and format characters, private use, lone surrogates, and
  * code points that Unicode 14.0.0 leaves unassigned), and makes tabs, line ends and separators spaces.
  */
 export function cleanText(text: string): string {
   if (isPlain(text)) return text.replace(/[\t\n\r]/g, ' ');
-  let clean = '';
-  for (const char of text) {
-    const codePoint = char.codePointAt(0)!;
+  return mapCodePoints(text, (codePoint) => {
     const kind = kindOf(codePoint);
-    if (kind === 'Z' || char === '\t' || char === '\n' || char === '\r') clean += ' ';
-    else if (kind !== 'C' && codePoint !== 0xfffd) clean += char;
-  }
-  return clean;
+    if (kind === 'Z' || codePoint === 9 || codePoint === 10 || codePoint === 13) return ' ';
+    return kind === 'C' || codePoint === 0xfffd ? '' : undefined;
+  });
 }
 
 /** Puts a space on both sides of every CJK ideograph. */
 export function spaceIdeographs(text: string): string {
   if (isPlain(text)) return text;
-  let spaced = '';
-  for (const char of text) spaced += isIdeograph(char.codePointAt(0)!) ? ` ${char} ` : char;
-  return spaced;
+  return mapCodePoints(text, (codePoint) =>
+    isIdeograph(codePoint) ? ` ${String.fromCodePoint(codePoint)} ` : undefined,
+  );
 }
 
 /**
@@ -170,9 +197,12 @@ export function spaceIdeographs(text: string): string {
  */
 export function lowerCase(text: string): string {
   if (isPlain(text)) return text.toLowerCase();
-  let lower = '';
-  for (const char of text) lower += kindOf(char.codePointAt(0)!) === 'C' ? char : char.toLowerCase();
-  return lower;
+  return mapCodePoints(text, (codePoint) => {
+    if (kindOf(codePoint) !== 'L') return undefined; // no mark, punctuation mark or separator has a lower case
+    const char = String.fromCodePoint(codePoint);
+    const lower = char.toLowerCase();
+    return lower === char ? undefined : lower;
+  });
 }
 
 /** Canonical composition. */
@@ -183,14 +213,16 @@ export function compose(text: string): string {
 /** Canonical decomposition without the non-spacing marks. */
 export function stripAccents(text: string): string {
   if (isPlain(text)) return text;
-  let stripped = '';
-  for (const char of orderLongMarkRuns(text).normalize('NFD')) {
-    if (kindOf(char.codePointAt(0)!) !== 'M') stripped += char;
-  }
-  return stripped;
+  const decomposed = orderLongMarkRuns(text).normalize('NFD');
+  return mapCodePoints(decomposed, (codePoint) => (kindOf(codePoint) === 'M' ? '' : undefined));
 }
 
 const MARK = /\p{M}/u;
+
+const isMark = (codePoint: number): boolean =>
+  codePoint > 0x2ff &&
+  (kindOf(codePoint) === 'M' || (kindOf(codePoint) === 'L' && MARK.test(String.fromCodePoint(codePoint))));
+
 /** Shorter runs of marks go to the engine as they are: the square of 32 is a constant. */
 const LONG_RUN = 33;
 
@@ -205,46 +237,59 @@ export function orderLongMarkRuns(text: string): string {
   let ordered = '';
   let copied = 0;
   let start = 0; // of the run of marks that ends at `at`
-  let marks = 0;
   let at = 0;
   const closeRun = () => {
-    if (marks >= LONG_RUN) {
+    if (at - start >= LONG_RUN) {
       ordered += text.slice(copied, start) + orderRun(text.slice(start, at));
       copied = at;
     }
-    marks = 0;
   };
-  for (const char of text) {
-    if (char > '\u02ff' && MARK.test(char)) {
-      if (marks++ === 0) start = at;
-    } else if (marks > 0) closeRun();
-    at += char.length;
+  while (at < text.length) {
+    const codePoint = text.codePointAt(at)!;
+    const end = at + (codePoint > 0xffff ? 2 : 1);
+    if (!isMark(codePoint)) {
+      closeRun();
+      start = end;
+    }
+    at = end;
   }
   closeRun();
   return copied === 0 ? text : ordered + text.slice(copied);
 }
 
 function orderRun(run: string): string {
-  const decomposed = new Map<string, string>();
-  const buckets = new Map<number, string>();
-  let ordered = '';
-  const closeSegment = () => {
-    for (const [, marks] of [...buckets].sort(([a], [b]) => a - b)) ordered += marks;
-    buckets.clear();
-  };
-  for (const char of run) {
-    const marks = decomposed.get(char) ?? char.normalize('NFD');
-    decomposed.set(char, marks);
-    for (const mark of marks) {
-      const combiningClass = combiningClassOf(mark.codePointAt(0)!);
-      if (combiningClass === 0) {
-        closeSegment(); // nothing moves across a mark of class 0, such as U+034F
-        ordered += mark;
-      } else {
-        buckets.set(combiningClass, (buckets.get(combiningClass) ?? '') + mark);
-      }
+  const points = decompose(run);
+  const ordered = new Uint32Array(points.length);
+  const starts = new Uint32Array(257); // of each class among the marks of a segment, which may be moved across each other
+  for (let from = 0, end = 0; from < points.length; from = end) {
+    starts.fill(0);
+    for (end = from; end < points.length; end++) {
+      const combiningClass = combiningClassOf(points[end]!);
+      if (combiningClass === 0) break; // nothing moves across a mark of class 0, such as U+034F
+      starts[combiningClass + 1]!++;
     }
+    for (let c = 1; c < starts.length; c++) starts[c]! += starts[c - 1]!;
+    for (let i = from; i < end; i++) ordered[from + starts[combiningClassOf(points[i]!)]!++] = points[i]!;
+    for (; end < points.length && combiningClassOf(points[end]!) === 0; end++) ordered[end] = points[end]!;
   }
-  closeSegment();
-  return ordered;
+  let text = '';
+  for (let at = 0; at < ordered.length; at += 4096) text += String.fromCodePoint(...ordered.subarray(at, at + 4096));
+  return text;
+}
+
+/** The code points of the canonical decomposition, in the order of the text. */
+function decompose(run: string): number[] {
+  const known = new Map<number, readonly number[]>();
+  const points: number[] = [];
+  for (let at = 0; at < run.length; ) {
+    const codePoint = run.codePointAt(at)!;
+    at += codePoint > 0xffff ? 2 : 1;
+    let parts = known.get(codePoint);
+    if (parts === undefined) {
+      parts = Array.from(String.fromCodePoint(codePoint).normalize('NFD'), (mark) => mark.codePointAt(0)!);
+      known.set(codePoint, parts);
+    }
+    for (let i = 0; i < parts.length; i++) points.push(parts[i]!);
+  }
+  return points;
 }

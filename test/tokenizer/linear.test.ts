@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { orderLongMarkRuns } from '../../src/tokenizer/normalize.js';
 import { createSegmenter } from '../../src/tokenizer/vocabulary.js';
 import { longestMatch, wordPieceModel, wordPieces } from '../../src/tokenizer/word-piece.js';
+import { FULL } from '../support/full.js';
 import { demoTokenizer, tinyTokenizer } from './support.js';
 
 /** Methods of strings through which a text is read, and how many of its units each call reads at most. */
@@ -62,7 +63,7 @@ describe('tokenizer does work in proportion to the text', () => {
       const [once, times8] = [4000, 32_000].map((n) => workOf(() => tokenizer.encode(make(n)))) as [number, number];
       assert.ok(once > 4000, `${once} steps: the count sees the work`);
       assert.ok(times8 < 9 * once, `${once} steps, ${times8} for 8 times the text`);
-      assert.ok(times8 < 60 * 32_000, `${times8} steps for 32,000 characters`);
+      assert.ok(times8 < 40 * 32_000, `${times8} steps for 32,000 characters`);
     });
   }
 
@@ -77,8 +78,9 @@ describe('tokenizer does work in proportion to the text', () => {
     }
   });
 
-  it('a million marks', () => {
-    assert.equal(tokenizer.encode(`a${'\u0301\u0316'.repeat(500_000)}`).length, 3);
+  it('millions of marks', () => {
+    const marks = '\u0301\u0316'.repeat(FULL ? 2_000_000 : 500_000);
+    assert.deepEqual(tokenizer.encode(`a${marks}`), tokenizer.encode('a'));
   });
 
   it('tokenizes no more of a long text than it is asked for', () => {

@@ -60,6 +60,7 @@ describe('normalize', () => {
     assert.equal(cleanText('a\ud800b\udc00c\ude00\ud83d'), 'abc');
     assert.equal(cleanText('x\u{1fae8}y\u0378z'), 'xyz', 'U+1FAE8 came with Unicode 15');
     assert.equal(cleanText('😀é'), '😀é');
+    assert.equal(cleanText('\u200bé\t\u200bé\ud83d'), 'é é');
   });
 
   it('lower-cases as Python does character by character', () => {
@@ -67,6 +68,11 @@ describe('normalize', () => {
     assert.equal(lowerCase('\u0130Iı'), 'i\u0307iı');
     assert.equal(lowerCase('STRASSE ẞ'), 'strasse ß');
     assert.equal(lowerCase('\ua7cb'), '\ua7cb', 'a letter of Unicode 16 stays');
+    for (let codePoint = 0; codePoint <= 0x10ffff; codePoint++) {
+      if (kindOf(codePoint) === 'C') continue;
+      const char = String.fromCodePoint(codePoint);
+      assert.equal(lowerCase(`${char}é`), `${char.toLowerCase()}é`); // of every kind, though only letters are looked up
+    }
   });
 
   it('spaces out ideographs of all planes, not kana or hangul', () => {
