@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { getBackend } from '@tensorflow/tfjs-core';
-import { isBuilt } from '../../scripts/build.mjs';
 import type { LoadModel } from '../../src/cli/context.js';
 import type { Image2Text } from '../../src/node.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
+import { program } from '../support/program.js';
 
 export interface Outcome {
   readonly code: number | null;
@@ -71,15 +71,13 @@ function collector(isTTY: boolean) {
   return Object.assign(stream, { isTTY, columns: 100, text: () => all });
 }
 
-/** The command line of a process of its own: as it was built, where that is up to date, which starts in half the time; else its sources. */
-export const COMMAND: readonly string[] = isBuilt()
-  ? [process.execPath, `${ROOT}dist/cli/main.js`]
-  : [process.execPath, '--import', import.meta.resolve('tsx'), `${ROOT}src/cli/main.ts`];
+/** The command as a process of its own. */
+export const COMMAND = program('dist/cli/main.js', 'src/cli/main.ts');
 
 /** Starts the command as a process. */
 export function start(args: readonly string[]) {
   const [node, ...rest] = COMMAND;
-  return spawn(node!, [...rest, ...args], { cwd: ROOT });
+  return spawn(node, [...rest, ...args], { cwd: ROOT });
 }
 
 /** Waits for a process to end. */

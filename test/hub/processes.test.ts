@@ -9,6 +9,7 @@ import { build } from 'esbuild';
 import { downloadSnapshot } from '../../src/hub/snapshot.js';
 import { ROOT } from '../support/fixtures.js';
 import { FULL } from '../support/full.js';
+import { seeded } from '../support/fuzz.js';
 import { type HubFile, type LocalHub, sha256, startHub } from '../support/local-hub.js';
 import {
   assertDisconnected,
@@ -18,7 +19,6 @@ import {
   hubErrorOf,
   IMPATIENT,
   REPO,
-  seeded,
   seededBytes,
   withFolder,
 } from './support.js';

@@ -6,6 +6,7 @@ import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from '../../src/errors.js';
 import type { HubLimits } from '../../src/hub/client.js';
+import { seeded } from '../support/fuzz.js';
 import type { LocalHub } from '../support/local-hub.js';
 
 export const REPO = 'owner/name';
@@ -67,17 +68,6 @@ export async function hubErrorOf(work: Promise<unknown>): Promise<HubError> {
 export async function assertDisconnected(hub: LocalHub): Promise<void> {
   for (let tries = 0; tries < 100 && hub.openConnections() > 0; tries++) await sleep(5);
   assert.equal(hub.openConnections(), 0, 'open connections');
-}
-
-/** A reproducible random number generator (mulberry32). */
-export function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** `length` reproducible bytes. */

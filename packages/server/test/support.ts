@@ -2,8 +2,12 @@ import { readFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { memory } from '@tensorflow/tfjs-core';
 import { ROOT } from '../../../test/support/fixtures.js';
+import { program } from '../../../test/support/program.js';
 import { loadHost, type ModelHost } from '../src/host.js';
 import { type RunningServer, type ServerParts, startServer } from '../src/server.js';
+
+/** The command of this package as a process of its own. */
+export const SERVER = program('packages/server/dist/main.js', 'packages/server/src/main.ts');
 
 export const example = (name: string): Buffer<ArrayBuffer> => readFileSync(`${ROOT}examples/${name}`);
 export const MUG = 'blue-mug-juice.png';
