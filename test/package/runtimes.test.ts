@@ -49,10 +49,14 @@ for (const [name, { binary, args }] of Object.entries(RUNTIMES)) {
     it('as a library, with the same results as under Node', async () => {
       const file = `${ROOT}.nodes/${name}/program.mjs`; // below the package's node_modules, where Deno looks
       writeFileSync(file, PROGRAM);
-      const { stdout } = await run(ROOT + binary, [...args, file]);
-      const { stdout: expected } = await run(process.execPath, [file]);
-      assert.equal(stdout, expected);
-      assert.equal(JSON.parse(stdout).text, SAID);
+      try {
+        const { stdout } = await run(ROOT + binary, [...args, file]);
+        const { stdout: expected } = await run(process.execPath, [file]);
+        assert.equal(stdout, expected);
+        assert.equal(JSON.parse(stdout).text, SAID);
+      } finally {
+        rmSync(file); // lint looks at it
+      }
     });
 
     it('as a command', async () => {
