@@ -119,7 +119,7 @@ describe('bundlers', function () {
       const complaint = page.waitForEvent('pageerror', { timeout: 0 }).then(({ message }) => assert.fail(message));
       complaint.catch(() => undefined); // also where the page is closed
       await page.goto(address);
-      const titled = page.waitForFunction(() => document.title.startsWith('{'), undefined, { timeout: 120_000 });
+      const titled = page.waitForFunction(() => document.title.startsWith('{'), undefined, { timeout: 0 });
       await Promise.race([titled, complaint]);
       return JSON.parse(await page.title());
     } finally {
@@ -185,7 +185,7 @@ describe('bundlers', function () {
       const complaint = page.waitForEvent('pageerror', { timeout: 0 }).then(({ message }) => assert.fail(message));
       complaint.catch(() => undefined); // also where the page is closed
       await page.goto(new URL('page.html', worker.url()).href);
-      const titled = page.waitForFunction(() => document.title.startsWith('{'), undefined, { timeout: 120_000 });
+      const titled = page.waitForFunction(() => document.title.startsWith('{'), undefined, { timeout: 0 });
       await Promise.race([titled, complaint]);
       const said = JSON.parse(await page.title());
       assert.deepEqual(said, { captions: expected, background: expected });

@@ -12,8 +12,7 @@ import { cli, ended, fillFolder, IMAGES, scratch, start } from './support.js';
 
 const bytesOf = (name: string): Uint8Array => new Uint8Array(readFileSync(EXAMPLES + name));
 
-describe('images read by threads', function () {
-  this.timeout(60_000);
+describe('images read by threads', () => {
   const folder = scratch();
   let model: Image2Text;
   let startThreads: typeof startImageThreads;

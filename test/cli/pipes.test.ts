@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { constants, copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { type FileHandle, open, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Context } from '../../src/cli/context.js';
@@ -37,8 +37,15 @@ describe('images from pipes, devices and addresses', () => {
   onPosix('a named pipe, whoever comes first', async () => {
     const path = pipe('pipe');
     const reading = openImage(path);
-    await new Promise((waited) => setTimeout(waited, 50));
+    const isRead = async (): Promise<FileHandle | undefined> =>
+      open(path, constants.O_WRONLY | constants.O_NONBLOCK).catch((error: NodeJS.ErrnoException) => {
+        assert.equal(error.code, 'ENXIO'); // nobody reads it yet
+        return undefined;
+      });
+    let first = await isRead();
+    while (first === undefined) first = await isRead();
     await writeFile(path, readFileSync(BOOK));
+    await first.close();
     const { bytes, file } = await reading;
     assert.deepEqual([Buffer.from(bytes), file], [readFileSync(BOOK), path]);
     const writing = writeFile(path, readFileSync(BOOK));

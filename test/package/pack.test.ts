@@ -106,8 +106,12 @@ describe('the packed tarballs', () => {
   });
 
   it('its source maps hold the TypeScript that they are of, and nothing of the machine that built them', () => {
-    for (const name of ['generative-image2text', 'tfjs-backend-simd']) {
-      const dist = join(folder, 'node_modules', name, 'dist');
+    const installed = (name: string) => join(folder, 'node_modules', name, 'dist');
+    for (const [name, dist] of [
+      ['generative-image2text', installed('generative-image2text')],
+      ['tfjs-backend-simd', installed('tfjs-backend-simd')],
+      ['generative-image2text-server', `${ROOT}packages/server/dist`], // packed as it is
+    ] as const) {
       const files = (readdirSync(dist, { recursive: true }) as string[]).filter((file) => file.endsWith('.js.map'));
       assert.ok(files.length > 15, `${files.length} maps of ${name}`);
       for (const file of files) {

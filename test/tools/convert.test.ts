@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { memory } from '@tensorflow/tfjs-core';
 import { openCheckpoint, readWeights } from '../../src/checkpoint/open-checkpoint.js';
 import { elementCount, QUANTIZATION_KEY } from '../../src/checkpoint/stored-tensor.js';
@@ -239,7 +239,9 @@ describe('converted models', () => {
 
   it('a signal leaves nothing behind, and what a killed conversion left is swept by the next', async () => {
     await withFolder(async (folder) => {
+      const killed = join(folder, '..', `${basename(folder)}-killed`);
       const program = `
+        import { existsSync } from 'node:fs';
         import { convertCheckpoint } from ${JSON.stringify(`${ROOT}src/tools/index.ts`)};
         import { fromDirectory } from ${JSON.stringify(`${ROOT}src/node.ts`)};
         const files = await fromDirectory(${JSON.stringify(TINY)});
@@ -247,7 +249,8 @@ describe('converted models', () => {
           dtype: 'f32',
           onProgress() {
             process.stdout.write('writing');
-            Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+            // writes no more before the signal is sent; it arrives when this returns
+            while (!existsSync(${JSON.stringify(killed)})) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
           },
         });`;
       const kill = async (signal: NodeJS.Signals) => {
@@ -257,8 +260,11 @@ describe('converted models', () => {
         });
         await once(child.stdout, 'data');
         assert.equal(names(folder).filter((name) => name.endsWith('.part')).length, 1, signal);
+        const ended = once(child, 'exit');
         child.kill(signal);
-        const [, by] = (await once(child, 'exit')) as [unknown, string];
+        writeFileSync(killed, '');
+        const [, by] = (await ended) as [unknown, string];
+        rmSync(killed);
         assert.equal(by, signal);
       };
       for (const signal of ['SIGTERM', 'SIGHUP', 'SIGINT'] as const) {
