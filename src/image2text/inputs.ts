@@ -193,7 +193,7 @@ export function imagesOf(batch: Tensor): Tensor[] {
 export async function tensorToRawImage(tensor: Tensor): Promise<RgbImage> {
   const [height, width, channels] = tensor.shape;
   if (tensor.rank !== 3 || (channels !== 1 && channels !== 3 && channels !== 4)) {
-    const detail = `a tensor of shape [${tensor.shape}]; an image is [height, width, 1 | 3 | 4], a batch [images, height, width, 3], a video is video(tensor)`;
+    const detail = `a tensor of shape [${tensor.shape}]; an image is [height, width, 1 | 3 | 4], a batch [images, height, width, 1 | 3 | 4] is for caption and generate, a video is video(tensor)`;
     throw new ImageError({ code: 'tensor-shape', detail });
   }
   if (tensor.isDisposed) throw new ImageError({ code: 'tensor-disposed', detail: 'this tensor was disposed' });

@@ -25,34 +25,36 @@ export interface Lifetime {
 
 /** A lifetime whose `free` is called once, when it has ended and no call is left. */
 export function startLifetime(free: () => void): Lifetime {
-  const ending = new AbortController();
-  let calls = 0;
+  /** One of each call in flight: listeners of many calls on one signal would be a leak to Node. */
+  const calls = new Set<AbortController>();
+  let ended: DisposedError | undefined;
   let freed = false;
   const freeWhenIdle = (): void => {
-    if (freed || calls > 0 || !ending.signal.aborted) return;
+    if (freed || calls.size > 0 || ended === undefined) return;
     freed = true;
     free();
   };
   /** Counts a call in and gives the signal that it is to obey; `leave` counts it out. */
-  const enter = (signal: AbortSignal | undefined): AbortSignal => {
-    if (ending.signal.aborted) throw ending.signal.reason;
+  const enter = (signal: AbortSignal | undefined) => {
+    if (ended !== undefined) throw ended;
     if (signal !== undefined && !(signal instanceof AbortSignal)) {
       throw new OptionError({ path: 'signal', code: 'wrong-type', detail: 'expected an AbortSignal' });
     }
     signal?.throwIfAborted();
-    calls++;
-    return signal === undefined ? ending.signal : AbortSignal.any([signal, ending.signal]);
-  };
-  const leave = (): void => {
-    calls--;
-    freeWhenIdle();
+    const call = new AbortController();
+    calls.add(call);
+    const leave = (): void => {
+      calls.delete(call);
+      freeWhenIdle();
+    };
+    return { obeyed: signal === undefined ? call.signal : AbortSignal.any([signal, call.signal]), leave };
   };
   return {
     get ended() {
-      return ending.signal.aborted;
+      return ended !== undefined;
     },
     async during(signal, body) {
-      const obeyed = enter(signal);
+      const { obeyed, leave } = enter(signal);
       try {
         return await body(obeyed);
       } finally {
@@ -60,7 +62,7 @@ export function startLifetime(free: () => void): Lifetime {
       }
     },
     async *streaming(signal, body) {
-      const obeyed = enter(signal);
+      const { obeyed, leave } = enter(signal);
       try {
         yield* body(obeyed);
       } finally {
@@ -68,8 +70,10 @@ export function startLifetime(free: () => void): Lifetime {
       }
     },
     end() {
-      if (!ending.signal.aborted)
-        ending.abort(new DisposedError({ code: 'model-disposed', detail: 'this model was disposed' }));
+      if (ended === undefined) {
+        ended = new DisposedError({ code: 'model-disposed', detail: 'this model was disposed' });
+        for (const call of calls) call.abort(ended);
+      }
       freeWhenIdle();
     },
   };
@@ -272,7 +276,7 @@ const running = new WeakMap<AbortSignal, readonly Job[]>();
  * A call that is aborted ends at once, unless it is the last of the batch that is computed for it: then when that has stopped and
  * left nothing behind.
  *
- * @returns what makes it forget the call: a model's own signal lives as long as the model.
+ * @returns what makes it forget the call.
  */
 function onAbort(signal: AbortSignal, isSettled: () => boolean, end: () => void): () => void {
   const abort = (): void => {

@@ -50,6 +50,23 @@ describe('calls made at once', () => {
     assert.ok(encodedAtFirst <= 8, `${encodedAtFirst} images were encoded before the first answer`);
   });
 
+  it('many calls that wait, also on one signal, are no leak of listeners to Node', async () => {
+    const own = await loadImage2Text(DEMO);
+    const warnings: Error[] = [];
+    const warn = (warning: Error) => void warnings.push(warning);
+    process.on('warning', warn);
+    const { signal } = new AbortController();
+    const short = { strategy: 'greedy', maxNewTokens: 1 } as const;
+    await Promise.all(images.map((image) => own.caption(image, short)));
+    await Promise.all(images.map((image) => own.caption(image, { ...short, signal })));
+    const waits = images.map((image) => own.caption(image, short));
+    own.dispose();
+    for (const wait of waits) await assert.rejects(wait, { name: 'DisposedError' });
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('warning', warn);
+    assert.deepEqual(warnings, []);
+  });
+
   it('batches have at most maxBatch rows', async () => {
     const own = await loadImage2Text(DEMO, { maxBatch: 3 });
     const { counts, trace } = counter();
