@@ -12,7 +12,15 @@ import type {
   VisualInput,
 } from '../node.js';
 import { type CliCommand, type Context, UsageError } from './context.js';
-import { describeLeftOut, expandInputs, type Input, type InputFlags, type InputList, inShard } from './inputs.js';
+import {
+  describeLeftOut,
+  expandInputs,
+  type Input,
+  type InputFlags,
+  type InputList,
+  inShard,
+  pathOf,
+} from './inputs.js';
 import { imageRow, imageRows } from './line-files.js';
 import { exitCode, type ModelFlags, overImages, withModel } from './model.js';
 import {
@@ -248,6 +256,7 @@ export interface NamedVideo {
 /** `image2text video`: files and folders, or the frames of one video. One video that fails is reported and the others are done. */
 export const videoCommand: CliCommand = {
   name: 'video',
+  takesImages: true,
   describe(command) {
     command
       .description('Say what happens in videos, or answer questions about them.')
@@ -310,6 +319,13 @@ export const videoCommand: CliCommand = {
 /** What is taken for one frame where several are named. */
 const STILL = /\.(png|jpe?g|jpe|jfif|webp|bmp|tiff?|avif)$/i;
 
+/** An AVIF may be a sequence. */
+async function isStill(name: string): Promise<boolean> {
+  if (!/\.avif$/i.test(name)) return STILL.test(name);
+  const { isImage } = await import('../platform/node-videos.js');
+  return isImage(pathOf(name)).catch(() => true);
+}
+
 /**
  * The videos that names stand for. Several still images are the frames of one video, in the order given; those of a glob are sorted as
  * people count (frame-2 before frame-10).
@@ -317,16 +333,19 @@ const STILL = /\.(png|jpe?g|jpe|jfif|webp|bmp|tiff?|avif)$/i;
  * @throws UsageError for a mixture of videos and still images.
  */
 export async function listVideos(names: readonly string[], context: Context): Promise<readonly NamedVideo[]> {
+  const { fileUrl } = await import('../platform/node-files.js');
   const inputs: Input<ImageInput>[] = [];
   for (const name of names) {
-    const isGlob = /[*?[{]/.test(name) && (await stat(name).catch(() => undefined)) === undefined;
+    const path = pathOf(name);
+    const isGlob = /[*?[{]/.test(name) && (await stat(path).catch(() => undefined)) === undefined;
     if (isGlob) {
       const found = await expandInputs([name], context);
       inputs.push(...found.inputs.toSorted((a, b) => asPeopleCount(a.name, b.name)));
     } else if (name === '-') inputs.push(...(await expandInputs([name], context)).inputs);
-    else inputs.push({ name, read: async () => name });
+    else inputs.push({ name, read: async () => (typeof path === 'string' ? path : fileUrl(path)) });
   }
-  const stills = inputs.filter(({ name }) => name === 'stdin' || STILL.test(name));
+  const stills: Input<ImageInput>[] = [];
+  for (const input of inputs) if (input.name === 'stdin' || (await isStill(input.name))) stills.push(input);
   const { frames, video } = await import('../node.js');
   if (inputs.length === 1 || stills.length === 0) {
     return inputs.map(({ name, read }) => ({ name, read: async () => video((await read()) as VideoSource) }));

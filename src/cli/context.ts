@@ -109,7 +109,7 @@ export interface CliCommand {
   readonly name: string;
   describe(command: Command): void;
   readonly run: Run<never>;
-  /** Its arguments are images, whose names need not be UTF-8. */
+  /** Its arguments are images or videos, whose names need not be UTF-8. */
   readonly takesImages?: boolean;
 }
 

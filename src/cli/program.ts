@@ -146,13 +146,15 @@ function describeProgram(terminal: Terminal, start: Start): Command {
   return program;
 }
 
-/** Images may have names that are not UTF-8; all else that is named must be text. */
+/** Images and videos may have names that are not UTF-8; all else that is named must be text. */
 function refuseEscaped(command: Command, takesImages: boolean): void {
   const values = Object.entries(command.opts()).flatMap(([flag, value]) => [value].flat().map((one) => [flag, one]));
   const others = takesImages ? [] : command.args.map((value) => ['an argument', value]);
   for (const [what, value] of [...values, ...others]) {
     if (typeof value !== 'string' || !isEscaped(value)) continue;
-    command.error(`${what}: ${value} is not UTF-8: only images may have such names`, { exitCode: EXIT.usage });
+    command.error(`${what}: ${value} is not UTF-8: only images and videos may have such names`, {
+      exitCode: EXIT.usage,
+    });
   }
 }
 

@@ -1,7 +1,7 @@
 import { ImageError } from '../errors.js';
 import { runInSlices } from '../event-loop.js';
-import type { Orientation } from './exif.js';
-import { latin1, u16be, u32be } from './image-file.js';
+import { exifOrientation, type Orientation, orientationOf } from './exif.js';
+import { join, latin1, u16be, u32be } from './image-file.js';
 import type { RgbImage } from './raw-image.js';
 import { allocate, checkPixels, fault } from './raw-image.js';
 import { startWasm, withImageData } from './webp.js';
@@ -9,13 +9,18 @@ import { startWasm, withImageData } from './webp.js';
 /** Bytes in which the item properties of an AVIF file are looked for. */
 const HEADER = 1 << 16;
 
+/** Most bytes of EXIF or XMP that are looked at. */
+const MAX_METADATA = 1 << 20;
+
 /** What the boxes of an AVIF file say about its image. */
 export interface AvifFile {
   /** As stored, before its orientation is applied. */
   readonly width: number;
   readonly height: number;
-  /** Of its `irot` and `imir`; Pillow follows these and not its EXIF. */
+  /** Of its `irot` and `imir`, or of its XMP where these and its EXIF say nothing, as Pillow has it; EXIF's own is not followed. */
   readonly orientation: Orientation;
+  /** More than 1 in a sequence (brand `avis`). */
+  readonly frames: number;
   /** Whether a chroma sample stands for two pixels of a row. */
   readonly halfChroma: boolean;
   /** The matrix coefficients of ITU-T H.273, as the file's `nclx` says; 2 where it says nothing. */
@@ -63,6 +68,78 @@ function orientationFor(angle: number, mirror: number | undefined): Orientation 
   return mirror === 0 ? ([4, 5, 2, 7] as const)[angle & 3]! : ([2, 7, 4, 5] as const)[angle & 3]!;
 }
 
+/** A number of `size` bytes, at most 8; what is above 2^53 is past the end of any file. */
+function unsigned(bytes: Uint8Array, at: number, size: number): number {
+  let value = 0;
+  for (let i = 0; i < size; i++) value = value * 256 + (bytes[at + i] ?? 0);
+  return value;
+}
+
+/** The EXIF and XMP of the items of a file that lie in it as they are (ISO/IEC 14496-12, 8.11.3 and 8.11.6). */
+function metadataOf(bytes: Uint8Array, items: readonly Box[]): { exif?: Uint8Array; xmp?: Uint8Array } {
+  const [iinf, iloc] = [named(items, 'iinf'), named(items, 'iloc')];
+  if (!iinf || !iloc) return {};
+  const ids = new Map<number, 'exif' | 'xmp'>();
+  for (const { type, start, end } of boxes(bytes, iinf.start + (bytes[iinf.start] ? 8 : 6), iinf.end)) {
+    const version = bytes[start]!;
+    if (type !== 'infe' || version < 2) continue;
+    const at = start + (version === 2 ? 6 : 8);
+    const what = latin1(bytes, at + 2, end - at - 2);
+    const isXmp = /^mime[^\0]*\0application\/rdf\+xml\0/.test(what);
+    if (isXmp || what.startsWith('Exif')) ids.set(unsigned(bytes, start + 4, at - start - 4), isXmp ? 'xmp' : 'exif');
+  }
+  const found: { exif?: Uint8Array; xmp?: Uint8Array } = {};
+  const version = bytes[iloc.start]!;
+  const [sizes, more] = [bytes[iloc.start + 4]!, bytes[iloc.start + 5]!];
+  const idBytes = version < 2 ? 2 : 4;
+  let at = iloc.start + 6;
+  const next = (size: number): number => {
+    at += size;
+    return unsigned(bytes, at - size, size);
+  };
+  for (let count = next(idBytes); count > 0 && at < iloc.end; count--) {
+    const kind = ids.get(next(idBytes));
+    const method = version > 0 ? next(2) & 15 : 0;
+    next(2);
+    const base = next(more >> 4);
+    const pieces: Uint8Array[] = [];
+    const extents = next(2);
+    const isStated = sizes > 0 || (version > 0 && (more & 15) > 0); // else they take no bytes here, and have none there
+    for (let i = 0; isStated && i < extents && at < iloc.end; i++) {
+      if (version > 0) next(more & 15);
+      const offset = base + next(sizes >> 4);
+      pieces.push(bytes.subarray(offset, offset + next(sizes & 15)));
+    }
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    if (kind !== undefined && method === 0 && length <= MAX_METADATA) found[kind] = join(pieces);
+  }
+  return found;
+}
+
+/** As Pillow: what the properties say, else 1 where EXIF says anything, else what XMP says. */
+function storedOrientation(bytes: Uint8Array, items: readonly Box[], properties: Orientation): Orientation {
+  if (properties !== 1) return properties;
+  const { exif, xmp } = metadataOf(bytes, items);
+  const tiff = exif?.subarray(4 + u32be(exif, 0));
+  return tiff && exifOrientation(tiff) !== undefined ? 1 : orientationOf(undefined, xmp);
+}
+
+/** Samples of the track of pictures of a sequence. */
+function framesOf(bytes: Uint8Array): number {
+  if (latin1(bytes, 8, 4) !== 'avis') return 1;
+  const inside = ({ start, end }: Box, type: string) => boxes(bytes, start, end).filter((box) => box.type === type);
+  const media = boxes(bytes, 0, bytes.length)
+    .filter(({ type }) => type === 'moov')
+    .flatMap((moov) => inside(moov, 'trak'))
+    .flatMap((track) => inside(track, 'mdia'))
+    .filter((box) => inside(box, 'hdlr').some(({ start }) => latin1(bytes, start + 8, 4) === 'pict'));
+  const [stsz] = media
+    .flatMap((box) => inside(box, 'minf'))
+    .flatMap((box) => inside(box, 'stbl'))
+    .flatMap((box) => inside(box, 'stsz'));
+  return stsz ? Math.max(1, u32be(bytes, stsz.start + 8)) : 1;
+}
+
 /** Reads the boxes. @throws ImageError where they give no size, or a larger one than `maxPixels`. */
 export function readAvif(bytes: Uint8Array, maxPixels: number): AvifFile {
   const text = latin1(bytes, 0, HEADER);
@@ -88,7 +165,12 @@ export function readAvif(bytes: Uint8Array, maxPixels: number): AvifFile {
   const chroma = av1C ? bytes[av1C.start + 2]! : 0;
   return {
     ...{ width, height },
-    orientation: orientationFor(irot ? bytes[irot.start]! : 0, imir && bytes[imir.start]! & 1),
+    frames: framesOf(bytes),
+    orientation: storedOrientation(
+      bytes,
+      items,
+      orientationFor(irot ? bytes[irot.start]! : 0, imir && bytes[imir.start]! & 1),
+    ),
     halfChroma: (chroma & 0x18) === 0x08, // subsampled in x, not monochrome
     matrix: nclx ? u16be(bytes, nclx.start + 8) : 2,
   };

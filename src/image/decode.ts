@@ -10,7 +10,7 @@ import { DEFAULT_MAX_PIXELS, IMAGE_OPTIONS } from './image-options.js';
 import { decodeJpeg, readJpegHeader } from './jpeg/decode-jpeg.js';
 import { readPngChunks, readPngHeader } from './png/chunks.js';
 import { decodePng, decodePngFrames } from './png/decode-png.js';
-import { type RgbImage, withFile } from './raw-image.js';
+import { type RgbImage, unsupported, withFile } from './raw-image.js';
 import { decodeTiff, readTiff } from './tiff.js';
 import { decodeWebp, readWebp } from './webp.js';
 
@@ -109,7 +109,8 @@ async function gifImages(
 /**
  * All frames of an animated GIF, WebP or PNG, each as Pillow shows it (`seek(i)`, `convert("RGB")`); any other image is its single frame.
  * The warnings are those of the file, the same for each frame.
- * @throws ImageError as `decodeImage`; `maxPixels` counts the pixels of all frames.
+ * @throws ImageError as `decodeImage`; `maxPixels` counts the pixels of all frames. `avif-frames` (`unsupported`) for an AVIF of several: their
+ * decoder gives the first only, which is the image.
  */
 export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {}): Promise<DecodedImage[]> {
   const { maxPixels, ...checked } = checkDecodeOptions(options);
@@ -134,9 +135,13 @@ export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {
         return withWarnings(await runInSlices(decodePngFrames(png, maxPixels, warnings), checked.signal), warnings);
       }
     }
+    const frames = format === 'avif' ? readAvif(bytes, maxPixels).frames : 1;
+    if (frames > 1) throw unsupported('avif-frames', `${frames} frames of AVIF: ${ANIMATED_AVIF}`, 0);
     return [await decodeImage(bytes, options)];
   });
 }
+
+const ANIMATED_AVIF = 'only the first can be decoded, as an image; in Node ffmpeg reads the file by its path';
 
 export { DEFAULT_MAX_PIXELS };
 
@@ -199,8 +204,8 @@ const INFO: Readonly<Record<ImageFormat, (bytes: Uint8Array, maxPixels: number) 
     return { format: 'tiff', width, height, kind: `${bits}-bit`, frames: 1, orientation };
   },
   avif(bytes, maxPixels) {
-    const { width, height, orientation } = readAvif(bytes, maxPixels);
-    return { format: 'avif', width, height, kind: 'still', frames: 1, orientation };
+    const { width, height, frames, orientation } = readAvif(bytes, maxPixels);
+    return { format: 'avif', width, height, kind: frames > 1 ? 'animated' : 'still', frames, orientation };
   },
   gif(bytes, maxPixels) {
     const { width, height, frames } = readGif(bytes, maxPixels, Number.POSITIVE_INFINITY);

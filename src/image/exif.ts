@@ -17,14 +17,14 @@ const asOrientation = (value: number | undefined): Orientation =>
  * @param tiff the EXIF data, a TIFF structure (an `Exif\0\0` before it is skipped). @param xmp the XMP packet.
  */
 export function orientationOf(tiff: Uint8Array | undefined, xmp?: Uint8Array): Orientation {
-  const fromExif = tiff && exifValue(tiff);
+  const fromExif = tiff && exifOrientation(tiff);
   if (fromExif !== undefined || !xmp) return asOrientation(fromExif);
   const match = /tiff:Orientation(?:="|>)([0-9])/.exec(latin1(xmp, 0, Math.min(xmp.length, 1 << 20)));
   return asOrientation(match ? Number(match[1]) : undefined);
 }
 
 /** The orientation entry of the first directory, undefined where there is none. */
-function exifValue(data: Uint8Array): number | undefined {
+export function exifOrientation(data: Uint8Array): number | undefined {
   const tiff = latin1(data, 0, 6) === 'Exif\0\0' ? data.subarray(6) : data;
   const order = latin1(tiff, 0, 2);
   if (order !== 'II' && order !== 'MM') return undefined;

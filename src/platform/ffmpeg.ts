@@ -1,5 +1,5 @@
-import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -44,45 +44,73 @@ const inputArguments = (path: string): string[] => [
  * @throws ImageError `ffmpeg-missing`, `not-a-video`, `no-frames`, `too-many-pixels`, `ffmpeg-too-slow`, `ffmpeg-failed`; the signal's reason.
  */
 export async function readVideoFrames(
-  path: string,
+  path: string | Buffer,
   count: number,
   options: FfmpegOptions = {},
   signal?: AbortSignal,
 ): Promise<RgbImage[]> {
-  const packets = await probe(path, 'packets', options, signal);
-  const frames = await extract(path, packets, count, options, signal);
+  if (typeof path === 'string') return framesOf({ file: path, input: path }, count, options, signal);
+  // an argument of a program is text: a name of other bytes is handed on as an open file
+  const handle = await open(path, 'r');
+  try {
+    const file = { file: String(path), input: `/dev/fd/${FIRST_FREE}`, descriptor: handle.fd };
+    return await framesOf(file, count, options, signal);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** A video file: what messages call it, what the programs are given, and the open file that this means to them. */
+interface VideoFile {
+  readonly file: string;
+  readonly input: string;
+  readonly descriptor?: number;
+}
+
+/** The number of an open file that a program is given beside stdin, stdout and stderr. */
+const FIRST_FREE = 3;
+
+async function framesOf(
+  video: VideoFile,
+  count: number,
+  options: FfmpegOptions,
+  signal: AbortSignal | undefined,
+): Promise<RgbImage[]> {
+  const packets = await probe(video, 'packets', options, signal);
+  const frames = await extract(video, packets, count, options, signal);
   if (frames.length === Math.min(packets, count)) return frames;
   // Some packets hold no frame that is shown (cut away by an edit list, broken): counting frames means decoding all of them.
-  const shown = await probe(path, 'frames', options, signal);
-  return extract(path, shown, count, options, signal);
+  const shown = await probe(video, 'frames', options, signal);
+  return extract(video, shown, count, options, signal);
 }
 
 /** How many packets or decoded frames the first video stream has; cover images of songs do not count as one. */
 async function probe(
-  path: string,
+  video: VideoFile,
   unit: 'packets' | 'frames',
   options: FfmpegOptions,
   signal: AbortSignal | undefined,
 ): Promise<number> {
   const args = [
-    ...['-v', 'error', ...inputArguments(path), `-count_${unit}`, '-select_streams', 'V:0'],
+    ...['-v', 'error', ...inputArguments(video.input), `-count_${unit}`, '-select_streams', 'V:0'],
     ...['-show_entries', `stream=nb_read_${unit}`, '-of', 'csv=p=0'],
   ];
-  const { output, code, stderr } = await run(options.ffprobe ?? 'ffprobe', path, args, readText, options, signal);
-  if (code !== 0) throw new ImageError({ file: path, code: 'not-a-video', detail: told(stderr, path) });
-  if (output.trim() === '') throw new ImageError({ file: path, code: 'not-a-video', detail: 'it has no video stream' });
+  const { output, code, stderr } = await run(options.ffprobe ?? 'ffprobe', video, args, readText, options, signal);
+  if (code !== 0) throw new ImageError({ file: video.file, code: 'not-a-video', detail: told(stderr, video.input) });
+  if (output.trim() === '')
+    throw new ImageError({ file: video.file, code: 'not-a-video', detail: 'it has no video stream' });
   const total = Number(/^\d+/.exec(output)?.[0] ?? 0); // `N/A` where none was read
   if (total > 0) return total;
   throw new ImageError({
-    file: path,
+    file: video.file,
     code: 'no-frames',
-    detail: stderr === '' ? 'it has none' : told(stderr, path),
+    detail: stderr === '' ? 'it has none' : told(stderr, video.input),
   });
 }
 
 /** The chosen ones of `total` frames; fewer if there are fewer than that after all. */
 async function extract(
-  path: string,
+  video: VideoFile,
   total: number,
   count: number,
   options: FfmpegOptions,
@@ -97,14 +125,14 @@ async function extract(
     'setpts=N',
   ];
   const args = [
-    ...['-nostdin', '-v', 'error', ...inputArguments(path), '-map', '0:V:0', '-vf', filter.join(',')],
+    ...['-nostdin', '-v', 'error', ...inputArguments(video.input), '-map', '0:V:0', '-vf', filter.join(',')],
     ...['-r', '25', '-frames:v', String(chosen.length), '-c:v', 'ppm', '-f', 'image2pipe', 'pipe:1'],
   ];
   const maxPixels = options.maxPixels ?? DEFAULT_MAX_PIXELS;
   const read = (stdout: AsyncIterable<Uint8Array>) => readPpmStream(stdout, maxPixels);
-  const { output, code, stderr } = await run(options.ffmpeg ?? 'ffmpeg', path, args, read, options, signal);
+  const { output, code, stderr } = await run(options.ffmpeg ?? 'ffmpeg', video, args, read, options, signal);
   if (code === 0) return output;
-  throw new ImageError({ file: path, code: 'ffmpeg-failed', detail: told(stderr, path) });
+  throw new ImageError({ file: video.file, code: 'ffmpeg-failed', detail: told(stderr, video.input) });
 }
 
 /** Which programs read HEIF images. */
@@ -142,7 +170,7 @@ export const heicConverter =
       await writeFile(input, bytes, { flag: 'wx' });
       for (const [program, args] of tries) {
         await rm(output, { force: true });
-        const ended = await run(program, file, args, readText, { timeLimitMs }, signal).catch((error: unknown) => {
+        const ended = await run(program, { file }, args, readText, { timeLimitMs }, signal).catch((error: unknown) => {
           if (!(error instanceof ImageError && error.code === 'ffmpeg-missing')) throw error;
         });
         if (ended === undefined) continue;
@@ -177,17 +205,17 @@ export const convertHeic: ConvertHeic = heicConverter();
 
 async function run<T>(
   program: string,
-  path: string,
+  { file, descriptor }: Pick<VideoFile, 'file' | 'descriptor'>,
   args: readonly string[],
   read: (stdout: AsyncIterable<Uint8Array>) => Promise<T>,
   { timeLimitMs = TEN_MINUTES }: FfmpegOptions,
   signal: AbortSignal | undefined,
 ): Promise<Ended<T>> {
   try {
-    return await runProgram(program, args, read, { timeLimitMs, signal });
+    return await runProgram(program, args, read, { timeLimitMs, signal, descriptor });
   } catch (cause) {
     signal?.throwIfAborted();
-    throw new ImageError({ file: path, ...explain(cause as Error, program), cause });
+    throw new ImageError({ file, ...explain(cause as Error, program), cause });
   }
 }
 
@@ -298,7 +326,7 @@ export class ProgramStopped extends Error {
 const STDERR_KEPT = 4096;
 
 /**
- * Runs a program without a shell, without stdin, and waits until it is gone: whatever happens (abort, time limit, `read` throws), it is
+ * Runs a program without a shell, without stdin (`descriptor`: with an open file as its fourth), and waits until it is gone: whatever happens (abort, time limit, `read` throws), it is
  * killed and reaped before this returns.
  *
  * @throws the signal's reason; ProgramStopped; what `read` throws.
@@ -307,11 +335,19 @@ export async function runProgram<T>(
   program: string,
   args: readonly string[],
   read: (stdout: Readable) => Promise<T>,
-  limits: { readonly timeLimitMs: number; readonly signal?: AbortSignal | undefined },
+  limits: {
+    readonly timeLimitMs: number;
+    readonly signal?: AbortSignal | undefined;
+    readonly descriptor?: number | undefined;
+  },
 ): Promise<Ended<T>> {
-  const { signal, timeLimitMs } = limits;
+  const { signal, timeLimitMs, descriptor } = limits;
   signal?.throwIfAborted();
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], windowsHide: true });
+  const more = descriptor === undefined ? [] : [descriptor];
+  const child = spawn(program, args, {
+    stdio: ['ignore', 'pipe', 'pipe', ...more],
+    windowsHide: true,
+  }) as ChildProcessByStdio<null, Readable, Readable>;
   let stopped: ProgramStopped | undefined;
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

@@ -109,6 +109,12 @@ export function localPath(address: string | URL): string | Buffer {
   return isUtf8(bytes) ? bytes.toString() : bytes;
 }
 
+/** The other way round: a `file:` URL with every byte of the path that is not plain written as `%xx`. */
+export function fileUrl(path: Buffer): string {
+  const whole = path[0] === 0x2f ? path : Buffer.concat([Buffer.from(`${process.cwd()}/`), path]);
+  return `file://${whole.toString('latin1').replace(/[^\w./-]/g, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`)}`;
+}
+
 async function readImageFile(path: string | Buffer, file: string, signal?: AbortSignal): Promise<Uint8Array> {
   const found = await stat(path).catch(() => undefined);
   if (found === undefined) throw new ImageError({ file, code: 'no-such-file', detail: 'there is no such file' });

@@ -1,12 +1,12 @@
 import { isUtf8 } from 'node:buffer';
 import { open, readdir, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { ImageError } from '../errors.js';
 import { IMAGE_ENDING, VIDEO_ENDING } from '../file-signature.js';
-import { formatOf } from '../image/image-file.js';
+import { formatOf, latin1 } from '../image/image-file.js';
 import type { OpenVideo } from '../image2text/input-loader.js';
 import { type FfmpegOptions, readVideoFrames } from './ffmpeg.js';
-import { localPath } from './node-files.js';
+import { fileUrl, localPath } from './node-files.js';
 
 /**
  * Opens videos of this machine: a folder is its images, sorted as people count (frame-2 before frame-10); an image file, an animated GIF
@@ -29,8 +29,7 @@ export const videoOpener =
     if (!found.isFile())
       throw new ImageError({ file, code: 'not-a-file', detail: 'this is neither a file nor a folder' });
     if (await isImage(path)) return undefined;
-    if (typeof path === 'string') return readVideoFrames(path, count, options, signal);
-    throw new ImageError({ file, code: 'file-name', detail: 'the name of a video file must be UTF-8: rename it' });
+    return readVideoFrames(path, count, options, signal);
   };
 
 /** `videoOpener` with ffmpeg and ffprobe of the PATH. */
@@ -44,6 +43,9 @@ function refuseVideoAddress(text: string): undefined {
   throw new ImageError({ file: `${url.origin}${url.pathname}`, code: 'video-address', detail, unsupported: true });
 }
 
+const below = (folder: string | Buffer, name: Buffer): Buffer =>
+  Buffer.concat([Buffer.from(folder), Buffer.from('/'), name]);
+
 /** Names that are no UTF-8 become URLs, which can hold any bytes. */
 async function imagesIn(folder: string | Buffer): Promise<string[]> {
   const bytes = await readdir(folder, { encoding: 'buffer' });
@@ -53,32 +55,21 @@ async function imagesIn(folder: string | Buffer): Promise<string[]> {
     .sort((a, b) => asPeopleCount(a.text, b.text) || Buffer.compare(a.name, b.name));
   const images: string[] = [];
   for (const { name, text } of names) {
-    const path = typeof folder === 'string' && isUtf8(name) ? join(folder, text) : fileUrl(folder, name);
+    const path = typeof folder === 'string' && isUtf8(name) ? join(folder, text) : fileUrl(below(folder, name));
     if (IMAGE_ENDING.test(text) || (await isImage(localPath(path)).catch(() => false))) images.push(path);
   }
   if (images.length > 0) return images;
   throw new ImageError({ file: String(folder), code: 'no-frames', detail: 'there is no image in this folder' });
 }
 
-/** A `file:` URL with every byte of the path that is not plain written as `%xx`. */
-function fileUrl(folder: string | Buffer, name: Buffer): string {
-  const path = Buffer.concat([
-    Buffer.from(typeof folder === 'string' ? resolve(folder) : folder),
-    Buffer.from('/'),
-    name,
-  ]);
-  return `file://${path.toString('latin1').replace(/[^\w./-]/g, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`)}`;
-}
-
 const { compare } = new Intl.Collator('en', { numeric: true });
 const asPeopleCount = (a: string, b: string): number => compare(a, b) || (a < b ? -1 : a > b ? 1 : 0);
 
-/** Whether the file begins as an image that this library decodes. */
-async function isImage(path: string | Buffer): Promise<boolean> {
+/** Whether the file begins as an image that this library decodes. A sequence of AVIF is none: only its first frame can be decoded. */
+export async function isImage(path: string | Buffer): Promise<boolean> {
   const start = await readStart(path);
   try {
-    formatOf(start);
-    return true;
+    return formatOf(start) !== 'avif' || latin1(start, 8, 4) !== 'avis';
   } catch {
     return false;
   }

@@ -152,7 +152,7 @@ describe('names that are not UTF-8', () => {
     assert.deepEqual(commandLine(['a\ufffd'], '/nowhere'), ['a\ufffd']);
   });
 
-  onLinux('are found by name, by glob and as folders; only images may have them', async () => {
+  onLinux('are found by name, by glob and as folders; only images and videos may have them', async () => {
     const at = (name: number[]) => Buffer.concat([Buffer.from(`${folder()}/`), Buffer.from(name)]);
     for (const byte of [0xfe, 0xff]) copyFileSync(BOOK, at([0x61, byte, 0x2e, 0x70, 0x6e, 0x67]));
     mkdirSync(at([0xe9]));
@@ -166,6 +166,13 @@ describe('names that are not UTF-8', () => {
     assert.deepEqual(await names(`${folder()}/a\udcff.png`), ['/a\udcff.png']);
     assert.deepEqual(await names(`${folder()}/a*.png`), ['/a\udcfe.png', '/a\udcff.png']);
     assert.deepEqual(await names(`${folder()}/\udce9`), ['/\udce9/x.png']);
+    copyFileSync(`${EXAMPLES}video-1.gif`, at([0x76, 0xe9]));
+    const video = await demo(['video', `${folder()}/v\udce9`]);
+    assert.deepEqual(
+      [video.code, video.stdout],
+      [0, (await demo(['video', `${EXAMPLES}video-1.gif`])).stdout],
+      video.stderr,
+    );
     const refused = await demo(['caption', BOOK, '--output', `${folder()}/\udcff.jsonl`]);
     assert.deepEqual([refused.code, /output: .* is not UTF-8/.test(refused.stderr)], [2, true], refused.stderr);
   });

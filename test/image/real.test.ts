@@ -235,6 +235,24 @@ describe('kinds of AVIF', () => {
     });
   }
 
+  const metadata = JSON.parse(readFileSync(`${FIXTURES}avif-metadata.json`, 'utf8')) as [
+    string,
+    string,
+    number,
+    number,
+  ][];
+  for (const [name, base64, expected, count] of metadata) {
+    it(`${name}: orientation ${expected}, frames: ${count}`, async () => {
+      const bytes = Buffer.from(base64, 'base64');
+      const { orientation, frames, kind } = await identifyImage(bytes);
+      assert.deepEqual([orientation, frames, kind], [expected, count, count > 1 ? 'animated' : 'still']);
+      const { width, height } = await decodeImage(bytes);
+      assert.deepEqual([width, height], expected >= 5 ? [8, 12] : [12, 8]);
+      if (count === 1) assert.equal((await decodeFrames(bytes)).length, 1);
+      else await assert.rejects(decodeFrames(bytes), { name: 'ImageError', code: 'avif-frames', unsupported: true });
+    });
+  }
+
   it('the header says how the image is to be turned', async () => {
     const turned = cases.find(([name]) => name === 'irot 1')!;
     const { orientation, width, height } = await identifyImage(Buffer.from(turned[1], 'base64'));

@@ -172,6 +172,8 @@ describe('import rules', () => {
                 'checkpoint/stored-tensor',
                 'image2text/load', // generation_config.json is read before the weights are
                 'platform/open-model',
+                'platform/node-files',
+                'platform/node-videos',
                 'generation/options',
                 'file-signature',
                 'image/decode', // a thread that reads images loads nothing else

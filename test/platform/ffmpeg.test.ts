@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { memory } from '@tensorflow/tfjs-core';
+import type { ImageError } from '../../src/errors.js';
 import { decodeImage } from '../../src/image/decode.js';
 import {
   video as asVideo,
@@ -12,8 +13,9 @@ import {
   type RgbImage,
   videoOpener,
 } from '../../src/node.js';
+import { fileUrl } from '../../src/platform/node-files.js';
 import { loadDemo, refusal } from '../pipeline/support.js';
-import { EXAMPLES } from '../support/fixtures.js';
+import { EXAMPLES, FIXTURES } from '../support/fixtures.js';
 import { skipWithout } from '../support/skip.js';
 import { ffmpeg, ffmpegMissing, grayVideo, LOSSLESS, SIDE, scratch } from './videos-made.js';
 
@@ -135,6 +137,34 @@ describe('video files through the user’s ffmpeg', () => {
       copyFileSync(path('plain.mkv'), path(name));
       assert.deepEqual(levels(await openVideo(path(name), 3)), tens(0, 1, 2), name);
     }
+  });
+
+  it('opens a name that is not UTF-8, by its URL', async function () {
+    if (process.platform !== 'linux') this.skip(); // other systems want UTF-8
+    grayVideo(path('plain.mp4'), 20, '-c:v', 'mpeg4', '-qscale:v', '1');
+    const name = Buffer.concat([Buffer.from(path('caf')), Buffer.from([0xe9]), Buffer.from('.mp4')]);
+    copyFileSync(path('plain.mp4'), name);
+    const url = fileUrl(name);
+    assert.deepEqual(await openVideo(url, 3), await openVideo(path('plain.mp4'), 3));
+    writeFileSync(name, 'no video at all, and long enough to be looked at');
+    await assert.rejects(openVideo(url, 3), { name: 'ImageError', code: 'not-a-video' });
+  });
+
+  it('reads the frames of an AVIF sequence, which the library cannot', async function () {
+    const cases: [string, string, number, number][] = JSON.parse(readFileSync(`${FIXTURES}avif-metadata.json`, 'utf8'));
+    const sequence = Buffer.from(cases.find(([, , , frames]) => frames === 3)![1], 'base64');
+    writeFileSync(path('three.avif'), sequence);
+    const found = (await openVideo(path('three.avif'), 6).catch((error: ImageError) => {
+      if (/decoder|Decoder|not found|Function not implemented/.test(error.message)) this.skip(); // an ffmpeg without AV1
+      throw error;
+    })) as RgbImage[];
+    assert.deepEqual(
+      found.map(({ width, height, data }) => [width, height, Math.round(data[0]! / 80)]),
+      [0, 1, 2].map((level) => [12, 8, level]),
+    );
+    const still = Buffer.from(cases.find(([name]) => name === 'neither')![1], 'base64');
+    writeFileSync(path('still.avif'), still);
+    assert.equal(await openVideo(path('still.avif'), 6), undefined);
   });
 
   it('refuses what is no video', async () => {
