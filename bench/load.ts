@@ -24,7 +24,7 @@ import { parseGitConfig } from '../src/model/git-config.js';
 import { countParameters, loadGit } from '../src/model/load-git.js';
 import { fromDirectory, type NodeBackend, quietTensorflow, startBackend } from '../src/node.js';
 import { writeWhole } from '../src/platform/write-whole.js';
-import { writeCheckpoint } from '../src/tools/files.js';
+import { writeCheckpoint } from '../src/tools/convert.js';
 import { convertCheckpoint } from '../src/tools/index.js';
 import { machine, median, ms, table } from './support.js';
 

@@ -14,8 +14,7 @@ import {
   prefillImage,
   startSession,
 } from '../src/index.js';
-import { disposeGit } from '../src/model/git.js';
-import { disposeCache } from '../src/model/kv-cache.js';
+import { disposeCache, disposeGit } from '../src/model/git.js';
 import { loadGitParams } from '../src/model/load-git.js';
 import type { Stage, Work } from './stage-work.js';
 import { stageWork } from './stage-work.js';

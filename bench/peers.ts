@@ -13,7 +13,7 @@ import * as ort from 'onnxruntime-web';
 import { setThreads, type WeightFormat } from 'tfjs-backend-simd';
 import { generatedStore } from '../src/checkpoint/generated-weights.js';
 import { encodeImage, type Git, generate, gitSpec, imageFeatures, parseGitConfig, startSession } from '../src/index.js';
-import { disposeCache } from '../src/model/kv-cache.js';
+import { disposeCache } from '../src/model/git.js';
 import { loadGitParams } from '../src/model/load-git.js';
 import { type NodeBackend, quietTensorflow, startBackend } from '../src/node.js';
 import { type OnnxRuntime, openOnnx } from './onnx-caption.js';

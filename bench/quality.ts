@@ -12,8 +12,7 @@ import { dispose, type Tensor4D, tensor4d, tidy, transpose } from '@tensorflow/t
 import { setThreads, type WeightFormat } from 'tfjs-backend-simd';
 import { GIT_BASE_RECIPE, generatedStore } from '../src/checkpoint/generated-weights.js';
 import { type Git, gitSpec, imageFeatures, parseGitConfig, prefillImage, startSession } from '../src/index.js';
-import { disposeGit } from '../src/model/git.js';
-import { disposeCache } from '../src/model/kv-cache.js';
+import { disposeCache, disposeGit } from '../src/model/git.js';
 import { loadGitParams } from '../src/model/load-git.js';
 import { withTokenMerging } from '../src/model/token-merging.js';
 import { loadImage2Text, quietTensorflow, startBackend } from '../src/node.js';

@@ -21,7 +21,7 @@ import {
   parseGitConfig,
   startSession,
 } from '../src/index.js';
-import { disposeCache } from '../src/model/kv-cache.js';
+import { disposeCache } from '../src/model/git.js';
 import { loadGitParams } from '../src/model/load-git.js';
 import { type Image2Text, loadImage2Text, openImage, quietTensorflow, startBackend } from '../src/node.js';
 import { SIZES } from './measure-model.js';

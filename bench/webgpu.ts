@@ -19,8 +19,7 @@ import {
   prefillImage,
   startSession,
 } from '../src/index.js';
-import { disposeGit } from '../src/model/git.js';
-import { disposeCache } from '../src/model/kv-cache.js';
+import { disposeCache, disposeGit } from '../src/model/git.js';
 import { loadGitParams } from '../src/model/load-git.js';
 import { quietTensorflow, startBackend } from '../src/node.js';
 import { SIZES } from './measure-model.js';

@@ -7,11 +7,10 @@ export { type BrowserFilesOptions, fetchModelFiles } from './hub/browser-cache.j
 export type { HubFetch, HubLimits } from './hub/client.js';
 export { type FetchFolderOptions, fetchFolder, openRemote, type RemoteOptions } from './hub/remote-files.js';
 export * from './index.js';
-export type { TransformersEnv } from './pipeline/env.js';
+export type { TransformersEnv } from './pipeline/index.js';
 export { RawImage } from './pipeline/raw-image.js';
 export type { BrowserLoadOptions } from './platform/browser.js';
 export { env, fromFiles, loadImage2Text, pipeline, startBackend } from './platform/browser.js';
-export { serveModel } from './platform/browser-worker.js';
 export type { PageBackend } from './platform/start-backend.js';
 export {
   connectWorker,
@@ -22,3 +21,4 @@ export {
   type WorkerTrainingPair,
 } from './worker/client.js';
 export type { MessageEndpoint } from './worker/messages.js';
+export { serveModel } from './worker/serve.js';

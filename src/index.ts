@@ -22,14 +22,19 @@ export type {
   View,
 } from './explain/attention-map.js';
 export { attentionOf, attentionSpread, EVEN_SPREAD } from './explain/attention-map.js';
-export type { ExplainInput, Pieces } from './explain/explanation.js';
-export { explainText, groupWords, patchArea } from './explain/explanation.js';
+export type { ExplainInput, ExplainTokensOptions, Pieces } from './explain/explanation.js';
+export {
+  explainText,
+  explainTokens,
+  groupWords,
+  logProbsWithoutImage,
+  patchArea,
+  type TextRow,
+} from './explain/explanation.js';
 export type { Filling, HeatMap, OverlayOptions } from './explain/overlay.js';
 export { heatMap, overlayPng } from './explain/overlay.js';
 export type { PageOptions } from './explain/page.js';
 export { renderPage } from './explain/page.js';
-export type { ExplainTokensOptions } from './explain/token-attention.js';
-export { explainTokens, logProbsWithoutImage, type TextRow } from './explain/token-attention.js';
 export { generate, streamTokens } from './generation/generate.js';
 export type { GenerationConfig } from './generation/generation-config.js';
 export type * from './generation/options.js';
@@ -102,7 +107,7 @@ export type { Layout, TensorSpec } from './layers/param-spec.js';
 export type { Trace } from './layers/tidy.js';
 export { collectTrace } from './layers/tidy.js';
 export type * from './load-events.js';
-export type { Git, TextInput } from './model/git.js';
+export type { Git, ImageCache, TextCache, TextInput } from './model/git.js';
 export {
   decodeText,
   encodeImage,
@@ -117,7 +122,6 @@ export {
 export type { GitConfig, VisionConfig } from './model/git-config.js';
 export { parseGitConfig } from './model/git-config.js';
 export { startSession } from './model/git-session.js';
-export type { ImageCache, TextCache } from './model/kv-cache.js';
 export type { LoadGitOptions } from './model/load-git.js';
 export { loadGit } from './model/load-git.js';
 export { plainForward } from './model/plain-forward.js';

@@ -3,6 +3,6 @@
  *
  * @module
  */
-import { serveModel } from './platform/browser-worker.js';
+import { serveModel } from './worker/serve.js';
 
 serveModel(undefined, () => import('./training/index.js'));

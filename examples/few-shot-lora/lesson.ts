@@ -1,4 +1,4 @@
-import { seededRandom } from '../../src/generation/single-search.js';
+import { seededRandom } from '../../src/generation/generate.js';
 import type { Image2Text, RgbImage } from '../../src/index.js';
 import type { TrainingOptions, TrainingPair } from '../../src/training/index.js';
 import { captionOf, drawScene, pick, randomLook, randomScene, type Scene, toImage } from '../train-demo/scenes.js';

@@ -1,5 +1,5 @@
 import { type Tensor4D, type Tensor5D, tensor } from '@tensorflow/tfjs-core';
-import { type Random, seededRandom } from '../../src/generation/single-search.js';
+import { type Random, seededRandom } from '../../src/generation/generate.js';
 import type { Image2Text } from '../../src/index.js';
 import { padBatch, type TrainingBatch, tokenizePair } from '../../src/training/index.js';
 import { type PrintedPatches, printedPatches } from './reading.js';

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { seededRandom } from '../../src/generation/single-search.js';
+import { seededRandom } from '../../src/generation/generate.js';
 import { createImage2Text, frames, type Git, type Image2Text } from '../../src/index.js';
 import { captionOf, drawScene, drawVideo, pick, randomLook, randomScene, toImage, videoCaptionOf } from './scenes.js';
 

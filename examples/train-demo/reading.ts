@@ -12,7 +12,7 @@ import {
   tidy,
   zeros,
 } from '@tensorflow/tfjs-core';
-import type { Random } from '../../src/generation/single-search.js';
+import type { Random } from '../../src/generation/generate.js';
 import { createAdamW, crossEntropyGradient, type Moments } from '../../src/training/index.js';
 import type { Drawing } from './scenes.js';
 import { WORDS } from './scenes.js';

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { Random } from '../../src/generation/single-search.js';
+import type { Random } from '../../src/generation/generate.js';
 import type { RgbImage } from '../../src/index.js';
 import {
   Canvas,

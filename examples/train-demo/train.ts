@@ -8,7 +8,7 @@
 import { parseArgs } from 'node:util';
 import { dispose, memory, type Tensor } from '@tensorflow/tfjs-core';
 import { setThreads } from 'tfjs-backend-simd';
-import { seededRandom } from '../../src/generation/single-search.js';
+import { seededRandom } from '../../src/generation/generate.js';
 import { fromDirectory, loadImage2Text, quietTensorflow, startBackend, trainingFolder } from '../../src/node.js';
 import {
   loadRun,

@@ -1,15 +1,14 @@
 import { OptionError, TokenizerError } from '../errors.js';
-import { logProbsWithoutImage } from '../explain/token-attention.js';
+import { logProbsWithoutImage } from '../explain/explanation.js';
 import { generate, streamTokens } from '../generation/generate.js';
 import type { GenerationConfig } from '../generation/generation-config.js';
 import type { GenerateOptions, StreamOptions } from '../generation/options.js';
 import type { Finish, GeneratedSequence, SessionSource, TokenEvent, VocabularyFacts } from '../generation/session.js';
 import type { Trace } from '../layers/tidy.js';
 import { eventSink } from '../load-events.js';
-import type { Git } from '../model/git.js';
+import type { Git, ImageCache } from '../model/git.js';
+import { disposeCache } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
-import type { ImageCache } from '../model/kv-cache.js';
-import { disposeCache } from '../model/kv-cache.js';
 import type { OptionsFor } from '../options.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { ModelInput } from './encoded-image.js';

@@ -2,9 +2,8 @@ import type { Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { tensor } from '@tensorflow/tfjs-core';
 import { DisposedError, OptionError } from '../errors.js';
 import type { Trace } from '../layers/tidy.js';
-import { encodeImageInTurns, type Git } from '../model/git.js';
-import type { ImageCache } from '../model/kv-cache.js';
-import { concatCaches, disposeCache } from '../model/kv-cache.js';
+import type { ImageCache } from '../model/git.js';
+import { concatCaches, disposeCache, encodeImageInTurns, type Git } from '../model/git.js';
 import type { EncodedImage, VisualInput } from './inputs.js';
 
 /**

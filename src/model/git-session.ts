@@ -5,8 +5,19 @@ import type { DecoderSession, NextLogits, TopQuery } from '../generation/session
 import { textMask } from '../layers/attention.js';
 import { runFused } from '../layers/fused-kernel.js';
 import { type Trace, tidyTree } from '../layers/tidy.js';
-import { decodeText, type Git, namedParameters, type TextInput, vocabularyLogits } from './git.js';
-import { disposeCache, gatherCache, type ImageCache, imageCacheShape, type TextCache, textLength } from './kv-cache.js';
+import {
+  decodeText,
+  disposeCache,
+  type Git,
+  gatherCache,
+  type ImageCache,
+  imageCacheShape,
+  namedParameters,
+  type TextCache,
+  type TextInput,
+  textLength,
+  vocabularyLogits,
+} from './git.js';
 
 /** What one row is: which image it looks at, and which of its cache columns hold real tokens (1) or padding (0). */
 interface Row {

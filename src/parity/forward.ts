@@ -2,9 +2,16 @@ import { dispose, type Tensor, type Tensor3D, type Tensor4D, type Tensor5D, tens
 import { ConfigError } from '../errors.js';
 import { textMask } from '../layers/attention.js';
 import { collectTrace } from '../layers/tidy.js';
-import { decodeText, encodeImage, type Git, vocabularyLogits } from '../model/git.js';
+import {
+  decodeText,
+  disposeCache,
+  encodeImage,
+  type Git,
+  gatherCache,
+  type ImageCache,
+  vocabularyLogits,
+} from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
-import { disposeCache, gatherCache, type ImageCache } from '../model/kv-cache.js';
 import { type CaseFile, type HostTensor, needTensor, notRun, type ParityRow } from './cases.js';
 import { compareTensor, concatAttention, concatTokens, frameOf, tileRows } from './compare.js';
 

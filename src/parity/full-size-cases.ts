@@ -8,9 +8,8 @@ import { readJson } from '../checkpoint/json.js';
 import { defaultImageConfig } from '../image/image-config.js';
 import { preprocess } from '../image/preprocess.js';
 import { specEntries } from '../layers/param-spec.js';
-import { type Git, gitSpec } from '../model/git.js';
+import { disposeCache, type Git, gitSpec } from '../model/git.js';
 import { type GitConfig, parseGitConfig } from '../model/git-config.js';
-import { disposeCache } from '../model/kv-cache.js';
 import { loadGitParams } from '../model/load-git.js';
 import type { HostTensor } from './cases.js';
 import {

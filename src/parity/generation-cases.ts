@@ -12,9 +12,8 @@ import {
   type VocabularyFacts,
 } from '../generation/session.js';
 import { textMask } from '../layers/attention.js';
-import { decodeText, type Git, vocabularyLogits } from '../model/git.js';
+import { decodeText, disposeCache, type Git, gatherCache, type ImageCache, vocabularyLogits } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
-import { disposeCache, gatherCache, type ImageCache } from '../model/kv-cache.js';
 import {
   type CaseKind,
   type Folder,

@@ -23,11 +23,10 @@ import { fullSizeCases } from './full-size-cases.js';
 import { generationCases, originalBeamCases } from './generation-cases.js';
 import { imageCases } from './image-cases.js';
 import { manifestCases } from './manifest-cases.js';
-import { metricsCases } from './metrics-cases.js';
 import { checkpointCases, modelCases } from './model-cases.js';
 import { normalizeCases, preprocessingCases, resizeCases } from './preprocessing-cases.js';
 import { samplingCases } from './sampling-cases.js';
-import { tokenizerCases } from './tokenizer-cases.js';
+import { metricsCases, tokenizerCases } from './text-cases.js';
 import { finetuneCases } from './training-cases.js';
 
 export type { ParityRow, Verdict } from './cases.js';

@@ -6,9 +6,8 @@ import { Image2TextError } from '../errors.js';
 import { textMask } from '../layers/attention.js';
 import { interpolatePositions } from '../layers/embeddings.js';
 import { tidyTree } from '../layers/tidy.js';
-import { decodeText, type Git, vocabularyLogits } from '../model/git.js';
+import { decodeText, disposeCache, type Git, type ImageCache, type TextCache, vocabularyLogits } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
-import { disposeCache, type ImageCache, type TextCache } from '../model/kv-cache.js';
 import {
   type CaseFile,
   type CaseKind,

@@ -8,8 +8,7 @@ import { checkOptions } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
 import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
 import { eventSink } from '../load-events.js';
-import { createEnv, type EnvSettings, readEnv } from '../pipeline/env.js';
-import { createPipeline } from '../pipeline/index.js';
+import { createEnv, createPipeline, type EnvSettings, readEnv } from '../pipeline/index.js';
 import { backendOfDevice, createBackendStarter, PAGE_BACKENDS, type PageBackend, useThreads } from './start-backend.js';
 
 /** `simd`, and backends that the page has imported. */

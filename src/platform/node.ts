@@ -7,12 +7,11 @@ import { checkOptions } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
 import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
 import { eventSink } from '../load-events.js';
-import { createEnv, type EnvSettings, readEnv } from '../pipeline/env.js';
-import { createPipeline } from '../pipeline/index.js';
+import { createEnv, createPipeline, type EnvSettings, readEnv } from '../pipeline/index.js';
 import { RawImage as AnyRawImage } from '../pipeline/raw-image.js';
 import { convertHeic } from './ffmpeg.js';
-import { openImage } from './node-files.js';
 import { openVideo } from './node-videos.js';
+import { openImage } from './node-files.js';
 import { type HubOptions, openModel, REPOSITORY } from './open-model.js';
 import { backendOfDevice, createBackendStarter, NODE_BACKENDS, type NodeBackend, useThreads } from './start-backend.js';
 

@@ -9,13 +9,12 @@ import { randomParams } from '../checkpoint/generated-weights.js';
 import { type EnvironmentVariables, endpointFrom, hubCache, isOffline } from '../hub/environment.js';
 import { nodeTransport } from '../hub/node-transport.js';
 import { eventSink } from '../load-events.js';
-import { disposeGit, encodeImage, gitSpec } from '../model/git.js';
+import { disposeCache, disposeGit, encodeImage, gitSpec } from '../model/git.js';
 import { parseGitConfig } from '../model/git-config.js';
 import { startSession } from '../model/git-session.js';
-import { disposeCache } from '../model/kv-cache.js';
 import { startBackend } from '../platform/node.js';
 import { NODE_BACKENDS, type NodeBackend, quietTensorflow } from '../platform/start-backend.js';
-import { freeBytes, megabytes } from './files.js';
+import { freeBytes, megabytes } from './convert.js';
 
 /** What a backend made of a small model, beside the cpu backend. */
 export interface SelfTest {

@@ -6,12 +6,10 @@
 
 export type { ConvertDtype } from '../checkpoint/encode-tensor.js';
 export { fingerprintModel } from '../checkpoint/fingerprint.js';
-export type { Conversion, ConvertOptions } from './convert.js';
-export { convertCheckpoint } from './convert.js';
+export type { Conversion, ConvertOptions, WrittenFile } from './convert.js';
+export { convertCheckpoint, megabytes } from './convert.js';
 export type { BackendHealth, DoctorOptions, DoctorReport, Problem } from './doctor.js';
 export { runDoctor } from './doctor.js';
-export type { WrittenFile } from './files.js';
-export { megabytes } from './files.js';
 export type {
   PublishedComparison,
   PublishedDecoding,

@@ -3,7 +3,7 @@ import { getBackend, tensor } from '@tensorflow/tfjs-core';
 import { fingerprintTensors, sha256 } from '../checkpoint/fingerprint.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { ImageError, OptionError } from '../errors.js';
-import { type Random, seededRandom } from '../generation/single-search.js';
+import { type Random, seededRandom } from '../generation/generate.js';
 import type { ImageConfig } from '../image/image-config.js';
 import type { RgbImage } from '../image/raw-image.js';
 import { resize } from '../image/resize.js';

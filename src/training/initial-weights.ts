@@ -4,7 +4,7 @@ import { fnv1a } from '../checkpoint/generated-weights.js';
 import type { StoredTensor } from '../checkpoint/stored-tensor.js';
 import { elementCount } from '../checkpoint/stored-tensor.js';
 import { OptionError } from '../errors.js';
-import { seededRandom } from '../generation/single-search.js';
+import { seededRandom } from '../generation/generate.js';
 import { specEntries, type TensorSpec } from '../layers/param-spec.js';
 import { type Git, gitSpec } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';

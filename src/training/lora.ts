@@ -1,7 +1,7 @@
 import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core';
 import { tensor2d, zeros } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
-import { type Random, seededRandom } from '../generation/single-search.js';
+import { type Random, seededRandom } from '../generation/generate.js';
 import { type Git, namedParameters } from '../model/git.js';
 import type { Adapter, LoraAdapter } from '../model/lora.js';
 

@@ -3,7 +3,7 @@ import { concat } from '@tensorflow/tfjs-core';
 import { fingerprintTensors } from '../checkpoint/fingerprint.js';
 import { ImageError, OptionError } from '../errors.js';
 import { nextTask } from '../event-loop.js';
-import { seededRandom } from '../generation/single-search.js';
+import { seededRandom } from '../generation/generate.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import { partsOf } from '../image2text/image2text.js';
 import { eventSink } from '../load-events.js';

@@ -13,8 +13,7 @@ import {
   parseGitConfig,
   startSession,
 } from '../../src/index.js';
-import { disposeGit } from '../../src/model/git.js';
-import { disposeCache } from '../../src/model/kv-cache.js';
+import { disposeCache, disposeGit } from '../../src/model/git.js';
 import { loadGitParams } from '../../src/model/load-git.js';
 import { useBackend } from '../support/backends.js';
 

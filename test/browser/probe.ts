@@ -12,7 +12,7 @@ import {
 } from 'tfjs-backend-simd';
 import type { Image2Text, ModelFiles } from '../../src/index.js';
 import { encodeImage, loadImage2Text, startSession } from '../../src/index.js';
-import { disposeCache } from '../../src/model/kv-cache.js';
+import { disposeCache } from '../../src/model/git.js';
 
 export interface ProbeTask {
   /** simd by default; others must be registered. */

@@ -3,9 +3,8 @@ import { memory, type Tensor4D, tensor, tidy, transpose } from '@tensorflow/tfjs
 import { fromBytes } from '../../src/checkpoint/byte-source.js';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import { readValues } from '../../src/checkpoint/stored-tensor.js';
-import { disposeGit, encodeImage, type Git } from '../../src/model/git.js';
+import { disposeCache, disposeGit, encodeImage, type Git } from '../../src/model/git.js';
 import { startSession } from '../../src/model/git-session.js';
-import { disposeCache } from '../../src/model/kv-cache.js';
 import { loadGitParams, openGit } from '../../src/model/load-git.js';
 import { convertCheckpoint } from '../../src/tools/index.js';
 import { useBackend } from '../support/backends.js';

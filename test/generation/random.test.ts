@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { seededRandom } from '../../src/generation/single-search.js';
+import { seededRandom } from '../../src/generation/generate.js';
 
 const draw = (count: number, seed: number, stream?: number): number[] => {
   const random = seededRandom(seed, stream);

@@ -2,9 +2,15 @@ import assert from 'node:assert/strict';
 import type { Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { memory, randomUniform } from '@tensorflow/tfjs-core';
 import { randomParams } from '../../src/checkpoint/generated-weights.js';
-import { disposeGit, encodeImage, encodeImageInTurns, gitSpec } from '../../src/model/git.js';
+import {
+  disposeCache,
+  disposeGit,
+  encodeImage,
+  encodeImageInTurns,
+  gitSpec,
+  type ImageCache,
+} from '../../src/model/git.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
-import { disposeCache, type ImageCache } from '../../src/model/kv-cache.js';
 import { BACKENDS, useBackend } from '../support/backends.js';
 import { expectTensors } from '../support/close.js';
 

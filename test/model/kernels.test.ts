@@ -3,10 +3,9 @@ import '@tensorflow/tfjs-backend-webgpu';
 import type { Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { getKernelsForBackend, profile, randomUniform } from '@tensorflow/tfjs-core';
 import { randomParams } from '../../src/checkpoint/generated-weights.js';
-import { disposeGit, encodeImage, gitSpec } from '../../src/model/git.js';
+import { disposeCache, disposeGit, encodeImage, gitSpec } from '../../src/model/git.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
 import { startSession } from '../../src/model/git-session.js';
-import { disposeCache } from '../../src/model/kv-cache.js';
 import { useBackend } from '../support/backends.js';
 import { FIXTURES, readJson } from '../support/fixtures.js';
 

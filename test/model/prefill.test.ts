@@ -3,10 +3,9 @@ import type { Tensor3D } from '@tensorflow/tfjs-core';
 import { profile, randomUniform } from '@tensorflow/tfjs-core';
 import { randomParams } from '../../src/checkpoint/generated-weights.js';
 import { collectTrace, type Trace } from '../../src/layers/tidy.js';
-import { disposeGit, gitSpec, prefillImage } from '../../src/model/git.js';
+import { disposeCache, disposeGit, gitSpec, type ImageCache, prefillImage } from '../../src/model/git.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
 import { startSession } from '../../src/model/git-session.js';
-import { disposeCache, type ImageCache } from '../../src/model/kv-cache.js';
 import { BACKENDS, useBackend } from '../support/backends.js';
 import { expectClose, expectTensors } from '../support/close.js';
 

@@ -85,7 +85,6 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
         'training',
         'checkpoint/byte-source',
         'platform/browser',
-        'platform/browser-worker',
       ],
       packages: [],
     },

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
-import { seededRandom } from '../../src/generation/single-search.js';
+import { seededRandom } from '../../src/generation/generate.js';
 import { encodeImage, loadGit, startSession } from '../../src/index.js';
-import { disposeGit } from '../../src/model/git.js';
-import { disposeCache } from '../../src/model/kv-cache.js';
+import { disposeCache, disposeGit } from '../../src/model/git.js';
 import { fromDirectory } from '../../src/node.js';
 import type { ParityRow } from '../../src/parity/index.js';
 import { collect } from '../parity/support.js';

@@ -12,8 +12,7 @@ import {
   startSession,
   type TopQuery,
 } from '../../src/index.js';
-import { disposeGit } from '../../src/model/git.js';
-import { disposeCache, type ImageCache } from '../../src/model/kv-cache.js';
+import { disposeCache, disposeGit, type ImageCache } from '../../src/model/git.js';
 import { fromDirectory } from '../../src/node.js';
 import { REFERENCE } from '../support/fixtures.js';
 import { useVariant } from './support.js';

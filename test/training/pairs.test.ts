@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { seededRandom } from '../../src/generation/single-search.js';
+import { seededRandom } from '../../src/generation/generate.js';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.js';
 import { epochOrder, padBatch, randomResizedCrop, readPairs, tokenizePair } from '../../src/training/data.js';
 import { useBackend } from '../support/backends.js';

@@ -5,7 +5,7 @@ import { TILE_ROWS } from './pack';
 
 export { attentionScratch } from './attention';
 export { attentionGradientScratch } from './backward';
-export { appendColumns } from './copy';
+export { appendColumns } from './elementwise';
 export { largest } from './int8';
 export { bestDots } from './int8-fast';
 export { packPanels, packPanelsTransposed, packStrip, unpackColumn, unpackWeight, widenStored } from './pack';

@@ -11,8 +11,7 @@ import {
   activationGradientJob, attentionGradientJob, biasGradientJob, crossEntropyJob, embeddingGradientJob, inputGradientJob,
   layerNormGradientJob, packPanelsJob, weightGradientJob,
 } from './backward';
-import { copyJob } from './copy';
-import { adamWJob, mapJob, squaresJob, zipJob } from './elementwise';
+import { adamWJob, copyJob, mapJob, squaresJob, zipJob } from './elementwise';
 import { roundTilesJob } from './int8';
 import { roundBytesJob } from './int8-fast';
 import { linearJob, packTilesJob } from './linear';

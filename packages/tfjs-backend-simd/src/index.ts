@@ -2,8 +2,19 @@ import { engine, registerBackend, registerKernel, removeBackend } from '@tensorf
 import { compileKernels, createMemory, hasRelaxedSimd, hasSharedMemory, hasSimd, instantiate } from './binary.js';
 import { BackendError } from './errors.js';
 import { Heap } from './heap.js';
-import { KernelContext } from './kernel-context.js';
-import { allKernels } from './kernels/index.js';
+import { KernelContext, type KernelTable } from './kernel-context.js';
+import { convolutionKernels } from './kernels/convolution.js';
+import { creationKernels } from './kernels/creation.js';
+import { elementwiseKernels } from './kernels/elementwise.js';
+import { gradientKernels } from './kernels/gradients.js';
+import { imageKernels } from './kernels/images.js';
+import { indexingKernels } from './kernels/indexing.js';
+import { matMulKernels } from './kernels/mat-mul.js';
+import { joiningKernels, movementKernels } from './kernels/movement.js';
+import { normalizationKernels, reduceKernels } from './kernels/reduce.js';
+import { stringKernels } from './kernels/strings.js';
+import { transformerKernels } from './kernels/transformer.js';
+import { windowKernels } from './kernels/windows.js';
 import { allowRelaxedSimd, coreCount, isPage } from './platform.js';
 import type { WeightFormat } from './tensor-memory.js';
 import { ThreadPool } from './thread-pool.js';
@@ -14,6 +25,24 @@ export type { LinearActivation } from './kernels/transformer.js';
 export type { WeightFormat } from './tensor-memory.js';
 export type { ParamSink, StoredNumbers } from './weights.js';
 export { uploadWeight, type WeightUpload } from './weights.js';
+
+/** Every kernel of this backend. A name that is not here makes tfjs throw, with the name. */
+const allKernels: KernelTable = {
+  ...convolutionKernels,
+  ...creationKernels,
+  ...elementwiseKernels,
+  ...gradientKernels,
+  ...imageKernels,
+  ...indexingKernels,
+  ...joiningKernels,
+  ...matMulKernels,
+  ...movementKernels,
+  ...normalizationKernels,
+  ...reduceKernels,
+  ...stringKernels,
+  ...transformerKernels,
+  ...windowKernels,
+};
 
 /** The tfjs backend. */
 export class SimdBackend extends KernelContext {
