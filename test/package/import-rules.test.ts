@@ -77,15 +77,7 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
       packages: [],
     },
     worker: {
-      modules: [
-        ...PURE,
-        'image2text',
-        'explain',
-        'model',
-        'training',
-        'checkpoint/byte-source',
-        'platform/browser',
-      ],
+      modules: [...PURE, 'image2text', 'explain', 'model', 'training', 'checkpoint/byte-source', 'platform/browser'],
       packages: [],
     },
     index: {

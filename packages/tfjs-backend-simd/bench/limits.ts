@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-wasm';
 import { compileProbe } from '../scripts/build-kernels.mjs';
-import { hasRelaxedSimd } from '../src/binary.js';
 import { registerSimdBackend } from '../src/index.js';
+import { hasRelaxedSimd } from '../src/platform.js';
 import type { Case } from './cases.js';
 import { measure, measureTogether, type Timing } from './measure.js';
 

@@ -1,5 +1,4 @@
 import { engine, registerBackend, registerKernel, removeBackend } from '@tensorflow/tfjs-core';
-import { compileKernels, createMemory, hasRelaxedSimd, hasSharedMemory, hasSimd, instantiate } from './binary.js';
 import { BackendError } from './errors.js';
 import { Heap } from './heap.js';
 import { KernelContext, type KernelTable } from './kernel-context.js';
@@ -15,7 +14,17 @@ import { normalizationKernels, reduceKernels } from './kernels/reduce.js';
 import { stringKernels } from './kernels/strings.js';
 import { transformerKernels } from './kernels/transformer.js';
 import { windowKernels } from './kernels/windows.js';
-import { allowRelaxedSimd, coreCount, isPage } from './platform.js';
+import {
+  allowRelaxedSimd,
+  compileKernels,
+  coreCount,
+  createMemory,
+  hasRelaxedSimd,
+  hasSharedMemory,
+  hasSimd,
+  instantiate,
+  isPage,
+} from './platform.js';
 import type { WeightFormat } from './tensor-memory.js';
 import { ThreadPool } from './thread-pool.js';
 import { type ParamSink, paramBytes, startParam } from './weights.js';

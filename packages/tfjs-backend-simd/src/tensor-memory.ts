@@ -1,8 +1,8 @@
 import { type BackendValues, DataStorage, type DataType, engine, KernelBackend, util } from '@tensorflow/tfjs-core';
 import { Format } from './abi.js';
-import type { KernelExports } from './binary.js';
 import { BackendError } from './errors.js';
 import type { Heap } from './heap.js';
+import type { KernelExports } from './platform.js';
 import type { ThreadPool } from './thread-pool.js';
 
 /** How weights are kept in memory, and what the kernels call it. */

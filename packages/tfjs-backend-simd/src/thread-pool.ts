@@ -1,6 +1,6 @@
 import { HEAP_START, type Job, MAX_WORKERS, PARAMETER_BYTES, PARAMETERS, WORKER_BYTES, WORKERS } from './abi.js';
-import type { KernelExports } from './binary.js';
 import type { Heap } from './heap.js';
+import type { KernelExports } from './platform.js';
 import { isPage, type KernelWorker, type MakeWorker, startWorker } from './platform.js';
 
 /** Shared work that is judged together, in milliseconds. */
