@@ -10,7 +10,7 @@ export * from './index.js';
 export type { TransformersEnv } from './pipeline/index.js';
 export { RawImage } from './pipeline/raw-image.js';
 export type { BrowserLoadOptions } from './platform/browser.js';
-export { env, fromFiles, loadImage2Text, pipeline, startBackend } from './platform/browser.js';
+export { env, fromFiles, loadImage2Text, pipeline, serveModel, startBackend } from './platform/browser.js';
 export type { PageBackend } from './platform/start-backend.js';
 export {
   connectWorker,
@@ -21,4 +21,3 @@ export {
   type WorkerTrainingPair,
 } from './worker/client.js';
 export type { MessageEndpoint } from './worker/messages.js';
-export { serveModel } from './worker/serve.js';

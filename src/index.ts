@@ -114,6 +114,7 @@ export {
   encodeImageInTurns,
   gitSpec,
   imageFeatures,
+  plainForward,
   prefillImage,
   projectFeatures,
   videoFeatures,
@@ -124,7 +125,6 @@ export { parseGitConfig } from './model/git-config.js';
 export { startSession } from './model/git-session.js';
 export type { LoadGitOptions } from './model/load-git.js';
 export { loadGit } from './model/load-git.js';
-export { plainForward } from './model/plain-forward.js';
 export type { Defaults, OptionDeclaration, OptionType } from './options.js';
 export * from './pipeline/index.js';
 export type * from './tokenizer/tokenizer.js';

@@ -3,6 +3,6 @@
  *
  * @module
  */
-import { serveModel } from './worker/serve.js';
+import { serveModel } from './platform/browser.js';
 
 serveModel(undefined, () => import('./training/index.js'));

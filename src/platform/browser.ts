@@ -1,14 +1,15 @@
+import { getBackend } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { OptionError } from '../errors.js';
-import type { BrowserFilesOptions } from '../hub/browser-cache.js';
-import { fetchModelFiles } from '../hub/browser-cache.js';
+import { type BrowserFilesOptions, fetchModelFiles } from '../hub/browser-cache.js';
 import { fetchFolder } from '../hub/remote-files.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import { checkOptions } from '../image2text/inputs.js';
-import type { LoadOptions } from '../image2text/load.js';
-import { loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
+import { type LoadOptions, loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
 import { eventSink } from '../load-events.js';
 import { createEnv, createPipeline, type EnvSettings, readEnv } from '../pipeline/index.js';
+import type { MessageEndpoint } from '../worker/messages.js';
+import { serve, type TrainerImport } from '../worker/serve.js';
 import { backendOfDevice, createBackendStarter, PAGE_BACKENDS, type PageBackend, useThreads } from './start-backend.js';
 
 /** `simd`, and backends that the page has imported. */
@@ -114,3 +115,12 @@ export const pipeline = createPipeline<string | URL | ModelFiles>(async (model, 
   useThreads(settings.threads);
   return loaded;
 });
+
+/**
+ * Serves a page's model from the worker that calls it, for `connectWorker` at the other end of `port` (default: the worker's own scope).
+ * `generative-image2text/worker` does nothing else; call it in a worker of your own that also imports other backends. `training`, as
+ * `() => import('generative-image2text/training')`, lets it train and use adapters; named here instead, a bundler would give it to pages as well.
+ */
+export function serveModel(port?: MessageEndpoint, training?: TrainerImport): void {
+  serve({ port, load: loadImage2Text, fromFiles, backendName: getBackend, training });
+}

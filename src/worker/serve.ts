@@ -1,18 +1,9 @@
 /** The worker's side: one model, whose methods are called by messages. */
-
-import { getBackend } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
 import { DisposedError, OptionError } from '../errors.js';
 import { type Image2Text, partsOf } from '../image2text/image2text.js';
-import {
-  type EncodedImage,
-  type ImageInput,
-  isPageImage,
-  readPixels,
-  type VideoSource,
-  type VisualInput,
-} from '../image2text/inputs.js';
-import { fromFiles, loadImage2Text } from '../platform/browser.js';
+import type { EncodedImage, ImageInput, VideoSource, VisualInput } from '../image2text/inputs.js';
+import { isPageImage, readPixels } from '../image2text/inputs.js';
 import type { TrainingOptions, TrainingPair } from '../training/index.js';
 import {
   isMessage,
@@ -251,13 +242,4 @@ async function holdLock(): Promise<string | undefined> {
     });
     held.catch(() => resolve(undefined)); // a frame without storage has no locks
   });
-}
-
-/**
- * Serves a page's model from the worker that calls it, for `connectWorker` at the other end of `port` (default: the worker's own scope).
- * `generative-image2text/worker` does nothing else; call it in a worker of your own that also imports other backends. `training`, as
- * `() => import('generative-image2text/training')`, lets it train and use adapters; named here instead, a bundler would give it to pages as well.
- */
-export function serveModel(port?: MessageEndpoint, training?: TrainerImport): void {
-  serve({ port, load: loadImage2Text, fromFiles, backendName: getBackend, training });
 }

@@ -1,5 +1,5 @@
 /** The model's worker: the library's, with the engines that the page offers besides. */
-import { serveModel } from '../../src/worker/serve.js';
+import { serveModel } from '../../src/platform/browser.js';
 
 /** What the page asks for beside the model's methods. */
 export type EngineRequest = { readonly page: 'engine'; readonly backend: 'simd' | 'webgpu' | 'webgl' };
