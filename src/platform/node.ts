@@ -10,8 +10,8 @@ import { eventSink } from '../load-events.js';
 import { createEnv, createPipeline, type EnvSettings, readEnv } from '../pipeline/index.js';
 import { RawImage as AnyRawImage } from '../pipeline/raw-image.js';
 import { convertHeic } from './ffmpeg.js';
-import { openVideo } from './node-videos.js';
 import { openImage } from './node-files.js';
+import { openVideo } from './node-videos.js';
 import { type HubOptions, openModel, REPOSITORY } from './open-model.js';
 import { backendOfDevice, createBackendStarter, NODE_BACKENDS, type NodeBackend, useThreads } from './start-backend.js';
 

@@ -14,8 +14,8 @@ import { eventSink } from '../load-events.js';
 import { disposeGit } from '../model/git.js';
 import { startSession } from '../model/git-session.js';
 import { type LoadGitOptions, loadGitParams, openGit } from '../model/load-git.js';
-import { openVideo } from '../platform/node-videos.js';
 import { fromDirectory, openImage } from '../platform/node-files.js';
+import { openVideo } from '../platform/node-videos.js';
 import { type HubOptions, openModel } from '../platform/open-model.js';
 import { listPublishedLogits, type PublishedLogits } from './models.js';
 
