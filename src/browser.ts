@@ -8,7 +8,7 @@ export type { HubFetch, HubLimits } from './hub/client.js';
 export { type FetchFolderOptions, fetchFolder, openRemote, type RemoteOptions } from './hub/remote-files.js';
 export * from './index.js';
 export type { TransformersEnv } from './pipeline/index.js';
-export { RawImage } from './pipeline/raw-image.js';
+export { type ChannelFormat, type ImageTensor, RawImage } from './pipeline/raw-image.js';
 export type { BrowserLoadOptions } from './platform/browser.js';
 export { env, fromFiles, loadImage2Text, pipeline, serveModel, startBackend } from './platform/browser.js';
 export type { PageBackend } from './platform/start-backend.js';

@@ -11,6 +11,7 @@ export { openRemote, type RemoteOptions } from './hub/remote-files.js';
 export { downloadSnapshot, type Snapshot, type SnapshotOptions } from './hub/snapshot.js';
 export * from './index.js';
 export type { TransformersEnv } from './pipeline/index.js';
+export type { ChannelFormat, ImageTensor } from './pipeline/raw-image.js';
 export type { FfmpegOptions, HeifOptions } from './platform/ffmpeg.js';
 export { heicConverter } from './platform/ffmpeg.js';
 export type { NodeLoadOptions } from './platform/node.js';

@@ -7,6 +7,17 @@ import { type ImageInput, isPageImage, type PageImage, readPixels } from '../ima
 
 type ChannelCount = 1 | 2 | 3 | 4;
 
+/** Where the channels of a tensor are: first or last. */
+export type ChannelFormat = 'CHW' | 'HWC';
+
+/** The samples of an image in transformers.js's shape of a tensor. */
+export interface ImageTensor {
+  readonly dims: readonly number[];
+  readonly type: 'uint8';
+  readonly data: Samples;
+  readonly size: number;
+}
+
 /** Pillow's numbers of its filters. */
 const FILTERS: readonly ResizeFilter[] = ['nearest', 'lanczos', 'bilinear', 'bicubic', 'box', 'hamming'];
 
@@ -121,20 +132,59 @@ export class RawImage {
 
   /** The part between two corners, both included and in pixels, as transformers.js has it; corners outside are moved to the edge. */
   async crop([x0, y0, x1, y1]: readonly [left: number, top: number, right: number, bottom: number]): Promise<RawImage> {
-    const { data, channels } = this;
     const [left, top] = [Math.max(x0, 0), Math.max(y0, 0)];
     const [width, height] = [Math.min(x1, this.width - 1) - left + 1, Math.min(y1, this.height - 1) - top + 1];
     if (![left, top, width, height].every(Number.isInteger) || width < 1 || height < 1) {
       const detail = `[${[x0, y0, x1, y1]}] is no part of ${this.width} by ${this.height} pixels: give [left, top, right, bottom]`;
       throw new OptionError({ path: 'crop', code: 'out-of-range', detail });
     }
-    if (width === this.width && height === this.height) return this;
-    const part = allocate(Uint8ClampedArray, width * height * channels);
-    for (let y = 0; y < height; y++) {
-      const from = ((top + y) * this.width + left) * channels;
-      part.set(data.subarray(from, from + width * channels), y * width * channels);
+    return this.window(left, top, width, height);
+  }
+
+  /** The middle of the image; where it is smaller than that, zeros around it. Half pixels go to the left and the top, as in transformers.js. */
+  async center_crop(width: number, height: number): Promise<RawImage> {
+    checkSides('center_crop', [width, height], 1);
+    return this.window(Math.trunc((this.width - width) / 2), Math.trunc((this.height - height) / 2), width, height);
+  }
+
+  /** The image with so many pixels of zeros around it; less than 0 counts as 0. */
+  async pad(sides: readonly [left: number, right: number, top: number, bottom: number]): Promise<RawImage> {
+    const [left, right, top, bottom] = sides.map((side) => Math.max(side, 0)) as [number, number, number, number];
+    checkSides('pad', [left, right, top, bottom], 0);
+    return this.window(-left, -top, this.width + left + right, this.height + top + bottom);
+  }
+
+  /** Makes this image RGBA with the samples of a gray image of the same size as its alpha. Returns this image. */
+  putAlpha(mask: RawImage): this {
+    if (mask.channels !== 1 || mask.width !== this.width || mask.height !== this.height) {
+      const detail = `expected 1 channel of ${this.width} by ${this.height} pixels, found ${mask.channels} of ${mask.width} by ${mask.height}`;
+      throw new OptionError({ path: 'mask', code: 'shapes-differ', detail });
     }
-    return this.make(part, width, height);
+    const rgba = Uint8ClampedArray.from(this.rgba().data);
+    for (let i = 0; i < mask.data.length; i++) rgba[i * 4 + 3] = mask.data[i]!;
+    return this.become(rgba, 4);
+  }
+
+  /** The samples as [channels, height, width], or with `HWC` as [height, width, channels]; in memory of their own. */
+  toTensor(format: ChannelFormat = 'CHW'): ImageTensor {
+    const { data, width, height, channels } = this;
+    const isFirst = checkFormat(format) === 'CHW';
+    const samples = isFirst ? transposed(data, width * height, channels) : Uint8Array.from(data);
+    const dims = isFirst ? [channels, height, width] : [height, width, channels];
+    return { dims, type: 'uint8', data: samples, size: samples.length };
+  }
+
+  /** The other way round. Throws OptionError for other than 3 dimensions or 8-bit samples. */
+  static fromTensor(tensor: Pick<ImageTensor, 'dims' | 'data'>, format: ChannelFormat = 'CHW'): RawImage {
+    const { dims, data } = tensor;
+    const isBytes = data instanceof Uint8Array || data instanceof Uint8ClampedArray;
+    if (dims.length !== 3 || !isBytes) {
+      const detail = `expected 8-bit samples of 3 dimensions, found ${dims.length} dimensions${isBytes ? '' : ' of other values'}`;
+      throw new OptionError({ path: 'tensor', code: 'wrong-type', detail });
+    }
+    const isFirst = checkFormat(format) === 'CHW';
+    const [height, width, channels] = (isFirst ? [dims[1], dims[2], dims[0]] : dims) as [number, number, ChannelCount];
+    return new this(isFirst ? clamped(transposed(data, channels, width * height)) : data, width, height, channels);
   }
 
   /**
@@ -202,6 +252,19 @@ export class RawImage {
     return Object.assign(this, { data, channels });
   }
 
+  /** A rectangle, which may reach beyond the image: zeros there. */
+  private window(left: number, top: number, width: number, height: number): RawImage {
+    if (left === 0 && top === 0 && width === this.width && height === this.height) return this;
+    const { data, channels } = this;
+    const part = allocate(Uint8ClampedArray, width * height * channels);
+    const [from, to] = [Math.max(left, 0), Math.min(left + width, this.width)];
+    for (let y = Math.max(top, 0); y < Math.min(top + height, this.height); y++) {
+      const line = data.subarray((y * this.width + from) * channels, (y * this.width + to) * channels);
+      part.set(line, ((y - top) * width + from - left) * channels);
+    }
+    return this.make(part, width, height);
+  }
+
   /** Another image of this class. */
   private make(data: Samples, width: number, height: number, channels: ChannelCount = this.channels): RawImage {
     return new (this.constructor as typeof RawImage)(data, width, height, channels);
@@ -211,6 +274,29 @@ export class RawImage {
 function notHere(what: string): never {
   const detail = `there are no ${what} here, only in pages; the samples are in data`;
   throw new ImageError({ code: 'no-canvas', detail, unsupported: true });
+}
+
+function checkSides(path: string, sides: readonly number[], least: number): void {
+  if (sides.every((side) => Number.isSafeInteger(side) && side >= least)) return;
+  throw new OptionError({
+    path,
+    code: 'out-of-range',
+    detail: `expected whole numbers from ${least}, found [${sides}]`,
+  });
+}
+
+function checkFormat(format: ChannelFormat): ChannelFormat {
+  if (format === 'CHW' || format === 'HWC') return format;
+  const detail = `expected CHW or HWC, found ${String(format)}`;
+  throw new OptionError({ path: 'channel_format', code: 'unknown-choice', detail });
+}
+
+/** [rows, columns] as [columns, rows]. */
+function transposed(data: Samples, rows: number, columns: number): Uint8Array {
+  const out = allocate(Uint8Array, data.length);
+  for (let row = 0, from = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++) out[column * rows + row] = data[from++]!;
+  return out;
 }
 
 /** The same memory, in the type that canvases take. */

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
-import { OptionError } from '../errors.js';
+import { ImageError, OptionError } from '../errors.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import { checkOptions } from '../image2text/inputs.js';
 import type { LoadOptions } from '../image2text/load.js';
@@ -14,6 +14,7 @@ import { openImage } from './node-files.js';
 import { openVideo } from './node-videos.js';
 import { type HubOptions, openModel, REPOSITORY } from './open-model.js';
 import { backendOfDevice, createBackendStarter, NODE_BACKENDS, type NodeBackend, useThreads } from './start-backend.js';
+import { writeWhole } from './write-whole.js';
 
 /** Backends of this machine; packages that are not installed are named. */
 export const { startBackend, ensureBackend } = createBackendStarter(NODE_BACKENDS, (name) => import(name));
@@ -63,6 +64,17 @@ export const env = createEnv({ allowLocalModels: true, localModelPath: '' });
 /** An image in memory, as transformers.js has it, read from paths too. */
 export class RawImage extends AnyRawImage {
   protected static override readonly opening = { openImage, convertHeic };
+
+  /** Writes the image as a PNG. Throws ImageError `image-format` for a name with another ending; as `node:fs` does. */
+  override async save(path: string): Promise<void> {
+    if (!/\.png$/i.test(path)) {
+      const detail = 'images are written as PNG only: give a name that ends in .png';
+      throw new ImageError({ file: path, code: 'image-format', detail, unsupported: true });
+    }
+    const { encode } = await import('fast-png');
+    const { data, width, height, channels } = this;
+    await writeWhole(path, encode({ data: Uint8Array.from(data), width, height, channels }));
+  }
 }
 
 /** The model that a name means with these settings. */

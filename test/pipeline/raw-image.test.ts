@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { memory } from '@tensorflow/tfjs-core';
+import { identifyImage } from '../../src/image/decode.js';
 import { resize } from '../../src/image/resize.js';
 import { decodeImage, type Image2Text, pipeline, RawImage } from '../../src/node.js';
 import { ROOT } from '../support/fixtures.js';
@@ -62,6 +65,101 @@ describe('pipelines: RawImage', () => {
     assert.equal(await refusal(() => image.crop([2, 0, 1, 1])), 'OptionError crop: out-of-range');
   });
 
+  it('pads with zeros and takes the middle, as transformers.js', async () => {
+    const image = new RawImage(Uint8Array.of(1, 2, 3, 4, 5, 6), 3, 2, 1);
+    const padded = await image.pad([1, 0, -3, 1]);
+    assert.deepEqual(
+      [padded.size, [...padded.data]],
+      [
+        [4, 3],
+        [0, 1, 2, 3, 0, 4, 5, 6, 0, 0, 0, 0],
+      ],
+    );
+    assert.equal(await image.pad([0, 0, 0, 0]), image);
+    const middle = await image.center_crop(2, 3);
+    assert.deepEqual(
+      [middle.size, [...middle.data]],
+      [
+        [2, 3],
+        [1, 2, 4, 5, 0, 0],
+      ],
+    );
+    const around = await image.center_crop(5, 1);
+    assert.deepEqual(
+      [around.size, [...around.data]],
+      [
+        [5, 1],
+        [0, 1, 2, 3, 0],
+      ],
+    );
+    const rgba = await new RawImage(Uint8Array.of(1, 2, 3, 4), 1, 1, 4).center_crop(1, 2);
+    assert.deepEqual([rgba.channels, [...rgba.data]], [4, [1, 2, 3, 4, 0, 0, 0, 0]]);
+    assert.equal(await refusal(() => image.center_crop(0, 1)), 'OptionError center_crop: out-of-range');
+    assert.equal(await refusal(() => image.pad([0.5, 0, 0, 0])), 'OptionError pad: out-of-range');
+  });
+
+  it('takes a mask as alpha, in place', async () => {
+    const image = new RawImage(Uint8Array.of(1, 2, 3, 4, 5, 6), 2, 1, 3);
+    const mask = new RawImage(Uint8Array.of(9, 255), 2, 1, 1);
+    assert.equal(image.putAlpha(mask), image);
+    assert.deepEqual([image.channels, [...image.data]], [4, [1, 2, 3, 9, 4, 5, 6, 255]]);
+    assert.equal(await refusal(async () => image.putAlpha(image.clone())), 'OptionError mask: shapes-differ');
+  });
+
+  it('becomes a tensor of transformers.js and comes from one, channels first or last', async () => {
+    const image = new RawImage(Uint8Array.of(1, 2, 3, 4, 5, 6), 1, 2, 3);
+    const { dims, type, data, size } = image.toTensor();
+    assert.deepEqual([dims, type, [...data], size], [[3, 2, 1], 'uint8', [1, 4, 2, 5, 3, 6], 6]);
+    const last = image.toTensor('HWC');
+    assert.deepEqual(
+      [last.dims, [...last.data]],
+      [
+        [2, 1, 3],
+        [1, 2, 3, 4, 5, 6],
+      ],
+    );
+    for (const again of [RawImage.fromTensor({ dims, data }), RawImage.fromTensor(last, 'HWC')]) {
+      assert.ok(again instanceof RawImage);
+      assert.deepEqual([again.size, again.channels, [...again.data]], [[1, 2], 3, [...image.data]]);
+    }
+    const floats = { dims: [1, 1, 1], data: Float32Array.of(1) as never };
+    assert.equal(await refusal(async () => RawImage.fromTensor(floats)), 'OptionError tensor: wrong-type');
+    assert.equal(
+      await refusal(async () => RawImage.fromTensor({ dims: [1, 1, 1, 1], data: Uint8Array.of(1) })),
+      'OptionError tensor: wrong-type',
+    );
+    assert.equal(
+      await refusal(async () => image.toTensor('NHWC' as never)),
+      'OptionError channel_format: unknown-choice',
+    );
+  });
+
+  it('is written as a PNG in Node, with its channels', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'raw-image-'));
+    try {
+      for (const channels of [1, 2, 3, 4] as const) {
+        const image = new RawImage(
+          Uint8Array.from({ length: 6 * channels }, (_, i) => i * 10),
+          3,
+          2,
+          channels,
+        );
+        const path = join(folder, `${channels}.png`);
+        await image.save(path);
+        const read = await RawImage.read(path);
+        assert.deepEqual([read.size, [...read.data]], [[3, 2], [...image.clone().rgb().data]]);
+        assert.match((await identifyImage(readFileSync(path))).kind, /^8-bit (gray|gray and alpha|RGB|RGB and alpha)$/);
+      }
+      assert.equal(
+        (await refusal(() => book.save(join(folder, 'a.jpg')))).replace(folder, ''),
+        'ImageError undefined: image-format',
+      );
+      assert.deepEqual(readdirSync(folder).sort(), ['1.png', '2.png', '3.png', '4.png']);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   it('resizes alpha as Pillow: gray with alpha and RGBA, all six filters', async () => {
     const { cases } = JSON.parse(readFileSync(`${ROOT}test/fixtures/resize-alpha.json`, 'utf8'));
     assert.equal(cases.length, 12);
@@ -96,7 +194,7 @@ describe('pipelines: RawImage', () => {
   });
 
   it('says where there are no canvases, and what data does not fit', async () => {
-    for (const call of [async () => book.toCanvas(), () => book.toBlob(), () => book.save('a.png')])
+    for (const call of [async () => book.toCanvas(), () => book.toBlob()])
       assert.equal(await refusal(call), 'ImageError undefined: no-canvas');
     assert.equal(await refusal(async () => new RawImage(Uint8Array.of(1), 2, 1, 3)), 'ImageError undefined: raw-image');
   });
