@@ -56,6 +56,7 @@ describe('docs/training.md', () => {
     const prints = [...code!.matchAll(/console\.log\(.*\n((?:\/\/ .*\n)+)/g)].map(([, lines]) =>
       lines!.trim().slice(3),
     );
+    assert.ok(prints.length > 0);
     const file = join(folder(), 'example.mjs');
     const entry = (name: string) => pathToFileURL(`${ROOT}src/${name}`).href;
     writeFileSync(

@@ -189,6 +189,7 @@ describe('generate: options', () => {
       { seed: 7, numRuns: 2000 },
     );
     console.log(`      ${results} of 2000 ran`);
+    assert.ok(results > 200 && results < 1800, `${results}`);
   });
 
   it('pads rows to a matrix', () => {

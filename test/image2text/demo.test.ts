@@ -52,8 +52,8 @@ for (const backend of BACKENDS) {
       worst = Math.max(worst, expectClose(got, want, TOLERANCE, what));
     };
 
-    // The cpu backend is slow: two images there, all and the videos in `npm run test:full`.
-    const few = backend === 'cpu' && !FULL;
+    // Two images on tfjs's backends, all and the videos in `npm run test:full`.
+    const few = backend !== 'simd' && !FULL;
     for (const { file, greedy, hf_beam4, original_beam, answers } of expected.images.slice(0, few ? 2 : undefined)) {
       const path = `${ROOT}${file}`;
       it(`${file}: greedy`, async () => {
@@ -83,6 +83,7 @@ for (const backend of BACKENDS) {
           answers.map(({ question }) => question),
           { strategy: 'greedy', maxLength: 20 },
         );
+        assert.equal(said.length, answers.length);
         said.forEach((answer, n) => {
           assert.equal(answer.question, answers[n]!.question);
           assert.equal(answer.text, answers[n]!.answer);

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
@@ -40,9 +41,16 @@ export interface HostileCase {
   readonly max_seconds?: number;
 }
 
-/** The hostile cases of the given kinds. */
-export const hostileCases = (...kinds: string[]): HostileCase[] =>
-  readJson<{ entries: HostileCase[] }>(`${HOSTILE}manifest.json`).entries.filter((entry) => kinds.includes(entry.kind));
+/** The hostile cases of the given kinds, of each of which there are some. */
+export function hostileCases(...kinds: string[]): HostileCase[] {
+  const { entries } = readJson<{ entries: HostileCase[] }>(`${HOSTILE}manifest.json`);
+  for (const kind of kinds)
+    assert.ok(
+      entries.some((entry) => entry.kind === kind),
+      kind,
+    );
+  return entries.filter((entry) => kinds.includes(entry.kind));
+}
 
 /** Hostile files that the manifest leaves open, because trusted readers differ, and that we refuse: the code of the error, or `unsupported`. */
 const REFUSED: Readonly<Record<string, string>> = {

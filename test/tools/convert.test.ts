@@ -101,6 +101,7 @@ describe('convertCheckpoint', () => {
       const kinds = (dtype: string) => [...tensors.values()].filter((stored) => stored.dtype === dtype);
       assert.ok(kinds('I8').every(({ shape, scales }) => shape.length === 2 && scales?.shape[0] === shape[0]));
       assert.ok(kinds('I8').some(({ name }) => name === 'output.weight'));
+      assert.ok(kinds('F32').length > 0);
       assert.ok(
         kinds('F32').every(({ shape, name }) => shape.length !== 2 || /position_embeddings?\.weight$/.test(name)),
       );
@@ -116,6 +117,10 @@ describe('convertCheckpoint', () => {
         const { tensors, format, warnings } = await openCheckpoint(await fromDirectory(to));
         assert.deepEqual([format, warnings], ['safetensors-sharded', []]);
         assert.ok([...tensors.values()].every(({ scales, file }) => scales === undefined || scales.file === file));
+        assert.equal(
+          [...tensors.values()].some(({ scales }) => scales !== undefined),
+          dtype === 'int8',
+        );
         const largest = Math.max(...[...tensors.values()].map(({ shape }) => 4 * elementCount(shape)));
         for (const { name, bytes } of files)
           if (/-of-/.test(name)) assert.ok(bytes <= Math.max(60_000, largest) + 12_000, `${name}: ${bytes}`);
@@ -207,7 +212,7 @@ describe('convertCheckpoint', () => {
 describe('converted models', () => {
   it('write the captions that the original writes', async () => {
     quietTensorflow();
-    await startBackend('wasm');
+    await startBackend('simd');
     await withFolder(async (folder) => {
       const tensors = memory().numTensors;
       const all = await viewedExamples();
