@@ -20,7 +20,7 @@ export type OptionType =
 /** Defaults by taker (a strategy or a method). A taker that is not named does not take the option; undefined: it is off, or has no default. */
 export type Defaults<Value = unknown> = Readonly<Record<string, Value | undefined>>;
 
-/** One option. Its name is its key in the table, spelt the same everywhere but in flags and Hugging Face's names. */
+/** One option. Its name is its key in the table, spelled the same everywhere but in flags and Hugging Face's names. */
 export interface OptionDeclaration<Value = unknown, ByTaker extends Defaults = Defaults> {
   readonly type: OptionType;
   readonly defaults: ByTaker;

@@ -69,7 +69,7 @@ export const LESSON = {
 
 export interface Marks {
   /** Share of images of the new thing that are called so, word for word. */
-  readonly learnt: number;
+  readonly learned: number;
   /** Share of the captions that were right before that are right still. */
   readonly kept: number;
 }
@@ -83,5 +83,5 @@ export async function examine(model: Image2Text, teach: () => Promise<void>, ima
   await teach();
   const right = async (list: readonly Drawn[]) =>
     (await captionsOf(model, list)).filter((text, n) => text === list[n]!.truth).length / list.length;
-  return { learnt: await right(fresh), kept: await right(known) };
+  return { learned: await right(fresh), kept: await right(known) };
 }

@@ -28,6 +28,6 @@ const marks = await examine(model, async () => {
   model.useAdapter(adapter);
 });
 console.log(
-  `says so of ${(100 * marks.learnt).toFixed(0)} % of new images; keeps ${(100 * marks.kept).toFixed(0)} % of what it said`,
+  `says so of ${(100 * marks.learned).toFixed(0)} % of new images; keeps ${(100 * marks.kept).toFixed(0)} % of what it said`,
 );
 process.exit(0);

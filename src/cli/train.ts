@@ -33,7 +33,7 @@ export const trainCommand: CliCommand = {
   describe(command) {
     command
       .description(
-        'Teach a model pairs of images and texts; writes checkpoints, a log and a page of curves (docs/training.md).',
+        'Train a model on pairs of images and texts; writes checkpoints, a log and a page of curves (docs/training.md).',
       )
       .argument(
         '<data>',
@@ -41,7 +41,7 @@ export const trainCommand: CliCommand = {
       )
       .requiredOption('--output <folder>', 'where to write; empty or not there, unless --resume or --overwrite')
       .option('--overwrite', 'remove what an earlier run left there')
-      .option('--validation <data>', 'pairs that are not learnt, to see what was')
+      .option('--validation <data>', 'pairs that are not learned, to see what was')
       .option('--hold-out <n>', 'keep about n pairs apart for that, all of an image together', integer(1, 1_000_000))
       .option('--lora [rank]', 'train a LoRA adapter, of rank 8 unless said otherwise', integer(1, 4096))
       .option('--lora-alpha <x>', 'the adapter counts alpha / rank; default 16', Number)

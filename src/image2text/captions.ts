@@ -94,7 +94,7 @@ export const vocabularyOf = ({ git: { config }, tokenizer, generationConfig }: T
   },
 });
 
-/** The model learnt to close its texts with [SEP], so that is the end token that scores count, wherever it is in the list. */
+/** The model learned to close its texts with [SEP], so that is the end token that scores count, wherever it is in the list. */
 const sepFirst = (ids: readonly number[], sepId: number): readonly number[] =>
   ids.includes(sepId) ? [sepId, ...ids.filter((id) => id !== sepId)] : ids;
 
@@ -270,7 +270,7 @@ export const meanProbability = (logProb: number, count: number): number =>
   count === 0 ? 0 : Math.exp(logProb / count);
 
 /**
- * The word piece of a generated id. A model may have more rows in its word table than the vocabulary has words, but it never learnt to write those:
+ * The word piece of a generated id. A model may have more rows in its word table than the vocabulary has words, but it never learned to write those:
  *
  * @throws TokenizerError where it does, because the vocabulary is then cut, or another model's.
  */

@@ -82,7 +82,7 @@ export function concatCaches(caches: readonly ImageCache[]): ImageCache {
 const visualProjectionSpec = (c: GitConfig) =>
   [linearSpec(c.vision.hiddenSize, c.hiddenSize), layerNormSpec(c.hiddenSize)] as const;
 
-/** The whole checkpoint: paths are its names. `img_temperal_embedding` (so spelt) exists in video models. */
+/** The whole checkpoint: paths are its names. `img_temperal_embedding` (so spelled) exists in video models. */
 export const gitSpec = (c: GitConfig) => ({
   git: {
     embeddings: textEmbeddingsSpec(c),

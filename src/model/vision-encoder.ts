@@ -40,7 +40,7 @@ const visionEmbeddingsSpec = (c: VisionConfig) => ({
 
 export const visionEncoderSpec = (c: VisionConfig) => ({
   embeddings: visionEmbeddingsSpec(c),
-  pre_layrnorm: layerNormSpec(c.hiddenSize), // spelt so in every checkpoint
+  pre_layrnorm: layerNormSpec(c.hiddenSize), // spelled so in every checkpoint
   encoder: { layers: repeat(c.numHiddenLayers, () => visionLayerSpec(c)) },
   post_layernorm: layerNormSpec(c.hiddenSize),
 });

@@ -22,7 +22,7 @@ export const CHECKPOINT_FILE =
 
 /** What a running case may use. */
 export interface ParityScope {
-  readonly models: ModelShelf;
+  readonly models: ModelCache;
   readonly signal: AbortSignal | undefined;
   /** The case was asked for by name (`--only`), so it runs even where it takes minutes. */
   readonly asked: boolean;
@@ -246,7 +246,7 @@ export const unknownFiles: CaseKind = {
 };
 
 /** Keeps the model that was asked for last, since the cases of a folder share one. */
-interface ModelShelf {
+interface ModelCache {
   /**
    * The model of a folder; valid until the next call. Throws what loading it throws.
    *
@@ -256,7 +256,7 @@ interface ModelShelf {
   dispose(): void;
 }
 
-export function openModelShelf(signal: AbortSignal | undefined): ModelShelf {
+export function openModelCache(signal: AbortSignal | undefined): ModelCache {
   let held: { readonly path: string; readonly git: Git } | undefined;
   const dispose = (): void => {
     if (held !== undefined) disposeGit(held.git);

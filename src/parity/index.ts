@@ -12,7 +12,7 @@ import {
   type Found,
   failed,
   notRun,
-  openModelShelf,
+  openModelCache,
   type ParityCase,
   type ParityRow,
   type ParityScope,
@@ -64,7 +64,7 @@ export interface ParityOptions {
  */
 export async function* runParity(directory: string, options: ParityOptions = {}): AsyncGenerator<ParityRow> {
   const { only, signal } = options;
-  const models = openModelShelf(signal);
+  const models = openModelCache(signal);
   const scope: ParityScope = { models, signal, asked: only !== undefined && /[^*]/.test(only) };
   const wanted = matcher(only);
   const claimedBelow = new Set<string>(); // paths of files of later folders

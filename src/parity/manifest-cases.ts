@@ -29,7 +29,7 @@ import { channelsLast, compareFacts, sha256 } from './image-cases.js';
 const FILE = 'manifest.json';
 const EXPECTED = 'expected.safetensors';
 
-const picture = z.object({
+const imageEntry = z.object({
   file: z.string(),
   expect: z.string(),
   width: z.optional(z.int()),
@@ -49,7 +49,7 @@ const tokenizerEntry = z.object({
   rows: z.array(z.object({ text: z.string(), ids: z.array(z.int()), decoded: z.string() })),
 });
 const schema = z.object({
-  pictures: z._default(z.array(picture), []),
+  pictures: z._default(z.array(imageEntry), []),
   resizes: z._default(z.array(resized), []),
   checkpoints: z._default(z.array(folderEntry), []),
   processors: z._default(z.array(folderEntry), []),

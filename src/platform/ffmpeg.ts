@@ -96,7 +96,8 @@ async function probe(
     ...['-show_entries', `stream=nb_read_${unit}`, '-of', 'csv=p=0'],
   ];
   const { output, code, stderr } = await run(options.ffprobe ?? 'ffprobe', video, args, readText, options, signal);
-  if (code !== 0) throw new ImageError({ file: video.file, code: 'not-a-video', detail: told(stderr, video.input) });
+  if (code !== 0)
+    throw new ImageError({ file: video.file, code: 'not-a-video', detail: lastLine(stderr, video.input) });
   if (output.trim() === '')
     throw new ImageError({ file: video.file, code: 'not-a-video', detail: 'it has no video stream' });
   const total = Number(/^\d+/.exec(output)?.[0] ?? 0); // `N/A` where none was read
@@ -104,7 +105,7 @@ async function probe(
   throw new ImageError({
     file: video.file,
     code: 'no-frames',
-    detail: stderr === '' ? 'it has none' : told(stderr, video.input),
+    detail: stderr === '' ? 'it has none' : lastLine(stderr, video.input),
   });
 }
 
@@ -132,7 +133,7 @@ async function extract(
   const read = (stdout: AsyncIterable<Uint8Array>) => readPpmStream(stdout, maxPixels);
   const { output, code, stderr } = await run(options.ffmpeg ?? 'ffmpeg', video, args, read, options, signal);
   if (code === 0) return output;
-  throw new ImageError({ file: video.file, code: 'ffmpeg-failed', detail: told(stderr, video.input) });
+  throw new ImageError({ file: video.file, code: 'ffmpeg-failed', detail: lastLine(stderr, video.input) });
 }
 
 /** Which programs read HEIF images. */
@@ -176,7 +177,7 @@ export const heicConverter =
         if (ended === undefined) continue;
         const made = await readFile(output).catch(() => undefined);
         if (ended.code !== 0 || made === undefined) {
-          reasons.push(`${program}: ${told(ended.stderr, input)}`);
+          reasons.push(`${program}: ${lastLine(ended.stderr, input)}`);
           continue;
         }
         const found = readPngHeader(made, Number.POSITIVE_INFINITY);
@@ -232,7 +233,7 @@ const HOW_TO_INSTALL =
   'video files need it (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg); GIFs and folders of images do not';
 
 /** The last line that ffmpeg wrote, without the file's name, which the error gives already. */
-function told(stderr: string, path: string): string {
+function lastLine(stderr: string, path: string): string {
   const refused = /\[(\w+) @ \w+\] Format not on whitelist/.exec(stderr)?.[1];
   if (refused !== undefined) return `ffmpeg takes it for ${quote(refused)}; only containers of videos are opened`;
   const line =

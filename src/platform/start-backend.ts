@@ -19,6 +19,7 @@ type ImportPackage = ((name: string) => Promise<unknown>) | undefined;
 /** Registers a backend; resolves to the name that tfjs knows it by. */
 const START: Readonly<Record<StartableBackend, (load: ImportPackage) => Promise<string>>> = {
   async simd() {
+    if (isRegistered('simd')) return 'simd'; // maybe with options, and maybe by another copy of the package
     const { registerSimdBackend } = await import('tfjs-backend-simd');
     registerSimdBackend();
     return 'simd';
@@ -98,11 +99,12 @@ export function createBackendStarter<Name extends NodeBackend | PageBackend>(
 
 async function startOne(name: string, known: readonly string[], load: ImportPackage): Promise<string> {
   if (known.includes(name)) return activateBackend(await START[name as StartableBackend](load), name);
-  if (Object.hasOwn(engine().registryFactory, name)) return activateBackend(name); // the application's own
+  if (isRegistered(name)) return activateBackend(name); // the application's own
   const detail = `there is no backend of this name; known are ${known.join(', ')}`;
   throw new BackendError({ path: String(name), code: 'unknown-backend', detail });
 }
 
+const isRegistered = (name: string): boolean => Object.hasOwn(engine().registryFactory, name);
 const isAnyRegistered = (): boolean => Object.keys(engine().registryFactory).length > 0;
 
 /**
@@ -118,7 +120,7 @@ const DEVICES: Readonly<Record<string, NodeBackend | PageBackend>> = {
 
 /** The backend of a device, by transformers.js's name of the device or our own of the backend. */
 export const backendOfDevice = (device: string): string =>
-  Object.hasOwn(DEVICES, device) && !Object.hasOwn(engine().registryFactory, device) ? DEVICES[device]! : device;
+  Object.hasOwn(DEVICES, device) && !isRegistered(device) ? DEVICES[device]! : device;
 
 /** Threads of `simd`, where it is the current backend, whichever copy of its package registered it. Results are the same for every number. */
 export function useThreads(count: number | undefined): void {
@@ -146,7 +148,7 @@ async function provideWebGpu(load: ImportPackage): Promise<void> {
 
 /** Imports a package that registers `backend`, unless the application has done so. */
 async function importBackend(name: string, backend: string, load: ImportPackage): Promise<string> {
-  if (!Object.hasOwn(engine().registryFactory, backend)) await importOptional(name, load);
+  if (!isRegistered(backend)) await importOptional(name, load);
   return backend;
 }
 

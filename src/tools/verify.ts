@@ -29,8 +29,8 @@ export interface VerifyOptions extends Omit<HubOptions, 'onProgress' | 'weights'
   /** Receives the loading. */
   readonly onProgress?: LoadGitOptions['onProgress'];
   /** Instead of weights/published-logits.json. */
-  readonly catalogue?: readonly PublishedLogits[] | undefined;
-  /** Where images can be fetched, by what the catalogue calls them. */
+  readonly catalog?: readonly PublishedLogits[] | undefined;
+  /** Where images can be fetched, by what the catalog calls them. */
   readonly addresses?: Readonly<Record<string, string>> | undefined;
 }
 
@@ -47,7 +47,7 @@ export interface Verification {
   readonly checkpoint: string;
   /** How the weights are stored. */
   readonly dtypes: readonly string[];
-  /** The image, in the catalogue's words. */
+  /** The image, in the catalog's words. */
   readonly image: string;
   readonly tolerance: number;
   readonly logits: readonly VerifiedLogit[];
@@ -65,7 +65,7 @@ export interface Verification {
  */
 export async function verifyModel(model: string, options: VerifyOptions = {}): Promise<Verification> {
   const { signal, onDownload, onProgress } = options;
-  const published = publishedFor(options.as ?? (await publishedName(model)), model, options.catalogue);
+  const published = publishedFor(options.as ?? (await publishedName(model)), model, options.catalog);
   const files = await openModel(model, { ...options, weights: 'f32', onProgress: onDownload });
   const { config, tensors } = await openGit(files);
   const dtypes = [...new Set([...tensors.values()].map(({ dtype }) => dtype))].filter((dtype) => dtype !== 'I64');
@@ -116,11 +116,11 @@ const ADDRESSES: Readonly<Record<string, string>> = {
 export function publishedFor(
   id: string | undefined,
   model: string,
-  catalogue: readonly PublishedLogits[] = listPublishedLogits(),
+  catalog: readonly PublishedLogits[] = listPublishedLogits(),
 ): PublishedLogits {
-  const found = catalogue.find(({ checkpoint }) => checkpoint === id || checkpoint === `microsoft/${id}`);
+  const found = catalog.find(({ checkpoint }) => checkpoint === id || checkpoint === `microsoft/${id}`);
   if (found !== undefined) return found;
-  const known = catalogue.map(({ checkpoint }) => checkpoint.replace(/^microsoft\//, '')).join(', ');
+  const known = catalog.map(({ checkpoint }) => checkpoint.replace(/^microsoft\//, '')).join(', ');
   throw id === undefined
     ? new OptionError({
         file: model,

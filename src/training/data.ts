@@ -16,14 +16,14 @@ import { IGNORED_LABEL } from './backward.js';
 import { newTensor, safetensorsPieces, type TrainingFolder } from './checkpoint.js';
 import { isVisionParameter } from './optimizer.js';
 
-/** What is learnt: to say `text` of an image or video, after a prompt or as the answer to a question where there is one. */
+/** What is learned: to say `text` of an image or video, after a prompt or as the answer to a question where there is one. */
 export interface TrainingPair {
   /** Opened when it is needed; a function is called then, so that a large set need not be in memory. */
   readonly image: VisualInput | (() => VisualInput | Promise<VisualInput>);
   readonly text: string;
-  /** Text that the model goes on from. Not learnt. */
+  /** Text that the model goes on from. Not learned. */
   readonly prompt?: string | undefined;
-  /** A question whose answer `text` is. Not learnt. */
+  /** A question whose answer `text` is. Not learned. */
   readonly question?: string | undefined;
   /** Where the pair is from, for messages: `captions.jsonl line 12`. Default: its number. */
   readonly source?: string | undefined;
@@ -71,7 +71,7 @@ export interface TokenizedPair {
   readonly pair: TrainingPair;
   readonly source: string;
   readonly ids: readonly number[];
-  /** As `ids`, with -100 where nothing is learnt: the start, the prompt, the question. */
+  /** As `ids`, with -100 where nothing is learned: the start, the prompt, the question. */
   readonly labels: readonly number[];
   /** The ids before the text: what the decoder goes on from. */
   readonly promptIds: readonly number[];
@@ -109,18 +109,18 @@ export function tokenizePair(
   const length = prefix.length + text.length;
   const cut = length > maxTokens ? length - Math.max(1, maxTokens - 2) : 0;
   const kept = [...prefix, ...text].slice(cut);
-  const learnt = Math.min(text.length, kept.length);
-  const promptIds = [tokenizer.clsId, ...kept.slice(0, kept.length - learnt)];
-  const target = [...kept.slice(kept.length - learnt), tokenizer.sepId];
+  const learned = Math.min(text.length, kept.length);
+  const promptIds = [tokenizer.clsId, ...kept.slice(0, kept.length - learned)];
+  const target = [...kept.slice(kept.length - learned), tokenizer.sepId];
   return {
-    ...{ pair, source, promptIds, textTokens: learnt },
+    ...{ pair, source, promptIds, textTokens: learned },
     ids: [...promptIds, ...target],
     labels: [...promptIds.map(() => IGNORED_LABEL), ...target],
     isCut: cut > 0 || prefix.length < wholePrefix.length || text.length < wholeText.length,
   };
 }
 
-/** Rows of one length: padded on the right, with labels that are not learnt. */
+/** Rows of one length: padded on the right, with labels that are not learned. */
 export function padBatch(
   pairs: readonly TokenizedPair[],
   padId: number,

@@ -34,7 +34,7 @@ export const TRAINING_OPTIONS = {
     above: 0,
     defaults: { train: 10 },
     flag: '--epochs',
-    help: 'How many times every pair is learnt.',
+    help: 'How many times every pair is learned.',
   }),
   batchSize: integer({
     least: 1,
@@ -124,7 +124,7 @@ export const TRAINING_OPTIONS = {
     least: 1,
     defaults: { train: 40 },
     flag: '--max-tokens',
-    help: 'Longer texts are cut as the original cuts them: the last of these tokens but two are learnt.',
+    help: 'Longer texts are cut as the original cuts them: the last of these tokens but two are learned.',
   }),
   augment: boolean({
     defaults: { train: false },
@@ -152,7 +152,7 @@ export const TRAINING_OPTIONS = {
   validation: objectOf<TrainingPairs>()({
     expected: 'pairs of images and texts',
     defaults: { train: undefined },
-    help: 'Pairs that are not learnt, to see what was.',
+    help: 'Pairs that are not learned, to see what was.',
   }),
   validateEvery: integer({
     least: 1,

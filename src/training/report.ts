@@ -26,11 +26,11 @@ export interface StepEvent {
   /** From 1: updates made. */
   readonly step: number;
   readonly steps: number;
-  /** Mean over the learnt tokens, before the update. */
+  /** Mean over the learned tokens, before the update. */
   readonly loss: number;
   readonly gradNorm: number;
   readonly learningRate: number;
-  /** Tokens learnt in this step. */
+  /** Tokens learned in this step. */
   readonly tokens: number;
   readonly seconds: number;
   readonly epoch: number;
@@ -48,7 +48,7 @@ export interface ValidationEvent {
   readonly type: 'validation';
   /** Updates made; 0: the model as it came, which is never the best. */
   readonly step: number;
-  /** Cross-entropy, mean over the tokens that would be learnt. */
+  /** Cross-entropy, mean over the tokens that would be learned. */
   readonly loss: number;
   /** Share of texts that greedy decoding gives word for word. */
   readonly exactMatch: number;
@@ -72,7 +72,7 @@ export type WarningCode =
   | 'loss-rises'
   | 'pairs-cut'
   | 'no-validation'
-  | 'validation-learnt'
+  | 'validation-learned'
   | 'unknown-words';
 
 export interface WarningEvent {
@@ -228,7 +228,7 @@ export function renderTrainingPage(log: readonly TrainingEvent[]): string {
   const list = (items: readonly string[]): string => items.map((item) => `<li>${escapeHtml(item)}</li>`).join('');
   return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Training</title><style>${STYLE}</style><h1>Training</h1><ul>${list(facts)}</ul>${[
     chart('Loss', [
-      { name: 'learnt', color: '#3366cc', points: steps.map(({ step, loss }) => [step, loss] as const) },
+      { name: 'learned', color: '#3366cc', points: steps.map(({ step, loss }) => [step, loss] as const) },
       {
         name: 'held out (cross-entropy)',
         color: '#dc3912',

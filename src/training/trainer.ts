@@ -42,11 +42,11 @@ export interface TrainingResult {
 }
 
 /**
- * Teaches a model pairs of images and texts by teacher forcing, with AdamW. The model stays as it is: what was learnt is the result, and, with
+ * Trains a model on pairs of images and texts by teacher forcing, with AdamW. The model stays as it is: what was learned is the result, and, with
  * `folder`, the folders `last` and `best` there (a published checkpoint's layout, or PEFT's for LoRA), with `state.safetensors` to resume from,
  * `log.jsonl` and `report.html`. The vision tower stays as it is unless `trainVision` says otherwise.
  *
- * @param pairs what is learnt; they are read once, images are opened when they are needed.
+ * @param pairs what is learned; they are read once, images are opened when they are needed.
  * @throws OptionError before the first step for options, data or a run to resume that do not fit; BackendError (`not-finite`); the signal's
  *   reason. Nothing stays behind then but what was written.
  */
@@ -100,7 +100,7 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
     throw new OptionError({
       path: 'pairs',
       code: 'no-pairs',
-      detail: 'there is no pair of an image and a text that can be learnt',
+      detail: 'there is no pair of an image and a text that can be learned',
     });
   if (options.validation !== undefined && held.length === 0)
     throw new OptionError({ path: 'validation', code: 'no-pairs', detail: 'there is no pair of an image and a text' });
@@ -119,12 +119,12 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
   const saveEvery = options.saveEvery ?? validateEvery;
   warnOfData(pairs, warn, maxTokens, tokenizer.unkId);
   warnOfRate(learningRate, options.lora !== undefined, warn);
-  const learntImages = new Set(pairs.map(({ pair }) => pair.image));
-  const shared = held.filter(({ pair }) => learntImages.has(pair.image)).length;
+  const learnedImages = new Set(pairs.map(({ pair }) => pair.image));
+  const shared = held.filter(({ pair }) => learnedImages.has(pair.image)).length;
   if (shared > 0)
     warn(
-      'validation-learnt',
-      `${shared} of ${held.length} validation pairs are of images that are learnt too: they cannot tell learning from learning by heart`,
+      'validation-learned',
+      `${shared} of ${held.length} validation pairs are of images that are learned too: they cannot tell learning from learning by heart`,
     );
   if (held.length === 0)
     warn('no-validation', 'without validation pairs nobody sees whether the model learns the images by heart');
@@ -253,7 +253,7 @@ async function openRun(model: Image2Text, given: TrainingPairs, options: Checked
     }
   }
 
-  /** Checks what was learnt on the held-out pairs. */
+  /** Checks what was learned on the held-out pairs. */
   async function look(): Promise<void> {
     const { git: now, dispose } = optimization.current();
     try {
@@ -422,7 +422,7 @@ function warnOfData(pairs: readonly TokenizedPair[], warn: Warn, maxTokens: numb
   if (unknown > 0)
     warn(
       'unknown-words',
-      `${unknown} of ${pairs.length} texts have characters that the vocabulary lacks, which are learnt as [UNK]`,
+      `${unknown} of ${pairs.length} texts have characters that the vocabulary lacks, which are learned as [UNK]`,
     );
   const start = sharedStart(pairs);
   if (start !== '' && pairs.length >= 8)

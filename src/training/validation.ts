@@ -75,7 +75,7 @@ export async function validate(
     signal?.throwIfAborted();
   };
   let [loss, tokens] = [0, 0];
-  const told: (ValidationSample & { readonly key: unknown })[] = [];
+  const samples: (ValidationSample & { readonly key: unknown })[] = [];
   for (let at = 0; at < pairs.length; at += batchSize) {
     const opened: { pair: TokenizedPair; features: Tensor3D }[] = [];
     try {
@@ -99,7 +99,7 @@ export async function validate(
           for (const [n, { pair, source, promptIds, textTokens, ids }] of listed.entries()) {
             const expected = textOf(model, ids.slice(promptIds.length, promptIds.length + textTokens));
             const prompt = pair.question ?? pair.prompt ?? '';
-            told.push({ name: source, prompt, expected, text: said[n]!, key: pair.image });
+            samples.push({ name: source, prompt, expected, text: said[n]!, key: pair.image });
           }
         } finally {
           features.dispose();
@@ -113,9 +113,9 @@ export async function validate(
     throw new ImageError({ code: 'no-images', detail: 'no image of the validation pairs can be opened' });
   return {
     loss: loss / tokens,
-    exactMatch: told.filter(({ expected, text }) => expected === text).length / told.length,
-    cider: ciderOf(told),
-    samples: told.slice(0, MOST_SAMPLES).map(({ key: _, ...sample }) => sample),
+    exactMatch: samples.filter(({ expected, text }) => expected === text).length / samples.length,
+    cider: ciderOf(samples),
+    samples: samples.slice(0, MOST_SAMPLES).map(({ key: _, ...sample }) => sample),
   };
 }
 
@@ -167,9 +167,9 @@ async function greedyTexts(
 }
 
 /** CIDEr-D over images, each with the texts of all its pairs. */
-function ciderOf(told: readonly (ValidationSample & { readonly key: unknown })[]): number | undefined {
+function ciderOf(samples: readonly (ValidationSample & { readonly key: unknown })[]): number | undefined {
   const items: { key: unknown; prompt: string; candidate: string; references: string[] }[] = [];
-  for (const { key, prompt, expected, text } of told) {
+  for (const { key, prompt, expected, text } of samples) {
     const found = items.find((item) => item.key === key && item.prompt === prompt);
     if (found === undefined) items.push({ key, prompt, candidate: text, references: [expected] });
     else found.references.push(expected);

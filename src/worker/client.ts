@@ -90,7 +90,7 @@ export interface WorkerModel {
   explain(input: WorkerInput, options?: Travels<ExplainOptions>): Promise<Explanation>;
   stream(input: WorkerInput, options?: Travels<CaptionStreamOptions>): AsyncGenerator<string, void, void>;
   /**
-   * Teaches pairs of images and texts by LoRA (docs/training.md) and gives the adapter as the two files that PEFT has, for `useAdapter` and for
+   * Trains on pairs of images and texts by LoRA (docs/training.md) and gives the adapter as the two files that PEFT has, for `useAdapter` and for
    * downloads. The model stays as it is and can be used meanwhile; `onEvent` receives what happens.
    */
   train(pairs: Iterable<WorkerTrainingPair>, options?: WorkerTrainingOptions): Promise<File[]>;
@@ -143,12 +143,12 @@ export function connectWorker(port: MessageEndpoint): WorkerModel {
     const call = pending.get(reply.id);
     if (reply.image2text === 'result') call?.settle(reply.outcome);
     else if (reply.image2text === 'piece') call?.onPiece?.(reply.text);
-    else if (reply.image2text === 'event') void hear(reply, call);
+    else if (reply.image2text === 'event') void receive(reply, call);
   });
   port.start?.();
 
   /** Calls a listener and sends what it returned or threw. */
-  async function hear({ id, event, listener, data }: Reply & { image2text: 'event' }, call: Pending | undefined) {
+  async function receive({ id, event, listener, data }: Reply & { image2text: 'event' }, call: Pending | undefined) {
     let answer: Outcome;
     try {
       const value = await call?.listeners[listener]?.(data);
@@ -156,7 +156,7 @@ export function connectWorker(port: MessageEndpoint): WorkerModel {
     } catch (error) {
       answer = { error: packError(error) };
     }
-    post({ image2text: 'heard', id, event, answer });
+    post({ image2text: 'answer', id, event, answer });
   }
 
   /** Starts a call and returns its id and its end. */
@@ -353,7 +353,7 @@ function packInput(
 function packPair({ image, ...pair }: WorkerTrainingPair, owner: object): PackedPair {
   const { packed } = packInput(image, owner);
   if (packed.kind !== 'encoded') return { ...pair, image: packed };
-  const detail = 'what is encoded cannot be learnt from: give the image itself';
+  const detail = 'what is encoded cannot be learned from: give the image itself';
   throw new OptionError({ path: 'image', code: 'wrong-type', detail });
 }
 

@@ -33,7 +33,7 @@ export type WorkerCall = Exclude<Method, 'generate'> | 'load' | 'dispose' | 'rel
 export type Request =
   | { readonly image2text: 'call'; readonly id: number; readonly name: WorkerCall; readonly args: readonly unknown[] }
   | { readonly image2text: 'abort'; readonly id: number }
-  | { readonly image2text: 'heard'; readonly id: number; readonly event: number; readonly answer: Outcome };
+  | { readonly image2text: 'answer'; readonly id: number; readonly event: number; readonly answer: Outcome };
 
 /** From the worker. */
 export type Reply =

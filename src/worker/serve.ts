@@ -45,7 +45,7 @@ export interface ServeOptions {
 
 interface Running {
   readonly abort: AbortController;
-  readonly heard: Map<number, (answer: Outcome) => void>;
+  readonly answers: Map<number, (answer: Outcome) => void>;
 }
 
 /** Serves a model to `connectWorker`, until the worker ends. Calls run at once and fail alone. */
@@ -80,14 +80,16 @@ export function serve({ port = globalThis as unknown as MessageEndpoint, ...host
   }
 
   /** The options as the library takes them: the signal, and listeners that ask the page. */
-  const optionsOf = (given: unknown, id: number, { abort, heard }: Running): object => {
+  const optionsOf = (given: unknown, id: number, { abort, answers }: Running): object => {
     const options: Record<string, unknown> = { ...(given as object | undefined), signal: abort.signal };
     for (const listener of LISTENERS) {
       if (options[listener] !== true) continue;
       options[listener] = (data: unknown) =>
         new Promise((resolve, reject) => {
           const event = nextEvent++;
-          heard.set(event, (answer) => ('error' in answer ? reject(unpackError(answer.error)) : resolve(answer.value)));
+          answers.set(event, (answer) =>
+            'error' in answer ? reject(unpackError(answer.error)) : resolve(answer.value),
+          );
           post({ image2text: 'event', id, event, listener, data });
         });
     }
@@ -188,7 +190,7 @@ export function serve({ port = globalThis as unknown as MessageEndpoint, ...host
 
   async function answer(request: Request & { readonly image2text: 'call' }): Promise<void> {
     const { id, name, args } = request;
-    const call: Running = { abort: new AbortController(), heard: new Map() };
+    const call: Running = { abort: new AbortController(), answers: new Map() };
     running.set(id, call);
     let outcome: Outcome;
     try {
@@ -209,10 +211,10 @@ export function serve({ port = globalThis as unknown as MessageEndpoint, ...host
       call?.abort.abort();
       handles.get(request.id)?.dispose(); // it was done before it was stopped: nobody knows the handle
       handles.delete(request.id);
-      for (const stop of call?.heard.values() ?? []) stop({ value: false }); // nobody is there to answer
-    } else if (request.image2text === 'heard') {
-      call?.heard.get(request.event)?.(request.answer);
-      call?.heard.delete(request.event);
+      for (const stop of call?.answers.values() ?? []) stop({ value: false }); // nobody is there to answer
+    } else if (request.image2text === 'answer') {
+      call?.answers.get(request.event)?.(request.answer);
+      call?.answers.delete(request.event);
     }
   });
   port.start?.();

@@ -38,12 +38,12 @@ describe('a new thing by LoRA, from forty images, in Chromium', function () {
       asked: asked.map(({ image, truth }) => inBase64(image, truth)),
     })) as LessonResult;
     const right = said.map((text, n) => text === asked[n]!.truth);
-    const [learnt, kept] = [right.slice(0, 100), right.slice(100)].map((list) => list.filter(Boolean).length);
-    console.log(`      ${learnt} of 100 new images, ${kept} of ${known.length} known ones`);
+    const [learned, kept] = [right.slice(0, 100), right.slice(100)].map((list) => list.filter(Boolean).length);
+    console.log(`      ${learned} of 100 new images, ${kept} of ${known.length} known ones`);
     assert.equal(known.length, 100);
     assert.equal(steps.length, LESSON.steps);
     assert.equal(tensors, 0);
-    assert.ok(learnt! >= 90, `${learnt}`);
+    assert.ok(learned! >= 90, `${learned}`);
     assert.ok(kept! >= 95, `${kept}`);
     await site.close();
   });

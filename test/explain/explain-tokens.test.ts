@@ -178,17 +178,17 @@ for (const backend of BACKENDS) {
       const pixels = pixelsOf();
       const ids = idsOf(image);
       await expectTensors(0, async () => void (await explainTokens(git, pixels, ids)));
-      for (const signalledAfter of [0, 1, 2, 3, 4]) {
+      for (const signaledAfter of [0, 1, 2, 3, 4]) {
         const before = memory().numTensors;
         let asked = 0;
         const reason = new Error('stop');
         const signal = {
           throwIfAborted: () => {
-            if (asked++ >= signalledAfter) throw reason;
+            if (asked++ >= signaledAfter) throw reason;
           },
         } as AbortSignal;
         await assert.rejects(explainTokens(git, pixels, ids, { signal }), reason);
-        assert.equal(memory().numTensors, before, `stopped at check ${signalledAfter}`);
+        assert.equal(memory().numTensors, before, `stopped at check ${signaledAfter}`);
       }
       pixels.dispose();
     });

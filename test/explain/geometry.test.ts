@@ -107,7 +107,7 @@ describe('where patches lie on the image as it was given', () => {
     }
   });
 
-  it('any size: inside the image, centred, patches as square as the resize left them', () => {
+  it('any size: inside the image, centered, patches as square as the resize left them', () => {
     const side = fc.integer({ min: 8, max: 700 });
     fc.assert(
       fc.property(side, side, fc.integer({ min: 0, max: 15 }), (width, height, patch) => {

@@ -187,7 +187,7 @@ describe('work is in proportion to the pixels', () => {
     const reason = new Error('enough');
     const controller = new AbortController();
     const work = runInSlices(preprocessSteps([image], defaultImageConfig()), controller.signal);
-    setTimeout(() => controller.abort(reason)); // hears of it only where the work pauses
+    setTimeout(() => controller.abort(reason)); // has an effect only where the work pauses
     await assert.rejects(work, reason);
   });
 

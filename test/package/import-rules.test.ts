@@ -191,7 +191,7 @@ describe('import rules', () => {
       'layers/x.ts imports node:fs',
     ]);
     assert.deepEqual(faults('parity/x.ts', ['../cli/program.js', 'node:fs']), ['parity/x.ts imports cli/program']);
-    assert.deepEqual(faults('attic/x.ts', []), ['attic/x.ts is in a module that has no rule']);
+    assert.deepEqual(faults('nowhere/x.ts', []), ['nowhere/x.ts is in a module that has no rule']);
   });
 
   it('there is no import circle, types included', () => {

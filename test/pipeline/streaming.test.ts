@@ -14,7 +14,7 @@ import { BOOK, loadDemo, MUG, refusal } from './support.js';
 /** Options that make the model write 30 tokens. */
 const LONG = { min_new_tokens: 30, max_new_tokens: 30 } as const;
 
-/** A streamer that keeps what it hears. */
+/** A streamer that keeps what it receives. */
 function recorder(model: Image2Text, options: object = {}) {
   const pieces: string[] = [];
   const ids: bigint[][] = [];
@@ -35,7 +35,7 @@ function atStep(n: number, then: () => void) {
   return { count, trace };
 }
 
-describe('pipelines: streaming, interrupting, cancelling', () => {
+describe('pipelines: streaming, interrupting, canceling', () => {
   let model: Image2Text;
   let caption: ImageToTextPipeline;
   let ask: VisualQuestionAnsweringPipeline;
@@ -60,11 +60,11 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
     }));
     for (const options of [{}, LONG, ...samples]) {
       for (const image of [BOOK, MUG]) {
-        const heard = recorder(model);
-        const [said] = await caption(image, { ...options, streamer: heard.streamer });
-        assert.equal(heard.pieces.join(''), said!.generated_text);
-        assert.deepEqual(heard.ids[0], [BigInt(model.tokenizer.clsId)]);
-        assert.ok(heard.pieces.length > 1);
+        const received = recorder(model);
+        const [said] = await caption(image, { ...options, streamer: received.streamer });
+        assert.equal(received.pieces.join(''), said!.generated_text);
+        assert.deepEqual(received.ids[0], [BigInt(model.tokenizer.clsId)]);
+        assert.ok(received.pieces.length > 1);
         const prompted = recorder(model);
         const [whole] = await caption(image, { ...options, prompt: 'a', streamer: prompted.streamer });
         assert.equal(prompted.pieces.join(''), whole!.generated_text);
@@ -79,9 +79,9 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
 
   it('skip_prompt and skip_special_tokens, in either case, and decode_kwargs', async () => {
     const said = async (options: object) => {
-      const heard = recorder(model, options);
-      await ask(BOOK, 'what is this?', { streamer: heard.streamer });
-      return heard.pieces.join('');
+      const received = recorder(model, options);
+      await ask(BOOK, 'what is this?', { streamer: received.streamer });
+      return received.pieces.join('');
     };
     assert.equal(await said({}), 'what is this? a book');
     assert.equal(await said({ skip_prompt: true }), 'a book');
@@ -90,12 +90,12 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
     assert.equal(await said({ cleanUpTokenizationSpaces: false }), 'what is this ? a book');
   });
 
-  it('a streamer of one’s own hears prompt, tokens and the end; classes that extend TextStreamer hear the text', async () => {
-    const heard: unknown[] = [];
-    const streamer = { put: (ids: bigint[][]) => heard.push(ids), end: () => heard.push('end') };
+  it('a streamer of one’s own receives prompt, tokens and the end; classes that extend TextStreamer receive the text', async () => {
+    const received: unknown[] = [];
+    const streamer = { put: (ids: bigint[][]) => received.push(ids), end: () => received.push('end') };
     await caption(BOOK, { streamer, max_new_tokens: 2 });
     const { tokens } = await model.caption(BOOK, { strategy: 'greedy', maxNewTokens: 2 });
-    assert.deepEqual(heard, [[[2n]], ...tokens.map(({ id }) => [[BigInt(id)]]), 'end']);
+    assert.deepEqual(received, [[[2n]], ...tokens.map(({ id }) => [[BigInt(id)]]), 'end']);
     const said: [string, boolean][] = [];
     class Listener extends TextStreamer {
       override on_finalized_text(text: string, stream_end: boolean): void {
@@ -111,16 +111,16 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
   });
 
   it('one streamer serves one text after the other, those of a list too', async () => {
-    const heard = recorder(model);
-    await caption(BOOK, { streamer: heard.streamer });
-    await caption(BOOK, { streamer: heard.streamer });
-    assert.equal(heard.pieces.join(''), 'a red book with the title short'.repeat(2));
+    const received = recorder(model);
+    await caption(BOOK, { streamer: received.streamer });
+    await caption(BOOK, { streamer: received.streamer });
+    assert.equal(received.pieces.join(''), 'a red book with the title short'.repeat(2));
     const both = recorder(model);
     const texts = await caption([BOOK, MUG], { streamer: both.streamer });
     assert.equal(both.pieces.join(''), texts.map(([first]) => first!.generated_text).join(''));
-    const beams = await refusal(() => caption(BOOK, { num_beams: 2, streamer: heard.streamer }));
+    const beams = await refusal(() => caption(BOOK, { num_beams: 2, streamer: received.streamer }));
     assert.equal(beams, 'OptionError streamer: not-streamable');
-    assert.throws(() => heard.streamer.put([[1n], [2n]]), { code: 'one-row' });
+    assert.throws(() => received.streamer.put([[1n], [2n]]), { code: 'one-row' });
     assert.throws(() => new TextStreamer(model.tokenizer, { skip: true } as object), { code: 'unknown-option' });
     assert.throws(() => new TextStreamer(model.tokenizer, { callback_function: 3 } as object), { code: 'wrong-type' });
   });
@@ -128,18 +128,18 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
   it('an InterruptableStoppingCriteria keeps what is there and ends the stream', async () => {
     const stopping_criteria = new InterruptableStoppingCriteria();
     const { count, trace } = atStep(5, () => stopping_criteria.interrupt());
-    const heard = recorder(model);
+    const received = recorder(model);
     let ends = 0;
     const streamer = {
-      put: (ids: bigint[][]) => heard.streamer.put(ids),
+      put: (ids: bigint[][]) => received.streamer.put(ids),
       end() {
         ends++;
-        heard.streamer.end();
+        received.streamer.end();
       },
     };
     const [said] = await caption(BOOK, { ...LONG, stopping_criteria, trace, streamer });
     assert.deepEqual([count.steps, ends], [5, 1]);
-    assert.equal(said!.generated_text, heard.pieces.join(''));
+    assert.equal(said!.generated_text, received.pieces.join(''));
     assert.ok((await caption(BOOK, LONG))[0]!.generated_text.startsWith(`${said!.generated_text} `));
     stopping_criteria.reset();
     assert.deepEqual(await caption(BOOK, { stopping_criteria }), await caption(BOOK));
@@ -159,20 +159,20 @@ describe('pipelines: streaming, interrupting, cancelling', () => {
   });
 
   it('tells the streamer of a failure, and not of an end', async () => {
-    const heard: string[] = [];
+    const received: string[] = [];
     const streamer = {
-      put: () => heard.push('put'),
-      end: () => heard.push('end'),
-      abort: (reason: unknown) => heard.push((reason as Error).name),
+      put: () => received.push('put'),
+      end: () => received.push('end'),
+      abort: (reason: unknown) => received.push((reason as Error).name),
     };
     const controller = new AbortController();
     const { trace } = atStep(2, () => controller.abort());
     await assert.rejects(caption(BOOK, { ...LONG, trace, signal: controller.signal, streamer }));
-    assert.deepEqual(heard, ['put', 'put', 'AbortError']);
+    assert.deepEqual(received, ['put', 'put', 'AbortError']);
   });
 
   const CALLS = FULL ? 200 : 40;
-  it(`${CALLS} cancelled calls leave nothing behind`, async () => {
+  it(`${CALLS} canceled calls leave nothing behind`, async () => {
     const kinds = [{}, { do_sample: true }, { num_beams: 2 }, { strategy: 'original' as const }];
     for (let n = 0; n < CALLS; n++) {
       const controller = new AbortController();

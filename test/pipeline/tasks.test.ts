@@ -138,7 +138,7 @@ describe('pipelines: inputs and results of transformers.js', () => {
     assert.equal(several!.length, 2);
   });
 
-  it('visual-question-answering: an image is encoded once for all its questions, listeners hear rows of the whole call', async () => {
+  it('visual-question-answering: an image is encoded once for all its questions, listeners receive rows of the whole call', async () => {
     let encoded = 0;
     const rows = new Set<number>();
     const questions = Array.from({ length: 30 }, (_, n) => ({

@@ -72,7 +72,7 @@ describe('video files through the user’s ffmpeg', () => {
       }
     });
 
-    it('a cancelled reading leaves nothing', async () => {
+    it('a canceled reading leaves nothing', async () => {
       const signal = AbortSignal.timeout(5);
       await assert.rejects(model.caption(asVideo(path('video-1.mkv')), { signal }), { name: 'TimeoutError' });
     });

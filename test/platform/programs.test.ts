@@ -68,7 +68,7 @@ describe('programs that read videos: missing, stubborn, failing (acted by script
     }
   };
 
-  it('a cancelled program is killed and gone when the call ends', async () => {
+  it('a canceled program is killed and gone when the call ends', async () => {
     for (const which of ['ffprobe', 'ffmpeg'] as const) {
       const { file, pid } = stubborn();
       const controller = new AbortController();

@@ -114,6 +114,20 @@ describe('simd: programs and their threads', () => {
     }
   });
 
+  it('one that the program registered stays as it is; another copy of the package replaces it, kernels and all, in silence', async () => {
+    const { code, said } = await program(`${START}
+      import { startBackend } from '${ROOT}src/node.ts';
+      const mine = tf.backend();
+      const kept = tf.ones([3]);
+      await startBackend('simd');
+      console.log(tf.backend() === mine, (await tf.sum(kept).data())[0]);
+      const copy = await import(import.meta.resolve('tfjs-backend-simd') + '?copy');
+      copy.registerSimdBackend();
+      await tf.setBackend('simd');
+      console.log(tf.backend() instanceof copy.SimdBackend, await work());`);
+    assert.deepEqual([code, said.trim()], [0, 'true 3\ntrue sum 1000']);
+  });
+
   it('two backends in one process, in turns', async () => {
     const used = async (name: string) => {
       await useVariant(name);

@@ -27,13 +27,13 @@ async function play(
 ): Promise<string[][]> {
   const image = encodeImage(git, pixels);
   const session = startSession(git, image);
-  const heard: string[][] = rows.map(() => []);
+  const received: string[][] = rows.map(() => []);
   try {
     for (let turn = 0; turn < rows[0]!.length; turn++) {
       const logits = await session.step(rows.map((row) => row[turn]!));
-      for (const [r, values] of logits.entries()) heard[r]!.push(bitsOf(values));
+      for (const [r, values] of logits.entries()) received[r]!.push(bitsOf(values));
     }
-    return heard;
+    return received;
   } finally {
     session.dispose();
     disposeCache(image);

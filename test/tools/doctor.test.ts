@@ -21,16 +21,16 @@ describe('runDoctor', () => {
         ...{ HF_HUB_CACHE: folder, HF_TOKEN: 'hf_secret', HF_HUB_OFFLINE: '1' },
         HTTPS_PROXY: 'http://me:hunter2@proxy.example:3128',
       };
-      const heard: string[] = [];
+      const received: string[] = [];
       const report = await runDoctor({
         env,
         backends: ['wasm', 'node'],
         timeoutMs: 280_000,
-        onBackend: (name) => heard.push(name),
+        onBackend: (name) => received.push(name),
       });
       const { backends, cache, hub, machine, problems } = report;
       assert.equal(hub.state, 'offline');
-      assert.deepEqual([report.healthy, heard], [true, ['auto', 'wasm', 'node']]);
+      assert.deepEqual([report.healthy, received], [true, ['auto', 'wasm', 'node']]);
       assert.ok(NODE_BACKENDS.includes(report.defaultBackend as NodeBackend), report.defaultBackend);
       const [wasm, node] = backends;
       assert.equal(wasm!.state, 'works');

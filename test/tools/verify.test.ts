@@ -60,7 +60,7 @@ describe('verifyModel', () => {
 
   it('agrees with published numbers, whatever the folder is called', async () => {
     const tensors = memory().numTensors;
-    const options = { catalogue: [published], image: IMAGE };
+    const options = { catalog: [published], image: IMAGE };
     const checked = await verifyModel(TINY, { ...options, as: 'git-tiny' }); // short for microsoft/git-tiny
     assert.equal(checked.passed, true);
     const worst = Math.max(...checked.logits.map(({ difference }) => difference));
@@ -93,7 +93,7 @@ describe('verifyModel', () => {
   it('names the numbers that differ', async () => {
     const [first, second, third] = published.expected as [number, number, number];
     const wrong = { ...published, expected: [first, second + 0.01, Number.NaN + third] };
-    const { passed, logits } = await verifyModel(TINY, { catalogue: [wrong], as: wrong.checkpoint, image: IMAGE });
+    const { passed, logits } = await verifyModel(TINY, { catalog: [wrong], as: wrong.checkpoint, image: IMAGE });
     assert.equal(passed, false);
     assert.deepEqual(
       logits.map((logit) => logit.passed),
@@ -103,7 +103,7 @@ describe('verifyModel', () => {
   });
 
   it('another image does not pass for the right one', async () => {
-    const options = { catalogue: [published], as: published.checkpoint };
+    const options = { catalog: [published], as: published.checkpoint };
     assert.equal((await verifyModel(TINY, { ...options, image: `${EXAMPLES}red-book-short.png` })).passed, false);
   });
 
@@ -112,7 +112,7 @@ describe('verifyModel', () => {
     await new Promise<void>((ready) => server.listen(0, '127.0.0.1', ready));
     const { port } = server.address() as AddressInfo;
     const options = {
-      ...{ catalogue: [published], as: published.checkpoint, env: {} },
+      ...{ catalog: [published], as: published.checkpoint, env: {} },
       addresses: { [WHAT]: `http://127.0.0.1:${port}/image.jpg` },
     };
     assert.equal((await verifyModel(TINY, options)).passed, true);
@@ -122,17 +122,14 @@ describe('verifyModel', () => {
   });
 
   it('says what it needs to know', async () => {
-    const catalogue = [published];
-    await assert.rejects(verifyModel(TINY, { catalogue, image: IMAGE }), code('which-checkpoint'));
-    await assert.rejects(verifyModel(TINY, { catalogue, as: 'microsoft/git-huge' }), code('nothing-published'));
-    await assert.rejects(verifyModel('someone/else', { catalogue }), code('nothing-published'));
-    await assert.rejects(verifyModel('./nowhere', { catalogue }), code('not-a-folder'));
+    const catalog = [published];
+    await assert.rejects(verifyModel(TINY, { catalog, image: IMAGE }), code('which-checkpoint'));
+    await assert.rejects(verifyModel(TINY, { catalog, as: 'microsoft/git-huge' }), code('nothing-published'));
+    await assert.rejects(verifyModel('someone/else', { catalog }), code('nothing-published'));
+    await assert.rejects(verifyModel('./nowhere', { catalog }), code('not-a-folder'));
+    await assert.rejects(verifyModel(TINY, { catalog, as: published.checkpoint, addresses: {} }), code('image-needed'));
     await assert.rejects(
-      verifyModel(TINY, { catalogue, as: published.checkpoint, addresses: {} }),
-      code('image-needed'),
-    );
-    await assert.rejects(
-      verifyModel(TINY, { catalogue, as: published.checkpoint, image: './none.png' }),
+      verifyModel(TINY, { catalog, as: published.checkpoint, image: './none.png' }),
       code('no-such-file'),
     );
   });

@@ -17,13 +17,13 @@ describe('a new thing by LoRA, from forty images', function () {
   after(() => model.dispose());
 
   it('is named in at least 90 of 100 images, and 95 of 100 known ones are told as before', async () => {
-    const { learnt, kept } = await examine(model, async () => {
+    const { learned, kept } = await examine(model, async () => {
       const result = await train(model, await lessonPairs(model), LESSON);
       model.useAdapter(result.adapter);
       result.dispose();
     });
-    console.log(`      ${100 * learnt} of 100 new images, ${100 * kept} of 100 known ones`);
-    assert.ok(learnt >= 0.9, `${learnt}`);
+    console.log(`      ${100 * learned} of 100 new images, ${100 * kept} of 100 known ones`);
+    assert.ok(learned >= 0.9, `${learned}`);
     assert.ok(kept >= 0.95, `${kept}`);
   });
 });

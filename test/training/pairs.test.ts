@@ -20,7 +20,7 @@ describe('pairs as tokens', () => {
   const pairOf = (text: string, more: object = {}, maxTokens = 40) =>
     tokenizePair(tokenizer, { image: 'x.png', text, ...more }, 'x', maxTokens);
 
-  it('text and its end are learnt, [CLS], prompt and question are not', () => {
+  it('text and its end are learned, [CLS], prompt and question are not', () => {
     const { ids: row, labels, promptIds } = pairOf('a red book');
     assert.deepEqual(row, [tokenizer.clsId, ...ids('a red book'), tokenizer.sepId]);
     assert.deepEqual(labels, [IGNORED, ...ids('a red book'), tokenizer.sepId]);
@@ -46,7 +46,7 @@ describe('pairs as tokens', () => {
     assert.equal(both.labels.filter((label) => label !== IGNORED).length, 4);
   });
 
-  it('rows of a batch are padded, and padding is never learnt', () => {
+  it('rows of a batch are padded, and padding is never learned', () => {
     const batch = padBatch([pairOf('a red book'), pairOf('a')], tokenizer.padId);
     assert.deepEqual(
       batch.ids.map((row) => row.length),

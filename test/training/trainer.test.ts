@@ -33,7 +33,7 @@ describe('train', () => {
   });
   after(() => model.dispose());
 
-  const learnt = async (result: TrainingResult) =>
+  const learned = async (result: TrainingResult) =>
     numbersOf(result.adapter === undefined ? namedParameters(result.git!) : adapterParameters(result.adapter));
 
   it('learns by LoRA what it is shown; the model itself says what it said before', async () => {
@@ -119,7 +119,7 @@ describe('train', () => {
       const whole = memoryFolder();
       const run = { ...options, validation: pairs.slice(0, 2) };
       const straight = await train(model, pairs, { ...run, folder: whole });
-      const expected = await learnt(straight);
+      const expected = await learned(straight);
       straight.dispose();
       for (const stopAt of FULL ? [1, 2, options.steps! - 1] : [2]) {
         const folder = memoryFolder();
@@ -134,7 +134,7 @@ describe('train', () => {
         await assert.rejects(killed, /killed/);
         assert.equal(memory().numTensors, tensors);
         const resumed = await train(model, pairs, { ...run, folder, resume: true });
-        assert.deepEqual(await learnt(resumed), expected);
+        assert.deepEqual(await learned(resumed), expected);
         resumed.dispose();
         const file = options.lora === undefined ? 'last/model.safetensors' : 'last/adapter_model.safetensors';
         assert.deepEqual(folder.files.get(file), whole.files.get(file));
@@ -184,7 +184,7 @@ describe('train', () => {
     const bits = async (more: TrainingOptions) => {
       const tensors = memory().numTensors;
       const result = await train(model, examplePairs(4), { ...options, ...more });
-      const found = await learnt(result);
+      const found = await learned(result);
       result.dispose();
       assert.equal(memory().numTensors, tensors);
       return found;
@@ -263,7 +263,7 @@ describe('train', () => {
     const pairs = examplePairs(8);
     const apart = examplePairs(2); // other objects
     assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, validation: apart }), []);
-    assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, validation: pairs.slice(0, 2) }), ['validation-learnt']);
+    assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, validation: pairs.slice(0, 2) }), ['validation-learned']);
     assert.deepEqual(await codes(pairs, { lora: {}, steps: 1 }), ['no-validation']);
     assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, learningRate: 1, validation: apart }), ['learning-rate']);
     assert.deepEqual(await codes(pairs, { lora: {}, steps: 1, maxTokens: 2, validation: apart }), ['pairs-cut']);

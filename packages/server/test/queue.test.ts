@@ -438,11 +438,11 @@ describe('the queue', () => {
       const count = 20;
       dataset(folder, count - 1);
       let asked = 0;
-      let heard = (): void => {};
-      const inside = new Promise<void>((resolve) => (heard = resolve));
+      let received = (): void => {};
+      const inside = new Promise<void>((resolve) => (received = resolve));
       const slow = createServer((_, response) => {
         if (asked++ === 0)
-          heard(); // the first worker waits for the last image of its shard, until it is told to end
+          received(); // the first worker waits for the last image of its shard, until it is told to end
         else response.end(tinyImage(count - 1));
       });
       await new Promise<void>((resolve) => slow.listen(0, '127.0.0.1', resolve));

@@ -138,7 +138,7 @@ export function zipJob(chunk: i32): void {
 export function adamWJob(chunk: i32, thread: i32): void {
   const from = chunk * MAP_CHUNK, offset = <usize>from << 2, n = min(MAP_CHUNK, paramInt(AdamWParam.size) - from);
   const oldFirst = param(AdamWParam.oldFirst), oldSecond = param(AdamWParam.oldSecond);
-  const scale = paramLanes(AdamWParam.scale), towards = paramLanes(AdamWParam.firstRate), keep = paramLanes(AdamWParam.beta2), more = paramLanes(AdamWParam.secondRate);
+  const scale = paramLanes(AdamWParam.scale), toward = paramLanes(AdamWParam.firstRate), keep = paramLanes(AdamWParam.beta2), more = paramLanes(AdamWParam.secondRate);
   const shrink = paramLanes(AdamWParam.shrink), rootFactor = paramLanes(AdamWParam.rootFactor), epsilon = paramLanes(AdamWParam.epsilon), rate = paramLanes(AdamWParam.rate);
   const zero = f32x4.splat(0), own = keepsResults(), bytes = <usize>n << 2;
   const spare = param(AdamWParam.scratch) + <usize>thread * param(AdamWParam.threadBytes);
@@ -147,7 +147,7 @@ export function adamWJob(chunk: i32, thread: i32): void {
   for (let i = 0, at = offset; i < n; i += 4, at += 16) {
     const g = f32x4.mul(v128.load(param(AdamWParam.gradient) + at), scale);
     const m = oldFirst ? v128.load(oldFirst + at) : zero, v = oldSecond ? v128.load(oldSecond + at) : zero;
-    const first = f32x4.add(m, f32x4.mul(f32x4.sub(g, m), towards));
+    const first = f32x4.add(m, f32x4.mul(f32x4.sub(g, m), toward));
     const second = f32x4.add(f32x4.mul(v, keep), f32x4.mul(f32x4.mul(g, g), more));
     const root = f32x4.add(f32x4.mul(f32x4.sqrt(second), rootFactor), epsilon);
     const p = f32x4.sub(f32x4.mul(v128.load(param(AdamWParam.x) + at), shrink), f32x4.mul(f32x4.div(first, root), rate));

@@ -1,4 +1,11 @@
-import { engine, registerBackend, registerKernel, removeBackend } from '@tensorflow/tfjs-core';
+import {
+  engine,
+  getKernel,
+  registerBackend,
+  registerKernel,
+  removeBackend,
+  unregisterKernel,
+} from '@tensorflow/tfjs-core';
 import { BackendError } from './errors.js';
 import { Heap } from './heap.js';
 import { KernelContext, type KernelTable } from './kernel-context.js';
@@ -163,6 +170,8 @@ async function disposeIfDropped(name: string, starting: Promise<SimdBackend>): P
 const registered = new Map<string, readonly unknown[]>();
 
 function registerOne(backendName: string, kernelName: string, kernel: (typeof allKernels)[string]): void {
+  // Another copy of this package may have registered it: a kernel and its backend must be of one copy.
+  if (getKernel(kernelName, backendName) !== undefined) unregisterKernel(kernelName, backendName);
   registerKernel({
     kernelName,
     backendName,

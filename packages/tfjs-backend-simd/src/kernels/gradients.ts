@@ -31,7 +31,7 @@ import { floatBits, parametersOf } from '../thread-pool.js';
 import { maskStep } from './transformer.js';
 
 // The backward pass of the transformer's kernels. What is summed over rows takes `groups`, how many rows each sample has, and `sum`, the
-// gradient of the samples before: samples that are learnt together or in several calls give the same bits.
+// gradient of the samples before: samples that are learned together or in several calls give the same bits.
 
 /** Panels of the input's gradient in one chunk: they share what is read of dy. Half as many where threads would have too little to share. */
 const INPUT_PANELS = 8;

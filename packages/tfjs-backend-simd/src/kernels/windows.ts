@@ -273,7 +273,7 @@ function largestSums(values: Numbers, filter: Numbers, windows: Windows, channel
   return { sums, pixels, taps };
 }
 
-/** Greyscale dilation: the largest of pixel + filter in each window. */
+/** Grayscale dilation: the largest of pixel + filter in each window. */
 const dilation: Kernel = (backend, inputs, attributes) => {
   const { x, filter, windows, channels, outShape } = read(inputs, attributes);
   const output = backend.output(outShape, x.dtype);

@@ -1,4 +1,4 @@
-/** The part of jasmine-core 5 that this suite uses: the core file itself, which bundles; the package's own door reads files of its own. */
+/** The part of jasmine-core 5 that this suite uses: the core file itself, which bundles; the package's own entry point reads files of its own. */
 declare module 'jasmine-core/lib/jasmine-core/jasmine.js' {
   export interface SpecResult {
     readonly fullName: string;
