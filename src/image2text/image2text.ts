@@ -38,17 +38,8 @@ import {
 import type { ModelInput } from './encoded-image.js';
 import { encodeInput, holdImage, retainEncoded, withEncodedImages } from './encoded-image.js';
 import type { InputLoader, InputOptions } from './input-loader.js';
-import { createInputLoader, readingAhead } from './input-loader.js';
-import {
-  checkOne,
-  checkTextOrTexts,
-  checkTexts,
-  type EncodedImage,
-  isImageBatch,
-  sourceOf,
-  type VisualInput,
-  withList,
-} from './inputs.js';
+import { createInputLoader, isImageBatch, readingAhead, withList } from './input-loader.js';
+import { checkOne, checkTextOrTexts, checkTexts, type EncodedImage, sourceOf, type VisualInput } from './inputs.js';
 import { type CheckedCall, checkCall, type Method, type methodOptions } from './method-options.js';
 import { createWorkQueue, startLifetime } from './queue.js';
 import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, ScoreTextsOptions, TextScore } from './scores.js';

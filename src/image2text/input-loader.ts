@@ -7,7 +7,7 @@ import { DEFAULT_MAX_PIXELS, decodeFrames, decodeImage } from '../image/decode.j
 import type { ImageConfig } from '../image/image-config.js';
 import type { ImageOptions, PreprocessOptions } from '../image/image-options.js';
 import { type PixelValues, preprocessSteps } from '../image/preprocess.js';
-import type { RgbImage } from '../image/raw-image.js';
+import { type RgbImage, rgbImage } from '../image/raw-image.js';
 import { eventSink } from '../load-events.js';
 import type { Git } from '../model/git.js';
 import type { GitConfig } from '../model/git-config.js';
@@ -15,7 +15,7 @@ import { showValue } from '../options.js';
 import type { ModelInput } from './encoded-image.js';
 import { encodedInput, isEncodedImage } from './encoded-image.js';
 import type { ImageInput, VideoInput, VideoSource, VisualInput } from './inputs.js';
-import { isPageImage, isSamples, isVideoInput, readPixels, samplesToRawImage, tensorToRawImage } from './inputs.js';
+import { isPageImage, isSamples, isVideoInput, readPixels, samplesToRawImage } from './inputs.js';
 
 /** Reads the bytes at a path or URL, and says what to call them in messages. */
 export type OpenImage = (address: string | URL, signal?: AbortSignal) => Promise<{ bytes: Uint8Array; file: string }>;
@@ -425,4 +425,55 @@ async function readBody(response: Response, file: string): Promise<Uint8Array> {
     chunks.push(value);
   }
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
+/** Whether a value is a tensor of rank 4, which stands for as many images as its first dimension says. */
+export const isImageBatch = (input: unknown): input is Tensor => input instanceof TensorClass && input.rank === 4;
+
+/** The images of a tensor [images, height, width, 1 | 3 | 4]; the caller disposes of them. */
+function imagesOf(batch: Tensor): Tensor[] {
+  if (batch.isDisposed) throw new ImageError({ code: 'tensor-disposed', detail: 'this tensor was disposed' });
+  return unstack(batch);
+}
+
+/** A tensor [height, width, 1 | 3 | 4] as RGB. */
+async function tensorToRawImage(tensor: Tensor): Promise<RgbImage> {
+  const [height, width, channels] = tensor.shape;
+  if (tensor.rank !== 3 || (channels !== 1 && channels !== 3 && channels !== 4)) {
+    const detail = `a tensor of shape [${tensor.shape}]; an image is [height, width, 1 | 3 | 4], a batch [images, height, width, 1 | 3 | 4] is for caption and generate, a video is video(tensor)`;
+    throw new ImageError({ code: 'tensor-shape', detail });
+  }
+  if (tensor.isDisposed) throw new ImageError({ code: 'tensor-disposed', detail: 'this tensor was disposed' });
+  const values = (await tensor.data()) as ArrayLike<number>;
+  const odd = Array.prototype.findIndex.call(values, (value: number) => !(value >= 0 && value <= 255));
+  if (odd >= 0) {
+    throw new ImageError({ code: 'tensor-values', detail: `value ${odd} is ${values[odd]}; samples are 0 to 255` });
+  }
+  if (tensor.dtype === 'float32' && isUnitRange(values)) {
+    const detail = 'all values are within 0 to 1; samples are 0 to 255: multiply by 255';
+    throw new ImageError({ code: 'tensor-values', detail });
+  }
+  return rgbImage(Uint8Array.from(values, Math.round), width!, height!, channels);
+}
+
+/** Is this an image in tfjs's other convention for floats? A black one is the same in both. */
+function isUnitRange(values: ArrayLike<number>): boolean {
+  let most = 0;
+  for (let i = 0; i < values.length; i++) most = Math.max(most, values[i]!);
+  return most > 0 && most <= 1;
+}
+
+/** One input or several as a list; a tensor [images, height, width, 1 | 3 | 4] is as many images. */
+export async function withList<T>(
+  inputs: VisualInput | readonly VisualInput[],
+  body: (inputs: readonly VisualInput[]) => Promise<T>,
+): Promise<T> {
+  if (Array.isArray(inputs)) return body(inputs as readonly VisualInput[]);
+  if (!isImageBatch(inputs)) return body([inputs as VisualInput]);
+  const images = imagesOf(inputs);
+  try {
+    return await body(images);
+  } finally {
+    for (const image of images) image.dispose();
+  }
 }

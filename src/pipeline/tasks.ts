@@ -8,14 +8,8 @@ import {
   promptIds,
 } from '../image2text/captions.js';
 import type { Image2Text } from '../image2text/image2text.js';
-import {
-  isImageBatch,
-  isVideoInput,
-  type VideoSource,
-  type VisualInput,
-  video,
-  withList,
-} from '../image2text/inputs.js';
+import { isImageBatch, withList } from '../image2text/input-loader.js';
+import { isVideoInput, type VideoSource, type VisualInput, video } from '../image2text/inputs.js';
 import type { ClassifyOptions, EmbedOptions } from '../image2text/scores.js';
 import { readGeneration } from './generation-options.js';
 import { checkSignal, readOptions, spellingsOf, withoutNulls, wrongType } from './options.js';

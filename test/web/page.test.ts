@@ -30,7 +30,7 @@ describe('the page', () => {
   });
 
   it('describes the first example by itself, isolated by its service worker', async () => {
-    await captionOf(page, MUG);
+    await captionOf(page, SHIRT);
     assert.equal(await page.evaluate(() => crossOriginIsolated), true);
     assert.match((await page.textContent('#times'))!, /tokens\/s.*simd, \d+ thread/);
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), false);
@@ -45,6 +45,8 @@ describe('the page', () => {
   });
 
   it('a word that is pointed at or tabbed to lights the image and says how sure it is', async () => {
+    await page.click('[title="A mug"]');
+    await captionOf(page, MUG);
     const juice = page.locator('.word', { hasText: 'juice' });
     assert.equal(await page.locator('#light.on').count(), 0);
     await juice.hover();
@@ -105,6 +107,18 @@ describe('the page', () => {
     assert.equal(await page.locator('#strip li').count(), 6);
     await page.click('#stop-live');
     assert.equal(await page.locator('#video').isVisible(), false);
+    await page.click('#strip li:last-child button');
+    await page.waitForFunction(() => document.querySelector('#caption')!.getAttribute('aria-busy') === 'false');
+    assert.equal(await page.locator('#strip li').count(), 6, 'the others can still be chosen');
+  });
+
+  it('goes back to a frame that it encoded while live, without encoding it again', async () => {
+    await page.click('#camera');
+    await page.waitForFunction(() => document.querySelectorAll('#strip li').length === 6);
+    await page.$eval('#strip li:first-child button', (button) => (button as HTMLElement).click());
+    await page.waitForFunction(() => document.querySelector('#caption')!.getAttribute('aria-busy') === 'false');
+    assert.equal(await page.locator('#video').isVisible(), false);
+    assert.doesNotMatch((await page.textContent('#times'))!, /encoded/);
   });
 
   it('answers, ranks names, compares texts and has alternatives', async () => {
@@ -214,11 +228,15 @@ describe('the page', () => {
     await page.click('#close-settings');
   });
 
-  it('has nothing that axe finds serious, in light and dark, and fits a phone', async () => {
+  it('has nothing that axe finds serious, in light and dark, on a phone, a tablet and a wide screen, and fits them', async () => {
     const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
     for (const colorScheme of ['light', 'dark'] as const) {
-      for (const dialog of [false, true]) {
+      for (const { width, dialog } of [1280, 768, 360].flatMap((width) =>
+        [false, true].map((dialog) => ({ width, dialog })),
+      )) {
         await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+        await page.setViewportSize({ width, height: 800 });
+        assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
         if (dialog) await page.click('#open-settings');
         await page.evaluate(axe);
         const violations = (await page.evaluate('axe.run()')) as {
@@ -226,13 +244,64 @@ describe('the page', () => {
         };
         const serious = violations.violations
           .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-          .map(({ id, nodes }) => `${colorScheme} ${id}: ${nodes.map(({ target }) => target).join(' ')}`);
+          .map(({ id, nodes }) => `${colorScheme} ${width} ${id}: ${nodes.map(({ target }) => target).join(' ')}`);
         assert.deepEqual(serious, []);
         if (dialog) await page.click('#close-settings');
       }
     }
-    await page.setViewportSize({ width: 360, height: 740 });
-    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+    await page.setViewportSize({ width: 1280, height: 900 });
+  });
+
+  it('moves nothing for those who want it so, and nothing by itself while words arrive', async () => {
+    const moving = () =>
+      page.evaluate(
+        () =>
+          [...document.querySelectorAll('*')].filter((element) => {
+            const { animationName, transitionDuration } = getComputedStyle(element);
+            return animationName !== 'none' || /[1-9]/.test(transitionDuration);
+          }).length,
+      );
+    await page.emulateMedia({ reducedMotion: 'no-preference' });
+    assert.ok((await moving()) > 0);
+    await page.emulateMedia({ reducedMotion: 'reduce' });
+    assert.equal(await moving(), 0);
+    await page.evaluate(() => {
+      const scope = globalThis as typeof globalThis & { shifts?: string[] };
+      scope.shifts = [];
+      new PerformanceObserver((list) => {
+        for (const entry of list.getEntries() as (PerformanceEntry & { value: number; sources: { node?: Node }[] })[])
+          scope.shifts!.push(`${entry.value} ${entry.sources.map(({ node }) => node?.textContent).join('|')}`);
+      }).observe({ type: 'layout-shift' });
+    });
+    await page.evaluate(() => {
+      const block = document.createElement('div');
+      block.style.height = '120px';
+      document.querySelector('main')!.prepend(block);
+    });
+    await page.waitForFunction(() => (globalThis as typeof globalThis & { shifts?: string[] }).shifts!.length > 0); // they are seen
+    await page.evaluate(() => document.querySelector('main > div')!.remove());
+    for (const [width, height] of [
+      [360, 1500],
+      [768, 1400],
+      [1440, 900],
+    ] as const) {
+      await page.setViewportSize({ width, height });
+      await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 300))));
+      await page.evaluate(() => (globalThis as typeof globalThis & { shifts?: string[] }).shifts!.splice(0)); // those of the new width
+      // Dispatched, not clicked: shifts right after an input of the user do not count as such.
+      for (const [title, text] of [
+        ['A shirt', SHIRT],
+        ['A mug', MUG],
+      ] as const) {
+        await page.$eval(`[title="${title}"]`, (button) => (button as HTMLElement).click());
+        await captionOf(page, text);
+      }
+      assert.deepEqual(
+        await page.evaluate(() => (globalThis as typeof globalThis & { shifts?: string[] }).shifts),
+        [],
+        `${width} px`,
+      );
+    }
     await page.setViewportSize({ width: 1280, height: 900 });
   });
 
@@ -240,7 +309,7 @@ describe('the page', () => {
     await page.waitForFunction(() => document.documentElement.dataset['offline'] === 'ready');
     site.stop();
     await page.reload();
-    await captionOf(page, MUG);
+    await captionOf(page, SHIRT);
     assert.equal(await page.evaluate(() => crossOriginIsolated), true);
     assert.deepEqual(complaints, []);
   });

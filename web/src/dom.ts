@@ -18,7 +18,11 @@ export function el<Tag extends keyof HTMLElementTagNameMap>(
 
 export const show = (id: string, shown: boolean): void => void byId(id).classList.toggle('hidden', !shown);
 
-export const percent = (share: number): string => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+export const percent = (share: number): string =>
+  share > 0 && share < 0.0005 ? '< 0.1 %' : `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+
+/** With one digit behind the point, and a true minus sign. */
+export const decimal = (x: number): string => x.toFixed(1).replace(/^-(0\.0)?/, (_, zero) => zero ?? '−');
 
 /** The middle of an image, small. */
 export function thumbnail(bitmap: ImageBitmap): HTMLCanvasElement {
