@@ -88,8 +88,8 @@ async function decodeStored(bytes: Uint8Array, format: ImageFormat, options: Che
     const avif = readAvif(bytes, maxPixels);
     return { image: await decodeAvif(bytes, avif, { maxPixels, signal }), orientation: avif.orientation, warnings };
   }
-  const [image] = await gifImages(bytes, maxPixels, 1, signal);
-  return { image: image!, orientation: 1, warnings };
+  const { images, warnings: found } = await gifImages(bytes, maxPixels, 1, signal);
+  return { image: images[0]!, orientation: 1, warnings: found };
 }
 
 async function gifImages(
@@ -97,13 +97,14 @@ async function gifImages(
   maxPixels: number,
   wanted: number,
   signal: AbortSignal | undefined,
-): Promise<RgbImage[]> {
+): Promise<{ readonly images: readonly RgbImage[]; readonly warnings: ReadonlySet<string> }> {
   const images: RgbImage[] = [];
+  const gif = readGif(bytes, maxPixels, wanted);
   await runInSlices(
-    paintGif(readGif(bytes, maxPixels, wanted), maxPixels, (image) => images.push(image)),
+    paintGif(gif, maxPixels, (image) => images.push(image)),
     signal,
   );
-  return images;
+  return { images, warnings: new Set(gif.cut ? ['the file ends behind the last pixel of its last frame'] : []) };
 }
 
 /**
@@ -119,7 +120,8 @@ export async function decodeFrames(bytes: Uint8Array, options: DecodeOptions = {
     const withWarnings = (images: readonly RgbImage[], warnings: Iterable<string> = []): DecodedImage[] =>
       images.map((image) => ({ ...image, warnings: [...warnings] }));
     if (format === 'gif') {
-      return withWarnings(await gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY, checked.signal));
+      const { images, warnings } = await gifImages(bytes, maxPixels, Number.POSITIVE_INFINITY, checked.signal);
+      return withWarnings(images, warnings);
     }
     if (format === 'webp') {
       const webp = readWebp(bytes, maxPixels);

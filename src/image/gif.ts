@@ -25,6 +25,8 @@ export interface GifFile {
   readonly height: number;
   readonly background: number;
   readonly frames: readonly GifFrame[];
+  /** Whether the file ends in the data of its last frame. */
+  readonly cut: boolean;
 }
 
 const MAX_FRAMES = 10_000;
@@ -32,18 +34,24 @@ const TRAILER = 0x3b;
 
 const truncated = (offset: number) => fault('gif-truncated', 'the file ends too early', offset);
 
-/** Walks sub-blocks: the offset after the terminator, and the data joined when `collect` is set. */
-function subBlocks(bytes: Uint8Array, offset: number, collect: boolean): { data: Uint8Array; next: number } {
+/**
+ * Walks sub-blocks: the offset after the terminator, and the data joined when `collect` is set. The file may end in collected data, after
+ * at least a whole block: the pixels can be there all the same.
+ */
+function subBlocks(bytes: Uint8Array, offset: number, collect: boolean) {
   const pieces: Uint8Array[] = [];
   let at = offset;
   for (;;) {
     const length = bytes[at];
-    if (length === undefined || at + 1 + length > bytes.length) throw truncated(offset);
+    if (length === undefined || at + 1 + length > bytes.length) {
+      if (pieces.length === 0) throw truncated(offset);
+      return { data: join(pieces), next: bytes.length, cut: true };
+    }
     if (length === 0) break;
     if (collect) pieces.push(bytes.subarray(at + 1, at + 1 + length));
     at += 1 + length;
   }
-  return { data: join(pieces), next: at + 1 };
+  return { data: join(pieces), next: at + 1, cut: false };
 }
 
 function paletteAt(bytes: Uint8Array, offset: number, flags: number): Uint8Array | undefined {
@@ -77,12 +85,12 @@ function readFrame(bytes: Uint8Array, offset: number, common: Uint8Array | undef
   if (codeBits === undefined) throw truncated(offset);
   if (codeBits < 1 || codeBits > 11) throw fault('gif-data', `an LZW code size of ${codeBits}`, at);
   if (width < 1 || height < 1) throw fault('image-size', `a frame of ${width} by ${height} pixels`, offset);
-  const { data, next } = subBlocks(bytes, at + 1, true);
+  const { data, next, cut } = subBlocks(bytes, at + 1, true);
   const frame: GifFrame = {
     ...{ left, top, width, height, interlaced: (flags & 0x40) !== 0, palette: own ?? common },
     ...{ ...control, codeBits, data, offset },
   };
-  return { frame, next };
+  return { frame, next, cut };
 }
 
 const largest = (width: number, height: number, { left, top, ...frame }: GifFrame): [number, number] => [
@@ -92,8 +100,8 @@ const largest = (width: number, height: number, { left, top, ...frame }: GifFram
 
 /**
  * Reads the structure of a GIF file: at most `wanted` frames. Bytes between blocks that are no block are skipped, and a file that
- * ends between blocks is accepted, as every reader does.
- * @throws ImageError for a file that ends inside a block, has no image, or is too large.
+ * ends between blocks is accepted, as every reader does; also one that ends in the data of a frame, which may lack pixels then.
+ * @throws ImageError for a file that ends inside another block, has no image, or is too large.
  */
 export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): GifFile {
   if (bytes.length < 13) throw truncated(bytes.length);
@@ -102,6 +110,7 @@ export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): G
   const background = common ? bytes[11]! : 0;
   const frames: GifFrame[] = [];
   const control: Control = { disposal: 0, transparent: undefined };
+  let isCut = false;
   let [reachX, reachY] = [width, height]; // a later frame can make the image larger
   for (let at = 13 + (common?.length ?? 0); at < bytes.length && frames.length < wanted; ) {
     const block = bytes[at]!;
@@ -111,7 +120,8 @@ export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): G
       at = subBlocks(bytes, at + 2, false).next;
     } else if (block === 0x2c) {
       if (frames.length === MAX_FRAMES) throw fault('gif-frames', `more than ${MAX_FRAMES} frames`, at);
-      const { frame, next } = readFrame(bytes, at, common, control);
+      const { frame, next, cut } = readFrame(bytes, at, common, control);
+      isCut = cut;
       if (frames.length === 0) [width, height] = largest(width, height, frame);
       [reachX, reachY] = largest(reachX, reachY, frame);
       checkPixels(reachX, reachY, maxPixels, at);
@@ -121,7 +131,7 @@ export function readGif(bytes: Uint8Array, maxPixels: number, wanted: number): G
     } else at++;
   }
   if (frames.length === 0) throw fault('gif-frames', 'the file has no image', bytes.length);
-  return { width, height, background, frames };
+  return { width, height, background, frames, cut: isCut };
 }
 
 const MAX_CODES = 4096;

@@ -1,4 +1,4 @@
-"""Writes fixtures/cut-files.json: JPEG files of one scan that a cut table follows or interrupts, and PNG files cut near their end, and the sha256 of
+"""Writes fixtures/cut-files.json: JPEG files of one scan that a cut table follows or interrupts, PNG and GIF files cut near their end, and the sha256 of
 what Pillow makes of each, or null where it refuses it. Run with Pillow 9.4 from the root of the repository."""
 import io, json, base64, hashlib, random, struct
 from PIL import Image
@@ -22,4 +22,7 @@ for k in range(60):
 for mode in ['RGB','L','P']:
     im=image().convert(mode); b=io.BytesIO(); im.save(b,'PNG'); p=b.getvalue()
     for cut in range(1,28): keep(f'PNG {mode} without its last {cut} bytes', p[:-cut])
+for colors in [4, 200]:
+    im=image().quantize(colors); b=io.BytesIO(); im.save(b,'GIF'); g=b.getvalue()
+    for cut in range(1,12): keep(f'GIF of {colors} colors without its last {cut} bytes', g[:-cut])
 json.dump(out, open('test/fixtures/cut-files.json','w'), indent=0)
