@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
+import { type FileHandle, lstat, open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { HubError, Image2TextError } from '../errors.js';
 import { acquireLock } from '../hub/cache.js';
@@ -46,8 +46,11 @@ export async function openLineFile(
   { skipExisting = false, overwrite = false }: ExistingFlags = {},
 ): Promise<LineFile> {
   const found = await stat(path).catch(() => undefined);
-  const hasContent = found !== undefined && !isStream(found) && !(found.isFile() && found.size === 0);
-  if (hasContent && !(found.isFile() && (skipExisting || overwrite))) {
+  if (found === undefined && (await lstat(path).catch(() => undefined)) !== undefined)
+    throw new UsageError(`${path} is a link that leads nowhere`);
+  if (found !== undefined && !found.isFile() && !isStream(found))
+    throw new UsageError(`${path} is ${found.isDirectory() ? 'a folder' : 'no file'}: lines go into a file`);
+  if (found?.isFile() === true && found.size > 0 && !skipExisting && !overwrite) {
     throw new UsageError(`${path} is there already: --skip-existing goes on with it, --overwrite writes anew`);
   }
   const folder = await stat(dirname(path)).catch(() => undefined);

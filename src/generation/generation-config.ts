@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'; // its export `z` would keep bundlers from leaving out what is not used: 400 kB
-import { ConfigError, quote } from '../errors.js';
+import { ConfigError, OptionError, quote } from '../errors.js';
 import { optionNames, showValue, takersOf } from '../options.js';
 import { generationOptions, STRATEGIES, type Strategy } from './options.js';
 
@@ -123,6 +123,21 @@ export function withGenerationConfig(
   fit(all, 'minLength', all['maxLength'], has);
   fit(all, 'minNewTokens', all['maxNewTokens'] ?? all['maxLength'], has);
   return all;
+}
+
+/** The refusal of a value that is the file's and not the caller's, by the key that the file has; any other error as it is. */
+export function withSource(
+  error: unknown,
+  given: Readonly<Record<string, unknown>>,
+  { options }: GenerationConfig,
+): unknown {
+  if (!(error instanceof OptionError)) return error;
+  const { path: place = '', code, detail } = error;
+  const [path = ''] = /^\w*/.exec(place) ?? []; // without the place in a list
+  const { huggingFace } = (generationOptions as Record<string, { huggingFace?: string }>)[path] ?? {};
+  const isOfFile = huggingFace !== undefined && options[path] !== undefined && (given[path] ?? undefined) === undefined;
+  if (!isOfFile) return error;
+  return new ConfigError({ file: 'generation_config.json', path: huggingFace, code, detail, cause: error });
 }
 
 /** A minimum of the file that does not fit the caller's maximum: transformers warns, and the text gets as long as it may. */

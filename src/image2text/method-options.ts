@@ -1,7 +1,7 @@
 /** The options of a model's methods, declared once; the methods that write text take those of generation besides. */
 import { OptionError } from '../errors.js';
 import type { GenerationConfig } from '../generation/generation-config.js';
-import { withGenerationConfig } from '../generation/generation-config.js';
+import { withGenerationConfig, withSource } from '../generation/generation-config.js';
 import { checkGenerateOptions, type GenerateOptions, generationOptions } from '../generation/options.js';
 import type { VocabularyFacts } from '../generation/session.js';
 import type { Trace } from '../layers/tidy.js';
@@ -199,7 +199,11 @@ export function checkCall<Taker extends Method>(
     config === undefined
       ? { strategy: fallback, ...definite(rules) }
       : withGenerationConfig(definite(rules), config, fallback);
-  checkGenerateOptions(generation, vocabulary);
+  try {
+    checkGenerateOptions(generation, vocabulary);
+  } catch (error) {
+    throw config === undefined ? error : withSource(error, definite(rules), config);
+  }
   return {
     own: checked as CheckedFor<typeof methodOptions, Taker>,
     generation: generation as unknown as GenerateOptions,

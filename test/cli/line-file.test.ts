@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import type { LineRule } from '../../src/cli/line-files.js';
@@ -98,7 +98,7 @@ describe('files that grow by whole lines', () => {
     const { rule, lines } = KINDS[0]!;
     writeFileSync(path, `${lines[0]}\n`);
     await assert.rejects(() => openLineFile(path, rule), /is there already/);
-    await assert.rejects(() => openLineFile(folder(), rule), /is there already/);
+
     await assert.rejects(() => openLineFile(join(folder(), 'no/such/folder'), rule), /there is no folder/);
   });
 
@@ -132,5 +132,16 @@ describe('files that grow by whole lines', () => {
       sizes,
       lines.map(({ length }) => length),
     );
+  });
+
+  it('a folder and a link that leads nowhere are refused before anything is written, whatever is asked', async () => {
+    const { rule } = KINDS[0]!;
+    const link = join(folder(), 'link');
+    symlinkSync(join(folder(), 'nowhere'), link);
+    for (const options of [{}, { overwrite: true }, { skipExisting: true }]) {
+      await assert.rejects(openLineFile(folder(), rule, options), /is a folder: lines go into a file/);
+      await assert.rejects(openLineFile(link, rule, options), /is a link that leads nowhere/);
+    }
+    assert.equal(existsSync(join(folder(), 'nowhere')), false);
   });
 });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { parseGenerationConfig, withGenerationConfig } from '../../src/generation/generation-config.js';
+import { parseGenerationConfig, withGenerationConfig, withSource } from '../../src/generation/generation-config.js';
 import { checkGenerateOptions } from '../../src/generation/options.js';
 
 const SMALL = { size: 9, bosId: 1, eosIds: [2] };
@@ -103,6 +103,27 @@ describe('generation_config.json', () => {
         code,
       }));
   }
+
+  it('a value that is out of range when it is used is named by its key in the file, one of the caller by its option', () => {
+    const refusal = (file: object, given: Record<string, unknown>): unknown => {
+      const config = parseGenerationConfig(file);
+      try {
+        checkGenerateOptions(withGenerationConfig(given, config, 'original'), SMALL);
+      } catch (error) {
+        return withSource(error, given, config);
+      }
+      return assert.fail('it was accepted');
+    };
+    for (const [file, given, name, path] of [
+      [{ num_beams: 1e9 }, {}, 'ConfigError', 'num_beams'],
+      [{ bad_words_ids: [[3], [9]] }, {}, 'ConfigError', 'bad_words_ids'],
+      [{ num_beams: 3 }, { numBeams: 0 }, 'OptionError', 'numBeams'],
+      [{ num_beams: 3 }, { badWords: [[9]] }, 'OptionError', 'badWords[0][0]'],
+    ] as const) {
+      const error = refusal(file, given) as Error & { path: string };
+      assert.deepEqual([error.name, error.path], [name, path]);
+    }
+  });
 
   it('names one end token, several, or none', () => {
     assert.deepEqual(parseGenerationConfig({ eos_token_id: 5 }).eosTokenIds, [5]);
