@@ -175,6 +175,13 @@ export async function startServer(
       maxHeaderSize: 16 * 1024,
     },
   }) as import('node:http').Server;
+  // A connection that was idle for its time may hold a request that came while the model computed: it is read before it is closed.
+  server.on('timeout', (socket) => {
+    const { bytesRead } = socket;
+    setImmediate(() => {
+      if (socket.bytesRead === bytesRead) socket.destroy();
+    });
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(settings.port, settings.host, () => {

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { Worker } from 'node:worker_threads';
 import { type CaptionOptions, Image2TextError, type VisualInput } from 'generative-image2text';
 import { fetchPublic, isPrivateAddress } from '../src/addresses.js';
 import type { ModelHost } from '../src/host.js';
@@ -60,6 +62,21 @@ const metric = async (url: string, name: string): Promise<number> => {
   );
 };
 
+/** A client that keeps its connection, writes a request whenever it is told to, and tells the first line of each answer. */
+const CLIENT = `
+  const { connect } = require('node:net');
+  const { parentPort, workerData: { port, written } } = require('node:worker_threads');
+  const socket = connect(port, '127.0.0.1');
+  const ask = (then) => socket.write('GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n', then);
+  socket.on('data', (bytes) => parentPort.postMessage(bytes.toString().split('\\r\\n')[0]));
+  socket.on('close', () => parentPort.postMessage('closed'));
+  socket.on('error', () => {});
+  parentPort.on('message', () => ask(() => {
+    Atomics.add(written, 0, 1);
+    Atomics.notify(written, 0);
+  }));
+  ask();`;
+
 describe('the server under load', () => {
   it('answers 200 requests at once, in batches, and its memory stays flat', async () => {
     await withServer({}, async (url) => {
@@ -86,6 +103,23 @@ describe('the server under load', () => {
       assert.ok(grown < 10e6, `${grown} bytes more are held after twice as many requests`);
       assert.equal(await metric(url, 'image2text_texts_total'), 600);
       assert.equal(await metric(url, 'image2text_buffered_bytes'), 0);
+    });
+  });
+
+  it('answers a request that comes on an idle connection just before it is closed, while the model computes', async () => {
+    await withServer({}, async (url) => {
+      const written = new Int32Array(new SharedArrayBuffer(4));
+      const { port } = new URL(url);
+      const client = new Worker(CLIENT, { eval: true, workerData: { port: Number(port), written } });
+      try {
+        await once(client, 'message'); // the first answer is here: the connection is idle
+        client.postMessage('go on');
+        Atomics.wait(written, 0, 0); // its request is written
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 6000); // as a model that keeps this thread past the idle time
+        assert.deepEqual(await once(client, 'message'), ['HTTP/1.1 200 OK']);
+      } finally {
+        await client.terminate();
+      }
     });
   });
 
