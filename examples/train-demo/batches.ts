@@ -1,132 +1,153 @@
-import { type Tensor4D, type Tensor5D, tensor } from '@tensorflow/tfjs-core';
+import { once } from 'node:events';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { type Random, seededRandom } from '../../src/generation/generate.js';
-import type { Image2Text } from '../../src/index.js';
-import { padBatch, type TrainingBatch, tokenizePair } from '../../src/training/index.js';
 import { type PrintedPatches, printedPatches } from './reading.js';
 import {
   captionOf,
   drawScene,
   drawVideo,
   FONT_COUNT,
+  type LookOptions,
   pick,
   questionsOf,
   randomLook,
   randomScene,
   VIDEO_FRAMES,
   videoCaptionOf,
-  WORDS,
 } from './scenes.js';
 
 // What is learnt at a step: drawn anew each time, from the seed and the step's number alone, so that a run that goes on draws what it would have drawn.
 
 export interface BatchPlan {
   readonly seed: number;
+  /** Of the whole run. */
+  readonly steps: number;
   readonly images: number;
   readonly videos: number;
+  /** Images are squares of grid x grid patches of patchSize x patchSize pixels, normalized. */
+  readonly grid: number;
+  readonly patchSize: number;
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
 }
 
 export interface DrawnBatch {
-  readonly batch: TrainingBatch;
+  /** [B, size, size, 3] or [B, F, size, size, 3] */
+  readonly pixels: Float32Array;
+  readonly shape: readonly number[];
+  /** Which patches the tower computes. */
+  readonly patches: readonly (readonly number[])[];
+  /** Nothing while only reading is learnt. */
+  readonly texts: readonly { readonly text: string; readonly question?: string }[];
   /** What is printed; not for videos, whose print is too small. */
   readonly printed: readonly PrintedPatches[] | undefined;
 }
 
-/** Easy at first: few words and looks, no shifts. */
-const EASY = { words: 24, wordsPerStep: 0.12, fonts: 2, stepsPerFont: 250, stepsToJitter: 3000, stepsToVideos: 3000 };
+/** What is learnt when, in shares of the run: first only to read, then to say it, at last from all patches. */
+const PHASES = { reading: 0.45, allPatches: 0.88, videos: 0.6, fonts: 0.15, jitter: 0.3 };
+/** Patches of an image that are computed before all are: those of the print, and others by chance. */
+const PATCHES = { reading: 13, image: 23, frame: 15 };
 
 const CAPTIONS = 0.55; // share of captions, the rest are questions
 const SHARE_OF_VIDEO_STEPS = 1 / 2;
 
 /** The batches of one step, which count as one. */
-export function batchesOf(step: number, plan: BatchPlan, model: Image2Text): DrawnBatch[] {
+function drawBatches(step: number, plan: BatchPlan): DrawnBatch[] {
   const random = seededRandom(plan.seed, step + 1);
-  const words = WORDS_SHUFFLED.slice(0, Math.floor(EASY.words + EASY.wordsPerStep * step));
-  const jitter = Math.min(1, 0.1 + step / EASY.stepsToJitter);
-  const fonts = Math.min(FONT_COUNT, EASY.fonts + Math.floor(step / EASY.stepsPerFont));
-  const made = [imageBatch(random, plan.images, words, jitter, fonts, model)];
-  if (step >= EASY.stepsToVideos && random() < SHARE_OF_VIDEO_STEPS) made.push(videoBatch(random, plan.videos, model));
+  const progress = step / plan.steps;
+  const jitter = Math.min(1, 0.1 + progress / PHASES.jitter);
+  const fonts = Math.min(FONT_COUNT, 2 + Math.floor((FONT_COUNT - 2) * (progress / PHASES.fonts)));
+  const isReading = progress < PHASES.reading;
+  const all = progress >= PHASES.allPatches ? plan.grid ** 2 : undefined;
+  const made = [
+    imageBatch(random, plan, { jitter, fonts }, all ?? PATCHES[isReading ? 'reading' : 'image'], isReading),
+  ];
+  if (progress >= PHASES.videos && random() < SHARE_OF_VIDEO_STEPS)
+    made.push(videoBatch(random, plan, all ?? PATCHES.frame));
   return made;
 }
 
-/** In an order in which the first ones differ in length and letters. */
-const WORDS_SHUFFLED: readonly string[] = (() => {
-  const random = seededRandom(7);
-  return WORDS.map((word) => ({ word, key: random() }))
-    .sort((a, b) => a.key - b.key)
-    .map(({ word }) => word);
-})();
-
-function imageBatch(
-  random: Random,
-  count: number,
-  words: readonly string[],
-  jitter: number,
-  fonts: number,
-  model: Image2Text,
-): DrawnBatch {
-  const { imageSize: size, grid, patchSize } = model.config.vision;
-  const drawn = Array.from({ length: count }, () => {
-    const scene = randomScene(random, words);
-    const drawing = drawScene(scene, randomLook(random, scene, { jitter, fonts }), size, random);
-    const asked = pick(random, questionsOf(scene));
-    const pair = random() < CAPTIONS ? { text: captionOf(scene) } : asked;
-    return { scene, drawing, pair };
-  });
-  const pixels = normalized(
-    drawn.map(({ drawing }) => drawing.pixels),
-    [count, size, size, 3],
-    model,
-  ) as Tensor4D;
-  return {
-    batch: {
-      pixels,
-      ...texts(
-        drawn.map(({ pair }) => pair),
-        model,
-      ),
-    },
-    printed: drawn.map(({ scene, drawing }) => printedPatches(drawing, scene.word, grid, patchSize)),
+/** Draws in a thread of its own: `draw(step)` begins, and resolves when it is done. */
+export function startDrawing(plan: BatchPlan): (step: number) => Promise<DrawnBatch[]> {
+  // tsx does not reach threads of Node 20 by itself.
+  const code = `import('tsx/esm/api').then(({ register }) => (register(), import(${JSON.stringify(import.meta.url)})))`;
+  const worker = new Worker(code, { eval: true, workerData: plan });
+  return async (step) => {
+    worker.postMessage(step);
+    const [drawn] = (await once(worker, 'message')) as [DrawnBatch[]];
+    return drawn;
   };
 }
 
-function videoBatch(random: Random, count: number, model: Image2Text): DrawnBatch {
-  const { imageSize: size } = model.config.vision;
-  const drawn = Array.from({ length: count }, () => {
+if (!isMainThread)
+  parentPort!.on('message', (step: number) => {
+    const drawn = drawBatches(step, workerData as BatchPlan);
+    parentPort!.postMessage(drawn, drawn.map(({ pixels }) => pixels.buffer) as ArrayBuffer[]);
+  });
+
+/** `count` of `all` patches: `first`, and others by chance. */
+function somePatches(random: Random, first: readonly number[], count: number, all: number): number[] {
+  const chosen = new Set(first.slice(0, count));
+  while (chosen.size < count) chosen.add(Math.floor(random() * all));
+  return [...chosen];
+}
+
+function imageBatch(
+  random: Random,
+  plan: BatchPlan,
+  looks: LookOptions,
+  patches: number,
+  isReading: boolean,
+): DrawnBatch {
+  const { images, grid, patchSize } = plan;
+  const size = grid * patchSize;
+  const drawn = Array.from({ length: images }, () => {
+    const scene = randomScene(random);
+    const drawing = drawScene(scene, randomLook(random, scene, looks), size, random);
+    const asked = pick(random, questionsOf(scene));
+    return { scene, drawing, said: random() < CAPTIONS ? { text: captionOf(scene) } : asked };
+  });
+  const printed = drawn.map(({ scene, drawing }) => printedPatches(drawing, scene.word, grid, patchSize));
+  return {
+    pixels: normalized(
+      drawn.map(({ drawing }) => drawing.pixels),
+      plan,
+    ),
+    shape: [images, size, size, 3],
+    patches: printed.map((print) => somePatches(random, print.patches, patches, grid * grid)),
+    texts: isReading ? [] : drawn.map(({ said }) => said),
+    printed,
+  };
+}
+
+function videoBatch(random: Random, plan: BatchPlan, patches: number): DrawnBatch {
+  const { videos, grid, patchSize } = plan;
+  const size = grid * patchSize;
+  const drawn = Array.from({ length: videos }, () => {
     const scene = randomScene(random);
     const direction = pick(random, ['left', 'right'] as const);
     const frames = drawVideo(scene, randomLook(random, scene, { isVideo: true }), direction, size, random);
-    return { frames, pair: { text: videoCaptionOf(scene, direction) } };
+    return { frames, said: { text: videoCaptionOf(scene, direction) } };
   });
-  const pixels = normalized(
-    drawn.flatMap(({ frames }) => frames.map((frame) => frame.pixels)),
-    [count, VIDEO_FRAMES, size, size, 3],
-    model,
-  ) as Tensor5D;
+  const frames = drawn.flatMap((video) => video.frames);
   return {
-    batch: {
-      pixels,
-      ...texts(
-        drawn.map(({ pair }) => pair),
-        model,
-      ),
-    },
+    pixels: normalized(
+      frames.map(({ pixels }) => pixels),
+      plan,
+    ),
+    shape: [videos, VIDEO_FRAMES, size, size, 3],
+    patches: frames.map(() => somePatches(random, [], patches, grid * grid)),
+    texts: drawn.map(({ said }) => said),
     printed: undefined,
   };
 }
 
-function texts(pairs: readonly { readonly text: string; readonly question?: string }[], { tokenizer }: Image2Text) {
-  const tokenized = pairs.map((pair) => tokenizePair(tokenizer, { ...pair, image: '' }, 'a drawn scene', 40));
-  return padBatch(tokenized, tokenizer.padId);
-}
-
-function normalized(images: readonly Float32Array[], shape: number[], { imageConfig }: Image2Text) {
-  const { imageMean: mean, imageStd: std } = imageConfig;
-  const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
+function normalized(images: readonly Float32Array[], { mean, std }: BatchPlan): Float32Array {
+  const values = new Float32Array(images.length * images[0]!.length);
   let at = 0;
   for (const image of images)
-    for (let i = 0; i < image.length; i++) {
-      const channel = i % 3;
-      values[at++] = (image[i]! / 255 - mean[channel]!) / std[channel]!;
-    }
-  return tensor(values, shape as [number, number, number, number], 'float32');
+    for (let i = 0; i < image.length; i += 3)
+      for (let channel = 0; channel < 3; channel++)
+        values[at++] = (image[i + channel]! / 255 - mean[channel]!) / std[channel]!;
+  return values;
 }

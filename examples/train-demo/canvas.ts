@@ -23,12 +23,15 @@ export class Canvas {
   /** Fills the whole with one color that becomes another, across or down. */
   fillGradient(from: Color, to: Color, isAcross: boolean): void {
     const { size, pixels } = this;
-    for (let i = 0; i < pixels.length; i++) {
-      const channel = i % 3;
-      const pixel = (i - channel) / 3;
-      const along = isAcross ? pixel % size : Math.floor(pixel / size);
-      pixels[i] = from[channel]! + ((along + 0.5) / size) * (to[channel]! - from[channel]!);
-    }
+    const [red, green, blue] = from;
+    const [toRed, toGreen, toBlue] = to.map((value, channel) => value - from[channel]!) as never as Color;
+    for (let y = 0, at = 0; y < size; y++)
+      for (let x = 0; x < size; x++) {
+        const along = ((isAcross ? x : y) + 0.5) / size;
+        pixels[at++] = red + along * toRed;
+        pixels[at++] = green + along * toGreen;
+        pixels[at++] = blue + along * toBlue;
+      }
   }
 
   /** Fills contours; a hole runs the other way round than what it is in. */
@@ -36,10 +39,12 @@ export class Canvas {
     const [top, bottom] = this.#addContours(contours);
     const { size, pixels } = this;
     const [red, green, blue] = color;
+    const cover = this.#cover;
     for (let y = top; y < bottom; y++) {
       let sum = 0;
-      for (let x = 0; x < size; x++) {
-        sum += this.#cover[y * this.#stride + x]!;
+      for (let x = 0, cell = y * this.#stride; x < size; x++, cell++) {
+        sum += cover[cell]!;
+        cover[cell] = 0;
         const alpha = Math.min(1, Math.abs(sum)) * opacity;
         if (alpha < 1e-4) continue;
         const at = (y * size + x) * 3;
@@ -47,7 +52,7 @@ export class Canvas {
         pixels[at + 1]! += alpha * (green - pixels[at + 1]!);
         pixels[at + 2]! += alpha * (blue - pixels[at + 2]!);
       }
-      this.#cover.fill(0, y * this.#stride, (y + 1) * this.#stride);
+      cover.fill(0, y * this.#stride + size, (y + 1) * this.#stride);
     }
   }
 
@@ -84,8 +89,8 @@ export class Canvas {
 
   /** An edge within one row, from x to next; what is left of the canvas counts at its first column, what is right of it nowhere. */
   #addPiece(row: number, x: number, next: number, height: number): void {
-    const clamp = (value: number) => Math.min(this.size, Math.max(0, value));
-    const [left, right] = x < next ? [clamp(x), clamp(next)] : [clamp(next), clamp(x)];
+    const left = Math.min(this.size, Math.max(0, Math.min(x, next)));
+    const right = Math.min(this.size, Math.max(0, Math.max(x, next)));
     const first = Math.floor(left);
     const last = Math.max(first + 1, Math.ceil(right));
     const cover = this.#cover;

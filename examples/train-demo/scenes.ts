@@ -240,6 +240,7 @@ function letteringOf(object: string, word: string, look: Look, size: number): Le
 function finish({ pixels, size }: Canvas, { sharpness, noise }: Look, random: Random): void {
   const before = pixels.slice();
   const row = size * 3;
+  let state = 1 + Math.floor(random() * 0xfffffffe); // xorshift32 (Marsaglia 2003): noise is most of what chance decides
   for (let i = 0; i < pixels.length; i++) {
     const x = i % row;
     const left = before[x < 3 ? i : i - 3]!;
@@ -247,7 +248,11 @@ function finish({ pixels, size }: Canvas, { sharpness, noise }: Look, random: Ra
     const above = before[i < row ? i : i - row]!;
     const below = before[i >= pixels.length - row ? i : i + row]!;
     const here = before[i]!;
-    const changed = here + sharpness * (here - (left + right + above + below) / 4) + noise * (random() - random());
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    const chance = ((state & 0xffff) - (state >>> 16)) / 0x10000; // triangular, -1 to 1
+    const changed = here + sharpness * (here - (left + right + above + below) / 4) + noise * chance;
     pixels[i] = Math.min(255, Math.max(0, changed));
   }
 }

@@ -6,23 +6,24 @@
  * FOLDER gets `state.safetensors` every few minutes, `log.jsonl`, and the checkpoint in `last/`. The same line goes on after a kill.
  */
 import { parseArgs } from 'node:util';
-import { dispose, memory, type Tensor } from '@tensorflow/tfjs-core';
+import { memory, type Tensor, type Tensor4D, tensor } from '@tensorflow/tfjs-core';
 import { setThreads } from 'tfjs-backend-simd';
-import { seededRandom } from '../../src/generation/generate.js';
 import { fromDirectory, loadImage2Text, quietTensorflow, startBackend, trainingFolder } from '../../src/node.js';
 import {
   loadRun,
   type Moments,
+  padBatch,
   saveModel,
   saveRun,
   startOptimization,
   subfolder,
   type TrainingBatch,
+  tokenizePair,
   withInitialWeights,
 } from '../../src/training/index.js';
-import { batchesOf } from './batches.js';
+import { type DrawnBatch, startDrawing } from './batches.js';
 import { measureAccuracy } from './evaluate.js';
-import { createReadingClassifiers, type PrintedPatches } from './reading.js';
+import { createReadingClassifiers } from './reading.js';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -41,7 +42,6 @@ const steps = Number(flags.steps);
 const seed = Number(flags.seed);
 const learningRate = Number(flags['learning-rate']);
 const checkEvery = Number(flags['check-every']);
-const plan = { seed, images: Number(flags.batch), videos: Number(flags.videos) };
 const folder = await trainingFolder(positionals[0] ?? 'train-demo');
 
 quietTensorflow();
@@ -52,16 +52,27 @@ setThreads(Number(flags.threads));
 const files = await fromDirectory(new URL('../../weights/demo/', import.meta.url).pathname);
 const model = await loadImage2Text(await withInitialWeights(files, { scheme: 'fan-in', seed }));
 const optimization = startOptimization(model.git, {
-  ...{ steps, schedule: 'cosine', warmupSteps: 300, learningRate, visionLearningRate: learningRate },
+  ...{
+    steps,
+    schedule: 'cosine',
+    warmupSteps: 100,
+    learningRate,
+    visionLearningRate: learningRate,
+  },
   ...{ weightDecay: 0.02, maxGradNorm: 1, labelSmoothing: 0, betas: [0.9, 0.98], epsilon: 1e-8 },
   ...{ recompute: false, freeze: [] },
 });
-const { hiddenSize, numHiddenLayers } = model.config.vision;
-const reading = createReadingClassifiers(hiddenSize, numHiddenLayers, seededRandom(seed));
+const { hiddenSize, numHiddenLayers, grid, patchSize } = model.config.vision;
+const { imageMean: mean, imageStd: std } = model.imageConfig;
+const plan = {
+  ...{ seed, steps, images: Number(flags.batch), videos: Number(flags.videos) },
+  ...{ grid, patchSize, mean, std },
+};
+const reading = createReadingClassifiers(hiddenSize, numHiddenLayers);
 
 // The state: parameters and moments of the model and, under names of their own, of the classifiers.
 const OWN = 'reading.';
-const identity = { seed, batch: plan.images, videos: plan.videos, learningRate };
+const identity = { steps, seed, batch: plan.images, videos: plan.videos, learningRate };
 
 async function save(): Promise<void> {
   const [state, own] = [optimization.state(), reading.state()];
@@ -99,33 +110,49 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => 
 
 const started = Date.now();
 const from = await resume();
-await log({ from, steps, ...identity, threads: flags.threads, at: new Date().toISOString() });
+await log({ from, ...identity, threads: flags.threads, at: new Date().toISOString() });
 let saved = Date.now();
 let losses: number[] = [];
 let counted = Date.now();
+const draw = startDrawing(plan);
+let drawing = draw(from);
+
+/** What the model learns of what was drawn. */
+function toBatch({ pixels, shape, patches, texts }: DrawnBatch): TrainingBatch {
+  const pairs = texts.map((pair) => tokenizePair(model.tokenizer, { ...pair, image: '' }, 'a drawn scene', 40));
+  const tokens = pairs.length === 0 ? { ids: [], labels: [] } : padBatch(pairs, model.tokenizer.padId);
+  return { pixels: tensor(pixels, shape as [number, number, number, number]) as Tensor4D, patches, ...tokens };
+}
+
 for (let step = from; step < steps; step++) {
-  const drawn = batchesOf(step, plan, model);
-  const printed = new Map<TrainingBatch, readonly PrintedPatches[]>(
-    drawn.flatMap(({ batch, printed: list }) => (list === undefined ? [] : [[batch, list] as const])),
-  );
-  const report = await optimization.step(
-    drawn.map(({ batch }) => batch),
-    {
-      visionLoss: (outputs, batch) => {
-        const list = printed.get(batch);
-        return list === undefined ? new Map() : reading.gradients(outputs, list);
-      },
+  const drawn = await drawing;
+  drawing = draw(step + 1); // while this step is learnt
+  const batches = new Map(drawn.map((one) => [toBatch(one), one.printed] as const));
+  const report = await optimization.step([...batches.keys()], {
+    visionLoss: (outputs, batch) => {
+      const printed = batches.get(batch);
+      return printed === undefined ? new Map() : reading.gradients(outputs, batch, printed);
     },
-  );
+  });
   reading.update(learningRate * report.rateFactor);
-  dispose(drawn.map(({ batch }) => batch.pixels!));
+  for (const { pixels } of batches.keys()) pixels!.dispose();
   losses.push(report.loss);
   const done = step + 1;
   if (done % 50 === 0) {
     const seconds = (Date.now() - counted) / 1000 / losses.length;
+    const { user, system } = process.cpuUsage();
+    const processor = (user + system) / 1e6; // seconds of processor time since the start
     const loss = losses.reduce((a, b) => a + b, 0) / losses.length;
     const { numTensors } = memory();
-    await log({ step: done, loss, ...(await reading.report()), gradNorm: report.gradNorm, seconds, numTensors });
+    await log({
+      step: done,
+      loss,
+      ...(await reading.report()),
+      gradNorm: report.gradNorm,
+      seconds,
+      processor,
+      numTensors,
+    });
     losses = [];
     counted = Date.now();
   }

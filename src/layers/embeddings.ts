@@ -49,18 +49,20 @@ export function cutPatches(pixels: Tensor4D, patch: number): Tensor2D {
   });
 }
 
-/**
- * Projects each patch of the image: float32 [B, height, width, 3] → [B, rows·columns, D]. Patches do not overlap, so the convolution is one
- * matrix product.
- */
-export function patchEmbedding(p: PatchEmbedding, pixels: Tensor4D): Tensor3D {
+/** Projects patches as `cutPatches` gives them, [M, P·P·3] → [M, D]. Patches do not overlap, so the convolution is one matrix product. */
+export function embedPatches(p: PatchEmbedding, patches: Tensor2D): Tensor2D {
   return tidy(() => {
     const [patch, , channels, features] = p.weight.shape as [number, number, number, number];
-    const patches = cutPatches(pixels, patch); // [B·(I-1), P·P·3]
     const weight = reshape(p.weight, [patch * patch * channels, features]) as Tensor2D;
-    const product =
-      runFused<Tensor2D>('GitLinear', { x: patches, weight }, { activation: 'none' }) ?? matMul(patches, weight);
-    return reshape(product, [pixels.shape[0], patches.shape[0] / pixels.shape[0], features]); // [B, I-1, D]
+    return runFused<Tensor2D>('GitLinear', { x: patches, weight }, { activation: 'none' }) ?? matMul(patches, weight);
+  });
+}
+
+/** Projects each patch of the image: float32 [B, height, width, 3] → [B, rows·columns, D]. */
+export function patchEmbedding(p: PatchEmbedding, pixels: Tensor4D): Tensor3D {
+  return tidy(() => {
+    const product = embedPatches(p, cutPatches(pixels, p.weight.shape[0]!));
+    return reshape(product, [pixels.shape[0], product.shape[0] / pixels.shape[0], product.shape[1]]); // [B, I-1, D]
   });
 }
 

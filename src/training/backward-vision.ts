@@ -1,7 +1,7 @@
 import type { Tensor, Tensor2D, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
-import { add, concat, matMul, reshape, slice, sum, tidy, tile } from '@tensorflow/tfjs-core';
+import { add, concat, gather, matMul, reshape, slice, sum, tensor1d, tidy, tile } from '@tensorflow/tfjs-core';
 import { attend, mergeHeads, splitHeads } from '../layers/attention.js';
-import { cutPatches, patchEmbedding } from '../layers/embeddings.js';
+import { cutPatches, embed, embedPatches } from '../layers/embeddings.js';
 import { layerNorm } from '../layers/layer-norm.js';
 import { activate, linear } from '../layers/linear.js';
 import { tidyTree } from '../layers/tidy.js';
@@ -11,6 +11,7 @@ import { rows } from './backward-decoder.js';
 import {
   activationGradient,
   attentionGradient,
+  embeddingGradient,
   layerNormBackward,
   linearBackward,
   type Pass,
@@ -21,6 +22,17 @@ import {
 
 /** Where the tower stands in the names of a checkpoint. */
 export const VISION = 'git.image_encoder.vision_model';
+
+/** What the tower gets of a micro-batch. */
+export interface VisionInput {
+  /** Normalized pixels [B, height, width, 3] or [B, F, height, width, 3]; not needed where `features` are given. */
+  readonly pixels?: Tensor4D | Tensor5D | undefined;
+  /**
+   * Which patches of each frame the tower computes, B·F rows of K numbers from 0 on; all where it is not given. A frame has I = 1 + K tokens then,
+   * those of its patches in this order. Patches that are left out make a step cheaper (FLIP, arXiv 2212.00794).
+   */
+  readonly patches?: readonly (readonly number[])[] | undefined;
+}
 
 type VisionLayer = VisionEncoder['encoder']['layers'][number];
 
@@ -85,6 +97,7 @@ function visionLayerBackward(
 }
 
 export interface VisionForward {
+  /** The tokens that are computed. */
   readonly embedded: Tensor3D;
   readonly inputs: Tensor3D[];
   readonly values: (VisionLayerValues | undefined)[];
@@ -100,19 +113,36 @@ const framesOf = (pixels: Tensor4D | Tensor5D): Tensor4D =>
     ? reshape(pixels, [pixels.shape[0] * pixels.shape[1], ...pixels.shape.slice(2)] as [number, number, number, number])
     : (pixels as Tensor4D);
 
+/** The pixels of the patches that are computed, [B·F·(I-1), P·P·3]. */
+function patchesOf({ pixels, patches }: VisionInput, { patchSize, grid }: VisionConfig): Tensor2D {
+  return tidy(() => {
+    const all = cutPatches(framesOf(pixels!), patchSize);
+    if (patches === undefined) return all;
+    const rows = patches.flatMap((kept, n) => kept.map((patch) => n * grid * grid + patch));
+    return gather(all, tensor1d(rows, 'int32'));
+  });
+}
+
+/** Numbers of the tokens that are computed of each frame, where it is not all. */
+const tokensOf = ({ patches }: VisionInput): number[][] | undefined =>
+  patches?.map((kept) => [0, ...kept.map((patch) => 1 + patch)]);
+
 /** Runs the tower; `pass.own` owns what it returns. */
 export async function visionForward(
   { recompute, own, free, pause }: Pass,
   tower: VisionEncoder,
-  pixels: Tensor4D | Tensor5D,
+  batch: VisionInput,
   { vision: c }: GitConfig,
 ): Promise<VisionForward> {
   const embedded = own(
     tidy(() => {
-      const frames = framesOf(pixels);
-      const patches = patchEmbedding(tower.embeddings.patch_embedding, frames);
-      const classToken = tile(reshape(tower.embeddings.class_embedding, [1, 1, c.hiddenSize]), [frames.shape[0], 1, 1]);
-      return add(concat([classToken, patches], 1), tower.embeddings.position_embedding.weight) as Tensor3D;
+      const frames = framesOf(batch.pixels!).shape[0];
+      const { position_embedding: positions, class_embedding: first } = tower.embeddings;
+      const embedded = embedPatches(tower.embeddings.patch_embedding, patchesOf(batch, c));
+      const apart = reshape(embedded, [frames, -1, c.hiddenSize]) as Tensor3D;
+      const classToken = tile(reshape(first, [1, 1, c.hiddenSize]), [frames, 1, 1]);
+      const tokens = tokensOf(batch);
+      return add(concat([classToken, apart], 1), tokens ? embed(positions, tokens) : positions.weight) as Tensor3D;
     }),
   );
   let x = own(layerNorm(tower.pre_layrnorm, embedded, c.layerNormEps));
@@ -144,48 +174,52 @@ export function addTemporal(features: Tensor3D, pixels: Tensor4D | Tensor5D, tem
 /** Outputs of all layers, [B·F, I, Dv] each. */
 export const layerOutputs = ({ inputs, last }: VisionForward): Tensor3D[] => [...inputs.slice(1), last];
 
-/** Adds the tower's gradients, of the gradient by its features [B, F·I, Dv] and, where there is one, by the output of a layer. */
+/** Adds the tower's gradients, of the gradient by its features [B, F·I, Dv], if there is one, and by the outputs of some of its layers. */
 export async function visionBackward(
   pass: Pass,
   tower: VisionEncoder,
   forward: VisionForward,
-  pixels: Tensor4D | Tensor5D,
+  batch: VisionInput,
   { vision: c }: GitConfig,
-  dFeatures: Tensor3D,
+  dFeatures: Tensor3D | undefined,
   dOutputs: ReadonlyMap<number, Tensor3D> = new Map(),
 ): Promise<void> {
   const { gradients, own, free } = pass;
-  let dy: Tensor3D = own(
-    tidy(() => {
-      const [all, tokens, hidden] = forward.features.shape;
-      const frames = pixels.rank === 5 ? pixels.shape[1]! : 1;
-      const apart = reshape(dFeatures, [all / frames, frames, tokens, hidden]) as Tensor4D;
-      if (pixels.rank === 5) {
-        for (let f = 0; f < frames; f++)
-          gradients.add(`git.img_temperal_embedding.${f}`, (before) => {
-            const own = sum(slice(apart, [0, f, 0, 0], [all / frames, 1, tokens, hidden]), [0, 1, 2]);
-            return plus(before, reshape(own, [1, 1, hidden]));
-          });
-      }
-      const dPost = reshape(apart, [all, tokens, hidden]) as Tensor3D;
-      return layerNormBackward(
-        pass,
-        `${VISION}.post_layernorm`,
-        tower.post_layernorm,
-        forward.last,
-        c.layerNormEps,
-        dPost,
-      );
-    }),
-  );
+  const pixels = batch.pixels!;
+  let dy =
+    dFeatures &&
+    own(
+      tidy(() => {
+        const [all, tokens, hidden] = forward.features.shape;
+        const frames = pixels.rank === 5 ? pixels.shape[1]! : 1;
+        const apart = reshape(dFeatures, [all / frames, frames, tokens, hidden]) as Tensor4D;
+        if (pixels.rank === 5) {
+          for (let f = 0; f < frames; f++)
+            gradients.add(`git.img_temperal_embedding.${f}`, (before) => {
+              const own = sum(slice(apart, [0, f, 0, 0], [all / frames, 1, tokens, hidden]), [0, 1, 2]);
+              return plus(before, reshape(own, [1, 1, hidden]));
+            });
+        }
+        const dPost = reshape(apart, [all, tokens, hidden]) as Tensor3D;
+        return layerNormBackward(
+          pass,
+          `${VISION}.post_layernorm`,
+          tower.post_layernorm,
+          forward.last,
+          c.layerNormEps,
+          dPost,
+        );
+      }),
+    );
   const { layers } = tower.encoder;
   for (let index = layers.length - 1; index >= 0; index--) {
     const dOutput = dOutputs.get(index);
     if (dOutput !== undefined) {
       const before = dy;
-      dy = own(add(before, dOutput) as Tensor3D);
+      dy = own(before === undefined ? dOutput.clone() : (add(before, dOutput) as Tensor3D));
       free(before);
     }
+    if (dy === undefined) continue; // nothing depends on this layer
     const below = dy;
     await pass.pause();
     const made = forward.values[index] ?? own(visionLayer(layers[index]!, forward.inputs[index]!, c));
@@ -194,6 +228,8 @@ export async function visionBackward(
     free(below);
     if (pass.recompute) free(forward.inputs[index]);
   }
+  const dFirst = dy;
+  if (dFirst === undefined) return;
   tidy(() => {
     const dEmbedded = layerNormBackward(
       pass,
@@ -201,17 +237,21 @@ export async function visionBackward(
       tower.pre_layrnorm,
       forward.embedded,
       c.layerNormEps,
-      dy,
+      dFirst,
     );
     const [frames, tokens, hidden] = dEmbedded.shape;
     const at = `${VISION}.embeddings`;
-    gradients.add(`${at}.position_embedding.weight`, (before) => plus(before, sum(dEmbedded, 0)));
+    const { position_embedding: positions, patch_embedding: patchEmbedding } = tower.embeddings;
+    gradients.add(`${at}.position_embedding.weight`, (before) => {
+      const kept = tokensOf(batch);
+      if (kept !== undefined) return embeddingGradient(positions.weight, kept, dEmbedded, undefined, before);
+      return plus(before, sum(dEmbedded, 0));
+    });
     gradients.add(`${at}.class_embedding`, (before) => plus(before, reshape(sum(rows(dEmbedded, 0, 1), 0), [hidden])));
     gradients.add(`${at}.patch_embedding.weight`, (before) => {
-      const patches = cutPatches(framesOf(pixels), c.patchSize); // [B·F·(I-1), P·P·3]
       const dPatches = reshape(rows(dEmbedded, 1, tokens - 1), [frames * (tokens - 1), hidden]) as Tensor2D;
-      const own = matMul(patches, dPatches, true, false);
-      return plus(before, reshape(own, tower.embeddings.patch_embedding.weight.shape));
+      const own = matMul(patchesOf(batch, c), dPatches, true, false);
+      return plus(before, reshape(own, patchEmbedding.weight.shape));
     });
   });
 }

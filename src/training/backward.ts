@@ -1,16 +1,5 @@
-import type { Tensor, Tensor2D, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
-import {
-  add,
-  concat,
-  expandDims,
-  gather,
-  reshape,
-  scatterND,
-  tensor1d,
-  tensor2d,
-  tidy,
-  zeros,
-} from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core';
+import { add, concat, expandDims, gather, reshape, tensor1d, tidy, zeros } from '@tensorflow/tfjs-core';
 import { embed } from '../layers/embeddings.js';
 import { layerNorm } from '../layers/layer-norm.js';
 import { linear } from '../layers/linear.js';
@@ -23,6 +12,7 @@ import {
   layerOutputs,
   VISION,
   type VisionForward,
+  type VisionInput,
   visionBackward,
   visionForward,
 } from './backward-vision.js';
@@ -36,6 +26,7 @@ import {
   linearInputGradient,
   type Pass,
   rowsOf,
+  scatterRows,
   startOwning,
 } from './gradients.js';
 
@@ -43,12 +34,10 @@ import {
 // the backward pass needs of each layer, or, with `recompute`, only the layer's input (Chen et al., arXiv 1604.06174).
 
 /** A micro-batch: B images or videos, each with one text. */
-export interface TrainingBatch {
-  /** Normalized pixels [B, height, width, 3] or [B, F, height, width, 3]; not needed where `features` are given. */
-  readonly pixels?: Tensor4D | Tensor5D | undefined;
+export interface TrainingBatch extends VisionInput {
   /** Features of a frozen vision tower, as `imageFeatures` or `videoFeatures` give them: [B, I, Dv]. */
   readonly features?: Tensor3D | undefined;
-  /** B rows of T token ids, padded on the right. */
+  /** B rows of T token ids, padded on the right; none: the tower learns by a further loss alone (`visionLoss`), and nothing else is computed. */
   readonly ids: readonly (readonly number[])[];
   /** B rows of T: position t of the text learns to predict label t + 1; -100 is not learnt (start, prompt, question, padding). */
   readonly labels: readonly (readonly number[])[];
@@ -110,7 +99,17 @@ export async function accumulateGradients(
   try {
     // Forward: vision tower, projection, decoder.
     const vision: VisionForward | undefined =
-      batch.features === undefined ? await visionForward(pass, tower, batch.pixels!, c) : undefined;
+      batch.features === undefined ? await visionForward(pass, tower, batch, c) : undefined;
+    const furtherSlopes = (): ReadonlyMap<number, Tensor3D> => {
+      const slopes = options.visionLoss?.(layerOutputs(vision!), batch) ?? new Map<number, Tensor3D>();
+      for (const gradient of slopes.values()) own(gradient);
+      return slopes;
+    };
+    if (batch.ids.length === 0) {
+      if (trainsVision && !options.lossOnly)
+        await visionBackward(pass, tower, vision!, batch, c, undefined, furtherSlopes());
+      return 0;
+    }
     const features =
       batch.features ?? own(addTemporal(vision!.features, batch.pixels!, params.git.img_temperal_embedding));
     const [project, projectNorm] = params.git.visual_projection.visual_projection;
@@ -193,9 +192,7 @@ export async function accumulateGradients(
     addLinearGradients(pass, `${PROJECTION}.0`, features, dProjected);
     if (vision !== undefined && trainsVision) {
       const dFeatures = own(linearInputGradient(project.weight, dProjected));
-      const further = options.visionLoss?.(layerOutputs(vision), batch) ?? new Map<number, Tensor3D>();
-      for (const gradient of further.values()) own(gradient);
-      await visionBackward(pass, tower, vision, batch.pixels!, c, dFeatures, further);
+      await visionBackward(pass, tower, vision, batch, c, dFeatures, furtherSlopes());
     }
     return await totalOf(losses);
   } finally {
@@ -259,8 +256,8 @@ function headBackward(
     if (lossOnly) return { losses };
     if (found.length === 0) return { losses, dHidden: zeros([batch, tokens, features]) as Tensor3D };
     const rows = concat(found.map(({ dKept }) => rowsOf(dKept!)));
-    const places = found.flatMap((block) => block.places.map((place) => [place]));
-    const dRows = scatterND(tensor2d(places, [places.length, 1], 'int32'), rows, [batch * tokens, features]);
+    const places = found.flatMap((block) => block.places);
+    const dRows = scatterRows(rows, places, batch * tokens);
     return { losses, dHidden: reshape(dRows, [batch, tokens, features]) as Tensor3D };
   });
 }

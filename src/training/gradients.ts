@@ -141,26 +141,36 @@ export function attentionGradient(
 }
 
 /**
+ * The gradient of `gather`: zeros [count, D] to which each row of dy, [M, D], is added at its place. Rows whose place is `padding` get none.
+ * `sum`: the gradient so far, which is added.
+ */
+export function scatterRows(
+  dy: Tensor2D,
+  places: readonly number[],
+  count: number,
+  { padding = -1, sum }: { readonly padding?: number | undefined; readonly sum?: Tensor | undefined } = {},
+): Tensor2D {
+  return tidy(() => {
+    const inputs = { dy, ids: tensor1d([...places], 'int32'), sum };
+    const inOne = runFused<Tensor2D>('GitEmbeddingGradient', inputs, { rows: count, padding });
+    if (inOne !== undefined) return inOne;
+    const kept = places.includes(padding) ? mul(dy, keepRows(places, padding)) : dy;
+    const indices = tensor2d([...places], [places.length, 1], 'int32');
+    return plus(sum, scatterND(indices, kept, [count, dy.shape[1]]) as Tensor2D);
+  });
+}
+
+/**
  * Gradient of `embed`'s table, [rows, D]: each row gets the sum over the places that took it. Rows of `paddingId` get none, as with torch's
  * `padding_idx`. dy: [B, T, D]. `sum`: the gradient so far, which is added.
  */
-export function embeddingGradient(
+export const embeddingGradient = (
   table: Tensor,
   ids: readonly (readonly number[])[],
   dy: Tensor3D,
-  paddingId?: number,
+  padding?: number,
   sum?: Tensor,
-): Tensor2D {
-  return tidy(() => {
-    const [flat, rows] = [ids.flat(), table.shape[0]!];
-    const attributes = { rows, padding: paddingId ?? -1 };
-    const inOne = runFused<Tensor2D>('GitEmbeddingGradient', { dy, ids: tensor1d(flat, 'int32'), sum }, attributes);
-    if (inOne !== undefined) return inOne;
-    const kept = paddingId === undefined ? rowsOf(dy) : mul(rowsOf(dy), keepRows(flat, paddingId));
-    const indices = tensor2d(flat, [flat.length, 1], 'int32');
-    return plus(sum, scatterND(indices, kept, table.shape as [number, number]) as Tensor2D);
-  });
-}
+): Tensor2D => tidy(() => scatterRows(rowsOf(dy), ids.flat(), table.shape[0]!, { padding, sum }));
 
 const keepRows = (ids: readonly number[], paddingId: number): Tensor2D =>
   tensor2d(

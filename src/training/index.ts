@@ -7,6 +7,7 @@ export type { LoraAdapter } from '../model/lora.js';
 export { disposeAdapter, mergeAdapter } from '../model/lora.js';
 // The parts that `train` is made of, for loops of one's own: see examples/train-demo.
 export { countLabels, type TrainingBatch, type VisionLoss } from './backward.js';
+export type { VisionInput } from './backward-vision.js';
 export {
   loadAdapter,
   loadRun,
@@ -26,7 +27,7 @@ export {
   type TrainingPairs,
   tokenizePair,
 } from './data.js';
-export { crossEntropyGradient } from './gradients.js';
+export { crossEntropyGradient, scatterRows } from './gradients.js';
 export { type InitialWeightsOptions, initialWeights, withInitialWeights } from './initial-weights.js';
 export { createAdapter, type LoraOptions } from './lora.js';
 export {

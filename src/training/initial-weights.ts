@@ -17,7 +17,8 @@ export interface InitialWeightsOptions {
   /**
    * `huggingface`, the default: what transformers' GIT begins with. Matrices and embeddings are normal with a deviation of 0.02, the padding word,
    * temporal embeddings and biases 0, layer norms 1. `fan-in`: the deviation of a matrix is 1/√inputs, so that activations keep their size
-   * whatever the width, and that of embeddings 1; small models learn faster from it.
+   * whatever the width, that of embeddings 1, and positions of patches are waves, by which neighbors are easily found; small models learn faster
+   * from it.
    */
   readonly scheme?: 'huggingface' | 'fan-in' | undefined;
   /** Default 0. Each tensor has numbers of its own, which depend on seed and name alone. */
@@ -29,6 +30,29 @@ const HUGGING_FACE_DEVIATION = 0.02; // GitConfig's initializer_range
 /** Is it one vector for each word, position or image, rather than a matrix that inputs are multiplied by? */
 const isEmbedding = (name: string): boolean => /embeddings?\.weight$|class_embedding$/.test(name) && !isPatch(name);
 const isPatch = (name: string): boolean => name.endsWith('patch_embedding.weight');
+
+const isPatchPosition = (name: string): boolean => name.endsWith('vision_model.embeddings.position_embedding.weight');
+
+/**
+ * Positions of g x g patches, row by row after the class token's, as sines and cosines of row and column with wavelengths from 2 patches to 2g (as
+ * MAE begins, arXiv 2111.06377, with waves that fit the grid): that a patch is next to another is one rotation, wherever they are. Deviation 1;
+ * columns that are left over stay as they are.
+ */
+function fillWaves(values: Float32Array, [positions, width]: readonly [number, number]): void {
+  const grid = Math.sqrt(positions - 1);
+  const waves = Math.floor(width / 4);
+  for (let patch = 0; patch < positions - 1; patch++) {
+    const places = [Math.floor(patch / grid), patch % grid];
+    for (let wave = 0; wave < waves; wave++) {
+      const pace = Math.PI / grid ** (wave / Math.max(1, waves - 1)); // radians from one patch to the next
+      for (const [axis, place] of places.entries()) {
+        const at = (1 + patch) * width + 4 * wave + 2 * axis;
+        values[at] = Math.SQRT2 * Math.sin(pace * place);
+        values[at + 1] = Math.SQRT2 * Math.cos(pace * place);
+      }
+    }
+  }
+}
 
 /** The values of one tensor as a checkpoint stores it. */
 function initialValues(
@@ -49,6 +73,7 @@ function initialValues(
     values[i] = radius * Math.cos(angle);
     if (i + 1 < values.length) values[i + 1] = radius * Math.sin(angle);
   }
+  if (scheme === 'fan-in' && isPatchPosition(name)) fillWaves(values, shape as readonly [number, number]);
   if (name === 'git.embeddings.word_embeddings.weight')
     values.fill(0, padTokenId * shape[1]!, (padTokenId + 1) * shape[1]!);
   return values;

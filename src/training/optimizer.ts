@@ -287,7 +287,7 @@ export function startOptimization(git: Git, options: OptimizationOptions): Optim
       const { git: now, dispose: disposeMerged } = current();
       try {
         const tokens = batches.reduce((sum, { labels }) => sum + countLabels(labels), 0);
-        if (tokens === 0) {
+        if (tokens === 0 && visionLoss === undefined) {
           throw new OptionError({
             path: 'labels',
             code: 'nothing-to-learn',

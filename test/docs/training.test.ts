@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { memory } from '@tensorflow/tfjs-core';
 import { TRAINING_OPTIONS } from '../../src/training/options.js';
+import type { TrainingEvent, ValidationEvent } from '../../src/training/report.js';
 import { cli, IMAGES, scratch } from '../cli/support.js';
 import { useBackend } from '../support/backends.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
@@ -35,19 +36,30 @@ describe('docs/training.md', () => {
 
   it('its commands work one after the other, with the demo and few steps', async () => {
     const commands = blocks('sh').flatMap((block) => block.trim().split('\n'));
-    assert.equal(commands.length, 3);
+    assert.equal(commands.length, 4);
     for (const command of commands) {
       assert.match(command, /^image2text /);
       const args = command.replace('microsoft/git-base-coco', 'demo').split(' ').slice(1);
-      const { code, stdout, stderr } = await cli([...args, ...(args[0] === 'train' ? ['--steps', '4'] : [])], {
-        fresh: true,
-      });
+      const isWhole = command.includes('--model demo') || args[0] !== 'train';
+      const { code, stdout, stderr } = await cli([...args, ...(isWhole ? [] : ['--steps', '4'])], { fresh: true });
       assert.equal(code, 0, `${command}\n${stderr}`);
       assert.notEqual(stdout.trim(), '');
       if (args[0] === 'train') assert.match(stderr, /40 pairs, 10 held out/);
     }
     for (const file of ['report.html', 'best/README.md', 'last/adapter_config.json'])
       assert.ok(existsSync(join('run', file)), file);
+    const events = readFileSync(join('try', 'log.jsonl'), 'utf8').trim().split('\n');
+    const held = events.flatMap((line): ValidationEvent[] => {
+      const event = JSON.parse(line) as TrainingEvent;
+      return event.type === 'validation' ? [event] : [];
+    });
+    const exact = held.map(({ step, exactMatch }) => [step, exactMatch] as const);
+    assert.deepEqual(exact[0], [0, 0]);
+    assert.deepEqual(
+      exact.filter(([step]) => step >= 35).map(([, share]) => share),
+      [1, 1, 1, 1],
+    );
+    assert.equal(held[0]!.samples[0]!.text, 'a black round sign that says sky');
   });
 
   it('its code runs, prints what it says, and leaves nothing', async () => {

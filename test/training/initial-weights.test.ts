@@ -55,6 +55,7 @@ describe('initial weights', () => {
       await withWeights({ scheme, seed: 3 }, async (git) => {
         let random = 0;
         for (const [name, tensor] of namedParameters(git)) {
+          if (scheme === 'fan-in' && name.endsWith('vision_model.embeddings.position_embedding.weight')) continue; // below
           const [mean, deviation, count] = await momentsOf(tensor);
           const wanted = expected(name, tensor, scheme);
           if (wanted === undefined) {
@@ -70,10 +71,31 @@ describe('initial weights', () => {
           assert.ok(error < (5 * wanted) / Math.sqrt(2 * count), `${name}: deviation ${deviation}, not ${wanted}`);
         }
         // Six matrices in each of four layers; projection, output, patches; class, two position and word embeddings.
-        assert.equal(random, 6 * 4 + 3 + 4);
+        assert.equal(random, 6 * 4 + 3 + (scheme === 'fan-in' ? 3 : 4));
       });
     });
   }
+
+  it('fan-in: how alike the positions of two patches are depends on where one is from the other, and on nothing else', async () => {
+    await withWeights({ scheme: 'fan-in' }, async (git) => {
+      const { weight } = git.params.git.image_encoder.vision_model.embeddings.position_embedding;
+      const [values, width, grid] = [(await weight.data()) as Float32Array, weight.shape[1]!, config.vision.grid];
+      const row = (y: number, x: number) => values.slice((1 + y * grid + x) * width, (2 + y * grid + x) * width);
+      const product = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
+      const seen = new Map<string, number>();
+      for (let y = 0; y < grid; y++)
+        for (let x = 0; x < grid; x++)
+          for (let v = 0; v < grid; v++)
+            for (let u = 0; u < grid; u++) {
+              const [offset, found] = [`${v - y},${u - x}`, product(row(y, x), row(v, u))];
+              const before = seen.get(offset) ?? found;
+              seen.set(offset, before);
+              assert.ok(Math.abs(found - before) < 1e-4, `${offset}: ${found}, not ${before}`);
+            }
+      assert.ok(Math.abs(seen.get('0,0')! - width) < 1e-4); // a deviation of 1
+      for (const [offset, found] of seen) assert.ok(offset === '0,0' || found < 0.9 * width, `${offset}: ${found}`);
+    });
+  });
 
   it('the padding word is 0, and only that', async () => {
     await withWeights({ scheme: 'fan-in' }, async (git) => {
