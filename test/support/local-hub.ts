@@ -57,6 +57,7 @@ export async function startHub(tls?: { key: string; cert: string }): Promise<Loc
     answer(hub, repos, request, response).catch(() => response.destroy());
   };
   const server = tls === undefined ? createServer(listener) : createSecureServer(tls, listener);
+  server.keepAliveTimeout = 0; // however busy the machine: no connection is closed in the moment that the client uses it again
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
