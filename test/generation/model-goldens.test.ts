@@ -51,11 +51,9 @@ for (const backend of BACKENDS) {
       after(() => disposeGit(git));
 
       // Left-padded prompts are no part of the session contract (a row has its own length); the plain model runs those cases.
-      // The cpu backend is slow and takes every fifth case; `image2text parity` runs all of them on any backend.
+      // Every fifth case: test/parity runs all of them.
       const all = [...huggingFaceCases(model).filter((c) => c.attention_mask === undefined), ...originalCases()];
-      const cases = all
-        .filter((c) => !('model' in c) || c.model === model)
-        .filter((_, i) => backend === 'wasm' || i % 5 === 0);
+      const cases = all.filter((c) => !('model' in c) || c.model === model).filter((_, i) => i % 5 === 0);
 
       it('every sequence equal, scores to 1e-4, no tensor left', async () => {
         const errors: number[] = [];
