@@ -60,6 +60,7 @@ export { decodeFrames, decodeImage } from './image/decode.js';
 export type { Channels, ImageConfig, Sides } from './image/image-config.js';
 export type { ImageOptions, KeepRatio, PreprocessOptions } from './image/image-options.js';
 export { IMAGE_OPTIONS } from './image/image-options.js';
+export type { PixelValues } from './image/preprocess.js';
 export type { RgbImage, Samples } from './image/raw-image.js';
 export type { ResizeFilter } from './image/resize.js';
 export type {
