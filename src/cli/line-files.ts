@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import * as z from 'zod/mini';
 import { HubError, Image2TextError } from '../errors.js';
 import { acquireLock } from '../hub/cache.js';
 import type { ImageInput } from '../node.js';
@@ -269,15 +270,25 @@ export async function readQuestions(row: TsvRow): Promise<Question[]> {
   };
   if (row.value !== undefined && row.value.end - row.value.start > MOST_QUESTION_BYTES)
     fail(`more than ${MOST_QUESTION_BYTES} bytes`);
-  const list = parseJson((await readValue(row)).toString('utf8'));
-  if (!Array.isArray(list)) return fail('the second column is not a JSON list');
-  return list.map((entry: unknown, n) => {
-    const { question, question_id: id } = Object(entry) as Record<string, unknown>;
-    if (typeof question !== 'string' || question.trim() === '') return fail(`entry ${n}: no text in "question"`);
-    if (typeof id !== 'string' && typeof id !== 'number') return fail(`entry ${n}: no text or number in "question_id"`);
-    return { question, id };
-  });
+  const parsed = z.safeParse(questionsSchema, parseJson((await readValue(row)).toString('utf8')));
+  if (!parsed.success) {
+    const { path, message } = parsed.error.issues[0]!;
+    return fail(path.length === 0 ? message : `entry ${String(path[0])}: ${message}`);
+  }
+  return parsed.data.map(({ question, question_id: id }) => ({ question, id }));
 }
+
+const NO_TEXT = 'no text in "question"';
+const questionsSchema = z.array(
+  z.object(
+    {
+      question: z.string(NO_TEXT).check(z.regex(/\S/, NO_TEXT)),
+      question_id: z.union([z.string(), z.number()], 'no text or number in "question_id"'),
+    },
+    NO_TEXT,
+  ),
+  'the second column is not a JSON list',
+);
 
 function parseJson(text: string): unknown {
   try {

@@ -23,6 +23,7 @@ import {
 } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
+import * as z from 'zod/mini';
 import { HubError, Image2TextError, quote } from '../errors.js';
 import { isRunning, openPlainFile, temporaryIn, writeWhole } from '../platform/write-whole.js';
 import { wait } from './client.js';
@@ -434,10 +435,12 @@ async function leftBehind(path: string, staleMs: number): Promise<string | undef
   }
 }
 
+const ownerSchema = z.object({ pid: z.int(), host: z.string() });
+
 function isDead(text: string): boolean {
   try {
-    const { pid, host } = JSON.parse(text) as { pid?: unknown; host?: unknown };
-    return host === hostname() && Number.isSafeInteger(pid) && !isRunning(pid as number);
+    const owner = z.safeParse(ownerSchema, JSON.parse(text)).data;
+    return owner?.host === hostname() && !isRunning(owner.pid);
   } catch {
     return false;
   }

@@ -1,3 +1,4 @@
+import * as z from 'zod/mini';
 import { ConfigError, quote } from '../errors.js';
 import type { ResizeFilter } from './resize.js';
 
@@ -34,6 +35,9 @@ const HALVES: Channels = [0.5, 0.5, 0.5];
 /** PIL.Image.Resampling's numbers. */
 const RESAMPLE: readonly ResizeFilter[] = ['nearest', 'lanczos', 'bilinear', 'bicubic', 'box', 'hamming'];
 
+/** Where a processor is named: the first of these that is there counts. */
+const PROCESSOR_KEYS = ['image_processor_type', 'video_processor_type', 'feature_extractor_type'] as const;
+
 /** Names of the processors and, in older files, of the feature extractors. */
 const PROCESSORS: Readonly<Record<string, ImageConfig['processor']>> = {
   CLIPImageProcessor: 'clip',
@@ -66,24 +70,27 @@ export function defaultImageConfig(imageSize = 224, processor: ImageConfig['proc
 
 /**
  * Checks a parsed preprocessor_config.json. Reads today's files and older ones (`feature_extractor_type`, sizes as plain integers);
- * absent keys get the defaults of the named class, keys that do not change pixels are ignored.
+ * absent keys get the defaults of the named class, keys that do not change pixels are ignored, null is the same as absent.
  * @throws ConfigError naming file and key; `unsupported` for processors other than CLIP's and VideoMAE's.
  */
-export function parseImageConfig(json: unknown, file: string, within = ''): ImageConfig {
-  const fields = fieldsOf(json, file, within);
-  const defaults = defaultImageConfig(224, readProcessor(fields));
+export function parseImageConfig(json: unknown, file: string, within?: string): ImageConfig {
+  const keys = checkLayout(z.looseObject({}), json, file, within);
+  const named = PROCESSOR_KEYS.find((key) => (keys[key] ?? null) !== null) ?? PROCESSOR_KEYS[0];
+  const { [named]: name } = checkLayout(z.object({ [named]: processor }), json, file, within);
+  const raw = checkLayout(schema, json, file, within);
+  const defaults = defaultImageConfig(224, name ?? 'clip');
   return {
     processor: defaults.processor,
-    doResize: readFlag(fields, 'do_resize', defaults.doResize),
-    size: readSize(fields) ?? defaults.size,
-    resample: readFilter(fields) ?? defaults.resample,
-    doCenterCrop: readFlag(fields, 'do_center_crop', defaults.doCenterCrop),
-    cropSize: readCropSize(fields) ?? defaults.cropSize,
-    doRescale: readFlag(fields, 'do_rescale', defaults.doRescale),
-    rescaleFactor: readFactor(fields) ?? defaults.rescaleFactor,
-    doNormalize: readFlag(fields, 'do_normalize', defaults.doNormalize),
-    imageMean: readChannels(fields, 'image_mean') ?? defaults.imageMean,
-    imageStd: readChannels(fields, 'image_std', 'positive') ?? defaults.imageStd,
+    doResize: raw.do_resize ?? defaults.doResize,
+    size: raw.size ?? defaults.size,
+    resample: raw.resample ?? defaults.resample,
+    doCenterCrop: raw.do_center_crop ?? defaults.doCenterCrop,
+    cropSize: raw.crop_size ?? defaults.cropSize,
+    doRescale: raw.do_rescale ?? defaults.doRescale,
+    rescaleFactor: raw.rescale_factor ?? defaults.rescaleFactor,
+    doNormalize: raw.do_normalize ?? defaults.doNormalize,
+    imageMean: raw.image_mean ?? defaults.imageMean,
+    imageStd: raw.image_std ?? defaults.imageStd,
   };
 }
 
@@ -93,119 +100,135 @@ export function parseImageConfig(json: unknown, file: string, within = ''): Imag
  * @throws ConfigError as `parseImageConfig`, with paths that begin with the processor; for processors of other kinds, `unsupported`.
  */
 export function parseProcessorConfig(json: unknown, file: string): ImageConfig | undefined {
-  const { get, fail } = fieldsOf(json, file);
   let found: { key: string; config: ImageConfig } | undefined;
-  for (const key of Object.keys(json as Json)) {
-    const value = get(key);
-    if (!/(_processor|feature_extractor)$/.test(key) || value === undefined) continue;
+  for (const [key, value] of Object.entries(checkLayout(z.looseObject({}), json, file))) {
+    if (!/(_processor|feature_extractor)$/.test(key) || value === undefined || value === null) continue;
+    const fail = (code: string, detail: string): never => {
+      throw new ConfigError({ file, path: key, code, detail, unsupported: true });
+    };
     if (key !== 'image_processor' && key !== 'video_processor' && key !== 'feature_extractor') {
-      return fail(key, 'unknown-processor', `${quote(key)} is no processor of images or videos`, true);
+      return fail('unknown-processor', `${quote(key)} is no processor of images or videos`);
     }
-    if (!isObject(value)) return fail(key, 'not-an-object', `${show(value)} is not an object`);
     const config = parseImageConfig(value, file, key);
     if (found && JSON.stringify({ ...config, processor: '' }) !== JSON.stringify({ ...found.config, processor: '' })) {
-      return fail(key, 'two-processors', `it differs from ${found.key}; one for images and videos is supported`, true);
+      return fail('two-processors', `it differs from ${found.key}; one for images and videos is supported`);
     }
     found ??= { key, config };
   }
   return found?.config;
 }
 
-/** The keys of the file, own properties only; null counts as absent. */
-interface Fields {
-  readonly get: (key: string) => unknown;
-  readonly fail: (path: string, code: string, detail: string, unsupported?: boolean) => never;
-}
+/** Throws for the value at `path` below the one that is read. */
+type Fail = (code: string, detail: string, path?: readonly string[]) => never;
 
-type Json = Readonly<Record<string, unknown>>;
+class Broken extends Error {}
 
-const isObject = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
+/** A schema of what may be absent or null: `read` returns what the value means, or fails. */
+const field = <T>(read: (value: unknown, fail: Fail) => T) =>
+  z.nullish(
+    z.transform((value: unknown, { issues }): T => {
+      const fail: Fail = (code, message, path = []) => {
+        issues.push({ code: 'custom', message, path: [...path], params: { code }, input: value });
+        throw new Broken();
+      };
+      try {
+        return read(value, fail);
+      } catch (error) {
+        if (error instanceof Broken) return z.NEVER;
+        throw error;
+      }
+    }),
+  );
 
 const show = (value: unknown): string => quote(typeof value === 'string' ? value : String(JSON.stringify(value)));
 
-function fieldsOf(json: unknown, file: string, within = ''): Fields {
-  if (!isObject(json)) {
-    throw new ConfigError({ file, code: 'not-an-object', detail: 'the file must hold one JSON object' });
-  }
-  return {
-    get: (key) => (Object.hasOwn(json, key) ? (json[key] ?? undefined) : undefined),
-    fail(key, code, detail, unsupported) {
-      const path = within === '' ? key : `${within}.${key}`;
-      throw new ConfigError({ file, path, code, detail, unsupported });
-    },
-  };
-}
+const flag = field((value, fail) =>
+  typeof value === 'boolean' ? value : fail('not-a-flag', `${show(value)} is not true or false`),
+);
 
-function readProcessor({ get, fail }: Fields): ImageConfig['processor'] {
-  const names = ['image_processor_type', 'video_processor_type', 'feature_extractor_type'];
-  const key = names.find((name) => get(name) !== undefined) ?? names[0]!;
-  const name = get(key) ?? 'CLIPImageProcessor';
-  if (typeof name !== 'string') return fail(key, 'bad-processor', `${show(name)} is not a name`);
+const processor = field((name, fail) => {
+  if (typeof name !== 'string') return fail('bad-processor', `${show(name)} is not a name`);
   if (Object.hasOwn(PROCESSORS, name)) return PROCESSORS[name]!;
   const known = Object.keys(PROCESSORS).filter((kind) => !/(Fast|Pil)$/.test(kind));
-  return fail(key, 'unknown-processor', `${quote(name)} is none of ${known.join(', ')} (or Fast, Pil)`, true);
-}
+  return fail('unknown-processor', `${quote(name)} is none of ${known.join(', ')} (or Fast, Pil)`);
+});
 
-function readFlag({ get, fail }: Fields, key: string, otherwise: boolean): boolean {
-  const value = get(key) ?? otherwise;
-  return typeof value === 'boolean' ? value : fail(key, 'not-a-flag', `${show(value)} is not true or false`);
-}
-
-function side(value: unknown, path: string, { fail }: Fields): number {
+function side(value: unknown, fail: Fail, path?: readonly string[]): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_IMAGE_SIDE) return value;
-  return fail(path, 'bad-size', `${show(value)} is not an integer from 1 to ${MAX_IMAGE_SIDE}`);
+  return fail('bad-size', `${show(value)} is not an integer from 1 to ${MAX_IMAGE_SIDE}`, path);
 }
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  z.safeParse(z.looseObject({}), value).success;
 
 /** Height and width, of an object or a list of two; undefined for anything else. */
-function sides(value: unknown, path: string, fields: Fields): Sides | undefined {
-  if (Array.isArray(value) && value.length !== 2) fields.fail(path, 'bad-size', 'a list needs height and width');
+function sides(value: unknown, fail: Fail): Sides | undefined {
+  if (Array.isArray(value) && value.length !== 2) fail('bad-size', 'a list needs height and width');
   const both = Array.isArray(value) ? { height: value[0], width: value[1] } : value;
   if (!isObject(both)) return undefined;
-  return {
-    height: side(both['height'], `${path}.height`, fields),
-    width: side(both['width'], `${path}.width`, fields),
-  };
+  return { height: side(both['height'], fail, ['height']), width: side(both['width'], fail, ['width']) };
 }
 
-function readSize(fields: Fields): ImageConfig['size'] | undefined {
-  const value = fields.get('size');
-  if (value === undefined) return undefined;
-  if (isObject(value) && Object.hasOwn(value, 'shortest_edge')) {
-    return { shortestEdge: side(value['shortest_edge'], 'size.shortest_edge', fields) };
+const size = field((value, fail): ImageConfig['size'] =>
+  isObject(value) && Object.hasOwn(value, 'shortest_edge')
+    ? { shortestEdge: side(value['shortest_edge'], fail, ['shortest_edge']) }
+    : (sides(value, fail) ?? { shortestEdge: side(value, fail) }),
+);
+
+const cropSize = field((value, fail): Sides => {
+  const square = () => side(value, fail);
+  return sides(value, fail) ?? { height: square(), width: square() };
+});
+
+const filter = field((value, fail) => {
+  const found = typeof value === 'number' ? RESAMPLE[value] : undefined;
+  return found ?? fail('unknown-filter', `${show(value)} is not one of Pillow's filters 0 to 5`);
+});
+
+const factor = field((value, fail) =>
+  typeof value === 'number' && Number.isFinite(value) && value > 0
+    ? value
+    : fail('bad-factor', `${show(value)} is not a positive number`),
+);
+
+const channels = (sign?: 'positive') =>
+  field((value, fail): Channels => {
+    if (!Array.isArray(value)) return fail('bad-channels', `${show(value)} is not a list`);
+    if (value.length !== 3) fail('bad-channels', `${value.length} values; each of 3 channels needs one`);
+    // float32 is what the pixels are computed in: a deviation that vanishes there would divide by zero
+    const legal = (v: unknown) =>
+      typeof v === 'number' && Number.isFinite(Math.fround(v)) && (!sign || Math.fround(v) > 0);
+    const wrong = value.findIndex((v) => !legal(v));
+    if (wrong >= 0) fail('bad-channels', `${show(value[wrong])} is not a ${sign ?? ''} number`);
+    return [value[0], value[1], value[2]];
+  });
+
+const schema = z.object({
+  do_resize: flag,
+  size,
+  resample: filter,
+  do_center_crop: flag,
+  crop_size: cropSize,
+  do_rescale: flag,
+  rescale_factor: factor,
+  do_normalize: flag,
+  image_mean: channels(),
+  image_std: channels('positive'),
+});
+
+/** Codes of processors that other models have. */
+const UNSUPPORTED = new Set(['unknown-processor']);
+
+/** @throws ConfigError for the first key that breaks a rule; `within`: the key that holds `json`. */
+function checkLayout<T extends z.core.$ZodType>(layout: T, json: unknown, file: string, within?: string): z.infer<T> {
+  const parsed = z.safeParse(layout, json);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const path = [...(within === undefined ? [] : [within]), ...issue.path].join('.') || undefined;
+  if (issue.code === 'custom') {
+    const code = String(issue.params?.['code']);
+    throw new ConfigError({ file, path, code, detail: issue.message, unsupported: UNSUPPORTED.has(code) });
   }
-  return sides(value, 'size', fields) ?? { shortestEdge: side(value, 'size', fields) };
-}
-
-function readCropSize(fields: Fields): Sides | undefined {
-  const value = fields.get('crop_size');
-  if (value === undefined) return undefined;
-  const square = () => side(value, 'crop_size', fields);
-  return sides(value, 'crop_size', fields) ?? { height: square(), width: square() };
-}
-
-function readFilter({ get, fail }: Fields): ResizeFilter | undefined {
-  const value = get('resample');
-  if (value === undefined) return undefined;
-  const filter = typeof value === 'number' ? RESAMPLE[value] : undefined;
-  return filter ?? fail('resample', 'unknown-filter', `${show(value)} is not one of Pillow's filters 0 to 5`);
-}
-
-function readFactor({ get, fail }: Fields): number | undefined {
-  const value = get('rescale_factor');
-  if (value === undefined || (typeof value === 'number' && Number.isFinite(value) && value > 0)) return value;
-  return fail('rescale_factor', 'bad-factor', `${show(value)} is not a positive number`);
-}
-
-function readChannels({ get, fail }: Fields, key: string, sign?: 'positive'): Channels | undefined {
-  const value = get(key);
-  if (value === undefined) return undefined;
-  if (!Array.isArray(value)) return fail(key, 'bad-channels', `${show(value)} is not a list`);
-  if (value.length !== 3) fail(key, 'bad-channels', `${value.length} values; each of 3 channels needs one`);
-  // float32 is what the pixels are computed in: a deviation that vanishes there would divide by zero
-  const legal = (v: unknown) =>
-    typeof v === 'number' && Number.isFinite(Math.fround(v)) && (!sign || Math.fround(v) > 0);
-  const wrong = value.findIndex((v) => !legal(v));
-  if (wrong >= 0) fail(key, 'bad-channels', `${show(value[wrong])} is not a ${sign ?? ''} number`);
-  return [value[0], value[1], value[2]];
+  const detail = within === undefined ? 'the file must hold one JSON object' : `${show(json)} is not an object`;
+  throw new ConfigError({ file, path, code: 'not-an-object', detail });
 }

@@ -1,4 +1,5 @@
 import { dispose, type Tensor, type Tensor2D, tensor } from '@tensorflow/tfjs-core';
+import * as z from 'zod/mini';
 import { type ByteSource, fromBytes, type ModelFiles, readBytes } from '../checkpoint/byte-source.js';
 import { readJson } from '../checkpoint/json.js';
 import { type NewTensor, planSafetensors, readSafetensors } from '../checkpoint/safetensors.js';
@@ -266,11 +267,34 @@ export async function loadAdapter(files: ModelFiles, model: Pick<Image2Text, 'gi
   }
 }
 
+/** An option of PEFT that must be off here: absent, null, an empty list, or its own word for it. */
+const isOff = (word?: unknown) =>
+  z.nullish(
+    z.custom((found) => found === word || isEmpty(found), {
+      error: ({ input }) => `${JSON.stringify(input)} is not possible here`,
+    }),
+  );
+const isEmpty = (value: unknown): boolean => Array.isArray(value) && value.length === 0;
+const perLayer = z.nullish(z.record(z.string(), z.never('one rank and one alpha for all layers are possible')));
+
+const adapterSchema = z.object({
+  peft_type: z.literal('LORA', { error: ({ input }) => `expected "LORA", found ${JSON.stringify(input)}` }),
+  r: z.int('expected a whole number from 1 on').check(z.minimum(1, 'expected a whole number from 1 on')),
+  lora_alpha: z.number('expected a number'),
+  use_rslora: z.optional(z.unknown()),
+  use_dora: isOff(false),
+  fan_in_fan_out: isOff(false),
+  bias: isOff('none'),
+  modules_to_save: isOff(),
+  rank_pattern: perLayer,
+  alpha_pattern: perLayer,
+});
+
+/** The codes of what may be otherwise; every other key says what is unsupported. */
+const ADAPTER_CODES: Readonly<Record<string, string>> = { r: 'rank', lora_alpha: 'alpha', '': 'not-an-object' };
+
 async function readAdapterConfig(files: ModelFiles) {
   const source = await files.open(ADAPTER_CONFIG);
-  const fail = (code: string, path: string, detail: string): never => {
-    throw new ConfigError({ file: ADAPTER_CONFIG, path, code, detail, unsupported: code === 'unsupported' });
-  };
   if (source === undefined)
     throw new ConfigError({
       file: files.label,
@@ -278,26 +302,20 @@ async function readAdapterConfig(files: ModelFiles) {
       code: 'missing-file',
       detail: 'there is none in this folder',
     });
-  const json = readJson(await readBytes(source, 0, source.size), ADAPTER_CONFIG) as Record<string, unknown>;
-  const { peft_type: type, r: rank, lora_alpha: alpha, use_rslora: rootScale } = json;
-  if (type !== 'LORA') fail('unsupported', 'peft_type', `expected "LORA", found ${JSON.stringify(type)}`);
-  if (typeof rank !== 'number' || rank < 1 || !Number.isInteger(rank))
-    return fail('rank', 'r', 'expected a whole number from 1 on');
-  if (typeof alpha !== 'number' || !Number.isFinite(alpha)) return fail('alpha', 'lora_alpha', 'expected a number');
-  for (const [key, off] of [
-    ['use_dora', false],
-    ['fan_in_fan_out', false],
-    ['bias', 'none'],
-    ['modules_to_save', null],
-  ] as const) {
-    const found = json[key];
-    if (found !== undefined && found !== null && found !== off && !(Array.isArray(found) && found.length === 0))
-      fail('unsupported', key, `${JSON.stringify(found)} is not possible here`);
+  const parsed = z.safeParse(adapterSchema, readJson(await readBytes(source, 0, source.size), ADAPTER_CONFIG));
+  if (!parsed.success) {
+    const { path: keys, message } = parsed.error.issues[0]!;
+    const path = String(keys[0] ?? '');
+    const code = ADAPTER_CODES[path] ?? 'unsupported';
+    throw new ConfigError({
+      file: ADAPTER_CONFIG,
+      path: path || undefined,
+      code,
+      detail: message,
+      unsupported: code === 'unsupported',
+    });
   }
-  for (const key of ['rank_pattern', 'alpha_pattern']) {
-    if (Object.keys((json[key] ?? {}) as object).length > 0)
-      fail('unsupported', key, 'one rank and one alpha for all layers are possible');
-  }
+  const { r: rank, lora_alpha: alpha, use_rslora: rootScale } = parsed.data;
   const scaleOf = (_: string, r: number): number => alpha / (rootScale === true ? Math.sqrt(r) : r);
   return { rank, alpha, scaleOf };
 }
@@ -334,6 +352,25 @@ export interface RunPosition {
 
 const STATE_FILE = 'state.safetensors';
 const STATE_KIND = 'generative-image2text training state 1';
+
+const count = z.int().check(z.minimum(0));
+const runSchema = z.object({
+  step: count,
+  position: z.object({
+    ...{ epoch: count, drawn: count },
+    ...{ best: z.nullable(z.number()), firstLoss: z.nullable(z.number()) },
+  }),
+  identity: z.record(z.string(), z.unknown()),
+});
+
+/** The metadata `run` of a state. @throws ConfigError (`not-a-run`) naming the first key that is not as `saveRun` writes it. */
+function readRun(text: string): z.infer<typeof runSchema> {
+  const json = readJson(new TextEncoder().encode(text), STATE_FILE);
+  const parsed = z.safeParse(runSchema, json);
+  if (parsed.success) return parsed.data;
+  const { path, message } = parsed.error.issues[0]!;
+  throw new ConfigError({ file: STATE_FILE, path: ['run', ...path].join('.'), code: 'not-a-run', detail: message });
+}
 
 /** Writes the state of a run as one file, so that it is there as a whole or as it was before. `identity` is what has to be equal to go on. */
 export async function saveRun(
@@ -374,11 +411,7 @@ export async function loadRun(
       code: 'not-a-run',
       detail: 'this is no state of a training run',
     });
-  const run = JSON.parse(metadata['run']!) as {
-    step: number;
-    position: RunPosition;
-    identity: Record<string, unknown>;
-  };
+  const run = readRun(metadata['run'] ?? '');
   const wanted = JSON.parse(JSON.stringify(identity)) as Record<string, unknown>;
   for (const key of new Set([...Object.keys(wanted), ...Object.keys(run.identity)])) {
     const [now, then] = [JSON.stringify(wanted[key]), JSON.stringify(run.identity[key])];

@@ -31,7 +31,7 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
     metrics: { modules: PURE, packages: [/^zod\/mini$/] },
     image: {
       modules: PURE,
-      packages: [/^@jsquash\/(webp|avif)/, /^tiff$/],
+      packages: [/^@jsquash\/(webp|avif)/, /^tiff$/, /^zod\/mini$/],
     },
     generation: { modules: PURE, packages: [/^zod\/mini$/] },
     webgpu: {
@@ -57,13 +57,13 @@ const MODULES: Readonly<Record<string, { readonly modules: readonly string[]; re
           'metrics',
         ],
       ],
-      packages: [/^@tensorflow\/tfjs-core$/],
+      packages: [/^@tensorflow\/tfjs-core$/, /^zod\/mini$/],
     },
     explain: {
       modules: [...PURE, 'layers', 'model', 'image', 'generation'],
       packages: [/^@tensorflow\/tfjs-core$/, /^fast-png$/],
     },
-    hub: { modules: [...PURE, 'checkpoint/byte-source', 'platform/write-whole'], packages: [/^node:/] },
+    hub: { modules: [...PURE, 'checkpoint/byte-source', 'platform/write-whole'], packages: [/^node:/, /^zod\/mini$/] },
     pipeline: {
       modules: [
         ...PURE,
