@@ -14,6 +14,7 @@ import {
   randomScene,
   VIDEO_FRAMES,
   videoCaptionOf,
+  WORDS,
 } from './scenes.js';
 
 // What is learnt at a step: drawn anew each time, from the seed and the step's number alone, so that a run that goes on draws what it would have drawn.
@@ -44,12 +45,21 @@ export interface DrawnBatch {
 }
 
 /** What is learnt when, in shares of the run: first only to read, then to say it, at last from all patches. */
-const PHASES = { reading: 0.45, allPatches: 0.88, videos: 0.6, fonts: 0.15, jitter: 0.3 };
+const PHASES = { reading: 0.45, allPatches: 0.88, videos: 0.6, words: 0.2, fonts: 0.15, jitter: 0.3 };
 /** Patches of an image that are computed before all are: those of the print, and others by chance. */
 const PATCHES = { reading: 13, image: 23, frame: 15 };
 
+const FIRST_WORDS = 24;
 const CAPTIONS = 0.55; // share of captions, the rest are questions
 const SHARE_OF_VIDEO_STEPS = 1 / 2;
+
+/** In an order in which the first ones differ in length and letters. */
+const WORDS_SHUFFLED: readonly string[] = (() => {
+  const random = seededRandom(7);
+  return WORDS.map((word) => ({ word, key: random() }))
+    .sort((a, b) => a.key - b.key)
+    .map(({ word }) => word);
+})();
 
 /** The batches of one step, which count as one. */
 function drawBatches(step: number, plan: BatchPlan): DrawnBatch[] {
@@ -57,10 +67,12 @@ function drawBatches(step: number, plan: BatchPlan): DrawnBatch[] {
   const progress = step / plan.steps;
   const jitter = Math.min(1, 0.1 + progress / PHASES.jitter);
   const fonts = Math.min(FONT_COUNT, 2 + Math.floor((FONT_COUNT - 2) * (progress / PHASES.fonts)));
+  const share = Math.min(1, progress / PHASES.words);
+  const words = WORDS_SHUFFLED.slice(0, Math.floor(FIRST_WORDS + share * (WORDS.length - FIRST_WORDS)));
   const isReading = progress < PHASES.reading;
   const all = progress >= PHASES.allPatches ? plan.grid ** 2 : undefined;
   const made = [
-    imageBatch(random, plan, { jitter, fonts }, all ?? PATCHES[isReading ? 'reading' : 'image'], isReading),
+    imageBatch(random, plan, words, { jitter, fonts }, all ?? PATCHES[isReading ? 'reading' : 'image'], isReading),
   ];
   if (progress >= PHASES.videos && random() < SHARE_OF_VIDEO_STEPS)
     made.push(videoBatch(random, plan, all ?? PATCHES.frame));
@@ -68,14 +80,17 @@ function drawBatches(step: number, plan: BatchPlan): DrawnBatch[] {
 }
 
 /** Draws in a thread of its own: `draw(step)` begins, and resolves when it is done. */
-export function startDrawing(plan: BatchPlan): (step: number) => Promise<DrawnBatch[]> {
+export function startDrawing(plan: BatchPlan): { draw(step: number): Promise<DrawnBatch[]>; stop(): Promise<unknown> } {
   // tsx does not reach threads of Node 20 by itself.
   const code = `import('tsx/esm/api').then(({ register }) => (register(), import(${JSON.stringify(import.meta.url)})))`;
   const worker = new Worker(code, { eval: true, workerData: plan });
-  return async (step) => {
-    worker.postMessage(step);
-    const [drawn] = (await once(worker, 'message')) as [DrawnBatch[]];
-    return drawn;
+  return {
+    async draw(step) {
+      worker.postMessage(step);
+      const [drawn] = (await once(worker, 'message')) as [DrawnBatch[]];
+      return drawn;
+    },
+    stop: () => worker.terminate(),
   };
 }
 
@@ -95,6 +110,7 @@ function somePatches(random: Random, first: readonly number[], count: number, al
 function imageBatch(
   random: Random,
   plan: BatchPlan,
+  words: readonly string[],
   looks: LookOptions,
   patches: number,
   isReading: boolean,
@@ -102,7 +118,7 @@ function imageBatch(
   const { images, grid, patchSize } = plan;
   const size = grid * patchSize;
   const drawn = Array.from({ length: images }, () => {
-    const scene = randomScene(random);
+    const scene = randomScene(random, words);
     const drawing = drawScene(scene, randomLook(random, scene, looks), size, random);
     const asked = pick(random, questionsOf(scene));
     return { scene, drawing, said: random() < CAPTIONS ? { text: captionOf(scene) } : asked };

@@ -1,7 +1,7 @@
 /**
  * Trains the demo checkpoint from random numbers, on scenes that it draws itself:
  *
- *     npx tsx examples/train-demo/train.ts FOLDER [--steps 20000] [--batch 32] [--videos 4] [--threads 1] [--seed 1]
+ *     npx tsx examples/train-demo/train.ts FOLDER [--steps 20000] [--batch 16] [--videos 4] [--threads 1] [--seed 1]
  *
  * FOLDER gets `state.safetensors` every few minutes, `log.jsonl`, and the checkpoint in `last/`. The same line goes on after a kill.
  */
@@ -29,7 +29,7 @@ const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     steps: { type: 'string', default: '20000' },
-    batch: { type: 'string', default: '32' },
+    batch: { type: 'string', default: '16' },
     videos: { type: 'string', default: '4' },
     threads: { type: 'string', default: '1' },
     seed: { type: 'string', default: '1' },
@@ -114,7 +114,7 @@ await log({ from, ...identity, threads: flags.threads, at: new Date().toISOStrin
 let saved = Date.now();
 let losses: number[] = [];
 let counted = Date.now();
-const draw = startDrawing(plan);
+const { draw } = startDrawing(plan);
 let drawing = draw(from);
 
 /** What the model learns of what was drawn. */
