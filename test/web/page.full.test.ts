@@ -266,9 +266,9 @@ describe('the page, in harder conditions', function () {
     const said = async (): Promise<string[]> => {
       const captions: string[] = [];
       for (const photo of others) {
+        await page.$eval('#caption', (caption) => caption.append(document.createElement('hr'))); // until the next one
         await page.setInputFiles('#file', photo);
-        await page.waitForFunction(() => document.querySelector('#caption')!.getAttribute('aria-busy') === 'true');
-        await page.waitForFunction(() => document.querySelector('#caption')!.getAttribute('aria-busy') === 'false');
+        await page.waitForSelector('#caption[aria-busy="false"]:not(:has(hr))', { state: 'attached' });
         captions.push((await page.textContent('#caption'))!);
       }
       return captions;

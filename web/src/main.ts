@@ -356,8 +356,7 @@ const EXAMPLES = [
   ['pink-phone-thanks.png', 'A phone'],
   ['brown-bottle-bank.png', 'A bottle'],
   ['blue-mug-juice.png', 'A mug'],
-  ['video-1.gif', 'Something that moves'],
-  ['video-2.gif', 'Something else that moves'],
+  ['video-3.gif', 'Something that moves'],
 ] as const;
 byId('examples').replaceChildren(
   ...EXAMPLES.map(([name, label]) => {

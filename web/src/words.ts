@@ -66,7 +66,7 @@ export function showWords(explanation: Explanation, shown: Shown): void {
       const off = (): void => {
         lightsOff();
         button.classList.remove('lit');
-        byId('about').textContent = summary(words);
+        byId('about').textContent = summary(explanation);
       };
       button.addEventListener('pointerenter', on);
       button.addEventListener('focus', on);
@@ -76,7 +76,7 @@ export function showWords(explanation: Explanation, shown: Shown): void {
       return n > 0 && word.spaceBefore ? [' ', button] : [button];
     }),
   );
-  byId('about').textContent = summary(words);
+  byId('about').textContent = summary(explanation);
 }
 
 const times = (evidence: number): string => {
@@ -84,8 +84,8 @@ const times = (evidence: number): string => {
   return factor < 10 ? `${factor.toFixed(1)}×` : `${Math.round(Math.min(factor, 1e6)).toLocaleString('en')}×`;
 };
 
-function summary(words: readonly ExplainedWord[]): string {
-  const logProb = words.reduce((sum, { probability }) => sum + Math.log(probability), 0);
-  const sure = words.length === 0 ? 0 : Math.exp(logProb / words.length);
+/** The confidence of a caption as the library has it: of its tokens, the end among them. */
+function summary({ tokens }: Explanation): string {
+  const sure = Math.exp(tokens.reduce((sum, { logProb }) => sum + logProb, 0) / tokens.length);
   return `Confidence ${percent(sure)}. Point at a word to see where the model looked.`;
 }
