@@ -23,6 +23,7 @@ import {
   type Random,
   seeded,
 } from '../support/fuzz.js';
+import { expectTypedError } from '../support/typed-error.js';
 import { counting, failure, safetensorsBytes } from './support.js';
 import { bytesOf, torchPickle, torchZip } from './torch-writer.js';
 
@@ -62,8 +63,7 @@ async function outcome(
   try {
     return { loaded: await open(source), read: read() };
   } catch (error) {
-    assert.ok(error instanceof Image2TextError, `${what}: ${(error as Error).stack}`);
-    assert.ok(!/[\r\n]/.test(error.message) && error.message.length <= 300, `${what}: ${error.message}`);
+    expectTypedError(error, what);
     return { code: error.code, read: read() };
   }
 }

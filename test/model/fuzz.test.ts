@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { readJson as readCheckedJson } from '../../src/checkpoint/json.js';
-import { Image2TextError } from '../../src/errors.js';
 import { parseGenerationConfig } from '../../src/generation/generation-config.js';
 import { parseImageConfig, parseProcessorConfig } from '../../src/image/image-config.js';
 import { parseGitConfig } from '../../src/model/git-config.js';
 import { parseTokenizerConfig } from '../../src/tokenizer/tokenizer-config.js';
 import { DEMO, REFERENCE, readBin, readJson } from '../support/fixtures.js';
 import { changeJsonText, FUZZ_CASES, FUZZ_SEED, seeded } from '../support/fuzz.js';
+import { expectNoPollution, expectTypedError } from '../support/typed-error.js';
 
 /** Every outcome is a config or a typed one-line error; nothing is polluted. */
 function outcome(run: () => unknown): 'accepted' | 'refused' {
@@ -15,11 +15,10 @@ function outcome(run: () => unknown): 'accepted' | 'refused' {
     run();
     return 'accepted';
   } catch (error) {
-    assert.ok(error instanceof Image2TextError, `untyped ${(error as Error).stack}`);
-    assert.ok(!error.message.includes('\n') && error.message.length <= 300, JSON.stringify(error.message));
+    expectTypedError(error, 'config');
     return 'refused';
   } finally {
-    assert.equal(({} as { polluted?: unknown }).polluted, undefined);
+    expectNoPollution();
   }
 }
 

@@ -18,18 +18,17 @@ import {
   type Random,
   seeded,
 } from '../support/fuzz.js';
+import { expectNoPollution, expectTypedError } from '../support/typed-error.js';
 
 /** What `body` gives, or undefined after a typed error of one line. */
 async function attempt<T>(what: string, body: () => Promise<T>): Promise<T | undefined> {
   try {
     return await body();
   } catch (error) {
-    if (error instanceof assert.AssertionError) throw error;
-    assert.ok(error instanceof Image2TextError, `${what}: ${(error as Error).stack}`);
-    assert.ok(!/[\r\n]/.test(error.message) && error.message.length <= 300, `${what}: ${error.message}`);
+    expectTypedError(error, what);
     return undefined;
   } finally {
-    assert.equal(({} as { polluted?: unknown }).polluted, undefined, what);
+    expectNoPollution(what);
   }
 }
 

@@ -13,6 +13,7 @@ import {
   type Random,
   seeded,
 } from '../support/fuzz.js';
+import { expectNoPollution, expectTypedError } from '../support/typed-error.js';
 import { configFile, utf8 } from './support.js';
 
 /** Texts that meet every rule of the tokenizer, in any order. */
@@ -36,11 +37,10 @@ function use(random: Random, files: () => TokenizerFiles, what: string): string 
   try {
     tokenizer = loadTokenizer(files());
   } catch (error) {
-    assert.ok(error instanceof TokenizerError, `${what}: ${(error as Error).stack}`);
-    assert.ok(!/[\r\n]/.test(error.message) && error.message.length <= 300, `${what}: ${error.message}`);
+    expectTypedError(error, what, TokenizerError);
     return error.code;
   } finally {
-    assert.equal(({} as { polluted?: unknown }).polluted, undefined, what);
+    expectNoPollution(what);
   }
   const text = Array.from({ length: below(random, 12) }, () => pick(random, PIECES)).join('');
   const ids = tokenizer.encode(text);

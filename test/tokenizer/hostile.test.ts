@@ -3,6 +3,7 @@ import { TokenizerError } from '../../src/errors.js';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.js';
 import { loadTokenizer } from '../../src/tokenizer/tokenizer.js';
 import { endOf, HOSTILE, hostileCases, readBin, readJson } from '../support/fixtures.js';
+import { expectNoPollution, expectTypedError } from '../support/typed-error.js';
 import { demoTokenizer } from './support.js';
 
 interface SizedCase {
@@ -32,8 +33,8 @@ describe('hostile tokenizer files', () => {
         fault = error;
       }
       if (fault !== undefined) {
-        assert.ok(fault instanceof TokenizerError, String(fault));
-        assert.ok(fault.message.startsWith(`${entry.file}: `) && !/[\r\n]/.test(fault.message), fault.message);
+        expectTypedError(fault, entry.file, TokenizerError);
+        assert.ok(fault.message.startsWith(`${entry.file}: `), fault.message);
         assert.equal(endOf(entry), entry.expect === 'error' ? 'error' : fault.code, fault.message);
         assert.equal(fault.unsupported, false, fault.message);
       } else {
@@ -42,7 +43,7 @@ describe('hostile tokenizer files', () => {
         const { size } = entry as SizedCase;
         if (size !== undefined) assert.equal(tokenizer!.vocabSize, size);
       }
-      assert.equal(({} as { polluted?: unknown }).polluted, undefined);
+      expectNoPollution();
     });
   }
 
@@ -70,7 +71,7 @@ describe('damaged tokenizer files', () => {
           assert.equal(tokenizer.encode('the sign', { maxLength: 4 }).length, 4);
           counts.loaded++;
         } catch (error) {
-          assert.ok(error instanceof TokenizerError && !/[\r\n]/.test(error.message), String(error));
+          expectTypedError(error, file, TokenizerError);
           counts.refused++;
         }
       };
