@@ -75,20 +75,25 @@ function unsigned(bytes: Uint8Array, at: number, size: number): number {
   return value;
 }
 
-/** The EXIF and XMP of the items of a file that lie in it as they are (ISO/IEC 14496-12, 8.11.3 and 8.11.6). */
-function metadataOf(bytes: Uint8Array, items: readonly Box[]): { exif?: Uint8Array; xmp?: Uint8Array } {
-  const [iinf, iloc] = [named(items, 'iinf'), named(items, 'iloc')];
-  if (!iinf || !iloc) return {};
-  const ids = new Map<number, 'exif' | 'xmp'>();
+/** What an item is: EXIF, XMP, AV1 or something else (ISO/IEC 14496-12, 8.11.6). */
+function itemTypes(bytes: Uint8Array, iinf: Box): Map<number, string> {
+  const types = new Map<number, string>();
   for (const { type, start, end } of boxes(bytes, iinf.start + (bytes[iinf.start] ? 8 : 6), iinf.end)) {
     const version = bytes[start]!;
     if (type !== 'infe' || version < 2) continue;
     const at = start + (version === 2 ? 6 : 8);
     const what = latin1(bytes, at + 2, end - at - 2);
     const isXmp = /^mime[^\0]*\0application\/rdf\+xml\0/.test(what);
-    if (isXmp || what.startsWith('Exif')) ids.set(unsigned(bytes, start + 4, at - start - 4), isXmp ? 'xmp' : 'exif');
+    types.set(unsigned(bytes, start + 4, at - start - 4), isXmp ? 'xmp' : what.slice(0, 4));
   }
-  const found: { exif?: Uint8Array; xmp?: Uint8Array } = {};
+  return types;
+}
+
+/** The bytes of each item, in pieces, of those that lie in the file as they are (8.11.3). */
+function* itemData(bytes: Uint8Array, items: readonly Box[]): Generator<{ type: string; pieces: Uint8Array[] }> {
+  const [iinf, iloc, idat] = [named(items, 'iinf'), named(items, 'iloc'), named(items, 'idat')];
+  if (!iinf || !iloc) return;
+  const types = itemTypes(bytes, iinf);
   const version = bytes[iloc.start]!;
   const [sizes, more] = [bytes[iloc.start + 4]!, bytes[iloc.start + 5]!];
   const idBytes = version < 2 ? 2 : 4;
@@ -98,10 +103,10 @@ function metadataOf(bytes: Uint8Array, items: readonly Box[]): { exif?: Uint8Arr
     return unsigned(bytes, at - size, size);
   };
   for (let count = next(idBytes); count > 0 && at < iloc.end; count--) {
-    const kind = ids.get(next(idBytes));
+    const type = types.get(next(idBytes));
     const method = version > 0 ? next(2) & 15 : 0;
     next(2);
-    const base = next(more >> 4);
+    const base = next(more >> 4) + (method === 1 ? (idat?.start ?? 0) : 0);
     const pieces: Uint8Array[] = [];
     const extents = next(2);
     const isStated = sizes > 0 || (version > 0 && (more & 15) > 0); // else they take no bytes here, and have none there
@@ -110,10 +115,107 @@ function metadataOf(bytes: Uint8Array, items: readonly Box[]): { exif?: Uint8Arr
       const offset = base + next(sizes >> 4);
       pieces.push(bytes.subarray(offset, offset + next(sizes & 15)));
     }
-    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
-    if (kind !== undefined && method === 0 && length <= MAX_METADATA) found[kind] = join(pieces);
+    if (type !== undefined && method < 2) yield { type, pieces };
+  }
+}
+
+const lengthOf = (pieces: readonly Uint8Array[]): number => pieces.reduce((sum, piece) => sum + piece.length, 0);
+
+/** The EXIF and XMP of a file. */
+function metadataOf(bytes: Uint8Array, items: readonly Box[]): { exif?: Uint8Array; xmp?: Uint8Array } {
+  const found: { exif?: Uint8Array; xmp?: Uint8Array } = {};
+  for (const { type, pieces } of itemData(bytes, items)) {
+    const kind = type === 'Exif' ? 'exif' : type === 'xmp' ? 'xmp' : undefined;
+    if (kind !== undefined && lengthOf(pieces) <= MAX_METADATA) found[kind] = join(pieces);
   }
   return found;
+}
+
+/**
+ * Pixels that AV1 data codes: the largest size that its sequence headers allow, which libaom holds frames to, for each frame, shown or not
+ * (AV1 specification, 5.3 and 5.9).
+ */
+function codedPixels(data: Uint8Array): number {
+  let [size, pixels] = [0, 0];
+  for (let at = 0; at < data.length; ) {
+    const header = data[at]!;
+    at += header & 4 ? 2 : 1;
+    let length = data.length - at;
+    if (header & 2) {
+      length = 0;
+      for (let i = 0; i < 8; i++) {
+        const byte = data[at++] ?? 0;
+        length += (byte & 127) * 128 ** i;
+        if (byte < 128) break;
+      }
+    }
+    const type = (header >> 3) & 15;
+    if (type === 1) size = Math.max(size, sequencePixels(data.subarray(at, at + length)));
+    if (type === 3 || type === 6) pixels += size;
+    at += length;
+  }
+  return pixels;
+}
+
+/** The most pixels of a frame: the beginning of a sequence header (5.5.1), read up to there. */
+function sequencePixels(data: Uint8Array): number {
+  let at = 0;
+  const next = (count: number): number => {
+    let value = 0;
+    for (const end = at + count; at < end; at++) value = value * 2 + (((data[at >> 3] ?? 0) >> (7 - (at & 7))) & 1);
+    return value;
+  };
+  next(4); // profile, still picture
+  if (next(1) === 1) next(5);
+  else {
+    let delayBits = 0;
+    if (next(1) === 1) {
+      next(64);
+      if (next(1) === 1) {
+        let zeros = 0;
+        while (zeros < 32 && next(1) === 0) zeros++;
+        next(zeros);
+      }
+      if (next(1) === 1) {
+        delayBits = next(5) + 1;
+        next(42);
+      }
+    }
+    const hasDelay = next(1) === 1;
+    for (let points = next(5); points >= 0; points--) {
+      next(12);
+      if (next(5) > 7) next(1);
+      if (delayBits > 0 && next(1) === 1) next(2 * delayBits + 1);
+      if (hasDelay && next(1) === 1) next(4);
+    }
+  }
+  const [widthBits, heightBits] = [next(4) + 1, next(4) + 1];
+  return (next(widthBits) + 1) * (next(heightBits) + 1);
+}
+
+/** An image may have alpha, thumbnails and layers beside it: so many times the limit may be coded in all. */
+const MOST_CODED = 4;
+
+/** Refuses a file whose AV1 data code more than its boxes say. Every byte is looked at once. */
+function checkCoded(bytes: Uint8Array, items: readonly Box[], maxPixels: number): void {
+  let [pixels, length] = [0, 0];
+  const add = (pieces: readonly Uint8Array[]): void => {
+    length += lengthOf(pieces);
+    if (length > 2 * bytes.length) throw fault('avif-data', 'items that overlap');
+    pixels += codedPixels(pieces.length === 1 ? pieces[0]! : join(pieces));
+    if (pixels > MOST_CODED * maxPixels) {
+      const detail = `its data code ${(pixels / 1e6).toFixed(1)} megapixels and more; the limit (maxPixels) is ${maxPixels / 1e6}`;
+      throw fault('image-too-large', detail);
+    }
+  };
+  for (const { type, pieces } of itemData(bytes, items)) if (type === 'av01' && pieces.length > 0) add(pieces);
+  for (const tables of sampleTables(bytes)) {
+    const [stsz, stco, co64] = [named(tables, 'stsz'), named(tables, 'stco'), named(tables, 'co64')];
+    if (!stsz || !(stco ?? co64)) continue;
+    const first = stco ? u32be(bytes, stco.start + 8) : unsigned(bytes, co64!.start + 8, 8);
+    const size = u32be(bytes, stsz.start + 4) || u32be(bytes, stsz.start + 12);
+    add([bytes.subarray(first, first + size)]); // what is decoded of a sequence
+  }
 }
 
 /** As Pillow: what the properties say, else 1 where EXIF says anything, else what XMP says. */
@@ -124,23 +226,29 @@ function storedOrientation(bytes: Uint8Array, items: readonly Box[], properties:
   return tiff && exifOrientation(tiff) !== undefined ? 1 : orientationOf(undefined, xmp);
 }
 
-/** Samples of the track of pictures of a sequence. */
-function framesOf(bytes: Uint8Array): number {
-  if (latin1(bytes, 8, 4) !== 'avis') return 1;
+/** The boxes about the samples of each track; `handler`: of such tracks only. */
+function sampleTables(bytes: Uint8Array, handler?: string): Box[][] {
   const inside = ({ start, end }: Box, type: string) => boxes(bytes, start, end).filter((box) => box.type === type);
-  const media = boxes(bytes, 0, bytes.length)
+  const isWanted = (media: Box): boolean =>
+    handler === undefined || inside(media, 'hdlr').some(({ start }) => latin1(bytes, start + 8, 4) === handler);
+  return boxes(bytes, 0, bytes.length)
     .filter(({ type }) => type === 'moov')
     .flatMap((moov) => inside(moov, 'trak'))
     .flatMap((track) => inside(track, 'mdia'))
-    .filter((box) => inside(box, 'hdlr').some(({ start }) => latin1(bytes, start + 8, 4) === 'pict'));
-  const [stsz] = media
-    .flatMap((box) => inside(box, 'minf'))
+    .filter(isWanted)
+    .flatMap((media) => inside(media, 'minf'))
     .flatMap((box) => inside(box, 'stbl'))
-    .flatMap((box) => inside(box, 'stsz'));
+    .map(({ start, end }) => boxes(bytes, start, end));
+}
+
+/** Samples of the track of pictures of a sequence. */
+function framesOf(bytes: Uint8Array): number {
+  if (latin1(bytes, 8, 4) !== 'avis') return 1;
+  const [stsz] = sampleTables(bytes, 'pict').flatMap((tables) => named(tables, 'stsz') ?? []);
   return stsz ? Math.max(1, u32be(bytes, stsz.start + 8)) : 1;
 }
 
-/** Reads the boxes. @throws ImageError where they give no size, or a larger one than `maxPixels`. */
+/** Reads the boxes. @throws ImageError where they give no size, a larger one than `maxPixels`, or data that code more. */
 export function readAvif(bytes: Uint8Array, maxPixels: number): AvifFile {
   const text = latin1(bytes, 0, HEADER);
   let [width, height] = [0, 0];
@@ -152,6 +260,7 @@ export function readAvif(bytes: Uint8Array, maxPixels: number): AvifFile {
   if (width === 0) throw fault('avif-data', 'the file does not say the size of its image', 0);
   const meta = named(boxes(bytes, 0, bytes.length), 'meta');
   const items = meta ? boxes(bytes, meta.start + 4, meta.end) : [];
+  checkCoded(bytes, items, maxPixels);
   const [pitm, iprp] = [named(items, 'pitm'), named(items, 'iprp')];
   const parts = iprp ? boxes(bytes, iprp.start, iprp.end) : [];
   const [ipco, ipma] = [named(parts, 'ipco'), named(parts, 'ipma')];

@@ -236,6 +236,39 @@ describe('kinds of AVIF', () => {
     });
   }
 
+  it('what they code is within the limit of their own pixels; a small size before large data is refused by the header of the data', async () => {
+    for (const [name, avif] of cases) {
+      const bytes = new Uint8Array(Buffer.from(avif, 'base64'));
+      const { width, height } = await identifyImage(bytes);
+      await identifyImage(bytes, { maxPixels: width * height, file: name });
+      const text = Buffer.from(bytes).toString('latin1');
+      const view = new DataView(bytes.buffer);
+      for (let at = text.indexOf('ispe'); at >= 0; at = text.indexOf('ispe', at + 4)) {
+        view.setUint32(at + 8, 1);
+        view.setUint32(at + 12, 1);
+      }
+      const maxPixels = Math.ceil((width * height) / 4) - 1;
+      await assert.rejects(identifyImage(bytes, { maxPixels, file: name }), { code: 'image-too-large', file: name });
+    }
+  });
+
+  it('frames that are coded and never shown count', async () => {
+    const [, avif] = cases.find(([name]) => name === '10 bits 420')!;
+    const bytes = Buffer.from(avif, 'base64');
+    const { width, height } = await identifyImage(bytes);
+    const iloc = bytes.indexOf('iloc') + 4; // one item of one extent, by 4 bytes each
+    const [offset, length] = [bytes.readUInt32BE(iloc + 14), bytes.readUInt32BE(iloc + 18)];
+    assert.equal(offset + length, bytes.length);
+    const frame = bytes.subarray(bytes.indexOf('32a801', offset, 'hex')); // behind the sequence header: type 6, with its size
+    const repeated = (times: number): Buffer => {
+      const file = Buffer.concat([bytes, ...Array.from({ length: times - 1 }, () => frame)]);
+      file.writeUInt32BE(file.length - offset, iloc + 18);
+      return file;
+    };
+    await identifyImage(repeated(4), { maxPixels: width * height });
+    await assert.rejects(identifyImage(repeated(5), { maxPixels: width * height }), { code: 'image-too-large' });
+  });
+
   const metadata = JSON.parse(readFileSync(`${FIXTURES}avif-metadata.json`, 'utf8')) as [
     string,
     string,
