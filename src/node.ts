@@ -3,6 +3,8 @@
  *
  * @module
  */
+
+export { IMAGE_ENDING } from './file-signature.js';
 export type { HubFetch, HubLimits } from './hub/client.js';
 export { type DownloadOptions, downloadFile } from './hub/download.js';
 export { type EnvironmentVariables, hubCache, hubHome } from './hub/environment.js';

@@ -17,7 +17,7 @@ import {
   WORDS,
 } from './scenes.js';
 
-// What is learnt at a step: drawn anew each time, from the seed and the step's number alone, so that a run that goes on draws what it would have drawn.
+// What is learned at a step: drawn anew each time, from the seed and the step's number alone, so that a run that goes on draws what it would have drawn.
 
 export interface BatchPlan {
   readonly seed: number;
@@ -38,13 +38,13 @@ export interface DrawnBatch {
   readonly shape: readonly number[];
   /** Which patches the tower computes. */
   readonly patches: readonly (readonly number[])[];
-  /** Nothing while only reading is learnt. */
+  /** Nothing while only reading is learned. */
   readonly texts: readonly { readonly text: string; readonly question?: string }[];
   /** What is printed; not for videos, whose print is too small. */
   readonly printed: readonly PrintedPatches[] | undefined;
 }
 
-/** What is learnt when, in shares of the run: first only to read, then to say it, at last from all patches. */
+/** What is learned when, in shares of the run: first only to read, then to say it, at last from all patches. */
 const PHASES = { reading: 0.45, allPatches: 0.88, videos: 0.6, words: 0.2, fonts: 0.15, jitter: 0.3 };
 /** Patches of an image that are computed before all are: those of the print, and others by chance. */
 const PATCHES = { reading: 13, image: 23, frame: 15 };

@@ -12,7 +12,7 @@ import { WORDS } from './scenes.js';
 
 // Reading comes slowly from captions alone: one token in nine says whether the word was right. Two classifiers on the vision tower's features, which
 // are not part of the checkpoint, tell it sooner: at a layer in the middle, which letters a patch of the print holds; at the last, how the whole word
-// is spelled. That is learnt from fewer words than which of them it is: each letter is in many.
+// is spelled. That is learned from fewer words than which of them it is: each letter is in many.
 
 const LETTERS = 27; // none, a to z
 /** Where in a patch letters are asked for, from its left edge. */

@@ -126,7 +126,7 @@ function toBatch({ pixels, shape, patches, texts }: DrawnBatch): TrainingBatch {
 
 for (let step = from; step < steps; step++) {
   const drawn = await drawing;
-  drawing = draw(step + 1); // while this step is learnt
+  drawing = draw(step + 1); // while this step is learned
   const batches = new Map(drawn.map((one) => [toBatch(one), one.printed] as const));
   const report = await optimization.step([...batches.keys()], {
     visionLoss: (outputs, batch) => {

@@ -12,15 +12,7 @@ import type {
   VisualInput,
 } from '../node.js';
 import { type CliCommand, type Context, UsageError } from './context.js';
-import {
-  describeLeftOut,
-  expandInputs,
-  type Input,
-  type InputFlags,
-  type InputList,
-  inShard,
-  pathOf,
-} from './inputs.js';
+import { expandInputs, type Input, type InputFlags, type InputList, inShard, pathOf, reportLeftOut } from './inputs.js';
 import { imageRow, imageRows } from './line-files.js';
 import { exitCode, type ModelFlags, overImages, withModel } from './model.js';
 import {
@@ -129,8 +121,7 @@ export const captionCommand: CliCommand = {
     const failed = stored
       ? await captionToFiles(list, flags, options, context)
       : await captionToStdout(list, flags, options, context);
-    const leftOut = describeLeftOut(list);
-    if (leftOut !== undefined && flags.quiet !== true) context.stderr(leftOut);
+    reportLeftOut(list, flags, context);
     return exitCode(failed + list.unreadable);
   },
 };

@@ -299,8 +299,14 @@ function countEnding(counts: Map<string, number>, name: string): void {
   counts.set(ending, (counts.get(ending) ?? 0) + 1);
 }
 
+/** Says on stderr what folders had besides images, unless it should be quiet. */
+export function reportLeftOut(list: InputList, { quiet }: { readonly quiet?: boolean }, { stderr }: Context): void {
+  const leftOut = describeLeftOut(list);
+  if (leftOut !== undefined && quiet !== true) stderr(leftOut);
+}
+
 /** `4 files left out: 2 .heic, 1 .pdf, 1 without an ending`; undefined where none was. */
-export function describeLeftOut({ leftOut }: Pick<InputList, 'leftOut'>): string | undefined {
+function describeLeftOut({ leftOut }: Pick<InputList, 'leftOut'>): string | undefined {
   const counts = [...leftOut].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1));
   const total = counts.reduce((sum, [, count]) => sum + count, 0);
   if (total === 0) return undefined;

@@ -93,14 +93,20 @@ async function applyAdapter(model: Image2Text, folder: string): Promise<void> {
   }
 }
 
+/** Starts a backend, without its banners; resolves to its name. */
+export async function useBackend(name: NodeBackend): Promise<string> {
+  const { quietTensorflow, startBackend } = await import('../node.js');
+  quietTensorflow();
+  return startBackend(name);
+}
+
 /** Starts the backend that the flags name; then the files of their model, downloaded where they have to be and the weights fit in the backend. */
 export async function openModelFiles(flags: ModelFlags, context: Context): Promise<ModelFiles> {
-  const { openModel, quietTensorflow, startBackend } = await import('../node.js');
+  const { openModel } = await import('../node.js');
   const { prepareBackend } = await import('../image2text/load.js');
   const { signal, status } = context;
   const { weights } = flags;
-  quietTensorflow();
-  await startBackend(flags.backend);
+  await useBackend(flags.backend);
   await prepareBackend({ weights }); // before a download of hundreds of megabytes
   const name = flags.model ?? DEFAULT_MODEL;
   if (flags.quiet !== true) await announceDownload(name, flags, context);

@@ -1,14 +1,15 @@
 import { Option } from 'commander';
-import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, ImageInput } from '../node.js';
+import type { ClassifyOptions, ClassScore, Embedding, EmbedOptions, Image2Text, VisualInput } from '../node.js';
 import { type CliCommand, type Context, EXIT, UsageError } from './context.js';
 import {
-  describeLeftOut,
   expandInputs,
   type Input,
   type InputFlags,
+  type InputList,
   oneImage,
   readStdinLines,
   readTexts,
+  reportLeftOut,
 } from './inputs.js';
 import { exitCode, type ModelFlags, overImages, withModel } from './model.js';
 import { addExamples, addFormat, addInputs, addModel, integer } from './options.js';
@@ -54,7 +55,7 @@ async function runClassify(names: readonly string[], flags: ClassifyFlags, conte
   }
   const labels = await readLabels(flags, context);
   const list = await expandInputs(names, context, flags);
-  const { inputs, several } = list;
+  const { several } = list;
   const options: ClassifyOptions = {
     ...(flags.top === undefined ? {} : { topK: flags.top }),
     method: flags.method,
@@ -68,19 +69,30 @@ async function runClassify(names: readonly string[], flags: ClassifyFlags, conte
     else if (format === 'jsonl') await context.stdout(jsonText({ file, labels: found }));
     else for (const score of found) await context.stdout((several ? `${plain(file)}\t` : '') + asText(score));
   };
-  return withModel(flags, context, {}, async (model) => {
-    const work = async ([image]: readonly Parameters<typeof model.classify>[0][]) => [
-      await model.classify(image!, labels, options),
-    ];
-    const failed = await overImages(inputs, { quiet: flags.quiet, work, deliver }, context);
+  const end = async (): Promise<void> => {
     const [first] = shown;
     if (format === 'json' && several) await context.stdout(jsonText(shown, 2));
     else if (first !== undefined) await context.stdout(jsonText(first, 2));
-    const leftOut = describeLeftOut(list);
-    if (leftOut !== undefined && flags.quiet !== true) context.stderr(leftOut);
+  };
+  return overEach(list, flags, context, (model, image) => model.classify(image, labels, options), deliver, end);
+}
+
+/** Runs `work` on each image; `deliver` receives each result, and `end` is called after the last. */
+const overEach = <T>(
+  list: InputList,
+  flags: ModelFlags,
+  context: Context,
+  work: (model: Image2Text, image: VisualInput) => Promise<T>,
+  deliver: (input: Input, result: T) => Promise<void>,
+  end: () => Promise<void>,
+): Promise<number> =>
+  withModel(flags, context, {}, async (model) => {
+    const one = async ([image]: readonly VisualInput[]) => [await work(model, image!)];
+    const failed = await overImages(list.inputs, { quiet: flags.quiet, work: one, deliver }, context);
+    await end();
+    reportLeftOut(list, flags, context);
     return exitCode(failed + list.unreadable);
   });
-}
 
 const asText = ({ label, probability }: ClassScore): string => `${probability.toFixed(4)}\t${plain(label)}`;
 
@@ -172,7 +184,7 @@ export const embedCommand: CliCommand = {
 
 async function runEmbed(names: readonly string[], flags: EmbedFlags, context: Context): Promise<number> {
   const list = await expandInputs(names, context, flags);
-  const { inputs, several } = list;
+  const { several } = list;
   const { stage, pool } = flags;
   const format = formatOf(flags, 'jsonl');
   let opened = false; // an array is written as it grows: features of many images are too large to keep
@@ -182,14 +194,9 @@ async function runEmbed(names: readonly string[], flags: EmbedFlags, context: Co
     await context.write(`${opened ? ',\n' : '[\n'}${text}`);
     opened = true;
   };
-  return withModel(flags, context, {}, async (model) => {
-    const work = async ([image]: readonly ImageInput[]) => [
-      await model.embed(image!, { stage, pool, signal: context.signal }),
-    ];
-    const failed = await overImages(inputs, { quiet: flags.quiet, work, deliver }, context);
+  const end = async (): Promise<void> => {
     if (format === 'json' && several) await context.stdout(opened ? '\n]' : '[]');
-    const leftOut = describeLeftOut(list);
-    if (leftOut !== undefined && flags.quiet !== true) context.stderr(leftOut);
-    return exitCode(failed + list.unreadable);
-  });
+  };
+  const options = { stage, pool, signal: context.signal };
+  return overEach(list, flags, context, (model, image) => model.embed(image, options), deliver, end);
 }

@@ -13,7 +13,7 @@ import type {
 } from '../tools/index.js';
 import { type CliCommand, type Context, EXIT } from './context.js';
 import { expandInputs } from './inputs.js';
-import { type HubFlags, hubOptions } from './model.js';
+import { type HubFlags, hubOptions, useBackend } from './model.js';
 import { addBackend, addExamples, addHub, addNote } from './options.js';
 import { jsonText, plain, showLoading, startProgress } from './terminal.js';
 
@@ -113,10 +113,8 @@ export const verifyCommand: CliCommand = {
 /** `image2text verify`. */
 async function runVerify([model]: readonly string[], flags: VerifyFlags, context: Context): Promise<number> {
   const { backend, as, image, json } = flags;
-  const { quietTensorflow, startBackend } = await import('../node.js');
   const { verifyModel } = await import('../tools/index.js');
-  quietTensorflow();
-  await startBackend(backend);
+  await useBackend(backend);
   const checked = await verifyModel(model!, {
     as,
     image,
@@ -293,11 +291,10 @@ async function compare(
   flags: ConvertFlags,
   context: Context,
 ): Promise<ModelComparison> {
-  const { loadImage2Text, quietTensorflow, startBackend } = await import('../node.js');
+  const { loadImage2Text } = await import('../node.js');
   const { compareModels } = await import('../tools/index.js');
   const { signal } = context;
-  quietTensorflow();
-  await startBackend(flags.backend);
+  await useBackend(flags.backend);
   const preprocessing = 'huggingface'; // of both, whatever the published name stands for
   const before = await loadImage2Text(source, { signal, preprocessing, ...hubOptions(flags) });
   const bar = startProgress(images.length, context, { what: 'images compared', quiet: flags.quiet });
@@ -374,10 +371,8 @@ async function runParity(
   flags: ParityFlags,
   { status, signal, stdout, stderr }: Context,
 ): Promise<number> {
-  const { quietTensorflow, startBackend } = await import('../node.js');
   const { formatParityTable, runParity, summarizeParity } = await import('../parity/index.js');
-  quietTensorflow();
-  const backend = await startBackend(flags.backend);
+  const backend = await useBackend(flags.backend);
   const rows: ParityRow[] = [];
   for await (const row of runParity(directory!, {
     ...(flags.only === undefined ? {} : { only: flags.only }),

@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import { ConfigError, quote } from '../errors.js';
+import { showValue } from '../options.js';
 import type { ResizeFilter } from './resize.js';
 
 /** What a checkpoint's image processor does, checked and complete. Sizes in pixels. */
@@ -140,14 +141,12 @@ const field = <T>(read: (value: unknown, fail: Fail) => T) =>
     }),
   );
 
-const show = (value: unknown): string => quote(typeof value === 'string' ? value : String(JSON.stringify(value)));
-
 const flag = field((value, fail) =>
-  typeof value === 'boolean' ? value : fail('not-a-flag', `${show(value)} is not true or false`),
+  typeof value === 'boolean' ? value : fail('not-a-flag', `${showValue(value)} is not true or false`),
 );
 
 const processor = field((name, fail) => {
-  if (typeof name !== 'string') return fail('bad-processor', `${show(name)} is not a name`);
+  if (typeof name !== 'string') return fail('bad-processor', `${showValue(name)} is not a name`);
   if (Object.hasOwn(PROCESSORS, name)) return PROCESSORS[name]!;
   const known = Object.keys(PROCESSORS).filter((kind) => !/(Fast|Pil)$/.test(kind));
   return fail('unknown-processor', `${quote(name)} is none of ${known.join(', ')} (or Fast, Pil)`);
@@ -155,7 +154,7 @@ const processor = field((name, fail) => {
 
 function side(value: unknown, fail: Fail, path?: readonly string[]): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_IMAGE_SIDE) return value;
-  return fail('bad-size', `${show(value)} is not an integer from 1 to ${MAX_IMAGE_SIDE}`, path);
+  return fail('bad-size', `${showValue(value)} is not an integer from 1 to ${MAX_IMAGE_SIDE}`, path);
 }
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
@@ -182,24 +181,24 @@ const cropSize = field((value, fail): Sides => {
 
 const filter = field((value, fail) => {
   const found = typeof value === 'number' ? RESAMPLE[value] : undefined;
-  return found ?? fail('unknown-filter', `${show(value)} is not one of Pillow's filters 0 to 5`);
+  return found ?? fail('unknown-filter', `${showValue(value)} is not one of Pillow's filters 0 to 5`);
 });
 
 const factor = field((value, fail) =>
   typeof value === 'number' && Number.isFinite(value) && value > 0
     ? value
-    : fail('bad-factor', `${show(value)} is not a positive number`),
+    : fail('bad-factor', `${showValue(value)} is not a positive number`),
 );
 
 const channels = (sign?: 'positive') =>
   field((value, fail): Channels => {
-    if (!Array.isArray(value)) return fail('bad-channels', `${show(value)} is not a list`);
+    if (!Array.isArray(value)) return fail('bad-channels', `${showValue(value)} is not a list`);
     if (value.length !== 3) fail('bad-channels', `${value.length} values; each of 3 channels needs one`);
     // float32 is what the pixels are computed in: a deviation that vanishes there would divide by zero
     const legal = (v: unknown) =>
       typeof v === 'number' && Number.isFinite(Math.fround(v)) && (!sign || Math.fround(v) > 0);
     const wrong = value.findIndex((v) => !legal(v));
-    if (wrong >= 0) fail('bad-channels', `${show(value[wrong])} is not a ${sign ?? ''} number`);
+    if (wrong >= 0) fail('bad-channels', `${showValue(value[wrong])} is not a ${sign ?? ''} number`);
     return [value[0], value[1], value[2]];
   });
 
@@ -229,6 +228,6 @@ function checkLayout<T extends z.core.$ZodType>(layout: T, json: unknown, file: 
     const code = String(issue.params?.['code']);
     throw new ConfigError({ file, path, code, detail: issue.message, unsupported: UNSUPPORTED.has(code) });
   }
-  const detail = within === undefined ? 'the file must hold one JSON object' : `${show(json)} is not an object`;
+  const detail = within === undefined ? 'the file must hold one JSON object' : `${showValue(json)} is not an object`;
   throw new ConfigError({ file, path, code: 'not-an-object', detail });
 }

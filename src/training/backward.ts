@@ -39,16 +39,16 @@ export interface TrainingBatch extends VisionInput {
   readonly features?: Tensor3D | undefined;
   /** B rows of T token ids, padded on the right; none: the tower learns by a further loss alone (`visionLoss`), and nothing else is computed. */
   readonly ids: readonly (readonly number[])[];
-  /** B rows of T: position t of the text learns to predict label t + 1; -100 is not learnt (start, prompt, question, padding). */
+  /** B rows of T: position t of the text learns to predict label t + 1; -100 is not learned (start, prompt, question, padding). */
   readonly labels: readonly (readonly number[])[];
   /** 0 where a token is padding that no other may attend to. Not needed for padding on the right. */
   readonly attentionMask?: readonly (readonly number[])[] | undefined;
 }
 
-/** The label that is not learnt, as in PyTorch. */
+/** The label that is not learned, as in PyTorch. */
 export const IGNORED_LABEL = -100;
 
-/** How many tokens of a batch are learnt. */
+/** How many tokens of a batch are learned. */
 export const countLabels = (labels: TrainingBatch['labels']): number =>
   labels.reduce((sum, row) => sum + row.slice(1).filter((label) => label !== IGNORED_LABEL).length, 0);
 
@@ -59,7 +59,7 @@ const EMBEDDINGS = 'git.embeddings';
 export interface PassOptions {
   /** Label smoothing; 0 is cross-entropy. */
   readonly smoothing: number;
-  /** What the loss is divided by: the tokens learnt in all micro-batches of a step. */
+  /** What the loss is divided by: the tokens learned in all micro-batches of a step. */
   readonly total: number;
   /** Keep only each layer's input and compute the rest again on the way back: memory for one layer instead of all. */
   readonly recompute: boolean;
@@ -209,7 +209,7 @@ interface LabeledRows {
   readonly labels: readonly number[];
 }
 
-/** The labelled rows of [B, T, D] in blocks of at most HEAD_ROWS; a sample with more rows is cut from its start on, whatever is beside it. */
+/** The labeled rows of [B, T, D] in blocks of at most HEAD_ROWS; a sample with more rows is cut from its start on, whatever is beside it. */
 function labeledBlocks(labels: TrainingBatch['labels'], tokens: number): LabeledRows[][] {
   const blocks: LabeledRows[][] = [];
   let free = 0;
@@ -228,7 +228,7 @@ function labeledBlocks(labels: TrainingBatch['labels'], tokens: number): Labeled
   return blocks;
 }
 
-/** Losses of the labelled rows of the last layer's output [B, T, D], and the gradient by that, if it is wanted. */
+/** Losses of the labeled rows of the last layer's output [B, T, D], and the gradient by that, if it is wanted. */
 function headBackward(
   pass: Pass,
   git: Git,

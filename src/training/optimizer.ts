@@ -208,13 +208,13 @@ export interface StepHooks {
 export interface StepReport {
   /** From 0. */
   readonly step: number;
-  /** Mean over the learnt tokens of all micro-batches, before the update. */
+  /** Mean over the learned tokens of all micro-batches, before the update. */
   readonly loss: number;
   /** Norm of all gradients, before clipping. */
   readonly gradNorm: number;
   /** What the schedule multiplied the learning rate by. */
   readonly rateFactor: number;
-  /** How many tokens were learnt. */
+  /** How many tokens were learned. */
   readonly tokens: number;
 }
 

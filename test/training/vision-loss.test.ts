@@ -107,7 +107,7 @@ describe('a further loss on the vision tower', () => {
     const weights = randomNormal([2, 5, 8], 0, 1, 'float32', 6) as Tensor3D;
     const [silent, speaking] = [
       { pixels, ids: [], labels: [] },
-      { pixels, ids: [[2], [2]], labels: [[-100], [-100]] }, // nothing of which is learnt
+      { pixels, ids: [[2], [2]], labels: [[-100], [-100]] }, // nothing of which is learned
     ];
     const before = memory().numTensors;
     const [alone, beside] = await Promise.all(

@@ -3,13 +3,13 @@ import { createReadStream } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { Image2TextError, ImageError } from 'generative-image2text';
+import { IMAGE_ENDING } from 'generative-image2text/node';
 import { fetchPublic } from '../addresses.js';
 import { UsageError } from '../command-line.js';
 import { decodeBase64 } from '../requests.js';
 import type { Shard } from './run.js';
 import type { ResultStore } from './store.js';
 
-const IMAGE_ENDING = /\.(a?png|jpe?g|jpe|jfif|pjpeg|pjp|webp|gif|bmp|dib|tiff?|avif)$/i;
 const LINE_FEED = 0x0a;
 const TAB = 0x09;
 
