@@ -1,4 +1,5 @@
-/** What all beam searches share (candidates, beams, the loop over steps), and Hugging Face's beam search. */
+/** What beam searches share (candidates, beams, the loop over steps); Hugging Face's beam search, and the original project's. */
+
 import { fail } from '../options.js';
 import {
   applyAll,
@@ -10,21 +11,21 @@ import {
   rowRules,
   workingCopy,
 } from './logits-processors.js';
-
 import { type CheckedOptions, checkRows } from './options.js';
-import type {
-  Finish,
-  GeneratedSequence,
-  LogitsProcessor,
-  NextLogits,
-  SearchScope,
-  TopQuery,
-  TopTokens,
+import {
+  type Finish,
+  type GeneratedSequence,
+  type LogitsProcessor,
+  lengthLimit,
+  type NextLogits,
+  type SearchScope,
+  stepSession,
+  type TopQuery,
+  type TopTokens,
 } from './session.js';
-import { lengthLimit, stepSession } from './session.js';
 
 /** One sequence of an image, unfinished while `finish` is undefined. */
-export interface Beam {
+interface Beam {
   readonly ids: readonly number[];
   /** log-softmax of the raw logits at each new token. */
   readonly logProbs: readonly number[];
@@ -67,7 +68,7 @@ export function logSoftmaxThenProcess(processors: readonly LogitsProcessor[]): R
 }
 
 /** The original: processors act on raw logits, log-softmax last. Overwrites the logits where there is no processor. */
-export function processThenLogSoftmax(processors: readonly LogitsProcessor[]): RowScorer {
+function processThenLogSoftmax(processors: readonly LogitsProcessor[]): RowScorer {
   const copy = workingCopy();
   return (logits, ids, path) => {
     const normalizer = logNormalizer(logits, path);
@@ -87,7 +88,7 @@ export function processThenLogSoftmax(processors: readonly LogitsProcessor[]): R
  * Without processors a search has need of the `count` likeliest words and the end tokens alone, and Hugging Face's and the original's rank by the
  * same: log-probabilities in float32.
  */
-export function topQuery(start: ImageStart, count: number): TopQuery | undefined {
+function topQuery(start: ImageStart, count: number): TopQuery | undefined {
   return start.processors.length > 0 ? undefined : { count, by: 'logProb', asked: start.eosIds };
 }
 
@@ -117,7 +118,7 @@ export interface BestCandidates {
 }
 
 /** Keeps the `count` best in a heap with the worst on top; beams must be offered in ascending order. */
-export function bestCandidates(count: number): BestCandidates {
+function bestCandidates(count: number): BestCandidates {
   const heap: Candidate[] = [];
   const sink = (candidate: Candidate): void => {
     let at = 0;
@@ -162,7 +163,7 @@ const isBetter = (a: Candidate, b: Candidate): boolean =>
  * Scores the candidates of a step: the `count` best continuations of all beams, by the sum of the beam and the score of the token. Before the
  * first token all beams are one row of the session. `rawLogProbs[row](id)`: what goes into the result's `tokenLogProbs`.
  */
-export async function scoreCandidates(
+async function scoreCandidates(
   { image, scope, eosIds }: ImageStart,
   beams: readonly Beam[],
   logits: readonly NextLogits[],
@@ -186,13 +187,13 @@ export async function scoreCandidates(
 }
 
 /** A token to append, and to which of the image's rows. */
-export interface Move {
+interface Move {
   readonly row: number;
   readonly id: number;
 }
 
 /** What the search over one image starts from. */
-export interface ImageStart extends RowRules {
+interface ImageStart extends RowRules {
   readonly scope: SearchScope;
   readonly prompt: readonly number[];
   readonly image: number;
@@ -202,7 +203,7 @@ export interface ImageStart extends RowRules {
 }
 
 /** The search over one image, as a machine: logits of its rows in, next rows out. */
-export interface ImageSearch {
+interface ImageSearch {
   /** What it has to know of its rows; undefined: all logits. The same for every image. */
   readonly wanted: TopQuery | undefined;
   /** Takes the logits of its rows (one row at first: its prompt) and says what comes next; nothing when it is done. */
@@ -258,11 +259,11 @@ export async function runBeams<Taker extends BeamStrategy>(
 const BEHIND = -1e9;
 
 /** The beams of an image before the first token: the prompt, `count` times. */
-export const beamsAtStart = (prompt: readonly number[], count: number): Beam[] =>
+const beamsAtStart = (prompt: readonly number[], count: number): Beam[] =>
   Array.from({ length: count }, (_, k) => ({ ids: prompt, logProbs: [], sum: k === 0 ? 0 : BEHIND }));
 
 /** `beam` with one more token, which makes its sum `sum` and has the log-probability `logProb` by the raw logits. */
-export const grow = (beam: Beam, id: number, sum: number, logProb: number, finish?: Finish): Beam => ({
+const grow = (beam: Beam, id: number, sum: number, logProb: number, finish?: Finish): Beam => ({
   ids: [...beam.ids, id],
   logProbs: [...beam.logProbs, logProb],
   sum,
@@ -270,7 +271,7 @@ export const grow = (beam: Beam, id: number, sum: number, logProb: number, finis
 });
 
 /** A beam as a result. */
-export function beamResult(beam: Beam, promptLength: number, score: number, finish: Finish): GeneratedSequence {
+function beamResult(beam: Beam, promptLength: number, score: number, finish: Finish): GeneratedSequence {
   return {
     ids: beam.ids,
     newIds: beam.ids.slice(promptLength),
@@ -282,10 +283,10 @@ export function beamResult(beam: Beam, promptLength: number, score: number, fini
 }
 
 /** Where an image's logits came from, for error messages. */
-export const pathOf = (image: number, length: number): string => `image ${image}, token ${length}`;
+const pathOf = (image: number, length: number): string => `image ${image}, token ${length}`;
 
 /** The rules on tokens left an image neither a beam nor a finished sentence. */
-export const allForbidden = (path: string): never =>
+const allForbidden = (path: string): never =>
   fail(path, 'all-forbidden', 'the rules on tokens forbid every token of every beam');
 
 /** The finished sentences of one image: the best `keep` of those added. */
@@ -299,7 +300,7 @@ export interface Hypotheses {
   best(most: number): GeneratedSequence[];
 }
 
-export function hypotheses(keep: number): Hypotheses {
+function hypotheses(keep: number): Hypotheses {
   const kept: GeneratedSequence[] = []; // ascending; of equals the earlier first
   return {
     add(result) {
@@ -366,4 +367,113 @@ export function beamSearch(start: ImageStart, options: CheckedOptions<'beam'>): 
   };
 
   return { wanted: topQuery(start, count), advance, results: () => ended.best(options.numReturnSequences) };
+}
+
+/** The two decoders of the original project, microsoft/GenerativeImage2Text (`generativeimage2text/layers/decoder.py`). */
+
+/**
+ * The beam search of the original project (`GeneratorWithBeamSearch`), which made the published captions.
+ * It differs from Hugging Face's: only `numReturnSequences` sentences are kept; the score is sum / ((5 + n) / 6) ^ lengthPenalty with n
+ * the tokens of the prompt and the sentence without the end token; an end token counts at any rank among the perNode x numBeams candidates; the
+ * test whether to go on comes before a step's sentences are added; processors act on raw logits; and in the last step every
+ * candidate ends its beam: without its own token, but with that token's log-probability in the sum. So a sentence cut by the limit loses a
+ * word and gets an end token in its place (finish `length`). Our addition: a stopping criterion ends a candidate, with its own token.
+ *
+ * `ids` end with the end token; the original's matrix is `padRows(ids, eosIds[0], maxLength)`, without the prompt if there was one.
+ */
+export function originalBeamSearch(start: ImageStart, options: CheckedOptions<'original'>): ImageSearch {
+  const { prompt, image, limit, eosIds, stops } = start;
+  const { numBeams, perNode, lengthPenalty, numReturnSequences } = options;
+  const count = Math.max(perNode, 1 + eosIds.length) * numBeams; // the original has one end token and never fewer than 2 a beam
+  const scoreRow = processThenLogSoftmax(start.processors);
+  const ended = hypotheses(numReturnSequences);
+  let beams = beamsAtStart(prompt, numBeams);
+
+  const norm = (length: number): number => ((5 + length) / 6) ** lengthPenalty;
+
+  const advance = async (logits: readonly NextLogits[]): Promise<readonly Move[]> => {
+    const length = beams[0]!.ids.length;
+    const { candidates, rawLogProbs } = await scoreCandidates(start, beams, logits, scoreRow, count);
+    if (candidates.length > 0 && ended.full && ended.worst >= candidates[0]!.sum / norm(limit - 1)) return [];
+    const last = length + 1 === limit;
+    const next: { readonly beam: Beam; readonly move: Move }[] = [];
+    for (const { beam, row, id, sum } of candidates) {
+      const grown = grow(beams[beam]!, id, sum, rawLogProbs[row]!(id));
+      const isEnd = eosIds.includes(id);
+      if (!isEnd && stops(grown.ids)) {
+        ended.add(beamResult(grown, prompt.length, sum / norm(length + 1), 'stopped'));
+      } else if (last || isEnd) {
+        const endId = isEnd ? id : eosIds[0]!;
+        const sentence = grow(beams[beam]!, endId, sum, rawLogProbs[row]!(endId));
+        ended.add(beamResult(sentence, prompt.length, sum / norm(length), isEnd ? 'eos' : 'length'));
+      } else next.push({ beam: grown, move: { row, id } });
+      if (next.length === numBeams) break;
+    }
+    if (next.length === 0 && ended.count === 0) allForbidden(pathOf(image, length));
+    beams = next.map(({ beam }) => beam);
+    return next.map(({ move }) => move);
+  };
+
+  return { wanted: topQuery(start, count), advance, results: () => ended.best(numReturnSequences) };
+}
+
+/** The logit that the original gives to the token just produced. */
+const JUST_PRODUCED_LOGIT = -10000;
+
+const discourageLast: LogitsProcessor = (scores, ids) => {
+  const last = ids[ids.length - 1]!;
+  if (scores[last] !== Number.NEGATIVE_INFINITY) scores[last] = JUST_PRODUCED_LOGIT;
+};
+
+/**
+ * The other decoder of the original project (`AutoRegressiveBeamSearch`, switched off there in favor of the one above): from the
+ * second new token on the token just produced gets the logit -10000; each beam offers its `perNode` best tokens and the `numBeams` best sums
+ * survive; an ended sentence stays among the beams. Returns the best sum alone; score = sum / new tokens, the end token included.
+ * With one beam it is greedy search without doubled tokens.
+ */
+export function autoregressiveSearch(
+  start: ImageStart,
+  { numBeams, perNode }: CheckedOptions<'original-autoregressive'>,
+): ImageSearch {
+  const { prompt, image, limit, eosIds, stops } = start;
+  const firstStep = processThenLogSoftmax(start.processors);
+  const laterStep = processThenLogSoftmax([...start.processors, discourageLast]);
+  let beams: Beam[] = [{ ids: prompt, logProbs: [], sum: 0 }]; // best first
+
+  const advance = async (logits: readonly NextLogits[]): Promise<readonly Move[]> => {
+    const first = beams[0]!.ids.length === prompt.length;
+    const scoreRow = first ? firstStep : laterStep;
+    const offers: { readonly beam: Beam; readonly move?: Move }[] = [];
+    let row = 0;
+    for (const beam of beams) {
+      if (beam.finish !== undefined) {
+        offers.push({ beam });
+        continue;
+      }
+      const { scores, rawLogProb } = scoreRow(logits[row] as Float32Array, beam.ids, pathOf(image, beam.ids.length));
+      const best = bestCandidates(first ? numBeams : perNode);
+      best.offer(0, row, beam.sum, scores);
+      for (const { id, sum } of best.best()) {
+        const grown = grow(beam, id, sum, rawLogProb(id));
+        const finish = eosIds.includes(id) ? 'eos' : stops(grown.ids) ? 'stopped' : undefined;
+        offers.push({ beam: { ...grown, finish }, move: { row, id } });
+      }
+      row++;
+      await start.scope.rowDone();
+    }
+    offers.sort((a, b) => b.beam.sum - a.beam.sum);
+    const kept = offers.slice(0, numBeams);
+    if (kept.length === 0) allForbidden(pathOf(image, prompt.length));
+    beams = kept.map(({ beam }) => beam);
+    const moves = kept.flatMap(({ beam, move }) => (move === undefined || beam.finish !== undefined ? [] : [move]));
+    const length = Math.max(...beams.map((beam) => beam.ids.length));
+    return beams[0]!.finish !== undefined || length >= limit ? [] : moves; // sums only fall, so an ended first beam stays first
+  };
+
+  const results = () => {
+    const best = beams[0]!;
+    const score = best.sum / (best.ids.length - prompt.length);
+    return [beamResult(best, prompt.length, score, best.finish ?? 'length')];
+  };
+  return { wanted: undefined, advance, results };
 }

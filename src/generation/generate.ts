@@ -1,6 +1,6 @@
 import { BackendError, OptionError } from '../errors.js';
 import { fail } from '../options.js';
-import { beamSearch, runBeams } from './beam-search.js';
+import { autoregressiveSearch, beamSearch, originalBeamSearch, runBeams } from './beam-search.js';
 import {
   applyAll,
   argMax,
@@ -19,7 +19,6 @@ import {
   type StreamOptions,
   type TokenListener,
 } from './options.js';
-import { autoregressiveSearch, originalBeamSearch } from './original-beam-search.js';
 import {
   checkPrompts,
   checkVocabulary,
