@@ -157,7 +157,8 @@ for (let step = from; step < steps; step++) {
     counted = Date.now();
   }
   const last = done === steps;
-  if (last || done % checkEvery === 0) {
+  const speaks = drawn.some(({ texts }) => texts.length > 0);
+  if (last || (speaks && done % checkEvery === 0)) {
     const whole = last || done % (10 * checkEvery) === 0;
     const accuracy = await measureAccuracy(optimization.current().git, model, whole ? 300 : 100, whole ? 30 : 10);
     await log({ step: done, ...accuracy, minutes: (Date.now() - started) / 60_000 });
