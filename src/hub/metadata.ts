@@ -1,8 +1,7 @@
 /**
  * What a Hub says about a revision and its files before they are downloaded, checked field by field, and which of the files a GIT
- * checkpoint needs. Runs wherever `fetch` runs.
+ * checkpoint needs. Runs wherever `fetch` runs, and needs no package (zod neither): a page bundles it by itself.
  */
-import * as z from 'zod/mini';
 import { HubError, quote } from '../errors.js';
 import { showValue } from '../options.js';
 import { bodyText, discard, type HubClient, send, statusError, withRetries } from './client.js';
@@ -46,50 +45,39 @@ export async function repoInfo(client: HubClient, repo: string, revision: string
   return info;
 }
 
-/** What is not as it should be is as good as not there: it is then asked file by file. */
-const size = z.catch(z.optional(z.int().check(z.minimum(0))), undefined);
-const etag = z.catch(z.optional(z.string().check(z.regex(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/))), undefined);
-const lfsSchema = z.object({ sha256: etag, size: z.optional(z.unknown()) });
-const siblingSchema = z.object({
-  rfilename: z.string(),
-  blobId: etag,
-  size: z.optional(z.unknown()),
-  lfs: z.catch(z.nullish(lfsSchema), undefined),
-});
-const infoSchema = z.object({
-  sha: z.optional(z.unknown()),
-  siblings: z.array(z.unknown()).check(z.maxLength(MAX_FILES)),
-});
-
 /** Reads an answer of the API; `file` names it in errors. Throws HubError `listing` or `commit-header`. */
 export function parseInfo(text: string, file: string): RepoInfo {
-  const info = parsed(infoSchema, text);
-  if (info === undefined) {
+  const info = parseObject(text);
+  const siblings = info?.['siblings'];
+  if (info === undefined || !Array.isArray(siblings) || siblings.length > MAX_FILES) {
     throw new HubError({ file, code: 'listing', detail: 'the server did not send a list of files; is it a Hub?' });
   }
-  const files = info.siblings.map(toRepoFile).filter((entry) => entry !== undefined);
-  return { commit: checkCommit(info.sha, file), files };
+  const files = siblings.map(toRepoFile).filter((entry) => entry !== undefined);
+  return { commit: checkCommit(info['sha'], file), files };
 }
 
-/** The JSON in `text`; undefined where it is none, or not of this layout. */
-function parsed<T extends z.core.$ZodType>(layout: T, text: string): z.infer<T> | undefined {
+function parseObject(text: string): Record<string, unknown> | undefined {
   try {
-    return z.safeParse(layout, JSON.parse(text)).data;
+    return asObject(JSON.parse(text));
   } catch {
     return undefined;
   }
 }
 
-/** Undefined for an entry without a name. */
+const asObject = (value: unknown): Record<string, unknown> | undefined =>
+  typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+
+const asSize = (value: unknown): number | undefined =>
+  Number.isSafeInteger(value) && (value as number) >= 0 ? (value as number) : undefined;
+
 function toRepoFile(sibling: unknown): RepoFile | undefined {
-  const entry = z.safeParse(siblingSchema, sibling).data;
-  if (entry === undefined) return undefined;
-  const { rfilename: name, lfs } = entry;
-  return {
-    name,
-    size: z.parse(size, lfs?.size ?? entry.size ?? undefined),
-    etag: lfs ? lfs.sha256 : entry.blobId,
-  };
+  const entry = asObject(sibling);
+  const name = entry?.['rfilename'];
+  if (entry === undefined || typeof name !== 'string') return undefined;
+  const lfs = asObject(entry['lfs']);
+  const etag = lfs === undefined ? entry['blobId'] : lfs['sha256'];
+  const legal = typeof etag === 'string' && /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(etag);
+  return { name, size: asSize(lfs?.['size'] ?? entry['size']), etag: legal ? etag : undefined };
 }
 
 /** Commit that the revision stands for, name of the content (its hash, for all that the Hub itself stores), and bytes. */
@@ -199,15 +187,12 @@ export function weightFiles(names: readonly string[]): string[] {
   return [weights, ...names.filter(isShard)];
 }
 
-const indexSchema = z.object({ weight_map: z.record(z.string(), z.unknown()) });
-
 /** The shards that an index names, each once, in order. Throws HubError `shard-index` or `file-name`. */
 export function shardNames(indexText: string, label: string): string[] {
   const fail = (detail: string): never => {
     throw new HubError({ file: label, code: 'shard-index', detail });
   };
-  const index = parsed(indexSchema, indexText);
-  const names = Object.values(index?.weight_map ?? fail('it has no "weight_map" of tensor names to file names'));
+  const names = Object.values(weightMap(indexText) ?? fail('it has no "weight_map" of tensor names to file names'));
   if (names.length === 0) fail('its "weight_map" is empty');
   for (const name of new Set(names)) {
     const plain = typeof name === 'string' && !name.includes('/') && /\.(?:safetensors|bin)$/.test(name);
@@ -215,4 +200,15 @@ export function shardNames(indexText: string, label: string): string[] {
     checkFileName(name);
   }
   return [...new Set(names as string[])].sort();
+}
+
+function weightMap(text: string): Record<string, unknown> | undefined {
+  try {
+    const map = (JSON.parse(text) as { weight_map?: unknown } | null)?.weight_map;
+    return typeof map === 'object' && map !== null && !Array.isArray(map)
+      ? (map as Record<string, unknown>)
+      : undefined;
+  } catch {
+    return undefined;
+  }
 }
