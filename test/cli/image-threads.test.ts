@@ -101,7 +101,7 @@ describe('images read by threads', () => {
     copyFileSync(EXAMPLES + IMAGES[1]!, join(here, 'z-last.png'));
     const args = ['--model', 'demo', '--recursive', '--batch', '3'];
     const many = await ended(start(['caption', here, ...args, '--jsonl']));
-    const alone = await cli(['caption', here, ...args, '--jsonl']); // from the sources, where no thread starts
+    const alone = await cli(['caption', here, ...args, '--jsonl'], { fresh: true }); // from the sources, where no thread starts
     assert.equal(many.stdout, alone.stdout);
     assert.ok(many.stdout.split('\n').length > 9, many.stdout);
     assert.deepEqual(many.stderr.split('\n').sort(), alone.stderr.split('\n').sort());

@@ -4,6 +4,7 @@ import { deflateSync, inflateSync } from 'node:zlib';
 import { ImageError } from '../../src/errors.js';
 import { identifyImage } from '../../src/image/decode.js';
 import { HOSTILE, readBin } from '../support/fixtures.js';
+import { FULL } from '../support/full.js';
 import {
   below,
   changeBytes,
@@ -267,12 +268,13 @@ describe('mutated images: an image of its size or an ImageError', () => {
     }).timeout(120_000 + cases * 200);
   }
 
-  it('every truncation: an error, unless only the end mark is lost', async () => {
+  it('truncations: an error, unless only the end mark is lost', async () => {
+    const step = FULL ? 1 : 3;
     const accepted: string[] = [];
     const seeds = FORMATS.slice(0, 3).flatMap(([format, files]) => files().map((bytes) => [format, bytes] as const));
     for (const [format, bytes] of seeds.filter(([, { length }]) => length < 2000)) {
       const animated = Buffer.from(bytes).includes('acTL');
-      for (let length = 0; length < bytes.length; length++) {
+      for (let length = 0; length < bytes.length; length += step) {
         if (!(await survive(bytes.subarray(0, length), `${format} cut at ${length}`))) continue;
         accepted.push(format);
         const lost = bytes.length - length;

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { needRedis, startBucket, startRedis } from '../../packages/server/test/queue-support.js';
 import { ROOT } from '../support/fixtures.js';
+import { FULL } from '../support/full.js';
 import { skipWithout } from '../support/skip.js';
 
 const run = promisify(execFile);
@@ -74,6 +75,7 @@ for (const [name, { binary, args }] of Object.entries(RUNTIMES)) {
 }
 
 describe('npm run binary', function () {
+  if (!FULL) return; // builds a file of a hundred megabytes and unpacks it several times
   this.timeout(400_000);
   let folder = '';
   let cache = '';

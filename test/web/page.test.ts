@@ -115,7 +115,8 @@ describe('the page', () => {
   it('goes back to a frame that it encoded while live, without encoding it again', async () => {
     await page.click('#camera');
     await page.waitForFunction(() => document.querySelectorAll('#strip li').length === 6);
-    await page.$eval('#strip li:first-child button', (button) => (button as HTMLElement).click());
+    // In one go: between finding it and clicking another frame can take its place.
+    await page.evaluate(() => document.querySelector<HTMLElement>('#strip li:first-child button')!.click());
     await page.waitForFunction(() => document.querySelector('#caption')!.getAttribute('aria-busy') === 'false');
     assert.equal(await page.locator('#video').isVisible(), false);
     assert.doesNotMatch((await page.textContent('#times'))!, /encoded/);
