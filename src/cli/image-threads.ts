@@ -40,7 +40,6 @@ function createThread() {
   const waiting = new Map<number, (prepared: Prepared) => void>();
   const start = (): Worker => {
     const made = new Worker(new URL(import.meta.url), { workerData: ROLE });
-    made.unref();
     made.on('message', ({ id, prepared }: { id: number; prepared: Prepared }) => {
       waiting.get(id)?.(prepared);
       waiting.delete(id);
