@@ -36,7 +36,7 @@ function build() {
   rmSync(stamp, { force: true });
   run('npm run -s build:generated');
   rmSync(join(root, 'dist'), { recursive: true, force: true });
-  run('npx tsc -p tsconfig.build.json');
+  run('node node_modules/typescript-7/bin/tsc -p tsconfig.build.json');
   run('node scripts/build-cli.mjs');
   run('node scripts/build-bundle.mjs');
   run('npm run -s build --workspace generative-image2text-server');

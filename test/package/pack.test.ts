@@ -156,7 +156,7 @@ describe('the packed tarballs', () => {
     ];
     const types = ['--typeRoots', join(ROOT, 'node_modules/@types')];
     writeFileSync(join(folder, 'wrong.ts'), "import { noSuchThing } from 'generative-image2text';\n");
-    const faults = run(join(ROOT, 'node_modules/typescript/bin/tsc'), ...options, ...types, 'user.ts', 'wrong.ts')
+    const faults = run(join(ROOT, 'node_modules/typescript-7/bin/tsc'), ...options, ...types, 'user.ts', 'wrong.ts')
       .stdout.split('\n')
       .filter((line) => /^(user|wrong)|generative-image2text|tfjs-backend-simd/.test(line));
     assert.equal(faults.length, 1, faults.join('\n'));
