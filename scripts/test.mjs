@@ -31,7 +31,7 @@ const FOLDERS = [
 ];
 
 /** Files that have more cases there. */
-const MORE = /\b(FULL|FUZZ_CASES)\b/;
+const MORE = /\b(FULL|FUZZ_CASES|itInFull)\b/;
 function runs(file) {
   const named = (word) => file.includes(word);
   if ((words.length > 0 && !words.some(named)) || values.without.some(named)) return false;

@@ -9,7 +9,7 @@ import { loadGitParams, openGit } from '../../src/model/load-git.js';
 import { convertCheckpoint } from '../../src/tools/index.js';
 import { useBackend } from '../support/backends.js';
 import { FIXTURES, readBin, readJson } from '../support/fixtures.js';
-import { withFolder } from '../tools/support.js';
+import { withFolder } from '../support/folder.js';
 import { folder } from './support.js';
 
 const REAL = `${FIXTURES}real/`;

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { memory } from '@tensorflow/tfjs-core';
 import { encode } from 'fast-png';
 import { EXAMPLES, HOSTILE, ROOT } from '../support/fixtures.js';
-import { demo, fillFolder, IMAGES, scratch, withoutStatus } from './support.js';
+import { scratch } from '../support/folder.js';
+import { demo, fillFolder, IMAGES, withoutStatus } from './support.js';
 
 const BOOK = `${EXAMPLES}red-book-short.png`;
 const MUG = `${EXAMPLES}blue-mug-dream.jpg`;

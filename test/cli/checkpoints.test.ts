@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEMO, EXAMPLES, readBin } from '../support/fixtures.js';
+import { withFolder } from '../support/folder.js';
 import { startHub } from '../support/local-hub.js';
-import { withFolder } from '../tools/support.js';
 import { cli } from './support.js';
 
 type Name = 'convert' | 'doctor' | 'download' | 'models' | 'verify';

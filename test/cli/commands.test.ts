@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEMO, EXAMPLES, HOSTILE, REFERENCE, ROOT } from '../support/fixtures.js';
-import { cli, demo, scratch } from './support.js';
+import { scratch } from '../support/folder.js';
+import { cli, demo } from './support.js';
 
 const MUG = `${EXAMPLES}blue-mug-dream.jpg`;
 const BOOK = `${EXAMPLES}red-book-short.png`;

@@ -3,7 +3,8 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
-import { COMMAND, cli, scratch } from './support.js';
+import { scratch } from '../support/folder.js';
+import { COMMAND, cli } from './support.js';
 
 /** Numbers of the page that a backend computes may differ by this much on another. */
 const TOLERANCE = 2e-4;

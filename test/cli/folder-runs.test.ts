@@ -11,7 +11,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { EXAMPLES } from '../support/fixtures.js';
-import { cli, demo, fillFolder, IMAGES, scratch, textsBelow } from './support.js';
+import { scratch } from '../support/folder.js';
+import { cli, demo, fillFolder, IMAGES, textsBelow } from './support.js';
 
 const BOOK = `${EXAMPLES}red-book-short.png`;
 const lines = (text: string): string[] => text.split('\n').slice(0, -1);

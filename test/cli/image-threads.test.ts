@@ -7,8 +7,9 @@ import { decodeImage } from '../../src/image/decode.js';
 import { preprocess } from '../../src/image/preprocess.js';
 import { type Image2Text, type ImageJob, loadImage2Text } from '../../src/node.js';
 import { EXAMPLES } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
 import { skipWithout } from '../support/skip.js';
-import { cli, ended, fillFolder, IMAGES, scratch, start } from './support.js';
+import { cli, ended, fillFolder, IMAGES, start } from './support.js';
 
 const bytesOf = (name: string): Uint8Array => new Uint8Array(readFileSync(EXAMPLES + name));
 

@@ -3,9 +3,10 @@ import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
 import { FULL } from '../support/full.js';
 import { seeded } from '../support/fuzz.js';
-import { cli, ended, fillFolder, scratch, start, textsBelow } from './support.js';
+import { cli, ended, fillFolder, start, textsBelow } from './support.js';
 
 const COUNT = 20;
 const KILLS = FULL ? 5 : 2;

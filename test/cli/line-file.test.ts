@@ -6,8 +6,8 @@ import type { LineRule } from '../../src/cli/line-files.js';
 import { openLineFile } from '../../src/cli/line-files.js';
 import { answerRule, answerTsv, captionRule, captionTsv } from '../../src/cli/output.js';
 import { readLines } from '../../src/platform/tables.js';
+import { scratch } from '../support/folder.js';
 import { FULL } from '../support/full.js';
-import { scratch } from './support.js';
 
 const KEYS = ['a.jpg', 'b.jpg', 'täglich/ü.png', 'a.jpg']; // a key may come twice
 const TEXTS = ['a "red" book', 'tab\there', 'naïve ☃ 😀', ''];

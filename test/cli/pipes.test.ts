@@ -9,7 +9,8 @@ import { commandLine, expandInputs, pathOf, textOf } from '../../src/cli/inputs.
 import { openLineFile } from '../../src/cli/line-files.js';
 import { openImage } from '../../src/node.js';
 import { EXAMPLES } from '../support/fixtures.js';
-import { demo, scratch } from './support.js';
+import { scratch } from '../support/folder.js';
+import { demo } from './support.js';
 
 const BOOK = `${EXAMPLES}red-book-short.png`;
 const SAYS = 'a red book with the title short';

@@ -5,7 +5,8 @@ import { publishedPreprocessing } from '../../src/image2text/load.js';
 import { fromDirectory, loadImage2Text, openImage, video } from '../../src/node.js';
 import { listModels } from '../../src/tools/index.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
-import { cli, scratch } from './support.js';
+import { scratch } from '../support/folder.js';
+import { cli } from './support.js';
 
 const NAMES = ['green-sign-toy', 'black-shirt-press'];
 const QUESTIONS = ['what color is it?', 'what does it say?'];

@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { getBackend } from '@tensorflow/tfjs-core';
@@ -92,16 +91,6 @@ export function ended(child: ReturnType<typeof start>): Promise<Outcome & { read
   return new Promise((done) => {
     child.on('close', (code, signal) => done({ code, signal, stdout, stderr }));
   });
-}
-
-/** A folder that is gone when the tests of the enclosing `describe` have ended. */
-export function scratch(): () => string {
-  let folder = '';
-  before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'image2text-cli-'));
-  });
-  after(() => rmSync(folder, { recursive: true, force: true }));
-  return () => folder;
 }
 
 /** Names of the example images. */

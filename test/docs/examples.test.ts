@@ -3,9 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { inspect } from 'node:util';
 import { memory } from '@tensorflow/tfjs-core';
-import { scratch } from '../platform/videos-made.js';
 import { useBackend } from '../support/backends.js';
 import { ROOT } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
 
 /** The examples of a page; comment lines right below a console.log are what it prints. */
 function examples(page: string): { code: string; prints: string[] }[] {
@@ -22,7 +22,7 @@ function examples(page: string): { code: string; prints: string[] }[] {
 }
 
 describe('the examples of the pages in docs', () => {
-  const { path, remove } = scratch();
+  const path = scratch();
   const cwd = process.cwd();
   const { log } = console;
   before(async () => {
@@ -31,7 +31,6 @@ describe('the examples of the pages in docs', () => {
   });
   after(() => {
     process.chdir(cwd);
-    remove();
   });
   for (const page of ['tasks.md', 'pipeline.md', 'video.md', 'server.md']) {
     examples(page).forEach(({ code, prints }, n) => {

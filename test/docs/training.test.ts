@@ -5,9 +5,11 @@ import { pathToFileURL } from 'node:url';
 import { memory } from '@tensorflow/tfjs-core';
 import { TRAINING_OPTIONS } from '../../src/training/options.js';
 import type { TrainingEvent, ValidationEvent } from '../../src/training/report.js';
-import { cli, IMAGES, scratch } from '../cli/support.js';
+import { cli, IMAGES } from '../cli/support.js';
 import { useBackend } from '../support/backends.js';
 import { EXAMPLES, ROOT } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
+import { itInFull } from '../support/full.js';
 import { optionTable } from '../support/option-table.js';
 
 const page = readFileSync(`${ROOT}docs/training.md`, 'utf8');
@@ -34,7 +36,8 @@ describe('docs/training.md', () => {
   });
   after(() => process.chdir(home));
 
-  it('its commands work one after the other, with the demo and few steps', async () => {
+  // two trainings
+  itInFull('its commands work one after the other, with the demo and few steps', async () => {
     const commands = blocks('sh').flatMap((block) => block.trim().split('\n'));
     assert.equal(commands.length, 4);
     for (const command of commands) {

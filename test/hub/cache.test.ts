@@ -3,8 +3,9 @@ import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:
 import { dirname, join } from 'node:path';
 import { downloadFile, listFiles, modelInfo, snapshotDownload } from '@huggingface/hub';
 import { downloadSnapshot, type SnapshotOptions } from '../../src/hub/snapshot.js';
+import { withFolder } from '../support/folder.js';
 import { etagOf, type HubFile, sha256, startHub } from '../support/local-hub.js';
-import { FILE, hubErrorOf, REPO, seededBytes, withFolder } from './support.js';
+import { FILE, hubErrorOf, REPO, seededBytes } from './support.js';
 
 const WEIGHTS: HubFile = { content: seededBytes(500_000, 7), lfs: true };
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { downloadFile } from '../../src/hub/download.js';
+import { withFolder } from '../support/folder.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
 import {
   assertDisconnected,
@@ -14,7 +15,6 @@ import {
   NO_HEADERS,
   REPO,
   seededBytes,
-  withFolder,
 } from './support.js';
 
 describe('hub: bad connections', () => {

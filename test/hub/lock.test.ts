@@ -6,7 +6,8 @@ import { HubError } from '../../src/errors.js';
 import { acquireLock } from '../../src/hub/cache.js';
 import type { HubClient } from '../../src/hub/client.js';
 import { withRetries } from '../../src/hub/client.js';
-import { IMPATIENT, withFolder } from './support.js';
+import { withFolder } from '../support/folder.js';
+import { IMPATIENT } from './support.js';
 
 describe('hub: lock', () => {
   const options = { pollMs: 2 };

@@ -25,7 +25,8 @@ import {
   publicUrl,
   resolveUrl,
 } from '../../src/hub/names.js';
-import { hubErrorOf, TOKEN, withFolder } from './support.js';
+import { withFolder } from '../support/folder.js';
+import { hubErrorOf, TOKEN } from './support.js';
 
 const accepts = (check: (value: unknown) => unknown, value: unknown): boolean => {
   try {

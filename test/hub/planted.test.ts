@@ -4,8 +4,9 @@ import { existsSync, linkSync, lstatSync, mkdirSync, readFileSync, rmSync, symli
 import { dirname, join } from 'node:path';
 import { downloadFile } from '../../src/hub/download.js';
 import { downloadSnapshot } from '../../src/hub/snapshot.js';
+import { withFolder } from '../support/folder.js';
 import { type LocalHub, sha256, startHub } from '../support/local-hub.js';
-import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes, withFolder } from './support.js';
+import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes } from './support.js';
 
 /** Things of others in the places where a cache writes: they are never written through, and never waited for. */
 describe('hub: planted files', () => {

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { downloadSnapshot } from '../../src/hub/snapshot.js';
 import { ROOT } from '../support/fixtures.js';
+import { withFolder } from '../support/folder.js';
 import { FULL } from '../support/full.js';
 import { seeded } from '../support/fuzz.js';
 import { type HubFile, type LocalHub, sha256, startHub } from '../support/local-hub.js';
@@ -20,7 +21,6 @@ import {
   IMPATIENT,
   REPO,
   seededBytes,
-  withFolder,
 } from './support.js';
 
 const CHUNK = 64 << 10; // what a process may hold in its hands when it dies

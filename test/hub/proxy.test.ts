@@ -5,11 +5,12 @@ import { downloadFile } from '../../src/hub/download.js';
 import { nodeTransport, proxyFor } from '../../src/hub/node-transport.js';
 import { downloadSnapshot } from '../../src/hub/snapshot.js';
 import { HOSTILE, readJson } from '../support/fixtures.js';
+import { withFolder } from '../support/folder.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
 import { type LocalProxy, startProxy } from './local-proxy.js';
 import { playScript, type Scenario } from './scripted-hub.js';
 import { selfSigned } from './self-signed.js';
-import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes, TOKEN, withFolder } from './support.js';
+import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes, TOKEN } from './support.js';
 
 const HOST = 'hub.invalid'; // no name server knows it: only the proxy can reach it
 const FILES = { 'config.json': '{}', [FILE]: { content: seededBytes(300_000, 1), lfs: true } };

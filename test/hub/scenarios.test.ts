@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type DownloadOptions, downloadFile } from '../../src/hub/download.js';
 import { downloadSnapshot } from '../../src/hub/snapshot.js';
 import { HOSTILE, readJson } from '../support/fixtures.js';
+import { withFolder } from '../support/folder.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
 import { playScript, type Scenario } from './scripted-hub.js';
 import {
@@ -17,7 +18,6 @@ import {
   NO_HEADERS,
   REPO,
   TOKEN,
-  withFolder,
 } from './support.js';
 
 const script = readJson<{ content: string; sha256: string; commit: string; scenarios: Scenario[] }>(

@@ -5,6 +5,7 @@ import { scanCacheDir } from '@huggingface/hub';
 import { downloadFile } from '../../src/hub/download.js';
 import { downloadSnapshot, type SnapshotOptions } from '../../src/hub/snapshot.js';
 import type { LoadEvent } from '../../src/load-events.js';
+import { withFolder } from '../support/folder.js';
 import { type HubFile, type LocalHub, sha256, startHub } from '../support/local-hub.js';
 import {
   assertDisconnected,
@@ -16,7 +17,6 @@ import {
   REPO,
   seededBytes,
   TOKEN,
-  withFolder,
 } from './support.js';
 
 const WEIGHTS: HubFile = { content: seededBytes(500_000, 7), lfs: true };

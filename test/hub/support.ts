@@ -1,7 +1,6 @@
 /** What the tests of the hub share: a cache folder of their own, impatient limits, and a look at what is left behind. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, statSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from '../../src/errors.js';
@@ -22,16 +21,6 @@ export const IMPATIENT: HubLimits = {
 /** For servers that never answer, and for those that stop in the middle. */
 export const NO_HEADERS: HubLimits = { ...IMPATIENT, headersMs: 250 };
 export const NO_BODY: HubLimits = { ...IMPATIENT, idleMs: 250 };
-
-/** Runs `body` with an empty folder that is removed afterwards. */
-export async function withFolder<T>(body: (folder: string) => Promise<T>): Promise<T> {
-  const folder = mkdtempSync(join(tmpdir(), 'image2text-hub-'));
-  try {
-    return await body(folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
 
 /** All files and links below a folder, as relative paths. */
 export function filesBelow(folder: string): string[] {

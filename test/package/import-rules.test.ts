@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path/posix';
 import ts from 'typescript';
 import { ROOT } from '../support/fixtures.js';
+import { itInFull } from '../support/full.js';
 
 /**
  * Who may import whom (docs/architecture.md). A module is a folder of src/ or a file beside them; `node:` and package names count too.
@@ -220,7 +221,8 @@ describe('import rules', () => {
     assert.deepEqual(code, ['platform/start-backend.ts']);
   });
 
-  it('no tensor method is chained, and no tensor is read synchronously', () => {
+  // types of all sources
+  itInFull('no tensor method is chained, and no tensor is read synchronously', () => {
     const sample = [
       "import { type Tensor, type Tensor2D, zeros } from '@tensorflow/tfjs-core';",
       'export const f = (x: Tensor2D): Tensor => x.add(x);',

@@ -3,16 +3,16 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { backend, memory } from '@tensorflow/tfjs-core';
 import type { SimdBackend } from 'tfjs-backend-simd';
 import { env, pipeline } from '../../src/node.js';
-import { scratch } from '../platform/videos-made.js';
 import { useBackend, useThreads } from '../support/backends.js';
 import { DEMO } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
 import { type LocalHub, startHub } from '../support/local-hub.js';
 import { BOOK, refusal } from './support.js';
 
 const TEXT = [{ generated_text: 'a red book with the title short' }];
 
 describe('pipelines: env', () => {
-  const { path, remove } = scratch();
+  const path = scratch();
   const defaults = { ...env };
   let hub: LocalHub;
   before(async () => {
@@ -27,7 +27,6 @@ describe('pipelines: env', () => {
   });
   after(async () => {
     await hub.close();
-    remove();
   });
   const load = async (model: string) => {
     const caption = await pipeline('image-to-text', model);

@@ -3,9 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { memory } from '@tensorflow/tfjs-core';
 import { type ChatMessage, type Image2Text, pipeline, StoppingCriteriaList } from '../../src/node.js';
-import { scratch } from '../platform/videos-made.js';
 import { useBackend } from '../support/backends.js';
 import { DEMO, ROOT } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
 import { BOOK, loadDemo, MUG, refusal } from './support.js';
 
 /**
@@ -46,7 +46,7 @@ function callable<T extends object>(call: (ids: bigint[][]) => boolean[], member
 }
 
 describe('pipelines: code written for transformers.js', () => {
-  const { path, remove } = scratch();
+  const path = scratch();
   const { fetch } = globalThis;
   let model: Image2Text;
   before(async () => {
@@ -56,7 +56,6 @@ describe('pipelines: code written for transformers.js', () => {
   after(() => {
     globalThis.fetch = fetch;
     model.dispose();
-    remove();
   });
 
   /** Runs an example with another import and another name of the model. */

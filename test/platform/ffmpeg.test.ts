@@ -16,8 +16,9 @@ import {
 import { fileUrl } from '../../src/platform/node-files.js';
 import { loadDemo, refusal } from '../pipeline/support.js';
 import { EXAMPLES, FIXTURES } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
 import { skipWithout } from '../support/skip.js';
-import { ffmpeg, ffmpegMissing, grayVideo, LOSSLESS, SIDE, scratch } from './videos-made.js';
+import { ffmpeg, ffmpegMissing, grayVideo, LOSSLESS, SIDE } from './videos-made.js';
 
 const PNGS = [1, 2, 3, 4, 5, 6].map((n) => `${EXAMPLES}video-1/frame-${n}.png`);
 
@@ -32,11 +33,10 @@ function levels(found: readonly ImageInput[] | undefined): number[] {
 const tens = (...numbers: readonly number[]) => numbers.map((n) => 10 * n);
 
 describe('video files through the user’s ffmpeg', () => {
-  const { path, remove } = scratch();
+  const path = scratch();
   before(function () {
     if (ffmpegMissing !== undefined) skipWithout(this, 'ffmpeg', ffmpegMissing);
   });
-  after(remove);
 
   describe('with the demo checkpoint', () => {
     let model: Image2Text;

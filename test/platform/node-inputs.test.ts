@@ -5,11 +5,10 @@ import { decodeImage } from '../../src/image/decode.js';
 import { type Image2Text, openVideo } from '../../src/node.js';
 import { goldens } from '../image/support.js';
 import { BOOK, loadDemo, refusal, VIDEO } from '../pipeline/support.js';
-import { scratch } from './videos-made.js';
+import { scratch } from '../support/folder.js';
 
 describe('inputs in Node: folders and addresses as videos, WebP', () => {
-  const { path, remove } = scratch();
-  after(remove);
+  const path = scratch();
 
   it('a folder is its images, sorted as people count', async () => {
     mkdirSync(path('frames'));

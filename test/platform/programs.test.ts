@@ -5,13 +5,13 @@ import type { RgbImage } from '../../src/image/raw-image.js';
 import { videoOpener } from '../../src/node.js';
 import { readPpmStream } from '../../src/platform/ffmpeg.js';
 import { refusal } from '../pipeline/support.js';
+import { scratch } from '../support/folder.js';
 import { seeded } from '../support/fuzz.js';
-import { scratch } from './videos-made.js';
 
 const UNIX = process.platform !== 'win32';
 
 describe('programs that read videos: missing, stubborn, failing (acted by scripts)', () => {
-  const { path, remove } = scratch();
+  const path = scratch();
   let made = 0;
   /** A program that runs `code` in Node. */
   const program = (code: string): string => {
@@ -24,7 +24,6 @@ describe('programs that read videos: missing, stubborn, failing (acted by script
     if (!UNIX) this.skip();
     writeFileSync(path('video.mkv'), 'any bytes');
   });
-  after(remove);
 
   it('a missing program: which, and how to get it', async () => {
     const missing = (options: object) => videoOpener(options)(path('video.mkv'), 6);

@@ -6,14 +6,14 @@ import { createInputLoader, type InputLoader } from '../../src/image2text/input-
 import { heicConverter, type Image2Text, type ImageWarning, loadImage2Text, openVideo, video } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
 import { DEMO, EXAMPLES, REAL, readBin } from '../support/fixtures.js';
-import { scratch } from './videos-made.js';
+import { scratch } from '../support/folder.js';
 
 const FILES = `${REAL}pictures/`;
 const WIDTH = 73;
 const HEIGHT = 80;
 
 describe('images and animations as people have them', () => {
-  const { path, remove } = scratch();
+  const path = scratch();
   const warnings: ImageWarning[] = [];
   let model: Image2Text;
   before(async () => {
@@ -22,7 +22,6 @@ describe('images and animations as people have them', () => {
   });
   after(() => {
     model.dispose();
-    remove();
   });
 
   it('BMP, TIFF, APNG and animated WebP are captioned from their paths as the same pixels in a PNG are', async () => {
@@ -108,7 +107,7 @@ function heif(width: number, height: number): Uint8Array<ArrayBuffer> {
 }
 
 describe('HEIF through programs of the user (acted by scripts)', () => {
-  const { path, remove } = scratch();
+  const path = scratch();
   const [width, height] = [40, 30];
   const pixels = Uint8Array.from({ length: width * height * 3 }, (_, i) => (i * 7) % 256);
   let made = 0;
@@ -126,7 +125,7 @@ describe('HEIF through programs of the user (acted by scripts)', () => {
     return program(`fs.copyFileSync(${JSON.stringify(png)}, output);${note}`);
   };
   const fails = (words: string): string => program(`console.error(${JSON.stringify(words)}); process.exitCode = 1;`);
-  const missing = path('nowhere');
+  const missing = '/nowhere/at-all';
   const loader = (options: Parameters<typeof heicConverter>[0]): InputLoader =>
     createInputLoader(model.git, model.imageConfig, { convertHeic: heicConverter(options) });
   const temporary = () => readdirSync(tmpdir()).filter((name) => name.startsWith('image2text-heif-'));
@@ -138,7 +137,6 @@ describe('HEIF through programs of the user (acted by scripts)', () => {
   });
   after(() => {
     model?.dispose();
-    remove();
   });
 
   it('heif-convert first, then ffmpeg; the file reaches them whole and nothing is left', async () => {

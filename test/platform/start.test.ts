@@ -5,7 +5,7 @@ import { getBackend, registerBackend, removeBackend } from '@tensorflow/tfjs-cor
 import { BackendError, loadImage2Text, OptionError, openImage, openVideo } from '../../src/node.js';
 import { useBackend } from '../support/backends.js';
 import { ROOT } from '../support/fixtures.js';
-import { scratch } from './videos-made.js';
+import { scratch } from '../support/folder.js';
 
 /** Runs a program in a process of its own, where no backend is registered yet; resolves to what it printed. */
 const run = (code: string): string =>
@@ -69,8 +69,7 @@ describe('loadImage2Text of /node', () => {
 });
 
 describe('file URLs and names of any bytes', () => {
-  const { path, remove } = scratch();
-  after(remove);
+  const path = scratch();
 
   it('a URL that names no file of this machine is an ImageError', async () => {
     for (const odd of ['file://host/x.png', 'file:///a%2Fb.png', 'file:///a%00b.png'])

@@ -1,19 +1,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 
 /** Why tests of video files cannot run here, or undefined where they can. */
 export const ffmpegMissing: string | undefined =
   spawnSync('ffmpeg', ['-version']).error || spawnSync('ffprobe', ['-version']).error
     ? 'ffmpeg is not installed'
     : undefined;
-
-/** A folder for the files of a test, and its removal. */
-export function scratch(): { readonly path: (name: string) => string; remove(): void } {
-  const folder = mkdtempSync(join(tmpdir(), 'image2text-'));
-  return { path: (name) => join(folder, name), remove: () => rmSync(folder, { recursive: true, force: true }) };
-}
 
 /** Runs ffmpeg; its complaints become the error. */
 export const ffmpeg = (...args: readonly string[]): void =>

@@ -25,7 +25,7 @@ describe('simd: captions of a tiny model', () => {
   before(() => useVariant('simd'));
   after(() => setThreads(1));
 
-  const TURNS = FULL ? 2000 : 500;
+  const TURNS = FULL ? 2000 : 200;
   it(`${TURNS} in one process leave memory and tensors flat`, async () => {
     const git = await loadGit(await fromDirectory(TINY));
     const { imageSize } = git.config.vision;

@@ -20,7 +20,7 @@ const NODES: readonly (readonly [string, string])[] = [
 ];
 
 /** Images of the demo that each run captions. */
-const COUNT = FULL ? 12 : 3;
+const COUNT = FULL ? 12 : 2;
 
 const asked = (node: string, args: readonly string[]) =>
   execute(node, ['--no-warnings', ...args], { cwd: ROOT, maxBuffer: 1e8, timeout: 300_000 });

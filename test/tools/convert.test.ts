@@ -9,9 +9,10 @@ import { elementCount, QUANTIZATION_KEY } from '../../src/checkpoint/stored-tens
 import { fromDirectory, Image2TextError, loadImage2Text, quietTensorflow, startBackend } from '../../src/node.js';
 import { type ConvertDtype, type ConvertOptions, compareModels, convertCheckpoint } from '../../src/tools/index.js';
 import { DEMO, ROOT } from '../support/fixtures.js';
+import { withFolder } from '../support/folder.js';
 import { FULL } from '../support/full.js';
 import { VIEWS, viewedExamples } from './images.js';
-import { CONTAINERS, inMemory, names, TINY, withFolder, withTensor } from './support.js';
+import { CONTAINERS, inMemory, names, TINY, withTensor } from './support.js';
 
 const convert = (
   from: Parameters<typeof convertCheckpoint>[0],

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { NODE_BACKENDS, type NodeBackend } from '../../src/node.js';
 import { selfTest } from '../../src/tools/doctor.js';
 import { runDoctor } from '../../src/tools/index.js';
-import { withFolder } from './support.js';
+import { withFolder } from '../support/folder.js';
 
 describe('runDoctor', () => {
   it('tries backends in processes of their own, and says what to do', async () => {

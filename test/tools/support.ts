@@ -1,22 +1,10 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readdirSync } from 'node:fs';
 import { type ByteSource, fromBytes, type ModelFiles } from '../../src/checkpoint/byte-source.js';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import { REFERENCE, readBin } from '../support/fixtures.js';
 
 export const TINY = `${REFERENCE}tiny-a`;
 export const CONTAINERS = `${REFERENCE}checkpoints/`;
-
-/** Runs `body` with an empty folder that is removed afterwards. */
-export async function withFolder<T>(body: (folder: string) => Promise<T>): Promise<T> {
-  const folder = mkdtempSync(join(tmpdir(), 'image2text-tools-'));
-  try {
-    return await body(folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
 
 /** A folder in memory. */
 export const inMemory = (files: Readonly<Record<string, Uint8Array | string>>): ModelFiles => ({

@@ -25,7 +25,8 @@ import {
   verifyModel,
 } from '../../src/tools/index.js';
 import { EXAMPLES, FIXTURES, REFERENCE, readJson } from '../support/fixtures.js';
-import { TINY, withFolder } from './support.js';
+import { withFolder } from '../support/folder.js';
+import { TINY } from './support.js';
 
 const IMAGE = `${EXAMPLES}blue-mug-dream.jpg`;
 const WHAT = 'an image of ours';

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PNG } from 'pngjs';
-import { cli, demo, scratch } from '../cli/support.js';
+import { cli, demo } from '../cli/support.js';
 import { DEMO, EXAMPLES } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
 
 describe('image2text train', () => {
   const folder = scratch();

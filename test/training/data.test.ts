@@ -5,8 +5,8 @@ import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { fromFile, trainingPairs } from '../../src/node.js';
 import { holdOut, shardPairs, type TrainingPair } from '../../src/training/index.js';
-import { scratch } from '../cli/support.js';
 import { EXAMPLES } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
 
 const BOOK = 'red-book-short.png';
 const bookBytes = new Uint8Array(readFileSync(EXAMPLES + BOOK));

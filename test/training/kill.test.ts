@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { cli, ended, scratch, start } from '../cli/support.js';
+import { cli, ended, start } from '../cli/support.js';
 import { EXAMPLES } from '../support/fixtures.js';
+import { scratch } from '../support/folder.js';
 import { FULL } from '../support/full.js';
 
 /** What a run wrote of the model, and its losses. */

@@ -4,6 +4,7 @@ import { FEW, namesOf, textsOf } from '../browser/expected.js';
 import { openSite, type TestPage } from '../browser/site.js';
 import { launchChromium } from '../support/chromium.js';
 import { largestError } from '../support/close.js';
+import { FULL } from '../support/full.js';
 
 /** WebGPU without a GPU: Dawn on the SwiftShader that Chromium brings. */
 const FLAGS = ['--use-angle=swiftshader', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
@@ -12,6 +13,7 @@ const FLAGS = ['--use-angle=swiftshader', '--enable-unsafe-webgpu', '--use-webgp
 const LOG_PROB_TOLERANCE = 1e-4;
 
 describe("our kernels on tfjs's webgpu backend in Chromium", function () {
+  if (!FULL) return; // without a GPU it is slow
   this.timeout(1_800_000);
   let browser: Browser;
   let site: TestPage;

@@ -17,6 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadImage2Text } from 'generative-image2text/node';
 import { ROOT } from '../../../test/support/fixtures.js';
+import { FULL, itInFull } from '../../../test/support/full.js';
 import { skipWithout } from '../../../test/support/skip.js';
 import type { ResultLine } from '../src/queue/run.js';
 import {
@@ -285,7 +286,7 @@ describe('the queue', () => {
       until(() => readdirSync(`${at('out')}/${run}`).filter((file) => file.startsWith('shard-')).length >= count);
 
     it('loses and doubles nothing when workers are killed and Redis is gone for a while', async () => {
-      const count = 120;
+      const count = FULL ? 120 : 60;
       mkdirSync(at('in'));
       dataset(at('in'), count);
       const name = fresh();
@@ -300,7 +301,7 @@ describe('the queue', () => {
       await redis.start();
       const third = queueProcess(args);
       const ends = [second, third].map((child) => new Promise((resolve) => child.once('exit', resolve)));
-      await busy(run, 12);
+      await busy(run, count / 10);
       assert.deepEqual(await Promise.all(ends), [0, 0]);
       assert.equal((await queue('merge', `${at('out')}/${run}`, '--output', at('all.jsonl'))).code, 0);
       assert.deepEqual(
@@ -324,8 +325,8 @@ describe('the queue', () => {
       assert.deepEqual(readdirSync(at('run')), ['one']);
     });
 
-    it('gives up an image that kills its workers, and does the others', async function () {
-      this.timeout(400_000);
+    // a lock's time passes at each death
+    itInFull('gives up an image that kills its workers, and does the others', async () => {
       mkdirSync(at('in'));
       dataset(at('in'), 6);
       const name = fresh();

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
+import { itInFull } from '../../../test/support/full.js';
 import { holds, sameAsCpu, specs, useVariant } from './support.js';
 
 describe('simd: convolution', () => {
@@ -43,7 +44,8 @@ describe('simd: convolution', () => {
       },
     ));
 
-  it('images whose patches do not fit into memory at once, and their gradients', () =>
+  // the cpu backend takes seconds
+  itInFull('images whose patches do not fit into memory at once, and their gradients', () =>
     holds(
       fc.tuple(specs([2, 201, 150, 8]), specs([3, 3, 8, 2]), specs([2, 201, 150, 2])),
       ([x, filter, dy]) =>
@@ -62,7 +64,8 @@ describe('simd: convolution', () => {
           2e-5,
         ),
       1,
-    ));
+    ),
+  );
 
   it('channels first give what channels last give', () =>
     holds(
