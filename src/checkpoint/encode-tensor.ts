@@ -1,5 +1,5 @@
 import { WeightError } from '../errors.js';
-import { readPieces } from './open-checkpoint.js';
+import { type BufferPool, readPieces } from './open-checkpoint.js';
 import type { NewTensor } from './safetensors.js';
 import { eachChannel, INT8_LIMIT, nameOf, type StoredTensor, scaleName } from './stored-tensor.js';
 
@@ -20,8 +20,8 @@ export function toHalfBits(values: Float32Array): Uint16Array<ArrayBuffer> {
   return bits;
 }
 
-/** Adding 2^52 leaves a double no room for a fraction, and the processor rounds it as it should be. */
-const nearestEven = (value: number): number => value + 2 ** 52 - 2 ** 52;
+/** Of a number below 2^51: adding so much leaves a double no room for a fraction, and the processor rounds it as it should be. */
+const nearestEven = (value: number): number => value + 1.5 * 2 ** 52 - 1.5 * 2 ** 52;
 
 /** float32 as bfloat16: its upper half, rounded. */
 export function toBrainBits(values: Float32Array): Uint16Array<ArrayBuffer> {
@@ -33,6 +33,9 @@ export function toBrainBits(values: Float32Array): Uint16Array<ArrayBuffer> {
   }
   return bits;
 }
+
+/** Channels of numbers below count as zeros, here and in the backends: a scale near the smallest float would itself be rounded. */
+const SMALLEST_CHANNEL = 2 ** -100;
 
 /** Takes the pieces of a tensor one after another and gives the scale of each output channel: its largest size over 127. */
 export function scaleFinder(shape: readonly number[]): {
@@ -48,11 +51,14 @@ export function scaleFinder(shape: readonly number[]): {
         largest[channel] = most;
       });
     },
-    scales: () => largest.map((size) => size / INT8_LIMIT),
+    scales: () => largest.map((size) => (size > SMALLEST_CHANNEL ? size / INT8_LIMIT : 0)),
   };
 }
 
-/** A piece of a tensor in steps of its channels' scales; a channel of zeros stays zero. */
+/**
+ * A piece of a tensor in steps of its channels' scales, to the nearest, ties to even; a channel of zeros stays zero. In float32, as `simd` computes it:
+ * so a converted file has the numbers that the backend makes of the file before.
+ */
 export function toInt8(
   values: Float32Array,
   first: number,
@@ -63,10 +69,8 @@ export function toInt8(
   eachChannel(values.length, first, shape, (channel, begin, end) => {
     const scale = scales[channel]!;
     if (scale === 0) return;
-    for (let i = begin; i < end; i++) {
-      // A scale near the smallest float is itself rounded: it could ask for more than 127 steps.
-      numbers[i] = Math.max(-INT8_LIMIT, Math.min(INT8_LIMIT, Math.round(values[i]! / scale)));
-    }
+    const factor = Math.fround(1 / scale);
+    for (let i = begin; i < end; i++) numbers[i] = nearestEven(Math.fround(values[i]! * factor));
   });
   return numbers;
 }
@@ -102,38 +106,43 @@ export interface Losses {
 }
 
 /**
- * A stored tensor in another number format, read when its pieces are asked for, some megabytes at a time. For int8 that is the weight
- * and its scales, which belong into one file.
+ * A stored tensor in another number format, read when its pieces are asked for, some megabytes at a time (in memory of `pool`, which tensors may share
+ * that are read one after the other). For int8 that is the weight and its scales, which belong into one file.
  *
  * Reading throws as `readWeights`, and WeightError: `f16-overflow`, `bf16-overflow`, or `f16-underflow` for a matrix whose largest
  * weight is below the smallest normal f16, so that all of it would lose precision.
  */
-export function encodeTensor(stored: StoredTensor, dtype: ConvertDtype, losses: Losses): NewTensor[] {
+export function encodeTensor(
+  stored: StoredTensor,
+  dtype: ConvertDtype,
+  losses: Losses,
+  pool?: BufferPool,
+): NewTensor[] {
   const { name, shape } = stored;
   switch (dtype) {
     case 'f32':
-      return [{ name, shape, dtype: 'F32', pieces: () => floats(stored) }];
+      return [{ name, shape, dtype: 'F32', pieces: () => floats(stored, pool) }];
     case 'f16':
-      return [{ name, shape, dtype: 'F16', pieces: () => halves(stored, losses) }];
+      return [{ name, shape, dtype: 'F16', pieces: () => halves(stored, losses, pool) }];
     case 'bf16':
-      return [{ name, shape, dtype: 'BF16', pieces: () => brains(stored) }];
+      return [{ name, shape, dtype: 'BF16', pieces: () => brains(stored, pool) }];
     case 'int8':
-      return quantized(stored);
+      return quantized(stored, pool);
   }
 }
 
 const bytesOf = (array: Float32Array | Uint16Array | Int8Array): Uint8Array =>
   new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 
-async function* floats(stored: StoredTensor): AsyncGenerator<Uint8Array> {
-  for await (const { values } of readPieces(stored)) yield bytesOf(values);
+async function* floats(stored: StoredTensor, pool?: BufferPool): AsyncGenerator<Uint8Array> {
+  for await (const { values } of readPieces(stored, pool)) yield bytesOf(values);
 }
 
 const SMALLEST_NORMAL_HALF = 2 ** -14;
 
-async function* halves(stored: StoredTensor, losses: Losses): AsyncGenerator<Uint8Array> {
+async function* halves(stored: StoredTensor, losses: Losses, pool?: BufferPool): AsyncGenerator<Uint8Array> {
   let largest = 0;
-  for await (const { values, first } of readPieces(stored)) {
+  for await (const { values, first } of readPieces(stored, pool)) {
     const bits = toHalfBits(values);
     checkOverflow(stored, values, bits, 'F16', first);
     for (let i = 0; i < bits.length; i++) {
@@ -152,8 +161,8 @@ async function* halves(stored: StoredTensor, losses: Losses): AsyncGenerator<Uin
   });
 }
 
-async function* brains(stored: StoredTensor): AsyncGenerator<Uint8Array> {
-  for await (const { values, first } of readPieces(stored)) {
+async function* brains(stored: StoredTensor, pool?: BufferPool): AsyncGenerator<Uint8Array> {
+  for await (const { values, first } of readPieces(stored, pool)) {
     const bits = toBrainBits(values);
     checkOverflow(stored, values, bits, 'BF16', first);
     yield bytesOf(bits);
@@ -161,11 +170,11 @@ async function* brains(stored: StoredTensor): AsyncGenerator<Uint8Array> {
 }
 
 /** The scales come before the weights in the file, and are found by reading the tensor once more. */
-function quantized(stored: StoredTensor): NewTensor[] {
+function quantized(stored: StoredTensor, pool?: BufferPool): NewTensor[] {
   const { name, shape } = stored;
   let found: Promise<Float32Array> | undefined;
   const scales = (): Promise<Float32Array> => {
-    found ??= findScales(stored);
+    found ??= findScales(stored, pool);
     return found;
   };
   return [
@@ -175,7 +184,8 @@ function quantized(stored: StoredTensor): NewTensor[] {
       dtype: 'I8',
       async *pieces() {
         const known = await scales();
-        for await (const { values, first } of readPieces(stored)) yield bytesOf(toInt8(values, first, shape, known));
+        for await (const { values, first } of readPieces(stored, pool))
+          yield bytesOf(toInt8(values, first, shape, known));
       },
     },
     {
@@ -189,8 +199,8 @@ function quantized(stored: StoredTensor): NewTensor[] {
   ];
 }
 
-async function findScales(stored: StoredTensor): Promise<Float32Array> {
+async function findScales(stored: StoredTensor, pool?: BufferPool): Promise<Float32Array> {
   const finder = scaleFinder(stored.shape);
-  for await (const { values, first } of readPieces(stored)) finder.add(values, first);
+  for await (const { values, first } of readPieces(stored, pool)) finder.add(values, first);
   return finder.scales();
 }

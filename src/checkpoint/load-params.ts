@@ -178,18 +178,19 @@ export function loadParams<S extends SpecTree>(
 
 async function loadTensors(
   needed: readonly NeededParam[],
-  stored: TensorMap,
+  given: TensorMap,
   options: LoadParamsOptions,
 ): Promise<ReadonlyMap<string, Tensor>> {
   const { signal } = options;
   const onProgress = options.onProgress && eventSink(options.onProgress);
   signal?.throwIfAborted();
-  compareWeights(needed, stored, {
+  compareWeights(needed, given, {
     label: options.label ?? 'checkpoint',
     ignore: options.ignore ?? [],
     hint: options.hint,
   });
   checkMemory(needed, options);
+  const stored = await holdScales(given);
   const total = needed.reduce((sum, { name }) => sum + stored.get(name)!.byteLength, 0);
   const made = new Map<string, Tensor>();
   const make = await paramMaker(needed, options);
@@ -209,6 +210,20 @@ async function loadTensors(
   return made;
 }
 
+/**
+ * The same tensors, with the scales of int8 weights in memory. A file has them together, before the numbers: between those, read for one tensor after
+ * another, they would bring its first parts from the network again and again.
+ */
+async function holdScales(stored: TensorMap): Promise<TensorMap> {
+  const held = new Map(stored);
+  for (const [name, tensor] of stored) {
+    if (tensor.scales === undefined) continue;
+    const bytes = await tensor.scales.read();
+    held.set(name, { ...tensor, scales: { ...tensor.scales, read: async () => bytes } });
+  }
+  return held;
+}
+
 /** As the header lists them, which is mostly their order in the file. */
 function inFileOrder(needed: readonly NeededParam[], stored: TensorMap): NeededParam[] {
   const order = new Map([...stored.keys()].map((name, position) => [name, position]));
@@ -218,7 +233,10 @@ function inFileOrder(needed: readonly NeededParam[], stored: TensorMap): NeededP
 /** Bytes of the tensors to come that are read while one is worked on: many small ones, or a piece of a large one. */
 const AHEAD = 4 * 2 ** 20;
 
-/** The parameters one by one, each with its reading, which has begun some time before. */
+/**
+ * The parameters one by one, each with its reading, which has begun some time before. Never ahead of a tensor of which a piece is still to be read: parts
+ * of a remote file would come once for the one and again for the other.
+ */
 function* readAhead(
   needed: readonly NeededParam[],
   stored: TensorMap,
@@ -226,11 +244,15 @@ function* readAhead(
   const pool = piecePool();
   const begun: Reading[] = [];
   let bytes = 0;
+  let isWhole = true;
   for (const [index, param] of needed.entries()) {
-    while (index + begun.length < needed.length && (begun.length < 2 || bytes < AHEAD)) {
+    while (index + begun.length < needed.length && (begun.length === 0 || (isWhole && bytes < AHEAD))) {
       const { name, spec } = needed[index + begun.length]!;
-      begun.push(beginReading(stored.get(name)!, spec, pool));
-      bytes += begun.at(-1)!.bytesAhead;
+      const tensor = stored.get(name)!;
+      const reading = beginReading(tensor, spec, pool);
+      begun.push(reading);
+      bytes += reading.bytesAhead;
+      isWhole = reading.bytesAhead >= tensor.byteLength;
     }
     const reading = begun.shift()!;
     bytes -= reading.bytesAhead;
@@ -299,6 +321,18 @@ export function checkMemory(
       : '';
   const detail = `the weights need ${mebibytes(bytes)} as ${weights}, and the backend's memory takes ${mebibytes(free)} more${advice}`;
   throw new BackendError({ path: getBackend(), code: 'memory-limit', detail });
+}
+
+/**
+ * The layouts of parameters that the current backend keeps in this format, the others being float32 in its memory: those whose numbers it takes as a file
+ * of that format has them, and linear weights in any case. None where the format is f32, or differs from every file's.
+ */
+export function narrowedLayouts(weights: WeightFormat): Layout[] {
+  const start = startParamOf(backend());
+  if (start === undefined || weights === 'f32' || weights === 'int8-fast') return [];
+  const table = start([8, 8], 'embedding', weights);
+  table?.tensor.dispose();
+  return table === undefined || table.dtypes.length === 1 ? ['linear'] : ['linear', 'embedding'];
 }
 
 /** Bytes that the current backend's memory can still take; undefined where it does not say. */

@@ -331,8 +331,8 @@ interface RawPiece {
  * The float32 values of a stored tensor as the file has them, a million or so at a time. Those of a piece are gone when the next is
  * asked for. Throws as `readWeights`.
  */
-export async function* readPieces(stored: StoredTensor): Pieces {
-  for await (const piece of beginPieces(stored, 1).pieces()) {
+export async function* readPieces(stored: StoredTensor, pool?: BufferPool): Pieces {
+  for await (const piece of beginPieces(stored, 1, pool).pieces()) {
     if (!allFinite(piece.values)) throw nonFinite(stored, piece);
     yield piece;
   }

@@ -7,6 +7,7 @@ import { HubError } from '../errors.js';
 import { type OnLoadEvent, type ProgressReport, progressReport } from '../load-events.js';
 import {
   bodyChunks,
+  bodyInto,
   bodyText,
   DEFAULT_LIMITS,
   discard,
@@ -19,6 +20,7 @@ import {
   statusError,
   withRetries,
 } from './client.js';
+import { type CopyPlace, convertedFrom, copyOf, openCopy, weightContents, wholeCopy } from './converted-copy.js';
 import { LOADED_FILES, MAX_INFO_BYTES, parseInfo, type RepoFile, type RepoInfo, weightFiles } from './metadata.js';
 import {
   checkEndpoint,
@@ -31,6 +33,7 @@ import {
   infoUrl,
   resolveUrl,
 } from './names.js';
+import { alone, CHECKED, lockManager, openStore, partKey, type Store } from './page-store.js';
 import { PART_BYTES, PARTS_AHEAD, partCount, partedSource, partLength } from './remote-files.js';
 import { type Sha256, sha256 } from './sha256.js';
 
@@ -58,14 +61,24 @@ interface Page {
   readonly locks: Pick<LockManager, 'request'> | undefined;
 }
 
-const CACHE_NAME = 'generative-image2text';
+/** Files of the Hub that a page keeps. */
+export interface CachedFiles extends ModelFiles {
+  /** The same files; the weights as an earlier visit has kept them in `format` (any name), where it has. */
+  inFormat(format: string): ConvertedFiles;
+}
+
+/** Files of the Hub with weights in a format of the page's own: as `model.safetensors`, where they are kept. */
+export interface ConvertedFiles extends ModelFiles {
+  /** Where `keepConverted` keeps them, if something is to be done there. */
+  placeForCopy(): Promise<CopyPlace | undefined>;
+}
 
 /**
  * The files of `repo` at a revision, fetched as they are read. A name that the revision lacks opens as undefined.
  * Throws HubError `repo-id`, `revision`, `endpoint` at once; `open` and reading throw `file-name`, `short-body`, `size-mismatch`,
  * `hash-mismatch` (when the last part of a file has come), those of `send` and `statusError`, or the signal's reason.
  */
-export function fetchModelFiles(repo: string, options: BrowserFilesOptions = {}): ModelFiles {
+export function fetchModelFiles(repo: string, options: BrowserFilesOptions = {}): CachedFiles {
   checkRepoId(repo);
   const revision = checkRevision(options.revision ?? 'main');
   const client: HubClient = {
@@ -76,40 +89,88 @@ export function fetchModelFiles(repo: string, options: BrowserFilesOptions = {})
     limits: { ...DEFAULT_LIMITS, ...options.limits },
     redirects: 'by-browser',
   };
+  const filesIn = (format?: string): ConvertedFiles => filesOf(repo, revision, client, options, format);
+  const { label, open } = filesIn();
+  return { label, open, inFormat: filesIn };
+}
+
+function filesOf(
+  repo: string,
+  revision: string,
+  client: HubClient,
+  options: BrowserFilesOptions,
+  format: string | undefined,
+): ConvertedFiles {
   const start = once(async () => {
     const store = await openStore(options.caches);
     const report = progressReport(repo, options.onProgress);
     const page: Page = { repo, revision, client, store, report, locks: lockManager(options.locks) };
     const info = await revisionInfo(page);
-    const weights = new Set(weightFiles(info.files.map(({ name }) => name)));
-    for (const { name, size } of info.files) {
-      if (weights.has(name) || LOADED_FILES.has(name)) report.expect(name, size ?? 0); // so that the total is right from the start
-    }
-    const finish = async (name: string) => {
-      weights.delete(name);
-      if (weights.size > 0) return;
+    const finish = async () => {
       report.settle();
       await replaceRevision(page, info);
     };
-    return { page, info, finish };
+    const weights = new Set(weightFiles(info.files.map(({ name }) => name)));
+    const finishOne = async (name: string) => {
+      weights.delete(name);
+      if (weights.size === 0) await finish();
+    };
+    const contents = format === undefined ? undefined : weightContents(info.files);
+    const copy = contents === undefined ? '' : copyOf(contents, format!);
+    const note = contents === undefined ? undefined : await wholeCopy(store, copy);
+    const converted =
+      note === undefined ? undefined : openCopy(store, copy, note, countParts(report, note.size, finish));
+    for (const { name, size } of info.files) {
+      const isRead = LOADED_FILES.has(name) || (converted === undefined && weights.has(name));
+      if (isRead) report.expect(name, size ?? 0); // so that the total is right from the start
+    }
+    return { page, info, finishOne, contents, note, converted };
   });
   const opened = new Map<string, Promise<ByteSource>>();
   return {
     label: fileLabel(repo, revision),
     async open(name): Promise<ByteSource | undefined> {
       checkFileName(name);
-      const { page, info, finish } = await start();
+      const { page, info, finishOne, converted } = await start();
+      if (converted !== undefined && name === CONVERTED) {
+        page.report.initiate(name);
+        return converted;
+      }
       const file = info.files.find((entry) => entry.name === name);
       if (file === undefined) return undefined;
       const forget = () => void opened.delete(name); // a failure is not kept
       const known = opened.get(name);
-      const source = known ?? openFile(page, info.commit, file, { finish: () => finish(name), forget });
+      const source = known ?? openFile(page, info.commit, file, { finish: () => finishOne(name), forget });
       if (known === undefined) {
         opened.set(name, source);
         source.catch(forget);
       }
       return source;
     },
+    async placeForCopy() {
+      const { page, contents, note } = await start();
+      const { store, locks } = page;
+      if (contents === undefined || note?.isAlone === true || !store.isOpen) return undefined;
+      return { store, locks, signal: client.signal, weights: contents, format: format! };
+    },
+  };
+}
+
+/** What converted weights open as, whatever the repository's are called. */
+const CONVERTED = 'model.safetensors';
+
+/** Reports the parts of converted weights; when all of them were read, `finish` is called. */
+function countParts(report: ProgressReport, size: number, finish: () => Promise<void>) {
+  const arrived = new Set<number>();
+  let loaded = 0;
+  report.expect(CONVERTED, size);
+  return async (index: number, bytes: number): Promise<void> => {
+    if (arrived.has(index)) return;
+    arrived.add(index);
+    loaded += bytes;
+    if (loaded < size) return report.advance(CONVERTED, loaded);
+    await finish();
+    report.done(CONVERTED);
   };
 }
 
@@ -123,60 +184,6 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
     });
     return made;
   };
-}
-
-/** What is kept between visits, by keys of our own. Nothing here throws: a cache that fails is as good as none. */
-interface Store {
-  /** Is there a cache at all? */
-  readonly isOpen: boolean;
-  get(key: string): Promise<Response | undefined>;
-  /** Resolves to whether it is kept. */
-  put(key: string, body: string | Uint8Array<ArrayBuffer>): Promise<boolean>;
-  delete(key: string): Promise<void>;
-  keys(): Promise<string[]>;
-}
-
-/** The Cache API wants addresses; nobody can be asked at this one. */
-const KEYS = 'https://generative-image2text.invalid/';
-
-async function openStore(caches: BrowserFilesOptions['caches']): Promise<Store> {
-  const cache = await openCache(caches);
-  let isFull = cache === undefined;
-  return {
-    isOpen: cache !== undefined,
-    get: async (key) => cache?.match(KEYS + key).catch(() => undefined),
-    async put(key, body) {
-      if (isFull) return false; // usable now, fetched again next time
-      await cache?.put(KEYS + key, new Response(body)).catch(() => {
-        isFull = true;
-      });
-      return !isFull;
-    },
-    async delete(key) {
-      await cache?.delete(KEYS + key).catch(() => undefined);
-    },
-    async keys() {
-      const requests = (await cache?.keys().catch(() => undefined)) ?? [];
-      return requests.map(({ url }) => url).flatMap((url) => (url.startsWith(KEYS) ? [url.slice(KEYS.length)] : []));
-    },
-  };
-}
-
-/** Pages that are not served securely have no cache; sandboxed frames may not even ask for one. */
-async function openCache(caches: BrowserFilesOptions['caches']): Promise<Cache | undefined> {
-  try {
-    return await (caches === undefined ? globalThis.caches : caches)?.open(CACHE_NAME);
-  } catch {
-    return undefined;
-  }
-}
-
-function lockManager(locks: BrowserFilesOptions['locks']): Pick<LockManager, 'request'> | undefined {
-  try {
-    return (locks === undefined ? globalThis.navigator?.locks : locks) ?? undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** What a file is kept under: the hash of its contents; where the Hub does not say one, its place. */
@@ -240,9 +247,11 @@ async function replaceRevision(page: Page, info: RepoInfo): Promise<void> {
     const { commit, files } = parseInfo(text, key);
     const repos = [`${owner}/${name}`, owner]; // a repository may have no owner
     for (const file of files) for (const repo of repos) needed.add(contentKey(repo, commit, file));
+    const weights = weightContents(files);
+    if (weights !== undefined) needed.add(weights.name);
   }
   for (const key of keys) {
-    const [, content] = /^parts\/(.*)\/[^/]+$/.exec(key) ?? [];
+    const content = /^parts\/(.*)\/[^/]+$/.exec(key)?.[1] ?? convertedFrom(key);
     if (content !== undefined && !needed.has(content)) await store.delete(key);
   }
 }
@@ -298,12 +307,12 @@ function fileParts(
   file: KnownFile,
   content: string,
   { finish, forget }: Ends,
-): (index: number) => Promise<Uint8Array<ArrayBuffer>> {
+): (index: number, spare?: ArrayBuffer) => Promise<Uint8Array<ArrayBuffer>> {
   const { store, report, client } = page;
   const { name, size } = file;
   const label = fileLabel(page.repo, page.revision, name);
   const count = partCount(size);
-  const keyOf = (index: number) => `parts/${content}/${index}`;
+  const keyOf = (index: number) => partKey(content, index);
   const arrived = new Set<number>();
   const held = new Map<number, Uint8Array<ArrayBuffer>>(); // of a server that knows no ranges, where nothing can be kept
   const check = contentCheck(file);
@@ -311,19 +320,16 @@ function fileParts(
   let ending: Promise<void> | undefined; // when all parts have come; for who reads on after a failure, too: the file must be opened again
   let loaded = 0;
 
-  const stored = async (index: number): Promise<Uint8Array<ArrayBuffer> | undefined> => {
-    if (held.has(index)) return held.get(index);
-    const buffer = await (await store.get(keyOf(index)))?.arrayBuffer().catch(() => undefined);
-    return buffer?.byteLength === partLength(size, index) ? new Uint8Array(buffer) : undefined;
-  };
-  const fetched = async (index: number): Promise<Uint8Array<ArrayBuffer>> => {
+  const stored = async (index: number, spare?: ArrayBuffer): Promise<Uint8Array<ArrayBuffer> | undefined> =>
+    held.get(index) ?? (await store.read(keyOf(index), partLength(size, index), spare));
+  const fetched = async (index: number, spare?: ArrayBuffer): Promise<Uint8Array<ArrayBuffer>> => {
     if (!isFetched) report.download(name);
     isFetched = true;
     const before = loaded;
     const onBytes = (n: number) => report.advance(name, before + n);
     const bytes = await withRetries(client, async () => {
       let wanted: Uint8Array<ArrayBuffer> | undefined;
-      for await (const { at, part } of fetchParts({ client, address, label, size, index, onBytes })) {
+      for await (const { at, part } of fetchParts({ client, address, label, size, index, spare, onBytes })) {
         if (at === index) wanted = part;
         if (!(await store.put(keyOf(at), part)) && at !== index) held.set(at, part);
       }
@@ -333,22 +339,10 @@ function fileParts(
     return bytes;
   };
   /** One tab fetches a part, the others find it in the store. */
-  const alone = async (index: number): Promise<Uint8Array<ArrayBuffer>> => {
-    const { locks } = page;
-    if (locks === undefined || !store.isOpen) return fetched(index);
-    let isOurTurn = false;
-    const work = async () => {
-      isOurTurn = true;
-      return (await stored(index)) ?? fetched(index);
-    };
-    const options = client.signal === undefined ? {} : { signal: client.signal };
-    try {
-      return (await locks.request(`${CACHE_NAME} ${keyOf(index)}`, options, work)) as Uint8Array<ArrayBuffer>;
-    } catch (error) {
-      client.signal?.throwIfAborted();
-      if (isOurTurn) throw error;
-      return fetched(index); // a sandboxed frame has no locks
-    }
+  const inTurn = (index: number, spare?: ArrayBuffer): Promise<Uint8Array<ArrayBuffer>> => {
+    if (!store.isOpen) return fetched(index, spare);
+    const work = async () => (await stored(index, spare)) ?? fetched(index, spare);
+    return alone(page.locks, keyOf(index), client.signal, work);
   };
   /** Every part has come. Those that the check has not seen yet, because they came out of turn, are in the store. */
   const checkAll = async () => {
@@ -371,11 +365,13 @@ function fileParts(
     report.done(name);
   };
   const checkedBefore = once(async () => (await store.get(keyOf(CHECKED))) !== undefined);
-  return async (index) => {
+  return async (index, given) => {
+    const isOurs = [...held.values(), ...check.waiting()].some(({ buffer }) => buffer === given);
+    const spare = isOurs ? undefined : given;
     client.signal?.throwIfAborted();
     await ending;
     const isChecked = await checkedBefore();
-    const bytes = (await stored(index)) ?? (await alone(index));
+    const bytes = (await stored(index, spare)) ?? (await inTurn(index, spare));
     if (!arrived.has(index)) {
       arrived.add(index);
       loaded += bytes.length;
@@ -390,15 +386,14 @@ function fileParts(
   };
 }
 
-/** Instead of the index of a part: the note that all of them were checked together. */
-const CHECKED = -1;
-
 interface ContentCheck {
   /** The part that it waits for. */
   readonly next: number;
   /** Takes a part that is next, or one of those that are soon. */
   add(index: number, bytes: Uint8Array<ArrayBuffer>): void;
   matches(): Promise<boolean>;
+  /** Parts that it still needs. */
+  waiting(): Iterable<Uint8Array<ArrayBuffer>>;
 }
 
 /** Large files are named by their sha256, plain ones by git's sha1, for which SubtleCrypto wants the whole (some megabytes). */
@@ -420,6 +415,7 @@ function contentCheck({ etag, size }: KnownFile): ContentCheck {
         else if (etag !== undefined && size <= MAX_PLAIN_BYTES) plain.push(part);
       }
     },
+    waiting: () => [...early.values(), ...plain],
     async matches() {
       if (hash !== undefined) return hash.digest() === etag;
       const subtle = (globalThis.crypto as Crypto | undefined)?.subtle as SubtleCrypto | undefined; // not in insecure pages
@@ -440,12 +436,14 @@ interface PartRequest {
   readonly label: string;
   readonly size: number;
   readonly index: number;
+  /** Memory for it; of another length (a buffer that was given away has none) it is left alone. */
+  readonly spare: ArrayBuffer | undefined;
   /** Called with the bytes that have come. */
   onBytes(loaded: number): void;
 }
 
 /** The part that is asked for; from a server that knows no ranges all of them, in turn. */
-async function* fetchParts({ client, address, label, size, index, onBytes }: PartRequest): AsyncGenerator<{
+async function* fetchParts({ client, address, label, size, index, spare, onBytes }: PartRequest): AsyncGenerator<{
   readonly at: number;
   readonly part: Uint8Array<ArrayBuffer>;
 }> {
@@ -460,8 +458,14 @@ async function* fetchParts({ client, address, label, size, index, onBytes }: Par
     await discard(response);
     throw fail('range-refused', `asked for ${range} of ${size}, got ${response.status}`);
   }
-  let at = response.status === 206 ? index : 0;
-  const last = response.status === 206 ? index : Math.max(0, partCount(size) - 1);
+  if (response.status === 206) {
+    const empty = spare?.byteLength === end - start ? spare : new ArrayBuffer(end - start);
+    const { buffer, filled } = await bodyInto(response, url, empty, client.limits.idleMs, client.signal, onBytes);
+    if (filled < end - start) throw fail('short-body', `${start + filled} of ${size} bytes came`);
+    return yield { at: index, part: new Uint8Array(buffer) };
+  }
+  let at = 0;
+  const last = Math.max(0, partCount(size) - 1);
   let part = new Uint8Array(partLength(size, at));
   let [filled, loaded] = [0, 0];
   for await (const chunk of bodyChunks(response, url, client.limits.idleMs, client.signal)) {

@@ -188,7 +188,7 @@ export async function* bodyChunks(
 
 /**
  * Fills `buffer` with a body, where streams can by reading right into its memory: chunks of hundreds of megabytes would wait to be collected. The
- * buffer is given away; resolves to what has its memory, and to how many bytes came.
+ * buffer is given away; resolves to what has its memory, and to how many bytes came, which `onBytes` is told meanwhile.
  *
  * @throws HubError `body-too-long`, and as `bodyChunks` does.
  */
@@ -198,6 +198,7 @@ export async function bodyInto(
   buffer: ArrayBuffer,
   idleMs: number,
   signal: AbortSignal | undefined,
+  onBytes?: (filled: number) => void,
 ): Promise<{ readonly buffer: ArrayBuffer; readonly filled: number }> {
   const length = buffer.byteLength;
   const tooLong = () =>
@@ -210,6 +211,7 @@ export async function bodyInto(
       if (filled + chunk.length > length) throw tooLong();
       bytes.set(chunk, filled);
       filled += chunk.length;
+      onBytes?.(filled);
     }
     return { buffer, filled };
   }
@@ -227,6 +229,7 @@ export async function bodyInto(
       if (done) return { buffer, filled };
       if (isFull && value.length > 0) throw tooLong();
       filled += value.length;
+      onBytes?.(filled);
     }
   } finally {
     reader.cancel().catch(() => undefined);

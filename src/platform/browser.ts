@@ -1,11 +1,19 @@
 import { getBackend } from '@tensorflow/tfjs-core';
 import type { ModelFiles } from '../checkpoint/byte-source.js';
+import type { ConvertDtype } from '../checkpoint/encode-tensor.js';
+import { narrowedLayouts } from '../checkpoint/load-params.js';
 import { OptionError } from '../errors.js';
-import { type BrowserFilesOptions, fetchModelFiles } from '../hub/browser-cache.js';
+import {
+  type BrowserFilesOptions,
+  type CachedFiles,
+  type ConvertedFiles,
+  fetchModelFiles,
+} from '../hub/browser-cache.js';
 import { fetchFolder } from '../hub/remote-files.js';
 import type { Image2Text } from '../image2text/image2text.js';
 import { checkOptions } from '../image2text/inputs.js';
 import { type LoadOptions, loadImage2Text as loadFiles, prepareBackend } from '../image2text/load.js';
+import type { Layout } from '../layers/param-spec.js';
 import { eventSink } from '../load-events.js';
 import { createEnv, createPipeline, type EnvSettings, readEnv } from '../pipeline/index.js';
 import type { MessageEndpoint } from '../worker/messages.js';
@@ -49,7 +57,31 @@ export async function loadImage2Text(
   const files = openModel(model, { revision, endpoint, token, caches, signal: rest.signal, onProgress });
   await ensureBackend(backend);
   await prepareBackend(rest);
-  return loadFiles(files, { ...rest, onProgress });
+  const narrowed = narrowedLayouts(rest.weights ?? 'f32');
+  if (!('inFormat' in files) || narrowed.length === 0) return loadFiles(files, { ...rest, onProgress });
+  const weights = rest.weights as ConvertDtype;
+  const { repository } = files;
+  const own = { ...(files as CachedFiles).inFormat([weights, ...narrowed].join('-')), repository };
+  const loaded = await loadFiles(own, { ...rest, onProgress });
+  try {
+    await keepAsLoaded(own, weights, narrowed);
+  } catch (error) {
+    if (rest.signal?.aborted !== true) return loaded; // the model is here, and the file is kept as it is
+    loaded.dispose();
+    throw error;
+  }
+  return loaded;
+}
+
+/** Keeps the weights as the backend keeps them: a quarter of float32's bytes as int8. */
+async function keepAsLoaded(files: ConvertedFiles, weights: ConvertDtype, narrowed: readonly Layout[]): Promise<void> {
+  const place = await files.placeForCopy();
+  if (place === undefined) return;
+  const [{ keepConverted }, { convertedWeights }] = await Promise.all([
+    import('../hub/keep-converted.js'),
+    import('../model/convert-git.js'),
+  ]);
+  await keepConverted(place, () => convertedWeights(files, weights, narrowed));
 }
 
 function openModel(model: string | URL | ModelFiles, options: BrowserFilesOptions): ModelFiles {

@@ -2,15 +2,13 @@ import { rmSync } from 'node:fs';
 import { type FileHandle, mkdir, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { type ModelFiles, readBytes } from '../checkpoint/byte-source.js';
-import { CONVERT_DTYPES, type ConvertDtype, encodeTensor, type Losses } from '../checkpoint/encode-tensor.js';
-import { compareWeights } from '../checkpoint/load-params.js';
+import { CONVERT_DTYPES, type ConvertDtype, type Losses } from '../checkpoint/encode-tensor.js';
 import { byteLengthOf, type NewTensor, planSafetensors } from '../checkpoint/safetensors.js';
-import { INT8_METADATA, type TensorMap } from '../checkpoint/stored-tensor.js';
+import type { TensorMap } from '../checkpoint/stored-tensor.js';
 import { ConfigError, Image2TextError, OptionError } from '../errors.js';
-import { specEntries, type TensorSpec } from '../layers/param-spec.js';
 import { eventSink } from '../load-events.js';
-import { gitSpec } from '../model/git.js';
-import { canonicalNames, IGNORED, type OpenedGit, openGit, weightHint } from '../model/load-git.js';
+import { convertedMetadata, convertTensors } from '../model/convert-git.js';
+import { type OpenedGit, openGit } from '../model/load-git.js';
 import { type HubOptions, openModel } from '../platform/open-model.js';
 import { sweepTemporaries, temporaryIn, writeThrough } from '../platform/write-whole.js';
 
@@ -63,7 +61,7 @@ export async function convertCheckpoint(
     typeof source === 'string' ? await openModel(source, { ...options, onProgress: options.onDownload }) : source;
   const opened = await openGit(files);
   const losses: Losses = { flushed: 0 };
-  const groups = encodeAll(opened, files.label, options.dtype, losses);
+  const groups = convertTensors(opened, files.label, options.dtype, losses);
   const all = groups.flat();
   const total = all.reduce((sum, tensor) => sum + byteLengthOf(tensor), 0);
 
@@ -72,7 +70,7 @@ export async function convertCheckpoint(
     let loaded = 0;
     const onProgress = options.onProgress && eventSink(options.onProgress);
     const weights = await writeCheckpoint(staging, groups, {
-      metadata: { format: 'pt', ...(options.dtype === 'int8' && INT8_METADATA) },
+      metadata: convertedMetadata(options.dtype),
       maxShardBytes: options.maxShardBytes,
       signal: options.signal,
       onBytes(bytes) {
@@ -94,20 +92,6 @@ export async function convertCheckpoint(
     };
   });
 }
-
-/** Every tensor that the model needs in the new format; all names and shapes are compared before anything is written. */
-function encodeAll({ config, tensors }: OpenedGit, label: string, dtype: ConvertDtype, losses: Losses): NewTensor[][] {
-  const stored = canonicalNames(tensors);
-  const needed = specEntries(gitSpec(config));
-  compareWeights(needed, stored, { label, ignore: IGNORED, hint: weightHint(config) });
-  return needed.map(({ name, spec }) => {
-    const narrow = dtype !== 'int8' || isMatrix(spec) ? dtype : 'f32';
-    return encodeTensor(stored.get(name)!, narrow, losses);
-  });
-}
-
-/** What int8 is for: the matrices that make up a checkpoint's size, word embeddings included. */
-const isMatrix = ({ layout }: TensorSpec): boolean => layout === 'linear' || layout === 'embedding';
 
 /** A head of its own is written beside the word embeddings; older versions of transformers would tie the two all the same. */
 function configOf({ json, tensors }: OpenedGit): unknown {

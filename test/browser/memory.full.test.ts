@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -33,8 +34,8 @@ const WORKER = `
 import { loadImage2Text } from '${ROOT}src/browser.ts';
 self.onmessage = async ({ data }) => {
   try {
-    const [size, weights] = data.split(',');
-    const model = await loadImage2Text(\`/\${size}/\`, { weights });
+    const [name, weights] = data.split(',');
+    const model = await loadImage2Text(name, { weights, endpoint: location.origin });
     const { tokens } = await model.caption('/image.jpg', { strategy: 'greedy', maxNewTokens: 5, minNewTokens: 5 });
     postMessage({ tokens: tokens.length });
   } catch (error) {
@@ -110,6 +111,7 @@ describe('memory of a page that loads a published size', function () {
   let server: Server;
   let address = '';
   let onSaid: (said: { tokens?: number; error?: string }) => void;
+  let listing: object | undefined;
   before(async function () {
     if (process.platform !== 'linux') this.skip();
     folder = mkdtempSync(join(tmpdir(), 'image2text-memory-'));
@@ -130,7 +132,16 @@ describe('memory of a page that loads a published size', function () {
       }
       if (files.has(path)) return send(files.get(path)!);
       if (path === '/image.jpg') return send(readFileSync(`${ROOT}examples/black-shirt-press.jpg`), 'image/jpeg');
-      const [, size, name] = path.split('/') as [string, Size, string];
+      if (path.startsWith('/api/')) {
+        if (listing === undefined) return void response.writeHead(503).end();
+        return send(JSON.stringify(listing), 'application/json');
+      }
+      // A folder, or `/owner/git-base/resolve/COMMIT/FILE` of a Hub.
+      const [, size, name] = path.replace(/^\/owner(\/[\w-]+)\/resolve\/\w+/, '$1').split('/') as [
+        string,
+        Size,
+        string,
+      ];
       if (name === 'config.json') return send(JSON.stringify(CONFIGS[size]), 'application/json');
       if (name === 'vocab.txt') return send(VOCABULARY, 'text/plain');
       if (name !== 'model.safetensors') return void response.writeHead(404).end();
@@ -166,6 +177,22 @@ describe('memory of a page that loads a published size', function () {
     }
   });
 
+  /** What a page in Chromium says, and the most memory that its renderer took, in MB. */
+  async function load(what: string, profile: string): Promise<number> {
+    const said = new Promise<{ tokens?: number; error?: string }>((resolve) => {
+      onSaid = resolve;
+    });
+    const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', `--user-data-dir=${profile}`];
+    const browser = spawn(CHROMIUM!, [...flags, `${address}#${what}`], { stdio: 'ignore' });
+    try {
+      assert.deepEqual(await said, { tokens: 5 });
+      return rendererPeak(profile);
+    } finally {
+      browser.kill();
+      await once(browser, 'exit');
+    }
+  }
+
   for (const [size, weights, limit] of [
     ['git-base', 'int8', 450],
     ['git-base', 'bf16', 650],
@@ -175,20 +202,41 @@ describe('memory of a page that loads a published size', function () {
     it(`${size} as ${weights}: less than ${limit} MB at any time, a caption included`, async function () {
       if (CHROMIUM === undefined) skipWithout(this, 'chromium', 'Debian: apt-get install chromium');
       const profile = join(folder, `profile-${size}-${weights}`);
-      const said = new Promise<{ tokens?: number; error?: string }>((resolve) => {
-        onSaid = resolve;
-      });
-      const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', `--user-data-dir=${profile}`];
-      const browser = spawn(CHROMIUM, [...flags, `${address}#${size},${weights}`], { stdio: 'ignore' });
-      try {
-        assert.deepEqual(await said, { tokens: 5 });
-        const peak = rendererPeak(profile);
-        console.log(`      ${size}, ${weights}: at most ${peak.toFixed(0)} MB in the renderer`);
-        assert.ok(peak > 100 && peak < limit, `${peak} MB`);
-      } finally {
-        browser.kill();
-        await once(browser, 'exit');
-      }
+      const peak = await load(`/${size}/,${weights}`, profile);
+      console.log(`      ${size}, ${weights}: at most ${peak.toFixed(0)} MB in the renderer`);
+      assert.ok(peak > 100 && peak < limit, `${peak} MB`);
     });
   }
+
+  it('git-base as int8 from a Hub, kept as int8, and loaded from there: less than 450 MB, too', async function () {
+    if (CHROMIUM === undefined) skipWithout(this, 'chromium', 'Debian: apt-get install chromium');
+    const { bytes, read } = virtualCheckpoint('git-base');
+    const hash = createHash('sha256');
+    for await (const piece of read(0, bytes)) hash.update(piece);
+    const small = { 'config.json': JSON.stringify(CONFIGS['git-base']), 'vocab.txt': VOCABULARY };
+    const siblings = Object.entries(small).map(([rfilename, text]) => ({
+      ...{ rfilename, size: Buffer.byteLength(text) },
+      blobId: createHash('sha1')
+        .update(`blob ${Buffer.byteLength(text)}\0${text}`)
+        .digest('hex'),
+    }));
+    const lfs = { sha256: hash.digest('hex'), size: bytes };
+    listing = { sha: '0'.repeat(40), siblings: [...siblings, { rfilename: 'model.safetensors', size: bytes, lfs }] };
+    const profile = join(folder, 'profile-hub');
+    const first = await load('owner/git-base,int8', profile);
+    const kept = diskUse(join(profile, 'Default', 'Service Worker', 'CacheStorage'));
+    listing = undefined;
+    const second = await load('owner/git-base,int8', profile);
+    console.log(
+      `      at most ${first.toFixed(0)} MB at first, then ${second.toFixed(0)} MB; ${(kept / 1e6).toFixed(0)} MB on the disk`,
+    );
+    assert.ok(first > 100 && first < 450 && second > 100 && second < 450, `${first}, ${second} MB`);
+    assert.ok(kept > 150e6 && kept < 200e6, `${kept} bytes`);
+  });
 });
+
+/** Bytes of all files below a folder. */
+const diskUse = (folder: string): number =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);

@@ -7,36 +7,7 @@ import { sha256 } from '../../src/hub/sha256.js';
 import type { LoadEvent } from '../../src/load-events.js';
 import { ROOT } from '../support/fixtures.js';
 import { gitSha1, type LocalHub, sha256 as sha256Of, startHub } from '../support/local-hub.js';
-import { FILE, hubErrorOf, IMPATIENT, REPO, seededBytes } from './support.js';
-
-/** The part of the Cache API that is used, in memory; `room` is how many bytes it takes. */
-function memoryCaches(room = Number.POSITIVE_INFINITY) {
-  const kept = new Map<string, Uint8Array<ArrayBuffer>>();
-  const cache = {
-    match: async (url: string) => (kept.has(url) ? new Response(kept.get(url)!) : undefined),
-    put: async (url: string, response: Response) => {
-      const bytes = new Uint8Array(await response.arrayBuffer());
-      const used = [...kept.values()].reduce((sum, { length }) => sum + length, 0);
-      if (used + bytes.length > room) throw new DOMException('no room', 'QuotaExceededError');
-      kept.set(url, bytes);
-    },
-    delete: async (url: string) => kept.delete(url),
-    keys: async () => [...kept.keys()].map((url) => ({ url })),
-  };
-  const parts = () => [...kept.keys()].filter((key) => /\/parts\/.*\/\d+$/.test(key));
-  return { kept, parts, caches: { open: async () => cache as unknown as Cache } };
-}
-
-/** One holder of each name at a time, as `navigator.locks`. */
-function memoryLocks() {
-  const last = new Map<string, Promise<unknown>>();
-  const request = (name: string, _options: object, work: () => Promise<unknown>) => {
-    const turn = (last.get(name) ?? Promise.resolve()).then(work, work);
-    last.set(name, turn);
-    return turn;
-  };
-  return { request: request as unknown as LockManager['request'] };
-}
+import { FILE, hubErrorOf, IMPATIENT, memoryCaches, memoryLocks, REPO, seededBytes } from './support.js';
 
 const CONFIG = '{"a":1}';
 

@@ -64,3 +64,31 @@ export function seededBytes(length: number, seed: number): Buffer {
   const words = Uint32Array.from({ length: Math.ceil(length / 4) }, () => random() * 2 ** 32);
   return Buffer.from(words.buffer, 0, length);
 }
+
+/** The part of the Cache API that is used, in memory; `room` is how many bytes it takes. */
+export function memoryCaches(room = Number.POSITIVE_INFINITY, kept = new Map<string, Uint8Array<ArrayBuffer>>()) {
+  const cache = {
+    match: async (url: string) => (kept.has(url) ? new Response(kept.get(url)!) : undefined),
+    put: async (url: string, response: Response) => {
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      const used = [...kept.values()].reduce((sum, { length }) => sum + length, 0);
+      if (used + bytes.length > room) throw new DOMException('no room', 'QuotaExceededError');
+      kept.set(url, bytes);
+    },
+    delete: async (url: string) => kept.delete(url),
+    keys: async () => [...kept.keys()].map((url) => ({ url })),
+  };
+  const parts = () => [...kept.keys()].filter((key) => /\/parts\/.*\/\d+$/.test(key));
+  return { kept, parts, caches: { open: async () => cache as unknown as Cache } };
+}
+
+/** One holder of each name at a time, as `navigator.locks`. */
+export function memoryLocks() {
+  const last = new Map<string, Promise<unknown>>();
+  const request = (name: string, _options: object, work: () => Promise<unknown>) => {
+    const turn = (last.get(name) ?? Promise.resolve()).then(work, work);
+    last.set(name, turn);
+    return turn;
+  };
+  return { request: request as unknown as LockManager['request'] };
+}

@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { registerSimdBackend, type SimdBackend, uploadWeight, type WeightFormat } from 'tfjs-backend-simd';
-import { toBrainBits, toHalfBits } from '../../src/checkpoint/encode-tensor.js';
+import { scaleFinder, toBrainBits, toHalfBits, toInt8 } from '../../src/checkpoint/encode-tensor.js';
 import { loadParams } from '../../src/checkpoint/load-params.js';
 import { readWeights } from '../../src/checkpoint/open-checkpoint.js';
+import { planSafetensors, readSafetensors } from '../../src/checkpoint/safetensors.js';
 import type { StoredTensor } from '../../src/checkpoint/stored-tensor.js';
-import { toFloat32 } from '../../src/checkpoint/stored-tensor.js';
+import { attachScales, INT8_METADATA, toFloat32 } from '../../src/checkpoint/stored-tensor.js';
+import { partCount, partedSource, partLength } from '../../src/hub/remote-files.js';
 import { tensorSpec } from '../../src/layers/param-spec.js';
 import { failure, storedF32 } from '../checkpoint/support.js';
 import { expectTensors, largestError } from '../support/close.js';
@@ -29,6 +31,14 @@ function rounded(x: Float32Array, format: 'bf16' | 'f16'): Float32Array {
     { name: 'w', dtype: dtype as string, file: 'w' },
     new Uint8Array((bits as Uint16Array<ArrayBuffer>).buffer),
   );
+}
+
+/** The same as int8, widened again. */
+function quantized(x: Float32Array, shape: readonly [number, number]): Float32Array {
+  const finder = scaleFinder(shape);
+  finder.add(x, 0);
+  const scales = finder.scales();
+  return Float32Array.from(toInt8(x, 0, shape, scales), (n, i) => n * scales[Math.floor(i / shape[1])]!);
 }
 
 /** [out, in] as the layers have it, [in, out]. */
@@ -62,8 +72,10 @@ for (const { name } of VARIANTS) {
               assert.deepEqual(w.shape, [shape[1], shape[0]]);
               const got = await w.data();
               assert.deepEqual(got, await straight.data());
-              if (format === 'int8') checkInt8(got as Float32Array, values, shape, 127);
-              else if (format === 'int8-fast') checkInt8(got as Float32Array, values, shape, 63);
+              if (format === 'int8') {
+                checkInt8(got as Float32Array, values, shape, 127);
+                assert.deepEqual(got, transposed(quantized(values, shape), shape), 'as a converted file has it');
+              } else if (format === 'int8-fast') checkInt8(got as Float32Array, values, shape, 63);
               else assert.deepEqual(got, transposed(format === 'f32' ? values : rounded(values, format), shape));
               tf.dispose([w, straight]);
             }),
@@ -160,6 +172,35 @@ describe('simd: loading', () => {
       const [got, largest] = [await w.data(), expected.reduce((top, x) => Math.max(top, Math.abs(x)), 0)];
       assert.ok(largestError(got, expected).error <= largest * 2 ** -8, dtype);
       w.dispose();
+    }
+  });
+
+  it('every part of a remote file is asked for once, however large the tensors, and wherever scales are', async () => {
+    const shapes = { a: [40, 300], b: [3000, 1500], c: [900, 900], d: [2500, 1600], e: [40, 300], f: [1000, 2000] };
+    const spec = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, tensorSpec(shape, 'linear')]));
+    for (const dtype of ['F32', 'I8']) {
+      const named = Object.entries(shapes).flatMap(([name, shape]) => [
+        { name, dtype, shape },
+        ...(dtype === 'I8' ? [{ name: `${name}.scale`, dtype: 'F32', shape: [shape[0]!] }] : []),
+      ]);
+      const { header, size } = planSafetensors(named, INT8_METADATA);
+      const asked: number[] = [];
+      const source = partedSource(size, async (index) => {
+        asked.push(index);
+        const part = new Uint8Array(partLength(size, index));
+        if (index === 0) part.set(header);
+        return part;
+      });
+      const { tensors, metadata } = await readSafetensors(source, 'm');
+      tf.dispose(
+        await loadParams(spec, attachScales(tensors, dtype === 'I8' ? metadata : {}, 'm'), { weights: 'int8' }),
+      );
+      assert.deepEqual(
+        asked.toSorted((a, b) => a - b),
+        [...Array(partCount(size)).keys()],
+        dtype,
+      );
+      assert.ok(asked.length >= 3);
     }
   });
 

@@ -148,6 +148,52 @@ describe('the page, in harder conditions', function () {
     await context.close();
   });
 
+  it('int8 is kept as int8: its size is shown, and it says the same where the Hub is gone', async () => {
+    const context = await plain();
+    let gone = false;
+    let asked = 0;
+    await context.route('https://huggingface.co/**', async (route) => {
+      asked++;
+      if (gone) return route.abort();
+      const { pathname, search } = new URL(route.request().url());
+      await route.fulfill({ response: await route.fetch({ url: `${hub.url}${pathname}${search}` }) });
+    });
+    const visit = async () => {
+      const page = await open(context);
+      await page.click('#open-settings');
+      await page.fill('#repo', REPO);
+      await page.selectOption('#weights', 'int8');
+      await page.click('#model-form button[type=submit]');
+      await page.waitForFunction(
+        (repo) =>
+          document.documentElement.dataset['model'] === repo &&
+          /^Ready/.test(document.querySelector('#progress-text')!.textContent!),
+        REPO,
+      );
+      await page.waitForFunction(() =>
+        /^2\.\d MB of checkpoints\.$/.test(document.querySelector('#cache')!.textContent!),
+      );
+      const kept = await page.textContent('#cache');
+      await page.click('#close-settings');
+      await page.click('[title="A mug"]');
+      await captionOf(page, MUG);
+      await page.locator('.word').first().focus();
+      return { page, said: [kept, await page.locator('.word').evaluateAll((all) => all.map((w) => w.ariaLabel))] };
+    };
+    const first = await visit();
+    await first.page.close();
+    gone = true;
+    const before = asked;
+    const { page, said } = await visit();
+    assert.deepEqual(said, first.said);
+    assert.equal(asked, before + 1, 'the listing only');
+    console.log(`      kept: ${said[0]}`);
+    await page.click('#open-settings');
+    await page.click('#clear');
+    await page.waitForFunction(() => /No downloaded/.test(document.querySelector('#cache')!.textContent!));
+    await context.close();
+  });
+
   for (const kind of ['webm', 'mp4', 'recorded'] as const) {
     it(`a video file (${kind}) is sampled into six frames to choose from`, async function () {
       if (kind !== 'recorded' && !hasFfmpeg()) skipWithout(this, 'ffmpeg', 'it makes the video');

@@ -50,7 +50,7 @@ export function connectSettings({ onLoaded, onProblem, about }: Listeners): void
         ? 'The demo: 7 MB, knows drawn scenes only.'
         : size === undefined
           ? 'Any GIT checkpoint by its name on the Hub, or the address of a folder.'
-          : `${megabytes(size)} to download once, some ${megabytes(size * share)} in memory.`;
+          : `${megabytes(size)} to download once, some ${megabytes(size * share)} in memory and kept.`;
   };
   repo.addEventListener('input', showSize);
   weights.addEventListener('change', showSize);
@@ -73,7 +73,7 @@ export function connectSettings({ onLoaded, onProblem, about }: Listeners): void
         if (event.status !== 'progress_total') return;
         progress.value = event.progress;
         if (typeof choice.source === 'string' && /^[\w.-]+\/[\w.-]+$/.test(choice.source)) downloaded = event.total;
-        progressText.textContent = `${megabytes(event.loaded)} of ${megabytes(event.total)}`;
+        progressText.textContent = `${megabytes(event.loaded)} of ${megabytes(event.total)}${event.loaded === event.total ? ', getting ready…' : ''}`;
       });
       if (loading !== own) return;
       loaded = done;
@@ -124,9 +124,11 @@ export function connectSettings({ onLoaded, onProblem, about }: Listeners): void
 
   async function showCache(): Promise<void> {
     let bytes = 0;
+    let isConverted = false;
     try {
       const cache = await caches.open(CACHE);
       for (const request of await cache.keys()) {
+        isConverted ||= request.url.endsWith('/whole');
         const kept = await cache.match(request);
         bytes += Number(kept?.headers.get('content-length') ?? 0) || ((await kept?.blob())?.size ?? 0);
       }
@@ -135,7 +137,8 @@ export function connectSettings({ onLoaded, onProblem, about }: Listeners): void
       return;
     }
     const kept = bytes === 0 ? 'No downloaded checkpoint.' : `${megabytes(bytes)} of checkpoints.`;
-    byId('cache').textContent = bytes < downloaded ? `${kept} There was no room for all of the last one.` : kept;
+    const hasRoom = bytes >= downloaded || isConverted; // a narrower copy takes less than was downloaded
+    byId('cache').textContent = !hasRoom ? `${kept} There was no room for all of the last one.` : kept;
     byId<HTMLButtonElement>('clear').disabled = bytes === 0;
   }
   byId('clear').addEventListener('click', async () => {
