@@ -1,10 +1,18 @@
-import type { Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
+import type { Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
 import { tensor } from '@tensorflow/tfjs-core';
-import { DisposedError, OptionError } from '../errors.js';
+import { DisposedError, ImageError, OptionError } from '../errors.js';
 import type { Trace } from '../layers/tidy.js';
 import type { ImageCache } from '../model/git.js';
-import { concatCaches, disposeCache, encodeImageInTurns, type Git } from '../model/git.js';
-import type { EncodedImage, VisualInput } from './inputs.js';
+import {
+  concatCaches,
+  disposeCache,
+  encodeImageInTurns,
+  featuresInTurns,
+  type Git,
+  joinFrames,
+  prefillInTurns,
+} from '../model/git.js';
+import { type EncodedImage, evenly, isVideoInput, type VisualInput } from './inputs.js';
 
 /**
  * An image or video ready for the model: float32 [1, height, width, 3] or, for the frames of a video, which get temporal embeddings and become
@@ -15,11 +23,15 @@ export interface ModelInput {
   readonly shape: readonly number[];
   /** Its cache, where it was encoded before. */
   readonly held?: HeldCache;
+  /** Its frames, where all of them were encoded before. */
+  readonly frames?: readonly HeldCache[];
 }
 
 /** A cache that several calls may use at once and that its EncodedImage frees. */
 interface HeldCache {
   readonly image: ImageCache;
+  /** What the vision tower made of it, [1, I, Dv], where it can be a frame. */
+  readonly features: Tensor3D | undefined;
   retain(): void;
   release(): void;
 }
@@ -33,16 +45,66 @@ interface EncodeOptions {
 /**
  * Encodes one input, with a turn of the event loop between layers; the caller disposes of the cache.
  *
- * @throws the signal's reason, within one layer.
+ * @throws the signal's reason, within one layer; DisposedError where a frame was disposed of.
  */
-export async function encodeInput(git: Git, { data, shape }: ModelInput, options: EncodeOptions): Promise<ImageCache> {
-  const pixels = tensor(data, [...shape] as [number, number, number, number], 'float32') as Tensor4D | Tensor5D;
+export async function encodeInput(git: Git, input: ModelInput, options: EncodeOptions): Promise<ImageCache> {
+  if (input.frames !== undefined) {
+    const features = await inputFeatures(git, input, options);
+    return prefillInTurns(git, features, options).finally(() => features.dispose());
+  }
+  const pixels = pixelsOf(input);
   try {
     return await encodeImageInTurns(git, pixels, options);
   } finally {
     pixels.dispose();
   }
 }
+
+/**
+ * The same for what is kept: with the features of an image that can be a frame of a video later.
+ *
+ * @throws as `encodeInput`.
+ */
+export async function encodeToKeep(
+  git: Git,
+  input: ModelInput,
+  options: EncodeOptions,
+): Promise<{ readonly image: ImageCache; readonly features: Tensor3D | undefined }> {
+  if (git.config.numImageWithEmbedding === 0 || input.shape.length === 5)
+    return { image: await encodeInput(git, input, options), features: undefined };
+  const features = await inputFeatures(git, input, options);
+  try {
+    return { image: await prefillInTurns(git, features, options), features };
+  } catch (error) {
+    features.dispose();
+    throw error;
+  }
+}
+
+/** What the vision tower makes of an input, [1, I, Dv], the caller's; nothing is computed again of frames that were encoded before. @throws as `encodeInput`. */
+export async function inputFeatures(git: Git, input: ModelInput, options: EncodeOptions): Promise<Tensor3D> {
+  const { frames } = input;
+  if (frames === undefined) {
+    const pixels = pixelsOf(input);
+    return featuresInTurns(git, pixels, options.signal, options.trace).finally(() => pixels.dispose());
+  }
+  const retained: HeldCache[] = [];
+  try {
+    for (const frame of frames) {
+      frame.retain();
+      retained.push(frame);
+    }
+    return joinFrames(
+      git,
+      frames.map(({ features }) => features!),
+    );
+  } finally {
+    for (const frame of retained) frame.release();
+  }
+}
+
+const pixelsOf = ({ data, shape }: ModelInput): Tensor4D | Tensor5D =>
+  tensor(data, [...shape] as [number, number, number, number], 'float32') as Tensor4D | Tensor5D;
 
 /**
  * Encodes inputs of one shape, one after the other (activations of one at a time, and a batch equals its single runs bit for bit),
@@ -103,12 +165,12 @@ interface Held {
 
 const held = new WeakMap<EncodedImage, Held>();
 
-/** Keeps `image`, the cache of `input`; owns it from here on. `onEnd` is called when it is disposed of. */
+/** Keeps the cache of `input`, and its features; owns them from here on. `onEnd` is called when it is disposed of. */
 export function holdImage(
   git: Git,
   source: VisualInput,
   input: ModelInput,
-  image: ImageCache,
+  { image, features }: Awaited<ReturnType<typeof encodeToKeep>>,
   onEnd: () => void,
 ): EncodedImage {
   let users = 0;
@@ -118,9 +180,11 @@ export function holdImage(
     if (!ended || users > 0 || freed) return;
     freed = true;
     disposeCache(image);
+    features?.dispose();
   };
   const cache: HeldCache = {
     image,
+    features,
     retain: () => {
       if (ended && users === 0) throw disposedError();
       users++;
@@ -139,7 +203,8 @@ export function holdImage(
       freeWhenIdle();
     },
   };
-  held.set(encoded, { git, input: { ...input, held: cache }, ended: () => ended });
+  const { data, shape } = input;
+  held.set(encoded, { git, input: { data, shape, held: cache }, ended: () => ended });
   return encoded;
 }
 
@@ -157,8 +222,8 @@ export function retainEncoded(
   inputs: readonly unknown[],
   git: Git,
 ): { readonly ready: readonly (ModelInput | undefined)[]; release(): void } {
-  const ready = inputs.map((input) => (isEncodedImage(input) ? encodedInput(input, git) : undefined));
-  const caches = ready.flatMap((input) => input?.held ?? []);
+  const ready = inputs.map((input) => encodedInput(input, git));
+  const caches = ready.flatMap((input) => input?.held ?? input?.frames ?? []);
   for (const cache of caches) cache.retain();
   return {
     ready,
@@ -169,11 +234,31 @@ export function retainEncoded(
 }
 
 /**
- * The input that was encoded, with its cache.
+ * The input that was encoded, with its cache, or a video all of whose frames that the model takes were; undefined for all others.
  *
- * @throws DisposedError after `dispose()`; OptionError for another model's.
+ * @throws DisposedError after `dispose()`; OptionError for another model's; ImageError for frames that are videos, or of several sizes.
  */
-export function encodedInput(image: EncodedImage, git: Git): ModelInput {
+export function encodedInput(input: unknown, git: Git): ModelInput | undefined {
+  if (isEncodedImage(input)) return findHeld(input, git);
+  const count = git.config.numImageWithEmbedding;
+  const given: unknown = isVideoInput(input) && 'frames' in input ? input.frames : undefined;
+  if (count === 0 || !Array.isArray(given) || given.length === 0) return undefined;
+  const listed = evenly(given.length, count).map((index) => given[index] as unknown);
+  if (!listed.every(isEncodedImage)) return undefined;
+  const frames = listed.map((frame) => findHeld(frame, git));
+  const [first, ...others] = frames as [ModelInput, ...ModelInput[]];
+  const fail = (code: string, detail: string): never => {
+    throw new ImageError({ code, detail });
+  };
+  if (frames.some(({ shape }) => shape.length === 5)) fail('not-an-image', 'this is an encoded video');
+  const odd = others.find(({ shape }) => shape.join() !== first.shape.join());
+  if (odd !== undefined) fail('image-batch', `frames of [${first.shape}] and [${odd.shape}] in one video`);
+  const data = new Float32Array(frames.length * first.data.length);
+  for (const [f, frame] of frames.entries()) data.set(frame.data, f * first.data.length);
+  return { data, shape: [1, frames.length, ...first.shape.slice(1)], frames: frames.map((frame) => frame.held!) };
+}
+
+function findHeld(image: EncodedImage, git: Git): ModelInput {
   const found = held.get(image)!;
   if (found.ended()) throw disposedError();
   if (found.git !== git)

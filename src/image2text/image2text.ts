@@ -36,7 +36,7 @@ import {
   withStreamer,
 } from './captions.js';
 import type { ModelInput } from './encoded-image.js';
-import { encodeInput, holdImage, retainEncoded, withEncodedImages } from './encoded-image.js';
+import { encodeToKeep, holdImage, retainEncoded, withEncodedImages } from './encoded-image.js';
 import type { InputLoader, InputOptions } from './input-loader.js';
 import { createInputLoader, isImageBatch, readingAhead, withList } from './input-loader.js';
 import { checkOne, checkTextOrTexts, checkTexts, type EncodedImage, sourceOf, type VisualInput } from './inputs.js';
@@ -303,8 +303,8 @@ function createFixed(
       checkOne('image', input);
       const { trace, signal: given } = check('encode', options).own;
       return inTurn(input, given, async (loaded, signal) => {
-        const cache = await encodeInput(git, loaded, { signal, trace });
-        const image = holdImage(git, input, loaded, cache, () => encoded.delete(image));
+        const kept = await encodeToKeep(git, loaded, { signal, trace });
+        const image = holdImage(git, input, loaded, kept, () => encoded.delete(image));
         encoded.add(image);
         return image;
       });

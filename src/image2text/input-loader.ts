@@ -15,7 +15,7 @@ import { showValue } from '../options.js';
 import type { ModelInput } from './encoded-image.js';
 import { encodedInput, isEncodedImage } from './encoded-image.js';
 import type { ImageInput, VideoInput, VideoSource, VisualInput } from './inputs.js';
-import { isPageImage, isSamples, isVideoInput, readPixels, samplesToRawImage } from './inputs.js';
+import { evenly, isPageImage, isSamples, isVideoInput, readPixels, samplesToRawImage } from './inputs.js';
 
 /** Reads the bytes at a path or URL, and says what to call them in messages. */
 export type OpenImage = (address: string | URL, signal?: AbortSignal) => Promise<{ bytes: Uint8Array; file: string }>;
@@ -141,7 +141,8 @@ export function createInputLoader(git: Git, imageConfig: ImageConfig, given: Inp
       return fetched;
     },
     async load(input, signal) {
-      if (isEncodedImage(input)) return encodedInput(input, git);
+      const encoded = encodedInput(input, git);
+      if (encoded !== undefined) return encoded;
       if (options.prepareImage !== undefined && isFile(input))
         return loadElsewhere(input, options.prepareImage, signal);
       return loader.prepareInSlices(await loader.open(input, signal), signal);
@@ -352,12 +353,6 @@ async function framesOfTensor(video: Tensor, count: number): Promise<RgbImage[]>
   } finally {
     for (const frame of all) frame.dispose();
   }
-}
-
-/** Indices of `count` items spread over `total`: the middle of each part; all where there are no more. */
-export function evenly(total: number, count: number): number[] {
-  if (total <= count) return Array.from({ length: total }, (_, index) => index);
-  return Array.from({ length: count }, (_, part) => Math.floor(((part + 0.5) * total) / count));
 }
 
 /** Most image tokens of one image: attention grows with their square (1,024 px with patches of 16). */

@@ -57,8 +57,14 @@ export type VisualInput = ImageInput | VideoInput;
 /** A file, folder, animated image or tensor as a video: `model.caption(video('clip.gif'))`. */
 export const video = (source: VideoSource): VideoInput => ({ video: source });
 
-/** Images as the frames of one video, in order. */
+/** Images as the frames of one video, in order. Where all were encoded before, by a video model, none of them is encoded again. */
 export const frames = (images: readonly ImageInput[]): VideoInput => ({ frames: images });
+
+/** Indices of `count` items spread over `total`: the middle of each part; all where there are no more. */
+export function evenly(total: number, count: number): number[] {
+  if (total <= count) return Array.from({ length: total }, (_, index) => index);
+  return Array.from({ length: count }, (_, part) => Math.floor(((part + 0.5) * total) / count));
+}
 
 export const isVideoInput = (input: unknown): input is VideoInput =>
   typeof input === 'object' && input !== null && ('video' in input || 'frames' in input);

@@ -1,14 +1,14 @@
-import type { Tensor, Tensor3D, Tensor4D, Tensor5D } from '@tensorflow/tfjs-core';
-import { mean, reshape, slice, tensor, tidy } from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor3D } from '@tensorflow/tfjs-core';
+import { mean, reshape, slice, tidy } from '@tensorflow/tfjs-core';
 import { OptionError } from '../errors.js';
 import { constrainedGreedy, rankNames, scoreSequences } from '../generation/score.js';
 import type { Trace } from '../layers/tidy.js';
 import type { ImageCache } from '../model/git.js';
-import { featuresInTurns, projectFeatures } from '../model/git.js';
+import { projectFeatures } from '../model/git.js';
 import type { OptionsFor } from '../options.js';
 import type { TextContext, Token } from './captions.js';
 import { meanProbability, pieceOf, promptIds, sessionOver, textIds, vocabularyOf } from './captions.js';
-import type { ModelInput } from './encoded-image.js';
+import { inputFeatures, type ModelInput } from './encoded-image.js';
 import type { methodOptions } from './method-options.js';
 
 /** A text that was scored. */
@@ -109,11 +109,11 @@ function wordIds({ tokenizer }: TextContext, text: string, path: string): number
 /** Features of one image, or of the frames of a video, which follow each other along the tokens. */
 export async function embedInput(
   { git }: TextContext,
-  { data, shape }: ModelInput,
+  input: ModelInput,
   options: EmbedOptions & { readonly signal: AbortSignal },
 ): Promise<Embedding> {
-  const pixels = tensor(data, [...shape] as [number, number, number, number], 'float32') as Tensor4D | Tensor5D;
-  const vision = await featuresInTurns(git, pixels, options.signal).finally(() => pixels.dispose());
+  const { shape } = input;
+  const vision = await inputFeatures(git, input, { signal: options.signal });
   const features = tidy(() => {
     const all = options.stage === 'projected' ? projectFeatures(git, vision) : vision; // [1, I, D]
     const [, tokens, hidden] = all.shape;

@@ -122,8 +122,12 @@ export function videoFeatures(git: Git, pixels: Tensor5D, trace?: Trace): Tensor
  *
  * @throws the signal's reason; nothing is left behind then.
  */
-export const featuresInTurns = (git: Git, pixels: Tensor4D | Tensor5D, signal?: AbortSignal): Promise<Tensor3D> =>
-  runStepsInTurns(featureSteps(git, pixels), signal);
+export const featuresInTurns = (
+  git: Git,
+  pixels: Tensor4D | Tensor5D,
+  signal?: AbortSignal,
+  trace?: Trace,
+): Promise<Tensor3D> => runStepsInTurns(featureSteps(git, pixels, trace), signal);
 
 function* featureSteps(git: Git, pixels: Tensor4D | Tensor5D, trace?: Trace): Steps<Tensor3D> {
   const vision = git.params.git.image_encoder.vision_model;
@@ -131,10 +135,23 @@ function* featureSteps(git: Git, pixels: Tensor4D | Tensor5D, trace?: Trace): St
   const [batch, frames, height, width, channels] = pixels.shape as Tensor5D['shape'];
   const images: Tensor4D = reshape(pixels, [batch * frames, height, width, channels]);
   const all = yield* visionSteps(vision, images, git.config.vision, trace); // [B·F, I, Dv]
+  return joinFrames(
+    git,
+    Array.from({ length: frames }, (_, f) => frameOf(all, f, frames)),
+  );
+}
+
+/**
+ * Features of images, each by itself, as the frames of a video in this order: only here does a frame's place matter. frames: F times float32
+ * [B, I, Dv], no more than the model has temporal embeddings → [B, F·I, Dv].
+ */
+export function joinFrames(git: Git, frames: readonly Tensor3D[]): Tensor3D {
   const temporal = git.params.git.img_temperal_embedding;
-  return concat(
-    Array.from({ length: frames }, (_, f) => add(frameOf(all, f, frames), temporal[f]!) as Tensor3D),
-    1,
+  return tidy(() =>
+    concat(
+      frames.map((frame, f) => add(frame, temporal[f]!) as Tensor3D),
+      1,
+    ),
   );
 }
 
@@ -153,9 +170,20 @@ export function projectFeatures(git: Git, features: Tensor3D, trace?: Trace): Te
  * and values (with a trace, to its end). features: [N, I, Dv] → the image's part of the cache. Trace names: `visual_projection`, `image.decoder.layer.N`, `image.decoder.attention.N`.
  */
 export function prefillImage(git: Git, features: Tensor3D, trace?: Trace): ImageCache {
-  return tidyTree(() =>
-    runSteps(imageCacheSteps(git.params.git.encoder, projectFeatures(git, features, trace), git.config, trace)),
-  );
+  return runSteps(prefillSteps(git, features, trace));
+}
+
+/**
+ * `prefillImage` with a turn of the event loop between layers, and the same bits. The caller owns `features` and must not free them before this ends.
+ *
+ * @throws the signal's reason; nothing is left behind then.
+ */
+export function prefillInTurns(
+  git: Git,
+  features: Tensor3D,
+  options: { readonly signal?: AbortSignal | undefined; readonly trace?: Trace | undefined } = {},
+): Promise<ImageCache> {
+  return runStepsInTurns(prefillSteps(git, features, options.trace), options.signal);
 }
 
 /** Images to cache. pixels: float32 [N, height, width, 3], or [N, F, height, width, 3] for videos. */
@@ -180,6 +208,10 @@ export function encodeImageInTurns(
 function* encodeSteps(git: Git, pixels: Tensor4D | Tensor5D, trace?: Trace): Steps<ImageCache> {
   const features = yield* featureSteps(git, pixels, trace);
   yield [features];
+  return yield* prefillSteps(git, features, trace);
+}
+
+function* prefillSteps(git: Git, features: Tensor3D, trace?: Trace): Steps<ImageCache> {
   const x = projectFeatures(git, features, trace);
   return yield* imageCacheSteps(git.params.git.encoder, x, git.config, trace);
 }

@@ -8,7 +8,8 @@ import { readAvif } from '../image/avif.js';
 import { DEFAULT_MAX_PIXELS } from '../image/decode.js';
 import { readPngHeader } from '../image/png/chunks.js';
 import type { RgbImage } from '../image/raw-image.js';
-import { type ConvertHeic, evenly } from '../image2text/input-loader.js';
+import type { ConvertHeic } from '../image2text/input-loader.js';
+import { evenly } from '../image2text/inputs.js';
 
 /** Which programs read videos, and how much they may cost. */
 export interface FfmpegOptions {

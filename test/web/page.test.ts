@@ -112,6 +112,83 @@ describe('the page', () => {
     assert.equal(await page.locator('#strip li').count(), 6, 'the others can still be chosen');
   });
 
+  it('says live what moves, from six frames that are encoded once each, and keeps no more', async () => {
+    const context = await browser.newContext();
+    const own = await context.newPage();
+    await own.addInitScript(() => {
+      const scope = window as unknown as { calls: { name: string; args: { kind?: string; frames?: unknown[] }[] }[] };
+      scope.calls = [];
+      const { postMessage } = Worker.prototype;
+      Worker.prototype.postMessage = function (this: Worker, ...given: [unknown, ...unknown[]]) {
+        const message = given[0] as { image2text?: string };
+        if (message.image2text === 'call') scope.calls.push(message as never);
+        return postMessage.apply(this, given as never);
+      };
+      // The camera is Chromium's; what it shows is a film that the demo knows, a frame each time that the page looks.
+      const shown = window.createImageBitmap;
+      let film: ImageBitmap[] | undefined;
+      let next = 0;
+      window.createImageBitmap = (async (source: ImageBitmapSource, ...rest: []) => {
+        if (!(source instanceof HTMLVideoElement)) return shown(source, ...rest);
+        if (film === undefined) {
+          const { body } = await fetch('./examples/video-3.gif');
+          const decoder = new ImageDecoder({ data: body!, type: 'image/gif' });
+          await decoder.completed;
+          film = [];
+          for (let n = 0; n < decoder.tracks.selectedTrack!.frameCount; n++)
+            film.push(await shown((await decoder.decode({ frameIndex: n })).image));
+        }
+        return shown(film[next++ % film.length]!);
+      }) as typeof createImageBitmap;
+    });
+    await own.goto(site.url);
+    await captionOf(own, SHIRT);
+    const tensors = () =>
+      own
+        .workers()
+        .find((one) => /\/worker-[\w-]+\.js$/.test(one.url()))!
+        .evaluate(() => (globalThis as any)._tfengine.state.numTensors as number);
+    const before = await tensors();
+    await own.evaluate(() => void (window as any).calls.splice(0));
+    await own.click('#camera');
+    const moves = () =>
+      [...document.querySelectorAll('#strip button')].some((button) => /moves/.test((button as HTMLElement).title));
+    await own.waitForFunction(moves);
+    const said = await own.$eval('#strip li:last-child button', (button) => (button as HTMLElement).title);
+    await own.waitForFunction(() => (window as any).calls.filter(({ name }: any) => name === 'encode').length >= 20);
+    assert.equal(await own.locator('#strip li').count(), 6);
+    await own.click('#stop-live');
+    await own.waitForFunction(() => {
+      const { calls } = window as any;
+      return (
+        calls.filter(({ name }: any) => name === 'encode').length ===
+        calls.filter(({ name }: any) => name === 'release').length
+      );
+    });
+    const calls = await own.evaluate(() =>
+      (window as any).calls.map(({ name, args }: any) => ({ name, about: args[0] })),
+    );
+    const streams = calls.filter(({ name }: any) => name === 'stream').map(({ about }: any) => about);
+    const handles = streams.map(({ kind, frames }: any) => {
+      assert.equal(kind, 'frames');
+      return frames.map((frame: any) => {
+        assert.equal(frame.kind, 'encoded');
+        return frame.handle as number;
+      });
+    });
+    for (const [n, list] of handles.entries()) {
+      assert.equal(list.length, Math.min(n + 1, 6));
+      assert.deepEqual(
+        list.slice(0, -1),
+        (handles[n - 1] ?? []).slice(n < 6 ? 0 : 1),
+        'the last five again and a new one',
+      );
+    }
+    console.log(`      ${calls.filter(({ name }: any) => name === 'encode').length} frames live: "${said}"`);
+    while ((await tensors()) > before) await own.waitForTimeout(50);
+    await context.close();
+  });
+
   it('goes back to a frame that it encoded while live, without encoding it again', async () => {
     await page.click('#camera');
     await page.waitForFunction(() => document.querySelectorAll('#strip li').length === 6);

@@ -5,6 +5,7 @@ import { connectWorker, fromFiles, type TokenEvent, type WorkerModel } from '../
 import {
   BackendError,
   DisposedError,
+  frames,
   fromDirectory,
   HubError,
   type Image2Text,
@@ -129,6 +130,20 @@ describe('a model at the other end of a channel', () => {
     image.dispose();
     await assert.rejects(there.caption(image), (error) => error instanceof DisposedError);
     assert.equal(memory().numTensors, numTensors);
+  });
+
+  it('handles are the frames of a video', async () => {
+    const images = ['blue-mug-juice.png', 'white-sign-tower.png', 'black-shirt-press.jpg'].map(
+      (name) => `${EXAMPLES}${name}`,
+    );
+    const encoded = await Promise.all(images.map((image) => there.encode(image)));
+    const said = await here.caption(frames(images), GREEDY);
+    assert.deepEqual(await there.caption(frames(encoded), GREEDY), said);
+    const before = memory().numTensors;
+    assert.deepEqual(await there.caption(frames(encoded), GREEDY), said);
+    assert.equal(memory().numTensors, before);
+    encoded[1]!.dispose();
+    await assert.rejects(there.caption(frames(encoded)), { code: 'image-disposed' });
   });
 
   it('teaches a thing to the model, and gives files that change what it says until they are taken away', async () => {

@@ -14,6 +14,13 @@ interface Current {
   readonly encoded: EncodedImage;
 }
 
+/** One of a live window. */
+interface Frame {
+  readonly bitmap: ImageBitmap;
+  readonly encoded: EncodedImage;
+  text?: string;
+}
+
 const GREEDY = { strategy: 'greedy' } as const;
 let current: Current | undefined;
 let waiting: Given | undefined;
@@ -143,7 +150,10 @@ async function give(open: () => Promise<Given>): Promise<void> {
 
 const giveBlob = (blob: Blob): Promise<void> => give(() => fromBlob(blob, isVideoModel()));
 
-/** Captions frames as they come and keeps the last six, each encoded once, to go back to. */
+/**
+ * Captions what comes and keeps the last six frames, each encoded once, to go back to. A video model is given all of them, so that it can say what
+ * moves; others the last one.
+ */
 async function goLive(kind: 'camera' | 'screen'): Promise<void> {
   live?.stop();
   problem();
@@ -159,7 +169,8 @@ async function goLive(kind: 'camera' | 'screen'): Promise<void> {
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  const kept: { readonly bitmap: ImageBitmap; readonly encoded: EncodedImage; readonly text: string }[] = [];
+  const kept: Frame[] = [];
+  let by: Loaded | undefined;
   let going = true;
   /** All frames stay to be chosen from; what was encoded of them goes, but for the one that is wanted. */
   const stop = (wanted?: EncodedImage): void => {
@@ -182,31 +193,41 @@ async function goLive(kind: 'camera' | 'screen'): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve, 200));
       continue;
     }
+    if (loaded !== by) {
+      byId('strip').replaceChildren(); // another model has encoded them
+      for (const { encoded } of kept.splice(0)) encoded.dispose();
+      by = loaded;
+    }
     try {
       const bitmap = await createImageBitmap(video);
       const encoded = await loaded.model.encode(bitmap, { signal });
-      let text = '';
-      for await (const piece of loaded.model.stream(encoded, { ...GREEDY, signal })) text += piece;
       if (!going) {
         encoded.dispose();
         break;
       }
+      const frame: Frame = { bitmap, encoded };
+      kept.push(frame);
+      const about = isVideoModel() ? { frames: kept.slice(-FRAMES).map(({ encoded }) => encoded) } : encoded;
+      let text = '';
+      for await (const piece of loaded.model.stream(about, { ...GREEDY, signal })) text += piece;
+      if (!going) break;
+      frame.text = text;
       byId('caption').replaceChildren(text);
-      kept.push({ bitmap, encoded, text });
       if (kept.length > FRAMES) {
-        const [old] = kept.splice(0, 1);
-        old!.encoded.dispose();
-        old!.bitmap.close();
+        const old = kept.shift()!; // not before: it could be chosen until now
+        old.encoded.dispose();
+        old.bitmap.close();
       }
+      const frames = kept.map(({ bitmap }) => bitmap);
       byId('strip').replaceChildren(
-        ...kept.map(({ bitmap, encoded, text }) =>
+        ...kept.map(({ bitmap, encoded, text = '' }) =>
           el(
             'li',
             {},
             frameButton(text, bitmap, () => {
               const known = going ? encoded : undefined;
               stop(known);
-              void describe({ bitmap, input: bitmap, frames: kept.map((frame) => frame.bitmap) }, known);
+              void describe({ bitmap, input: bitmap, frames }, known);
             }),
           ),
         ),
@@ -216,6 +237,7 @@ async function goLive(kind: 'camera' | 'screen'): Promise<void> {
       stop();
     }
   }
+  stop();
 }
 
 async function showAlternatives(): Promise<void> {
