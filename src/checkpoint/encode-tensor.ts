@@ -1,5 +1,5 @@
 import { WeightError } from '../errors.js';
-import { type BufferPool, readPieces } from './open-checkpoint.js';
+import { type BufferPool, piecePool, readPieces } from './open-checkpoint.js';
 import type { NewTensor } from './safetensors.js';
 import { eachChannel, INT8_LIMIT, nameOf, type StoredTensor, scaleName } from './stored-tensor.js';
 
@@ -56,19 +56,19 @@ export function scaleFinder(shape: readonly number[]): {
 }
 
 /**
- * A piece of a tensor in steps of its channels' scales, to the nearest, ties to even; a channel of zeros stays zero. In float32, as `simd` computes it:
- * so a converted file has the numbers that the backend makes of the file before.
+ * A piece of a tensor in steps of its channels' scales (into `numbers`, if given), to the nearest, ties to even; a channel of zeros stays zero. In float32,
+ * as `simd` computes it: so a converted file has the numbers that the backend makes of the file before.
  */
 export function toInt8(
   values: Float32Array,
   first: number,
   shape: readonly number[],
   scales: Float32Array,
+  numbers = new Int8Array(values.length),
 ): Int8Array<ArrayBuffer> {
-  const numbers = new Int8Array(values.length);
   eachChannel(values.length, first, shape, (channel, begin, end) => {
     const scale = scales[channel]!;
-    if (scale === 0) return;
+    if (scale === 0) return void numbers.fill(0, begin, end);
     const factor = Math.fround(1 / scale);
     for (let i = begin; i < end; i++) numbers[i] = nearestEven(Math.fround(values[i]! * factor));
   });
@@ -116,7 +116,7 @@ export function encodeTensor(
   stored: StoredTensor,
   dtype: ConvertDtype,
   losses: Losses,
-  pool?: BufferPool,
+  pool = piecePool(),
 ): NewTensor[] {
   const { name, shape } = stored;
   switch (dtype) {
@@ -170,7 +170,7 @@ async function* brains(stored: StoredTensor, pool?: BufferPool): AsyncGenerator<
 }
 
 /** The scales come before the weights in the file, and are found by reading the tensor once more. */
-function quantized(stored: StoredTensor, pool?: BufferPool): NewTensor[] {
+function quantized(stored: StoredTensor, pool: BufferPool): NewTensor[] {
   const { name, shape } = stored;
   let found: Promise<Float32Array> | undefined;
   const scales = (): Promise<Float32Array> => {
@@ -184,8 +184,12 @@ function quantized(stored: StoredTensor, pool?: BufferPool): NewTensor[] {
       dtype: 'I8',
       async *pieces() {
         const known = await scales();
-        for await (const { values, first } of readPieces(stored, pool))
-          yield bytesOf(toInt8(values, first, shape, known));
+        for await (const { values, first } of readPieces(stored, pool)) {
+          const space = pool.take(values.length);
+          toInt8(values, first, shape, known, new Int8Array(space.buffer, 0, values.length));
+          yield space;
+          pool.give(space);
+        }
       },
     },
     {

@@ -160,5 +160,10 @@ describe('narrower numbers', () => {
       assert.ok(Math.abs(numbers[i]! * scale - value) <= scale * 0.5001, `${i}`);
     }
     assert.equal(Math.max(...numbers.map(Math.abs)), 127);
+    assert.deepEqual(
+      [...toInt8(rows, 0, shape, scales, new Int8Array(15).fill(99))],
+      numbers,
+      'in memory that was used',
+    );
   });
 });
