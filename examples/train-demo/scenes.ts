@@ -33,7 +33,7 @@ export const COLORS: Readonly<Record<string, Color>> = {
   brown: [110, 68, 38],
   cyan: [40, 205, 215], // not of the demo's world, as the house below: what examples/few-shot-lora teaches
 };
-const COLOR_NAMES = Object.keys(COLORS).filter((name) => name !== 'cyan');
+export const COLOR_NAMES = Object.keys(COLORS).filter((name) => name !== 'cyan');
 
 /** A way to say what an object carries. */
 const CARRIES: Readonly<Record<string, (word: string) => string>> = {
