@@ -108,7 +108,7 @@ export interface Image2Text {
    * loaded again; calls in flight keep the weights that they started with. The caller keeps the adapter and may dispose of it afterwards. Images
    * that were encoded with other weights have to be encoded again.
    *
-   * @throws OptionError (`adapter-does-not-fit`); DisposedError.
+   * @throws OptionError (`wrong-type`, `adapter-does-not-fit`); DisposedError.
    */
   useAdapter(adapter: LoraAdapter | undefined): void;
   /** Frees the weights as soon as calls in flight have stopped, which they do at their next step with a DisposedError. */

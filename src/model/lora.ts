@@ -35,8 +35,13 @@ export function mergeAdapter(git: Git, adapter: LoraAdapter): { readonly git: Gi
   return { git: withParameters(git, parameters), dispose: () => dispose(merged) };
 }
 
-/** @throws OptionError (`adapter-does-not-fit`) where a layer of the adapter is not in the model, or has other sizes there. */
-export function checkAdapter(git: Git, { layers }: LoraAdapter): void {
+/** @throws OptionError: `wrong-type` for what is no adapter, `adapter-does-not-fit` where one of its layers is not in the model, or has other sizes there. */
+export function checkAdapter(git: Git, adapter: LoraAdapter): void {
+  const layers = (adapter as LoraAdapter | null)?.layers;
+  if (!(layers instanceof Map)) {
+    const detail = "expected what loadAdapter or train of 'generative-image2text/training' gives";
+    throw new OptionError({ path: 'adapter', code: 'wrong-type', detail });
+  }
   const parameters = namedParameters(git);
   const fail = (name: string, detail: string): never => {
     throw new OptionError({ path: 'adapter', code: 'adapter-does-not-fit', detail: `${name}: ${detail}` });

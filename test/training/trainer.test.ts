@@ -314,6 +314,12 @@ describe('train', () => {
     await saveModel(model, merged);
     const { image } = pairs[0]!;
     const adapted = await model.score(image as Uint8Array, ['a red book', 'a blue mug']);
+    for (const wrong of ['run/best', null, {}, files])
+      assert.throws(() => model.useAdapter(wrong as never), {
+        name: 'OptionError',
+        code: 'wrong-type',
+        path: 'adapter',
+      });
     model.useAdapter(undefined);
     const own = await model.score(image as Uint8Array, ['a red book', 'a blue mug']);
     const loaded = await loadImage2Text(merged);
