@@ -207,7 +207,8 @@ const captionJob = (
     batch,
     quiet,
     isAhead: true,
-    work: (images: readonly VisualInput[]) => model.caption(images, { ...options, batchSize: batch }),
+    work: (images: readonly VisualInput[]) =>
+      model.caption(images, { ...options, batchSize: batch, onError: 'collect' }),
     deliver: (input: Input, caption: Caption) =>
       deliver(input, { ...between(caption), alternatives: caption.alternatives.map(between) }),
   };

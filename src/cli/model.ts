@@ -185,8 +185,8 @@ export interface Job<I extends NamedInput, R> {
   readonly what?: string;
   /** How the user goes on with a run that was interrupted. */
   readonly resume?: string | undefined;
-  /** Works on images that were read, and gives a result for each. */
-  work(images: readonly Read<I>[], inputs: readonly I[]): Promise<readonly R[]>;
+  /** Works on images that were read, and gives a result for each, or the error of one that fails; what it throws is an error of all. */
+  work(images: readonly Read<I>[], inputs: readonly I[]): Promise<readonly (R | Error)[]>;
   /** Writes a result where it belongs. An Image2TextError is that image's failure; anything else ends the run. */
   deliver(input: I, result: R): Promise<void>;
 }
@@ -231,26 +231,33 @@ export async function overImages<I extends NamedInput, R>(
   return failed;
 }
 
-/** Results of several images at once; where one of them fails, each alone. */
+/** Results of several images at once; one that fails is no concern of the others. */
 async function attempt<I extends NamedInput, R>(
   inputs: readonly I[],
   job: Job<I, R>,
   signal: AbortSignal,
 ): Promise<Outcome<I, R>[]> {
-  signal.throwIfAborted();
-  try {
-    const images: Read<I>[] = [];
-    for (const input of inputs) images.push((await input.read()) as Read<I>);
-    const results = await job.work(images, inputs);
-    return inputs.map((input, n) => ({ input, result: results[n]! }));
-  } catch (error) {
+  const failure = (error: unknown): Error => {
     signal.throwIfAborted();
     if (isUsage(error)) throw error;
-    if (inputs.length === 1) return [{ input: inputs[0]!, error }];
-    const outcomes: Outcome<I, R>[] = [];
-    for (const input of inputs) outcomes.push(...(await attempt([input], job, signal)));
-    return outcomes;
-  }
+    return error as Error;
+  };
+  signal.throwIfAborted();
+  const read: (Read<I> | Error)[] = [];
+  for (const input of inputs) read.push(await (input.read() as Promise<Read<I>>).catch(failure));
+  const isRead = (n: number): boolean => !(read[n] instanceof Error);
+  const images = read.filter((_, n) => isRead(n)) as Read<I>[];
+  const readable = inputs.filter((_, n) => isRead(n));
+  const results: readonly (R | Error)[] =
+    images.length === 0
+      ? []
+      : await job.work(images, readable).catch((error: unknown) => images.map(() => failure(error)));
+  let next = 0;
+  return inputs.map((input, n) => {
+    const result = isRead(n) ? results[next++]! : (read[n] as Error);
+    if (!(result instanceof Error)) return { input, result };
+    return { input, error: failure(result) };
+  });
 }
 
 /** Delivers or reports; true where the image is done. */

@@ -3,7 +3,7 @@ import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } fro
 import { join } from 'node:path';
 import { memory } from '@tensorflow/tfjs-core';
 import { encode } from 'fast-png';
-import { EXAMPLES, HOSTILE, ROOT } from '../support/fixtures.js';
+import { EXAMPLES, HOSTILE, REAL, ROOT } from '../support/fixtures.js';
 import { scratch } from '../support/folder.js';
 import { demo, fillFolder, IMAGES, withoutStatus } from './support.js';
 
@@ -195,6 +195,9 @@ describe('image2text caption', () => {
       assert.match(lines(stderr)[1]!, /^image2text: no-such-file\.png: no-such-file: /);
     }
     assert.deepEqual(JSON.parse((await demo(['caption', bad, MUG, '--json'])).stdout).length, 1);
+    const damaged = `${REAL}pictures/restart-marker-missing.jpg`;
+    const { stderr } = await demo(['caption', damaged, bad, '--batch', '2'], { fresh: true });
+    assert.equal(lines(stderr).filter((line) => line.includes(damaged)).length, 1, 'read once, warned of once');
   });
 
   it('hostile images: a line each, never a stack', async () => {
