@@ -1,14 +1,16 @@
 import { once } from 'node:events';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { type Random, seededRandom } from '../../src/generation/generate.js';
-import { type PrintedPatches, printedPatches } from './reading.js';
+import { type Known, printedPatches } from './reading.js';
 import {
   captionOf,
   drawScene,
   drawVideo,
   FONT_COUNT,
+  type Look,
   type LookOptions,
   pick,
+  placeAt,
   questionsOf,
   randomLook,
   randomScene,
@@ -20,6 +22,8 @@ import {
 // What is learned at a step: drawn anew each time, from the seed and the step's number alone, so that a run that goes on draws what it would have drawn.
 
 export interface BatchPlan {
+  /** `videos`: what comes after, from a checkpoint that knows images. */
+  readonly part: 'images' | 'videos';
   readonly seed: number;
   /** Of the whole run. */
   readonly steps: number;
@@ -40,14 +44,16 @@ export interface DrawnBatch {
   readonly patches: readonly (readonly number[])[];
   /** Nothing while only reading is learned. */
   readonly texts: readonly { readonly text: string; readonly question?: string }[];
-  /** What is printed; not for videos, whose print is too small. */
-  readonly printed: readonly PrintedPatches[] | undefined;
+  /** What the classifiers ask for. */
+  readonly known: Known | undefined;
 }
 
 /** What is learned when, in shares of the run: first only to read, then to say it, at last from all patches. */
 const PHASES = { reading: 0.45, allPatches: 0.88, videos: 0.6, words: 0.2, fonts: 0.15, jitter: 0.3 };
 /** Patches of an image that are computed before all are: those of the print, and others by chance. */
 const PATCHES = { reading: 13, image: 23, frame: 15 };
+/** Of a frame while videos are learned: some of those where the object is. */
+const OBJECT_PATCHES = 16;
 
 const FIRST_WORDS = 24;
 const CAPTIONS = 0.55; // share of captions, the rest are questions
@@ -64,6 +70,8 @@ const WORDS_SHUFFLED: readonly string[] = (() => {
 /** The batches of one step, which count as one. */
 function drawBatches(step: number, plan: BatchPlan): DrawnBatch[] {
   const random = seededRandom(plan.seed, step + 1);
+  if (plan.part === 'videos')
+    return [imageBatch(random, plan, WORDS, {}, PATCHES.image, false), videoBatch(random, plan)];
   const progress = step / plan.steps;
   const jitter = Math.min(1, 0.1 + progress / PHASES.jitter);
   const fonts = Math.min(FONT_COUNT, 2 + Math.floor((FONT_COUNT - 2) * (progress / PHASES.fonts)));
@@ -132,30 +140,50 @@ function imageBatch(
     shape: [images, size, size, 3],
     patches: printed.map((print) => somePatches(random, print.patches, patches, grid * grid)),
     texts: isReading ? [] : drawn.map(({ said }) => said),
-    printed,
+    known: { print: printed },
   };
 }
 
-function videoBatch(random: Random, plan: BatchPlan, patches: number): DrawnBatch {
+/** `patches`: how many of each frame, by chance; left out: those of the object, whose place is asked for. */
+function videoBatch(random: Random, plan: BatchPlan, patches?: number): DrawnBatch {
   const { videos, grid, patchSize } = plan;
   const size = grid * patchSize;
   const drawn = Array.from({ length: videos }, () => {
     const scene = randomScene(random);
     const direction = pick(random, ['left', 'right'] as const);
-    const frames = drawVideo(scene, randomLook(random, scene, { isVideo: true }), direction, size, random);
-    return { frames, said: { text: videoCaptionOf(scene, direction) } };
+    const look = randomLook(random, scene, { isVideo: true });
+    const frames = drawVideo(scene, look, direction, size, random);
+    const places = frames.map((_, n) => placeAt(look, direction, n));
+    return { frames, look, places, said: { text: videoCaptionOf(scene, direction) } };
   });
   const frames = drawn.flatMap((video) => video.frames);
+  const chosen =
+    patches === undefined
+      ? drawn.flatMap(({ look, places }) => places.map((x) => objectPatches(random, look, x, grid)))
+      : frames.map(() => somePatches(random, [], patches, grid * grid));
   return {
     pixels: normalized(
       frames.map(({ pixels }) => pixels),
       plan,
     ),
     shape: [videos, VIDEO_FRAMES, size, size, 3],
-    patches: frames.map(() => somePatches(random, [], patches, grid * grid)),
+    patches: chosen,
     texts: drawn.map(({ said }) => said),
-    printed: undefined,
+    known: patches === undefined ? { places: drawn.flatMap(({ places }) => places) } : undefined,
   };
+}
+
+/** Some of the patches that hold an object whose middle is at `x`. */
+function objectPatches(random: Random, { y, radius }: Look, x: number, grid: number): number[] {
+  const reach = 1.15 * radius;
+  const range = (middle: number) => {
+    const from = Math.max(0, Math.floor((middle - reach) * grid));
+    const to = Math.min(grid - 1, Math.floor((middle + reach) * grid));
+    return Array.from({ length: to - from + 1 }, (_, i) => from + i);
+  };
+  const all = range(y).flatMap((row) => range(x).map((column) => ({ patch: row * grid + column, key: random() })));
+  const first = all.sort((a, b) => a.key - b.key).map(({ patch }) => patch);
+  return somePatches(random, first, OBJECT_PATCHES, grid * grid);
 }
 
 function normalized(images: readonly Float32Array[], { mean, std }: BatchPlan): Float32Array {

@@ -12,7 +12,8 @@ import { WORDS } from './scenes.js';
 
 // Reading comes slowly from captions alone: one token in nine says whether the word was right. Two classifiers on the vision tower's features, which
 // are not part of the checkpoint, tell it sooner: at a layer in the middle, which letters a patch of the print holds; at the last, how the whole word
-// is spelled. That is learned from fewer words than which of them it is: each letter is in many.
+// is spelled. That is learned from fewer words than which of them it is: each letter is in many. A third one, for videos, asks the class token of each
+// frame where the object is: of left and right alone, which one token of a caption tells, that is not learned in thousands of steps.
 
 const LETTERS = 27; // none, a to z
 /** Where in a patch letters are asked for, from its left edge. */
@@ -55,60 +56,79 @@ export function printedPatches({ lettering }: Drawing, word: string, grid: numbe
   return { patches, letters, word: spelled(word) };
 }
 
+/** In how many columns the middle of an object is looked for. */
+const COLUMNS = 16;
+
+/** What the classifiers of one step can be asked: `print` of images, or `places` (of the image's side) of the frames of videos. */
+export type Known = { readonly print: readonly PrintedPatches[] } | { readonly places: readonly number[] };
+
 /** The classifiers, which learn beside the model. */
-export interface ReadingClassifiers {
+export interface Classifiers {
   /** Their losses on a batch, and the gradients by the outputs of the tower's layers. Keeps their own gradients for `update`. */
-  gradients(
-    outputs: readonly Tensor3D[],
-    batch: TrainingBatch,
-    printed: readonly PrintedPatches[],
-  ): Map<number, Tensor3D>;
+  gradients(outputs: readonly Tensor3D[], batch: TrainingBatch, known: Known): Map<number, Tensor3D>;
   update(learningRate: number): void;
-  /** Mean losses of a patch since the last report. */
-  report(): Promise<{ readonly letters: number; readonly words: number }>;
+  /** Mean losses of a patch, or a frame, since the last report. */
+  report(): Promise<Readonly<Record<string, number>>>;
   state(): { readonly parameters: ReadonlyMap<string, Tensor>; readonly moments: ReadonlyMap<string, Moments> };
   restore(steps: number, parameters: ReadonlyMap<string, Tensor>, moments: ReadonlyMap<string, Moments>): void;
 }
 
-export function createReadingClassifiers(width: number, layers: number): ReadingClassifiers {
-  const classes = { letters: PLACES.length * LETTERS, words: LONGEST * LETTERS };
-  const layerOf = { letters: Math.floor(layers / 2), words: layers - 1 };
+type Kind = 'letters' | 'words' | 'places';
+
+/** How many things each asks of a row, and among how many. */
+const ASKED: Readonly<Record<Kind, readonly [things: number, classes: number]>> = {
+  letters: [PLACES.length, LETTERS],
+  words: [LONGEST, LETTERS],
+  places: [1, COLUMNS],
+};
+
+export function createClassifiers(width: number, layers: number, kinds: readonly Kind[]): Classifiers {
+  const layerOf = { letters: Math.floor(layers / 2), words: layers - 1, places: layers - 1 };
   const parameters = new Map<string, Tensor>(
-    Object.entries(classes).flatMap(([name, count]) => [
-      [`${name}.weight`, zeros([width, count])],
-      [`${name}.bias`, zeros([count])],
-    ]),
+    kinds.flatMap((kind) => {
+      const count = ASKED[kind][0] * ASKED[kind][1];
+      return [
+        [`${kind}.weight`, zeros([width, count])],
+        [`${kind}.bias`, zeros([count])],
+      ];
+    }),
   );
   const optimizer = createAdamW({ betas: [0.9, 0.98], epsilon: 1e-8 });
   let own = new Map<string, Tensor>();
-  let losses: Record<string, Tensor[]> = { letters: [], words: [] };
+  let losses = new Map<Kind, Tensor[]>(kinds.map((kind) => [kind, []]));
 
-  function gradientOf(name: 'letters' | 'words', output: Tensor3D, rows: readonly number[], labels: readonly number[]) {
-    const [weight, bias] = [parameters.get(`${name}.weight`) as Tensor2D, parameters.get(`${name}.bias`)!];
+  function gradientOf(kind: Kind, output: Tensor3D, rows: readonly number[], labels: readonly number[]) {
+    const [weight, bias] = [parameters.get(`${kind}.weight`) as Tensor2D, parameters.get(`${kind}.bias`)!];
     const [batch, tokens] = output.shape;
+    const [things, classes] = ASKED[kind];
     const { dx, dWeight, dBias, loss } = tidy(() => {
       const all = reshape(output, [batch * tokens, width]) as Tensor2D;
       const index = tensor1d([...rows], 'int32');
       const x: Tensor2D = gather(all, index);
       const logits = add(matMul(x, weight), bias);
-      const apart = reshape(logits, [labels.length, LETTERS]) as Tensor2D;
+      const apart = reshape(logits, [labels.length, classes]) as Tensor2D;
       const found = crossEntropyGradient(apart, labels, 0, rows.length);
-      const dLogits = reshape(found.logits, [rows.length, classes[name]]) as Tensor2D;
+      const dLogits = reshape(found.logits, [rows.length, things * classes]) as Tensor2D;
       const dRows: Tensor2D = matMul(dLogits, weight, false, true);
       const dx = reshape(scatterRows(dRows, rows, batch * tokens), [batch, tokens, width]) as Tensor3D;
       return { dx, dWeight: matMul(x, dLogits, true, false), dBias: sum(dLogits, 0), loss: sum(found.losses) };
     });
-    own.set(`${name}.weight`, dWeight);
-    own.set(`${name}.bias`, dBias);
-    losses[name]!.push(loss);
-    return dx;
+    own.set(`${kind}.weight`, dWeight);
+    own.set(`${kind}.bias`, dBias);
+    losses.get(kind)!.push(loss);
+    return [layerOf[kind], dx] as const;
   }
 
   return {
-    gradients(outputs, batch, printed) {
+    gradients(outputs, batch, known) {
       const count = outputs[0]!.shape[1];
+      if ('places' in known) {
+        const rows = known.places.map((_, n) => n * count); // class tokens
+        const columns = known.places.map((place) => Math.floor(place * COLUMNS));
+        return new Map([gradientOf('places', outputs[layerOf.places]!, rows, columns)]);
+      }
       const [rows, letters, words]: [number[], number[], number[]] = [[], [], []];
-      for (const [n, image] of printed.entries())
+      for (const [n, image] of known.print.entries())
         for (const [i, patch] of image.patches.entries()) {
           const place = batch.patches![n]!.indexOf(patch);
           if (place < 0) continue; // left out
@@ -117,8 +137,8 @@ export function createReadingClassifiers(width: number, layers: number): Reading
           words.push(...image.word);
         }
       return new Map([
-        [layerOf.letters, gradientOf('letters', outputs[layerOf.letters]!, rows, letters)],
-        [layerOf.words, gradientOf('words', outputs[layerOf.words]!, rows, words)],
+        gradientOf('letters', outputs[layerOf.letters]!, rows, letters),
+        gradientOf('words', outputs[layerOf.words]!, rows, words),
       ]);
     },
     update(learningRate) {
@@ -127,12 +147,12 @@ export function createReadingClassifiers(width: number, layers: number): Reading
       own = new Map();
     },
     async report() {
-      const means = tidy(() => ['letters', 'words'].map((name) => mean(stack(losses[name]!))));
-      dispose(losses);
-      losses = { letters: [], words: [] };
-      const [letters, words] = await Promise.all(means.map((value) => value.data()));
+      const means = tidy(() => kinds.map((kind) => mean(stack(losses.get(kind)!))));
+      dispose([...losses.values()].flat());
+      losses = new Map(kinds.map((kind) => [kind, []]));
+      const values = await Promise.all(means.map((value) => value.data()));
       dispose(means);
-      return { letters: letters![0]!, words: words![0]! };
+      return Object.fromEntries(kinds.map((kind, n) => [kind, values[n]![0]!]));
     },
     state: () => ({ parameters, moments: optimizer.moments }),
     restore(steps, saved, moments) {

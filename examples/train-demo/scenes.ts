@@ -266,6 +266,10 @@ export const toImage = ({ pixels }: Pick<Drawing, 'pixels'>, size: number): RgbI
 export const VIDEO_FRAMES = 6;
 const TRAVEL = 0.23; // of the image's side, from the first frame to the last
 
+/** Where the middle of the object is in frame `n`, of the image's side. */
+export const placeAt = (look: Look, direction: string, n: number): number =>
+  look.x + (n / (VIDEO_FRAMES - 1) - 0.5) * TRAVEL * (direction === 'right' ? 1 : -1);
+
 /** Six frames in which the object moves. */
 export function drawVideo(
   scene: Scene,
@@ -274,8 +278,7 @@ export function drawVideo(
   size: number,
   random: Random,
 ): Drawing[] {
-  return Array.from({ length: VIDEO_FRAMES }, (_, n) => {
-    const along = (n / (VIDEO_FRAMES - 1) - 0.5) * TRAVEL * (direction === 'right' ? 1 : -1);
-    return drawScene(scene, { ...look, x: look.x + along }, size, random);
-  });
+  return Array.from({ length: VIDEO_FRAMES }, (_, n) =>
+    drawScene(scene, { ...look, x: placeAt(look, direction, n) }, size, random),
+  );
 }

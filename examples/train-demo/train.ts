@@ -2,11 +2,12 @@
  * Trains the demo checkpoint from random numbers, on scenes that it draws itself:
  *
  *     npx tsx examples/train-demo/train.ts FOLDER [--steps 20000] [--batch 16] [--videos 4] [--threads 1] [--seed 1]
+ *     npx tsx examples/train-demo/train.ts FOLDER --videos-from CHECKPOINT [--steps 3000] [--videos 8] …
  *
- * FOLDER gets `state.safetensors` every few minutes, `log.jsonl`, and the checkpoint in `last/`. The same line goes on after a kill.
+ * The second line goes on from a checkpoint of the first, whose images it keeps, and learns what videos show. FOLDER gets `state.safetensors` every few minutes, `log.jsonl`, and the checkpoint in `last/`. The same line goes on after a kill.
  */
 import { parseArgs } from 'node:util';
-import { memory, type Tensor, type Tensor4D, tensor } from '@tensorflow/tfjs-core';
+import { memory, type Tensor, type Tensor3D, type Tensor4D, tensor } from '@tensorflow/tfjs-core';
 import { setThreads } from 'tfjs-backend-simd';
 import { fromDirectory, loadImage2Text, quietTensorflow, startBackend, trainingFolder } from '../../src/node.js';
 import {
@@ -23,24 +24,28 @@ import {
 } from '../../src/training/index.js';
 import { type DrawnBatch, startDrawing } from './batches.js';
 import { measureAccuracy } from './evaluate.js';
-import { createReadingClassifiers } from './reading.js';
+import { createClassifiers } from './reading.js';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    steps: { type: 'string', default: '20000' },
+    'videos-from': { type: 'string' },
+    steps: { type: 'string' },
     batch: { type: 'string', default: '16' },
-    videos: { type: 'string', default: '4' },
+    videos: { type: 'string' },
     threads: { type: 'string', default: '1' },
     seed: { type: 'string', default: '1' },
-    'learning-rate': { type: 'string', default: '1e-3' },
+    'learning-rate': { type: 'string' },
     'save-minutes': { type: 'string', default: '3' },
     'check-every': { type: 'string', default: '500' },
   },
 });
-const steps = Number(flags.steps);
+const before = flags['videos-from'];
+const defaults =
+  before === undefined ? { steps: 20_000, videos: 4, rate: 1e-3 } : { steps: 3000, videos: 8, rate: 4e-4 };
+const steps = Number(flags.steps ?? defaults.steps);
 const seed = Number(flags.seed);
-const learningRate = Number(flags['learning-rate']);
+const learningRate = Number(flags['learning-rate'] ?? defaults.rate);
 const checkEvery = Number(flags['check-every']);
 const folder = await trainingFolder(positionals[0] ?? 'train-demo');
 
@@ -50,14 +55,26 @@ setThreads(Number(flags.threads));
 
 // The demo's config, vocabulary and preprocessing, and weights of random numbers.
 const files = await fromDirectory(new URL('../../weights/demo/', import.meta.url).pathname);
-const model = await loadImage2Text(await withInitialWeights(files, { scheme: 'fan-in', seed }));
+const model = await loadImage2Text(before ?? (await withInitialWeights(files, { scheme: 'fan-in', seed })));
+if (before !== undefined) {
+  // Frames begin as waves: embeddings of zeros stay so, since which frame it is says nothing without where the object is, nor the other way round.
+  const temporal = model.git.params.git.img_temperal_embedding as Tensor3D[];
+  for (const [n, zero] of temporal.entries()) {
+    const { shape, size } = zero;
+    temporal[n] = tensor(
+      Float32Array.from({ length: size }, (_, i) => 0.5 * Math.sin((n / 5) * Math.PI * (1 + (i % 8)) + i)),
+      shape,
+    );
+    zero.dispose();
+  }
+}
 const optimization = startOptimization(model.git, {
   ...{
     steps,
     schedule: 'cosine',
     warmupSteps: 100,
     learningRate,
-    visionLearningRate: learningRate,
+    visionLearningRate: before === undefined ? learningRate : learningRate / 2,
   },
   ...{ weightDecay: 0.02, maxGradNorm: 1, labelSmoothing: 0, betas: [0.9, 0.98], epsilon: 1e-8 },
   ...{ recompute: false, freeze: [] },
@@ -65,17 +82,19 @@ const optimization = startOptimization(model.git, {
 const { hiddenSize, numHiddenLayers, grid, patchSize } = model.config.vision;
 const { imageMean: mean, imageStd: std } = model.imageConfig;
 const plan = {
-  ...{ seed, steps, images: Number(flags.batch), videos: Number(flags.videos) },
+  part: before === undefined ? ('images' as const) : ('videos' as const),
+  ...{ seed, steps, images: Number(flags.batch), videos: Number(flags.videos ?? defaults.videos) },
   ...{ grid, patchSize, mean, std },
 };
-const reading = createReadingClassifiers(hiddenSize, numHiddenLayers);
+const kinds = ['letters', 'words', ...(before === undefined ? [] : ['places' as const])] as const;
+const classifiers = createClassifiers(hiddenSize, numHiddenLayers, kinds);
 
 // The state: parameters and moments of the model and, under names of their own, of the classifiers.
 const OWN = 'reading.';
-const identity = { steps, seed, batch: plan.images, videos: plan.videos, learningRate };
+const identity = { steps, seed, batch: plan.images, videos: plan.videos, learningRate, part: plan.part };
 
 async function save(): Promise<void> {
-  const [state, own] = [optimization.state(), reading.state()];
+  const [state, own] = [optimization.state(), classifiers.state()];
   const named = <T>(map: ReadonlyMap<string, T>) => [...map].map(([name, value]) => [OWN + name, value] as const);
   const parameters = new Map([...state.parameters, ...named(own.parameters)]);
   const moments = new Map([...state.moments, ...named(own.moments)]);
@@ -95,7 +114,7 @@ async function resume(): Promise<number> {
       ),
     );
   optimization.restore({ step, parameters: part<Tensor>(parameters, false), moments: part<Moments>(moments, false) });
-  reading.restore(step, part(parameters, true), part(moments, true));
+  classifiers.restore(step, part(parameters, true), part(moments, true));
   return step;
 }
 
@@ -127,14 +146,14 @@ function toBatch({ pixels, shape, patches, texts }: DrawnBatch): TrainingBatch {
 for (let step = from; step < steps; step++) {
   const drawn = await drawing;
   drawing = draw(step + 1); // while this step is learned
-  const batches = new Map(drawn.map((one) => [toBatch(one), one.printed] as const));
+  const batches = new Map(drawn.map((one) => [toBatch(one), one.known] as const));
   const report = await optimization.step([...batches.keys()], {
     visionLoss: (outputs, batch) => {
-      const printed = batches.get(batch);
-      return printed === undefined ? new Map() : reading.gradients(outputs, batch, printed);
+      const known = batches.get(batch);
+      return known === undefined ? new Map() : classifiers.gradients(outputs, batch, known);
     },
   });
-  reading.update(learningRate * report.rateFactor);
+  classifiers.update(learningRate * report.rateFactor);
   for (const { pixels } of batches.keys()) pixels!.dispose();
   losses.push(report.loss);
   const done = step + 1;
@@ -147,7 +166,7 @@ for (let step = from; step < steps; step++) {
     await log({
       step: done,
       loss,
-      ...(await reading.report()),
+      ...(await classifiers.report()),
       gradNorm: report.gradNorm,
       seconds,
       processor,
@@ -160,7 +179,7 @@ for (let step = from; step < steps; step++) {
   const speaks = drawn.some(({ texts }) => texts.length > 0);
   if (last || (speaks && done % checkEvery === 0)) {
     const whole = last || done % (10 * checkEvery) === 0;
-    const accuracy = await measureAccuracy(optimization.current().git, model, whole ? 300 : 100, whole ? 30 : 10);
+    const accuracy = await measureAccuracy(optimization.current().git, model, whole ? 300 : 100, 30);
     await log({ step: done, ...accuracy, minutes: (Date.now() - started) / 60_000 });
     counted = Date.now();
   }

@@ -3,6 +3,7 @@ import { type BatchPlan, type DrawnBatch, startDrawing } from '../../examples/tr
 
 describe('what examples/train-demo learns at a step', () => {
   const plan: BatchPlan = {
+    part: 'images',
     ...{ seed: 3, steps: 1000, images: 6, videos: 2, grid: 8, patchSize: 12 },
     ...{ mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] },
   };
@@ -20,7 +21,7 @@ describe('what examples/train-demo learns at a step', () => {
     }
   }
 
-  const check = ({ pixels, shape, patches, printed }: DrawnBatch, count: number, kept: number): void => {
+  const check = ({ pixels, shape, patches, known }: DrawnBatch, count: number, kept: number): void => {
     assert.equal(
       pixels.length,
       shape.reduce((a, b) => a * b),
@@ -32,7 +33,7 @@ describe('what examples/train-demo learns at a step', () => {
       assert.equal(row.length, kept);
       assert.ok(row.every((patch) => Number.isInteger(patch) && patch >= 0 && patch < 64));
     }
-    for (const [n, { patches: print, letters, word }] of (printed ?? []).entries()) {
+    for (const [n, { patches: print, letters, word }] of (known && 'print' in known ? known.print : []).entries()) {
       assert.deepEqual(patches[n]!.slice(0, print.length), print); // no print is left out
       assert.ok(print.length > 0 && letters.length === 3 * print.length && word.some((letter) => letter > 0));
       // What is seen of the word in a row of patches are letters of it.
@@ -55,6 +56,23 @@ describe('what examples/train-demo learns at a step', () => {
     const [all, allOfVideos] = await stepWith(true, 900);
     check(all!, 6, 64);
     check(allOfVideos!, 12, 64);
+  });
+
+  it('then videos at every step, from the patches of the object, and where it is', async () => {
+    const second = startDrawing({ ...plan, part: 'videos' });
+    try {
+      const [images, videos] = await second.draw(5);
+      check(images!, 6, 23);
+      check(videos!, 12, 16);
+      const { places } = videos!.known as { places: readonly number[] };
+      for (const [n, { text }] of videos!.texts.entries()) {
+        const moved = places[6 * n + 5]! - places[6 * n]!;
+        assert.equal(text.endsWith(' moves right'), moved > 0);
+        assert.ok(Math.abs(Math.abs(moved) - 0.23) < 1e-9);
+      }
+    } finally {
+      await second.stop();
+    }
   });
 
   it('depends on the seed and the number of the step alone', async () => {
