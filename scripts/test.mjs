@@ -25,8 +25,8 @@ const { full } = values;
 
 /** Folders that take a process each, the slowest first so that all end at about the same time; `*` is all others, which share one. */
 const FOLDERS = [
-  ...['packages/tfjs-backend-simd/test', 'test/*', 'test/cli', 'packages/server/test', 'test/browser'],
-  ...['test/training', 'test/package', 'test/simd', 'test/image', 'test/parity', 'test/image2text'],
+  ...['test/*', 'packages/tfjs-backend-simd/test', 'test/cli', 'packages/server/test', 'test/training'],
+  ...['test/image2text', 'test/browser', 'test/simd', 'test/parity', 'test/package', 'test/image'],
   ...['test/platform', 'test/tools', 'test/web', 'test/checkpoint', 'test/hub', 'test/tokenizer'],
 ];
 
