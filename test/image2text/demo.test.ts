@@ -30,11 +30,11 @@ const END = 3;
 const ids = ({ tokens }: Caption) => tokens.map(({ id }) => id);
 const logProbs = ({ tokens }: Caption) => tokens.map(({ logProb }) => logProb);
 
-/** The reference ran the same weights in float32; log-probabilities of well separated words agree to its own noise. */
+/** Both are float32; log-probabilities of well separated words agree to its noise. */
 const TOLERANCE = 1e-4;
 
 for (const backend of BACKENDS) {
-  describe(`the demo checkpoint on ${backend}: words as transformers 4.40 and the original say them`, () => {
+  describe(`the demo checkpoint on ${backend}: words as expected.json has them, which transformers confirmed`, () => {
     let model: Image2Text;
     let tensors = 0;
     let worst = 0;

@@ -97,7 +97,7 @@ describe('the page', () => {
 
   it('takes a moving GIF as a video', async () => {
     await page.click('[title="Something that moves"]');
-    await page.waitForFunction(() => document.querySelector('#caption')!.textContent === 'a white sign moves left');
+    await page.waitForFunction(() => document.querySelector('#caption')!.textContent === 'a white bottle moves left');
   });
 
   it('takes the camera, and keeps six frames to go back to', async () => {

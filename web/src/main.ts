@@ -378,7 +378,7 @@ const EXAMPLES = [
   ['pink-phone-thanks.png', 'A phone'],
   ['brown-bottle-bank.png', 'A bottle'],
   ['blue-mug-juice.png', 'A mug'],
-  ['video-3.gif', 'Something that moves'],
+  ['video-2.gif', 'Something that moves'],
 ] as const;
 byId('examples').replaceChildren(
   ...EXAMPLES.map(([name, label]) => {
