@@ -386,7 +386,8 @@ export async function acquireLock(
     if (theirs === undefined) {
       onBusy?.(await holderOf(path));
       await wait(pollMs, signal);
-    } else await reclaim(path, theirs);
+    } else if (await takeOver(path, theirs, mine)) break;
+    else await wait(pollMs, signal);
   }
   const touch = () => void lutimes(path, new Date(), new Date()).catch(() => undefined);
   const heartbeat = setInterval(touch, staleMs / 6);
@@ -446,15 +447,31 @@ function isDead(text: string): boolean {
   }
 }
 
-/** Of several that want to remove the same dead lock one wins the rename; a living lock caught by mistake is put back. */
-async function reclaim(path: string, expected: string): Promise<void> {
-  const aside = temporaryIn(dirname(path));
+/**
+ * Puts our lock in the place of a dead one whose text is `expected`. Of several that want to, one can create the mark that is named after it, and while
+ * it is there nobody else replaces that lock: so no living one is ever moved. Resolves to whether it is ours.
+ */
+async function takeOver(path: string, expected: string, mine: string): Promise<boolean> {
+  const name = createHash('sha256')
+    .update(`${basename(path)}\n${expected}`)
+    .digest('hex')
+    .slice(0, 16);
+  const mark = join(dirname(path), `.i2t-${name}.lock`);
+  if (!(await create(mark, mine))) {
+    const { mtimeMs } = await lstat(mark).catch(() => ({ mtimeMs: Date.now() }));
+    if (Date.now() - mtimeMs > UNWRITTEN_MS) await rm(mark, { force: true }); // its process was killed in between
+    return false;
+  }
+  const ours = temporaryIn(dirname(path));
   try {
-    await rename(path, aside);
-    if ((await readSmall(aside)) !== expected) await link(aside, path);
+    if ((await readSmall(path)) !== expected || !(await create(ours, mine))) return false;
+    await rename(ours, path);
+    return true;
   } catch (error) {
-    if (!isMissing(error) && (error as { code?: unknown }).code !== 'EEXIST') throw storageError(error, path);
+    if (isMissing(error)) return false;
+    throw storageError(error, path);
   } finally {
-    await rm(aside, { force: true });
+    await rm(ours, { force: true });
+    await rm(mark, { force: true });
   }
 }

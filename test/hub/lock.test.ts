@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -48,6 +49,22 @@ describe('hub: lock', () => {
         assert.equal(held, 8, 'each held it when its turn came');
         assert.deepEqual(readdirSync(folder), []);
       }
+    }));
+
+  it('is taken over although who began to do so was killed', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'a.lock');
+      const dead = '{"pid":1,"host":"another machine"}';
+      const name = createHash('sha256').update(`a.lock\n${dead}`).digest('hex').slice(0, 16);
+      const old = new Date(Date.now() - 120_000);
+      for (const file of [path, join(folder, `.i2t-${name}.lock`)]) {
+        writeFileSync(file, dead);
+        utimesSync(file, old, old);
+      }
+      const lock = await acquireLock(path, options);
+      assert.ok(await lock.isHeld());
+      await lock.release();
+      assert.deepEqual(readdirSync(folder), []);
     }));
 
   it('is kept alive while it is held, and lost when another takes it', () =>
