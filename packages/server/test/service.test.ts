@@ -48,7 +48,8 @@ const never = (signal: AbortSignal): Promise<never> =>
 /** Bytes that are still held after a collection: what a process has besides them depends on when its collector ran last. */
 function memoryHeld(): number {
   setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
+  // Memory of buffers is given back beside the program, and is surely there when the next collection begins.
+  for (let n = 0; n < 3; n++) (runInNewContext('gc') as () => void)();
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
 }
@@ -89,17 +90,22 @@ describe('the server under load', () => {
         assert.equal(response.status, 200);
         assert.equal(((await response.json()) as { text: string }).text, MUG_CAPTION);
       }
-      const after = memoryHeld();
-      for (let n = 0; n < 2; n++)
-        for (const response of await round(REQUESTS / 2)) {
-          assert.equal(response.status, 200);
-          await response.arrayBuffer();
-        }
-      await until(async () => (await metric(url, 'image2text_requests_inside')) === 0);
-      const grown = memoryHeld() - after;
-      console.log(`      ${(grown / 1e6).toFixed(1)} MB more are held after as many requests`);
-      assert.ok(grown < 5e6, `${grown} bytes more are held after as many requests`);
-      assert.equal(await metric(url, 'image2text_texts_total'), 2 * REQUESTS);
+      // What leaks grows with every round; what else is held for a while (connections, compiled code) does not.
+      let [rounds, grown] = [0, Number.POSITIVE_INFINITY];
+      while (grown >= 1e6 && rounds < 4) {
+        rounds++;
+        const before = memoryHeld();
+        for (let n = 0; n < 2; n++)
+          for (const response of await round(REQUESTS / 2)) {
+            assert.equal(response.status, 200);
+            await response.arrayBuffer();
+          }
+        await until(async () => (await metric(url, 'image2text_requests_inside')) === 0);
+        grown = memoryHeld() - before;
+        console.log(`      ${(grown / 1e6).toFixed(1)} MB more are held after as many requests`);
+      }
+      assert.ok(grown < 1e6, `${grown} bytes more are held after as many requests, ${rounds} times`);
+      assert.equal(await metric(url, 'image2text_texts_total'), (1 + rounds) * REQUESTS);
       assert.equal(await metric(url, 'image2text_buffered_bytes'), 0);
     });
   });
