@@ -458,8 +458,8 @@ async function takeOver(path: string, expected: string, mine: string): Promise<b
     .slice(0, 16);
   const mark = join(dirname(path), `.i2t-${name}.lock`);
   if (!(await create(mark, mine))) {
-    const { mtimeMs } = await lstat(mark).catch(() => ({ mtimeMs: Date.now() }));
-    if (Date.now() - mtimeMs > UNWRITTEN_MS) await rm(mark, { force: true }); // its process was killed in between
+    const left = await leftBehind(mark, UNWRITTEN_MS); // its process was killed in between
+    if (left !== undefined) await rm(mark, { force: true });
     return false;
   }
   const ours = temporaryIn(dirname(path));

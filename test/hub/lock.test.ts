@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from '../../src/errors.js';
@@ -65,6 +65,17 @@ describe('hub: lock', () => {
       assert.ok(await lock.isHeld());
       await lock.release();
       assert.deepEqual(readdirSync(folder), []);
+    }));
+
+  it('what is in the way of taking it over is named', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'a.lock');
+      writeFileSync(path, 'dead');
+      const mark = join(folder, `.i2t-${createHash('sha256').update('a.lock\ndead').digest('hex').slice(0, 16)}.lock`);
+      mkdirSync(mark);
+      const old = new Date(Date.now() - 120_000);
+      for (const file of [path, mark]) utimesSync(file, old, old);
+      await assert.rejects(acquireLock(path, options), { code: 'not-a-plain-file', file: mark });
     }));
 
   it('is kept alive while it is held, and lost when another takes it', () =>
