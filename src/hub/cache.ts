@@ -380,19 +380,20 @@ export async function acquireLock(
 ): Promise<Lock> {
   await makeFolder(dirname(path));
   const mine = JSON.stringify({ pid: process.pid, host: hostname(), id: randomUUID() });
-  while (!(await create(path, mine))) {
+  const isHeld = async () => (await readSmall(path).catch(() => '')) === mine;
+  // A process that stood still between creating its file and writing into it may have been taken for a dead one.
+  while (!((await create(path, mine)) && (await isHeld()))) {
     signal?.throwIfAborted();
     const theirs = await leftBehind(path, staleMs);
     if (theirs === undefined) {
       onBusy?.(await holderOf(path));
       await wait(pollMs, signal);
-    } else if (await takeOver(path, theirs, mine)) break;
+    } else if (await takeOver(path, theirs, mine, staleMs)) break;
     else await wait(pollMs, signal);
   }
   const touch = () => void lutimes(path, new Date(), new Date()).catch(() => undefined);
   const heartbeat = setInterval(touch, staleMs / 6);
   heartbeat.unref();
-  const isHeld = async () => (await readSmall(path).catch(() => '')) === mine;
   return {
     isHeld,
     async release() {
@@ -448,30 +449,27 @@ function isDead(text: string): boolean {
 }
 
 /**
- * Puts our lock in the place of a dead one whose text is `expected`. Of several that want to, one can create the mark that is named after it, and while
- * it is there nobody else replaces that lock: so no living one is ever moved. Resolves to whether it is ours.
+ * Puts our lock in the place of a dead one whose text is `expected`. Of several that want to, one can create the mark that is named after it, and the
+ * mark itself becomes the lock. Whoever stood still for so long that its mark was taken for a dead one finds it gone, and moves no living lock.
+ * Resolves to whether it is ours: its text says so.
  */
-async function takeOver(path: string, expected: string, mine: string): Promise<boolean> {
+async function takeOver(path: string, expected: string, mine: string, staleMs: number): Promise<boolean> {
   const name = createHash('sha256')
     .update(`${basename(path)}\n${expected}`)
     .digest('hex')
     .slice(0, 16);
   const mark = join(dirname(path), `.i2t-${name}.lock`);
   if (!(await create(mark, mine))) {
-    const left = await leftBehind(mark, UNWRITTEN_MS); // its process was killed in between
+    const left = await leftBehind(mark, staleMs); // its process was killed in between
     if (left !== undefined) await rm(mark, { force: true });
     return false;
   }
-  const ours = temporaryIn(dirname(path));
   try {
-    if ((await readSmall(path)) !== expected || !(await create(ours, mine))) return false;
-    await rename(ours, path);
-    return true;
+    if ((await readSmall(path)) === expected) await rename(mark, path);
   } catch (error) {
-    if (isMissing(error)) return false;
-    throw storageError(error, path);
-  } finally {
-    await rm(ours, { force: true });
-    await rm(mark, { force: true });
+    if (!isMissing(error)) throw storageError(error, path);
   }
+  const textAt = (file: string) => readSmall(file).catch(() => '');
+  if ((await textAt(mark)) === mine) await rm(mark, { force: true });
+  return (await textAt(path)) === mine;
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from '../../src/errors.js';
@@ -62,6 +63,29 @@ describe('hub: lock', () => {
         utimesSync(file, old, old);
       }
       const lock = await acquireLock(path, options);
+      assert.ok(await lock.isHeld());
+      await lock.release();
+      assert.deepEqual(readdirSync(folder), []);
+    }));
+
+  it('is left to who is taking it over, however long that process stands still', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'a.lock');
+      writeFileSync(path, 'dead');
+      const mark = join(folder, `.i2t-${createHash('sha256').update('a.lock\ndead').digest('hex').slice(0, 16)}.lock`);
+      writeFileSync(mark, JSON.stringify({ pid: process.pid, host: hostname(), id: 'of another' }));
+      for (const [file, age] of [
+        [path, 120_000],
+        [mark, 30_000],
+      ] as const) {
+        const then = new Date(Date.now() - age);
+        utimesSync(file, then, then);
+      }
+      const soon = acquireLock(path, options);
+      await sleep(100);
+      assert.equal(readFileSync(path, 'utf8'), 'dead');
+      rmSync(mark);
+      const lock = await soon;
       assert.ok(await lock.isHeld());
       await lock.release();
       assert.deepEqual(readdirSync(folder), []);

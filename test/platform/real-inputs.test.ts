@@ -129,13 +129,17 @@ describe('HEIF through programs of the user (acted by scripts)', () => {
   const loader = (options: Parameters<typeof heicConverter>[0]): InputLoader =>
     createInputLoader(model.git, model.imageConfig, { convertHeic: heicConverter(options) });
   const temporary = () => readdirSync(tmpdir()).filter((name) => name.startsWith('image2text-heif-'));
+  const given = process.env['TMPDIR'];
 
   before(async function () {
     if (process.platform === 'win32') this.skip();
+    process.env['TMPDIR'] = path('.'); // another run of the tests has its files in the common one
     await useBackend('simd');
     model = await loadImage2Text(DEMO);
   });
   after(() => {
+    if (given === undefined) delete process.env['TMPDIR'];
+    else process.env['TMPDIR'] = given;
     model?.dispose();
   });
 
