@@ -1,50 +1,63 @@
-// Products against int8-fast weights: numbers of 7 bits, a scale a column, against rows rounded to 8 bits, a scale a row and block of k. Weights are
-// stored with 64 added, from 1 to 127: so no sum of two products leaves 16 bits, and the relaxed instruction, which machines are free to compute
-// differently where its second operand has its top bit set, is exact on all of them. What the 64 add is taken away again, 64 times the sum of the row.
+// Products against int8-fast weights: numbers of 7 bits, a scale a column, against rows rounded to 7 bits, a scale a row and block of k. A block's
+// numbers go from its smallest to its largest, from 0 to 127; what stands for 0 among them is added afterwards, times the sum of the weights. So no
+// sum of four products leaves 16 bits, and the relaxed instruction, which machines are free to compute differently where its second operand has its
+// top bit set, is exact on all of them.
 
 import { Dots, FAST_K_BLOCK, LinearParam, RoundBytesParam } from './abi';
-import { largest, ROUNDER, roundFour, SMALLEST } from './int8';
+import { ROUNDER, roundFour, SMALLEST } from './int8';
 import { biasOf, copyColumns, panelAt, touch } from './multiply';
-import { packRows } from './pack';
+import { fastPanel, foursOf, packRows } from './pack';
 import { heartbeat, param, paramInt } from './thread';
-import { dotPairs, dotWhole, streamFast, tileFast } from './tiles';
+import { dotTwo, dotWhole, streamFast, tileFast } from './tiles';
 
-/** The largest byte of a rounded row. */
-const MAX_BYTE: f32 = 127;
-
-/** Room for the sums of a tile. */
-const TILE_BYTES: usize = 192;
+/** Steps from the smallest to the largest number of a block: rounding at both ends makes 127 of them at most. */
+const STEPS: f32 = 126;
 
 /** 1.5 * 2^23, see int8.ts. */
 const ROUNDERS: usize = memory.data<u32>([0x4b400000, 0x4b400000, 0x4b400000, 0x4b400000], 16);
 
 // ---- rows
 
-/** `k` numbers of one block as bytes, whole fours of them; leaves what 1 stands for, NaN where the block is not finite, and 64 times the sum. */
-function roundBlock(x: usize, bytes: usize, k: i32, scale: usize, sum: usize): void {
-  const top = largest(x, k), factor: f32 = top < SMALLEST ? 0 : MAX_BYTE / top, factors = f32x4.splat(factor);
-  const rounder = v128.load(ROUNDERS);
-  let sums = i32x4.splat(0), i = 0, total = 0;
+/** The smallest and the largest of 0 and n numbers; NaN where one of them is. */
+function rangeOf(x: usize, n: i32, smallest: usize, largest: usize): void {
+  let least = f32x4.splat(0), most = f32x4.splat(0), i = 0;
+  for (; i + 4 <= n; i += 4, x += 16) {
+    const value = v128.load(x);
+    least = f32x4.min(least, value);
+    most = f32x4.max(most, value);
+  }
+  for (; i < n; i++, x += 4) {
+    const value = v128.load_splat<f32>(x);
+    least = f32x4.min(least, value);
+    most = f32x4.max(most, value);
+  }
+  least = f32x4.min(least, v128.shuffle<f32>(least, least, 2, 3, 0, 1));
+  most = f32x4.max(most, v128.shuffle<f32>(most, most, 2, 3, 0, 1));
+  store<f32>(smallest, min(f32x4.extract_lane(least, 0), f32x4.extract_lane(least, 1)));
+  store<f32>(largest, max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)));
+}
+
+/** `k` numbers of one block as bytes, whole eights of them; leaves what 1 stands for, NaN where the block is not finite, and what 0 stands for, in such steps. */
+function roundBlock(x: usize, bytes: usize, k: i32, scale: usize, zero: usize): void {
+  rangeOf(x, k, zero, scale);
+  const least = load<f32>(zero), step = load<f32>(scale) / STEPS - least / STEPS;
+  const flat = step < SMALLEST, factor: f32 = flat ? 0 : 1 / step, factors = f32x4.splat(factor), rounder = v128.load(ROUNDERS);
+  const lowest = reinterpret<i32>(least * factor + ROUNDER) - reinterpret<i32>(ROUNDER), from = i32x4.splat(lowest);
+  let i = 0;
   for (; i + 16 <= k; i += 16, x += 64, bytes += 16) {
-    const a = roundFour(v128.load(x), factors, rounder), b = roundFour(v128.load(x, 16), factors, rounder);
-    const c = roundFour(v128.load(x, 32), factors, rounder), d = roundFour(v128.load(x, 48), factors, rounder);
-    sums = i32x4.add(sums, i32x4.add(i32x4.add(a, b), i32x4.add(c, d)));
+    const a = i32x4.sub(roundFour(v128.load(x), factors, rounder), from), b = i32x4.sub(roundFour(v128.load(x, 16), factors, rounder), from);
+    const c = i32x4.sub(roundFour(v128.load(x, 32), factors, rounder), from), d = i32x4.sub(roundFour(v128.load(x, 48), factors, rounder), from);
     v128.store(bytes, i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)));
   }
-  for (; i < k; i++, x += 4, bytes++) {
-    const value = reinterpret<i32>(load<f32>(x) * factor + ROUNDER) - reinterpret<i32>(ROUNDER);
-    total += value;
-    store<i8>(bytes, <i8>value);
-  }
-  for (; i & 3; i++, bytes++) store<i8>(bytes, 0);
-  total += i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
-  store<f32>(scale, top < SMALLEST ? 0 : top < Infinity ? top / MAX_BYTE : NaN);
-  store<i32>(sum, total << 6);
+  for (; i < k; i++, x += 4, bytes++) store<i8>(bytes, <i8>(reinterpret<i32>(load<f32>(x) * factor + ROUNDER) - reinterpret<i32>(ROUNDER) - lowest));
+  for (; i & 7; i++, bytes++) store<i8>(bytes, 0);
+  store<f32>(scale, flat ? 0 : step < Infinity ? step : NaN);
+  store<i32>(zero, lowest);
 }
 
 /** Job with `RoundBytesParam`; `chunkRows` is a multiple of `tileRows`. Rounds the rows of A [m, k] and packs them: tiles of [fours of k][rows][4] bytes. */
 export function roundBytesJob(chunk: i32, thread: i32): void {
-  const m = paramInt(RoundBytesParam.rows), k = paramInt(RoundBytesParam.k), height = paramInt(RoundBytesParam.tileRows), fours = (k + 3) >> 2, step = <usize>fours << 2;
+  const m = paramInt(RoundBytesParam.rows), k = paramInt(RoundBytesParam.k), height = paramInt(RoundBytesParam.tileRows), fours = foursOf(k), step = <usize>fours << 2;
   const bytes = param(RoundBytesParam.scratch) + <usize>thread * param(RoundBytesParam.threadBytes);
   const to = min((chunk + 1) * paramInt(RoundBytesParam.chunkRows), m);
   for (let i = chunk * paramInt(RoundBytesParam.chunkRows); i < to; i += height) {
@@ -54,7 +67,7 @@ export function roundBytesJob(chunk: i32, thread: i32): void {
       let at = <usize>(i + r) << 2;
       for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK, at += <usize>m << 2) {
         const row = bytes + <usize>r * step + <usize>k0;
-        roundBlock(x + (<usize>k0 << 2), row, min(FAST_K_BLOCK, k - k0), param(RoundBytesParam.rowScales) + at, param(RoundBytesParam.rowSums) + at);
+        roundBlock(x + (<usize>k0 << 2), row, min(FAST_K_BLOCK, k - k0), param(RoundBytesParam.rowScales) + at, param(RoundBytesParam.rowZeros) + at);
       }
     }
     // Four bytes move like one float32.
@@ -67,26 +80,31 @@ export function roundBytesJob(chunk: i32, thread: i32): void {
 /** Where C begins, or would begin if there were all of it, and from row to row. */
 let target: usize = 0, targetStep: usize = 0;
 
-/** A block's sums of `rows` rows from `row` on and panel p into C, as `scaleTile` of int8.ts does it. */
-function scaleTile(sums: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usize): void {
+/** A block's sums of `rows` rows from `row` on and panel p into C, as `scaleTile` of int8.ts does it; `weights` are the sums of the panel's. */
+function scaleTile(sums: usize, weights: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usize): void {
   const columns = paramInt(LinearParam.columns) - (p << 3), ldc = targetStep, at = target + <usize>row * ldc + (<usize>p << 5);
   const step = columns < 8 ? 32 : ldc, scales = param(LinearParam.columnScales) + (<usize>p << 5), base = k0 ? 0 : biasOf(param(LinearParam.bias), p);
   const place = <usize>(k0 / FAST_K_BLOCK * paramInt(LinearParam.rows) + row) << 2;
-  let rowScales = param(LinearParam.rowScales) + place, rowSums = param(LinearParam.rowSums) + place, c = columns < 8 ? spare : at;
-  for (let i = 0; i < rows; i++, c += step, sums += 32, rowScales += 4, rowSums += 4) {
-    const scale = v128.load_splat<f32>(rowScales), sum = v128.load_splat<i32>(rowSums), before = base ? base : c;
+  let rowScales = param(LinearParam.rowScales) + place, rowZeros = param(LinearParam.rowZeros) + place, c = columns < 8 ? spare : at;
+  for (let i = 0; i < rows; i++, c += step, sums += 32, rowScales += 4, rowZeros += 4) {
+    const scale = v128.load_splat<f32>(rowScales), zero = v128.load_splat<i32>(rowZeros), before = base ? base : c;
     for (let j: usize = 0; j < 32; j += 16) {
-      const whole = f32x4.convert_i32x4_s(i32x4.sub(v128.load(sums + j), sum));
+      const whole = f32x4.convert_i32x4_s(i32x4.add(v128.load(sums + j), i32x4.mul(zero, v128.load(weights + j))));
       v128.store(c + j, f32x4.add(v128.load(before + j), f32x4.mul(whole, f32x4.mul(scale, v128.load(scales + j)))));
     }
   }
   if (columns < 8 && k0 + FAST_K_BLOCK >= paramInt(LinearParam.k)) copyColumns(spare, at, ldc, rows, columns);
 }
 
+/** Where the sums of the weights of a panel's block from k0 on stand: behind its `fours`. */
+@inline function sumsOf(panel: usize, fours: i32, k0: i32): usize {
+  return panel + (<usize>(fours + k0 / FAST_K_BLOCK) << 5);
+}
+
 /** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiplyFast`. */
 @inline function multiplyFour(row0: i32, m: i32, p: i32, p1: i32, k0: i32, spare: usize): void {
   heartbeat();
-  const all = (paramInt(LinearParam.k) + 3) >> 2, panel = <usize>all << 5, count = min(4, p1 - p), j0 = k0 >> 2, fours = min(FAST_K_BLOCK >> 2, all - j0);
+  const all = foursOf(paramInt(LinearParam.k)), panel = fastPanel(paramInt(LinearParam.k)), count = min(4, p1 - p), j0 = k0 >> 2, fours = min(FAST_K_BLOCK >> 2, all - j0);
   const height = paramInt(LinearParam.tileRows), dots = paramInt(LinearParam.dots), sums = spare + (<usize>m << 5);
   const first = param(LinearParam.weights) + <usize>p * panel + (<usize>j0 << 5);
   if (count > 1) touch(first, panel, count, <usize>fours << 5, sums);
@@ -94,21 +112,21 @@ function scaleTile(sums: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usi
     for (let i = 0; i < m; i += height) {
       const rows = min(height, m - i), a = param(LinearParam.tiles) + (<usize>((row0 + i) * all + j0 * rows) << 2);
       tileFast(dots, rows, a, first + <usize>q * panel, sums, fours);
-      scaleTile(sums, row0 + i, rows, p + q, k0, spare + (<usize>i << 5));
+      scaleTile(sums, sumsOf(first + <usize>q * panel - (<usize>j0 << 5), all, k0), row0 + i, rows, p + q, k0, spare + (<usize>i << 5));
     }
   }
 }
 
 /** A single row against panels p0 to p1, four at a time as `streamRow` of multiply.ts does. */
 function streamRow(p0: i32, p1: i32, spare: usize): void {
-  const all = (paramInt(LinearParam.k) + 3) >> 2, panel = <usize>all << 5, sums = spare + 32, dots = paramInt(LinearParam.dots);
+  const all = foursOf(paramInt(LinearParam.k)), panel = fastPanel(paramInt(LinearParam.k)), sums = spare + 32, dots = paramInt(LinearParam.dots);
   for (let p = p0; p < p1; p += 4) {
     const count = min(4, p1 - p), first = param(LinearParam.weights) + <usize>p * panel;
     const second = panelAt(1, count) * panel, third = panelAt(2, count) * panel, fourth = panelAt(3, count) * panel;
     for (let j = 0; j < all; j += FAST_K_BLOCK >> 2) {
       const b = first + (<usize>j << 5), fours = min(FAST_K_BLOCK >> 2, all - j);
       streamFast(dots, param(LinearParam.tiles) + (<usize>j << 2), b, b + second, b + third, b + fourth, sums, fours);
-      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), 0, 1, p + i, j << 2, spare);
+      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), sumsOf(first + <usize>i * panel, all, j << 2), 0, 1, p + i, j << 2, spare);
     }
   }
 }
@@ -134,12 +152,12 @@ export function multiplyFast(row0: i32, m: i32, few: bool, p0: i32, p1: i32, c: 
 
 // ---- which instruction
 
-/** Bytes to try the instructions with: a row's, weights', and weights with their top bit set, which only `howWhole` may use. */
+/** Bytes to try the instructions with: weights', a row's, and a row's with their top bit set, which only the last trial uses. */
 const TRIAL: usize = memory.data(192, 16);
 
 /**
- * Which `Dots` this machine computes fastest among those that it computes as they must be. How it adds four products where a weight has its top bit
- * set, which no weight has, tells how it does it: a sum of two products that stops at 32767 means two instructions with sums of 16 bits between
+ * Which `Dots` this machine computes fastest among those that it computes as they must be. How it adds four products where a row's byte has its
+ * top bit set, which none has, tells how it does it: a sum of two products that stops at 32767 means two instructions with sums of 16 bits between
  * them, for which `pairs` needs fewer. One that gives anything else where the numbers are small enough is not used at all: V8 11.3, which is Node 20's, gives
  * twice the sum of four.
  */
@@ -147,25 +165,27 @@ export function bestDots(): i32 {
   if (!ASC_FEATURE_RELAXED_SIMD) return Dots.plain;
   for (let i: usize = 0; i < 64; i++) {
     // The ends of the ranges, in every combination, and numbers between them.
-    store<i8>(TRIAL + i, i & 1 ? -127 : i & 2 ? 127 : <i8>(<i32>(i * 37 % 255) - 127));
-    store<u8>(TRIAL + 64 + i, i & 4 ? 127 : i & 8 ? 1 : <u8>(i * 29 % 127 + 1));
+    store<i8>(TRIAL + i, i & 4 ? 127 : i & 8 ? 0 : <i8>(i * 29 % 128));
+    store<i8>(TRIAL + 64 + i, i & 16 ? -63 : i & 32 ? 63 : <i8>(<i32>(i * 37 % 127) - 63));
   }
   let pairs = true, whole = true;
   for (let i: usize = 0; i < 64; i += 16) {
     for (let j: usize = 0; j < 64; j += 16) {
-      v128.store(TRIAL + 128, dotPairs(v128.load(TRIAL + i), v128.load(TRIAL + 64 + j), i32x4.splat(5)));
-      v128.store(TRIAL + 144, dotWhole(v128.load(TRIAL + i), v128.load(TRIAL + 64 + j), i32x4.splat(5)));
+      const x = v128.load(TRIAL + i), w = v128.load(TRIAL + 64 + j);
+      v128.store(TRIAL + 128, dotTwo(x, w, x, w, i32x4.splat(5)));
+      v128.store(TRIAL + 144, dotWhole(x, w, i32x4.splat(5)));
       for (let lane: usize = 0; lane < 16; lane += 4) {
-        let sum = 5;
-        for (let n = lane; n < lane + 4; n++) sum += <i32>load<i8>(TRIAL + i + n) * <i32>load<u8>(TRIAL + 64 + j + n);
-        pairs = pairs && load<i32>(TRIAL + 128 + lane) == sum;
-        whole = whole && load<i32>(TRIAL + 144 + lane) == sum;
+        let sum = 0;
+        for (let n = lane; n < lane + 4; n++) sum += <i32>load<i8>(TRIAL + i + n) * <i32>load<i8>(TRIAL + 64 + j + n);
+        pairs = pairs && load<i32>(TRIAL + 128 + lane) == 5 + 2 * sum;
+        whole = whole && load<i32>(TRIAL + 144 + lane) == 5 + sum;
       }
     }
   }
-  memory.fill(TRIAL, 127, 16);
-  memory.fill(TRIAL + 64, 255, 16);
-  const stops = i32x4.extract_lane(dotWhole(v128.load(TRIAL), v128.load(TRIAL + 64), i32x4.splat(0)), 0) == 2 * 32767;
-  if (pairs && (stops || !whole)) return Dots.pairs;
+  memory.fill(TRIAL, 255, 16);
+  memory.fill(TRIAL + 64, 127, 16);
+  const sum = i32x4.extract_lane(dotWhole(v128.load(TRIAL), v128.load(TRIAL + 64), i32x4.splat(0)), 0);
+  whole = whole && sum != 4 * 32767;
+  if (pairs && (sum == 2 * 32767 || !whole)) return Dots.pairs;
   return whole ? Dots.whole : Dots.plain;
 }

@@ -22,8 +22,9 @@ export function linearJob(chunk: i32, thread: i32): void {
   const row0 = block * paramInt(LinearParam.blockRows), rows = min(paramInt(LinearParam.blockRows), m - row0);
   const p0 = (chunk % paramInt(LinearParam.blockChunks)) * perChunk, p1 = min(p0 + perChunk, (n + 7) >> 3);
   const spare = param(LinearParam.scratch) + <usize>thread * param(LinearParam.threadBytes), few = m <= STREAM_ROWS;
-  // Where this thread computes: in the result, or in a block of its own at the end of its scratch.
-  const result = param(LinearParam.c) + <usize>row0 * ldc, own = keepsResults(), step = own ? <usize>perChunk << 5 : ldc;
+  // Where this thread computes: in the result, or in a block of its own at the end of its scratch; there with many rows, since those of a wide
+  // result are whole pages apart, and push each other out of the cache.
+  const result = param(LinearParam.c) + <usize>row0 * ldc, own = !few || keepsResults(), step = own ? <usize>perChunk << 5 : ldc;
   const c = own ? spare + param(LinearParam.threadBytes) - <usize>paramInt(LinearParam.blockRows) * step - (<usize>p0 << 5) : result;
   const tiles = param(LinearParam.tiles) + (<usize>row0 * <usize>k << 2);
   if (format == Format.int8) multiplyInt8(row0, rows, few, p0, p1, c, step, spare);

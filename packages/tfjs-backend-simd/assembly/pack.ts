@@ -6,10 +6,10 @@
 //   f16   as bf16, each word with its exponent counted from 2^-25, so that every finite number below 128, subnormal ones included,
 //         becomes a normal float32 by shifting alone: a processor takes 150 cycles for a subnormal operand
 //   int8  [k / 2][8][2]             pairs of k, as the 16-bit dot product takes them; an odd k is filled up with zero
-//   int8Fast  [k / 4][8][4]         fours of k, each number with 64 added; k is filled up to a multiple of 4
+//   int8Fast  [k / 4][8][4]         fours of k, filled up to a multiple of 8; then for each block of FAST_K_BLOCK the sums of the columns [8], int32
 // Left-hand side: tiles of up to TILE_ROWS rows, all of one height (the last may be lower), each [k][rows] float32.
 
-import { Format } from './abi';
+import { FAST_K_BLOCK, Format } from './abi';
 
 /** Rows of a full tile: 15 registers hold 12 + 3 with a fused multiply-add, 10 + 4 where a product needs one of its own. */
 export const TILE_ROWS: i32 = ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
@@ -124,11 +124,21 @@ export function packPanelsTransposed(b: usize, ldb: usize, d: usize, k: i32, n: 
   for (let p = 0; p < n; p += 8, d += <usize>k << 5) packRows(b + <usize>p * ldb, ldb, d, min(8, n - p), 8, k);
 }
 
+/** Fours of k in a panel of int8Fast: an even number of them. */
+@inline export function foursOf(k: i32): i32 {
+  return (k + 7) >> 3 << 1;
+}
+
+/** Bytes of such a panel: its numbers, and the sums of each block's. */
+@inline export function fastPanel(k: i32): usize {
+  return <usize>(foursOf(k) + (k + FAST_K_BLOCK - 1) / FAST_K_BLOCK) << 5;
+}
+
 /** Where element (row, column) of a packed matrix of `k` rows stands, in elements. */
 @inline function placeOf(format: i32, row: i32, column: i32, k: i32): usize {
   const panel = <usize>(column >> 3), lane = column & 7;
   if (format == Format.f32) return (panel * <usize>k + <usize>row) * 8 + <usize>lane;
-  if (format == Format.int8Fast) return (panel * <usize>((k + 3) >> 2) + <usize>(row >> 2)) * 32 + <usize>((lane << 2) | (row & 3));
+  if (format == Format.int8Fast) return panel * fastPanel(k) + <usize>(row >> 2) * 32 + <usize>((lane << 2) | (row & 3));
   if (format == Format.int8) return (panel * <usize>((k + 1) >> 1) + <usize>(row >> 1)) * 16 + <usize>((lane << 1) | (row & 1));
   return (panel * <usize>k + <usize>row) * 8 + <usize>(((lane & 3) << 1) | (lane >> 2));
 }
@@ -145,8 +155,7 @@ const F16_FACTOR: f32 = 5.070602400912918e30;
 @inline export function elementOf(format: i32, w: usize, scales: usize, row: i32, column: i32, k: i32): f32 {
   const at = placeOf(format, row, column, k);
   if (format == Format.f32) return load<f32>(w + (at << 2));
-  if (format == Format.int8Fast) return <f32>(<i32>load<u8>(w + at) - FAST_ZERO) * load<f32>(scales + (<usize>column << 2));
-  if (format == Format.int8) return <f32>load<i8>(w + at) * load<f32>(scales + (<usize>column << 2));
+  if (format == Format.int8Fast || format == Format.int8) return <f32>load<i8>(w + at) * load<f32>(scales + (<usize>column << 2));
   const word = <u32>load<u16>(w + (at << 1));
   return format == Format.bf16 ? reinterpret<f32>(word << 16) : fromHalf(word);
 }
@@ -235,8 +244,7 @@ function narrowPanel16(format: i32, s: usize, d: usize, k: i32): void {
   }
 }
 
-/** What stands for 0 in int8Fast, and the largest number beside it. */
-const FAST_ZERO: i32 = 64;
+/** The largest number of int8Fast. */
 const FAST_LIMIT: f32 = 63;
 
 /** Four of the panel's scales: what 1 of int8 is worth where the largest of a column becomes `limit`. Columns below 2^-100 count as 0. */
@@ -269,15 +277,15 @@ function findScales(s: usize, k: i32, scales: usize, limit: f32): void {
 /** A float32 panel of k rows at s as int8Fast at d. */
 function narrowPanelFast(s: usize, scales: usize, d: usize, k: i32): void {
   findScales(s, k, scales, FAST_LIMIT);
-  const low = factorsOf(v128.load(scales)), high = factorsOf(v128.load(scales, 16));
+  const low = factorsOf(v128.load(scales)), high = factorsOf(v128.load(scales, 16)), rows = foursOf(k) << 2;
+  memory.fill(d, 0, fastPanel(k));
   for (let i = 0; i < k; i++, s += 32) {
-    const words = i16x8.add(stepsOf(s, low, high), i16x8.splat(<i16>FAST_ZERO)), bytes = i8x16.narrow_i16x8_u(words, words);
+    const words = stepsOf(s, low, high), bytes = i8x16.narrow_i16x8_s(words, words), sums = d + (<usize>rows << 3) + (<usize>(i / FAST_K_BLOCK) << 5);
+    v128.store(sums, i32x4.add(v128.load(sums), i32x4.extend_low_i16x8_s(words)));
+    v128.store(sums, i32x4.add(v128.load(sums, 16), i32x4.extend_high_i16x8_s(words)), 16);
     const at = d + (<usize>(i >> 2) << 5) + <usize>(i & 3);
     let rest = i64x2.extract_lane(bytes, 0);
     for (let column: usize = 0; column < 32; column += 4, rest >>= 8) store<u8>(at + column, <u8>rest);
-  }
-  for (let i = k; i & 3; i++) {
-    for (let column: usize = 0; column < 32; column += 4) store<u8>(d + (<usize>(i >> 2) << 5) + <usize>(i & 3) + column, <u8>FAST_ZERO);
   }
 }
 
@@ -303,7 +311,7 @@ function narrowPanel8(s: usize, scales: usize, given: bool, d: usize, k: i32): v
 export function packStrip(
   format: i32, s: usize, ld: usize, transposed: bool, d: usize, scales: usize, given: bool, k: i32, n: i32, spare: usize,
 ): void {
-  const bytes: usize = format == Format.f32 ? <usize>k << 5 : format == Format.int8 ? <usize>((k + 1) & ~1) << 3 : format == Format.int8Fast ? <usize>((k + 3) & ~3) << 3 : <usize>k << 4;
+  const bytes: usize = format == Format.f32 ? <usize>k << 5 : format == Format.int8 ? <usize>((k + 1) & ~1) << 3 : format == Format.int8Fast ? fastPanel(k) : <usize>k << 4;
   for (let p = 0; p < n; p += 8, d += bytes, scales += 32) {
     const columns = min(8, n - p), panel = format == Format.f32 ? d : spare;
     if (transposed) packRows(s + <usize>p * ld, ld, panel, columns, 8, k);

@@ -132,32 +132,46 @@ ${each(rows, (i) => `  v128.store(sums, l${i}, ${i * 32}); v128.store(sums, h${i
 
 /** Weights in fours of k against rows of bytes: exact integer sums, [rows, 8] at `sums`. */
 function fastTile(dots, rows) {
+  const add = (sum, w) => `${sum} = dot${dots}(x, ${w}, ${sum}, ones);`;
+  const body = `  for (; b < end; b += 32, a += ${rows * 4}) {
+    const l = v128.load(b), h = v128.load(b, 16);
+    let x: v128;
+${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); ${add(`l${i}`, 'l')} ${add(`h${i}`, 'h')}`)}
+  }`;
   return `
 export function tileFast${dots}x${rows}(a: usize, b: usize, sums: usize, fours: i32): void {
   const end = b + (<usize>fours << 5), ones = v128.load(WORDS_OF_ONE);
 ${each(rows, (i) => `  let l${i} = v128.load(ZEROS), h${i} = v128.load(ZEROS, 16);`)}
-  for (; b < end; b += 32, a += ${rows * 4}) {
-    const l = v128.load(b), h = v128.load(b, 16);
-    let x: v128;
-${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); l${i} = dot${dots}(x, l, l${i}, ones); h${i} = dot${dots}(x, h, h${i}, ones);`)}
-  }
+${dots === 'Pairs' ? twoFours(rows) : body}
 ${each(rows, (i) => `  v128.store(sums, l${i}, ${i * 32}); v128.store(sums, h${i}, ${i * 32 + 16});`)}
 }
 `;
 }
 
+/** Two fours at once: the sums of two products of each are added in 16 bits, which spares one of four multiplications. */
+const twoFours = (rows) => {
+  const add = (sum, w, v) => `${sum} = dotTwo(x, ${w}, y, ${v}, ${sum}, ones);`;
+  return `  for (; b < end; b += 64, a += ${rows * 8}) {
+    const l = v128.load(b), h = v128.load(b, 16), m = v128.load(b, 32), n = v128.load(b, 48);
+    let x: v128, y: v128;
+${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); y = v128.load_splat<i32>(a, ${(rows + i) * 4}); ${add(`l${i}`, 'l', 'm')} ${add(`h${i}`, 'h', 'n')}`)}
+  }`;
+};
+
 /** One row of fours against four panels of int8-fast weights. */
 function fastStream(dots) {
-  const panels = ['b', 'c', 'd', 'e'];
-  const add = (panel, p) =>
-    `    p${p} = dot${dots}(x, v128.load(${panel}), p${p}, ones); q${p} = dot${dots}(x, v128.load(${panel}, 16), q${p}, ones);`;
+  const panels = ['b', 'c', 'd', 'e'], sums = panels.flatMap((panel, p) => [[`p${p}`, panel, 0], [`q${p}`, panel, 16]]);
+  const [add, bytes] =
+    dots === 'Pairs'
+      ? [([sum, panel, at]) => `${sum} = dotTwo(x, v128.load(${panel}, ${at}), y, v128.load(${panel}, ${at + 32}), ${sum}, ones);`, 64]
+      : [([sum, panel, at]) => `${sum} = dot${dots}(x, v128.load(${panel}, ${at}), ${sum}, ones);`, 32];
   return `
 export function streamFast${dots}(a: usize, b: usize, c: usize, d: usize, e: usize, sums: usize, fours: i32): void {
 ${each(4, (p) => `  let p${p} = v128.load(ZEROS), q${p} = v128.load(ZEROS);`)}
   const end = b + (<usize>fours << 5), ones = v128.load(WORDS_OF_ONE);
-  for (; b < end; b += 32, c += 32, d += 32, e += 32, a += 4) {
+  for (; b < end; ${panels.map((panel) => `${panel} += ${bytes}`).join(', ')}, a += ${bytes / 8}) {
     const x = v128.load_splat<i32>(a);
-${panels.map(add).join('\n')}
+${dots === 'Pairs' ? '    const y = v128.load_splat<i32>(a, 4);\n' : ''}${sums.map((sum) => `    ${add(sum)}`).join('\n')}
   }
 ${each(4, (p) => `  v128.store(sums, p${p}, ${p * 32}); v128.store(sums, q${p}, ${p * 32 + 16});`)}
 }
@@ -167,7 +181,7 @@ ${each(4, (p) => `  v128.store(sums, p${p}, ${p * 32}); v128.store(sums, q${p}, 
 /** The ways to add four products of bytes to a sum (`Dots` in abi.ts), and a switch over them. */
 const DOTS = ['Plain', 'Pairs', 'Whole'];
 const fastSource = () => `
-/** Products of signed bytes and of bytes from 0 to 127, each two of them added: exact in 16 bits. */
+/** Products of bytes from 0 to 127 and of signed bytes up to 63, each two of them added: exact in 16 bits, and so is the sum of two. */
 @inline function productsPlain(x: v128, w: v128): v128 {
   const low = i16x8.extmul_low_i8x16_s(x, w), high = i16x8.extmul_high_i8x16_s(x, w);
   return i16x8.add(v128.shuffle<i16>(low, high, 0, 2, 4, 6, 8, 10, 12, 14), v128.shuffle<i16>(low, high, 1, 3, 5, 7, 9, 11, 13, 15));
@@ -177,13 +191,14 @@ const fastSource = () => `
   return i32x4.add(sum, i32x4.dot_i16x8_s(productsPlain(x, w), ones));
 }
 
-@inline export function dotPairs(x: v128, w: v128, sum: v128, ones: v128 = v128.load(WORDS_OF_ONE)): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.add(sum, i32x4.dot_i16x8_s(v128.relaxed_dot<i16>(x, w), ones));
-  else return dotPlain(x, w, sum, ones);
+/** Eight products of each column: those of x with w, and those of y with v. */
+@inline export function dotTwo(x: v128, w: v128, y: v128, v: v128, sum: v128, ones: v128 = v128.load(WORDS_OF_ONE)): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.add(v128.relaxed_dot<i16>(w, x), v128.relaxed_dot<i16>(v, y)), ones));
+  else return dotPlain(y, v, dotPlain(x, w, sum, ones), ones);
 }
 
 @inline export function dotWhole(x: v128, w: v128, sum: v128, ones: v128 = v128.load(WORDS_OF_ONE)): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, sum);
+  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_dot_i8x16_i7x16_add_s(w, x, sum);
   else return dotPlain(x, w, sum, ones);
 }
 ${DOTS.map((dots) => range(MAX_ROWS).map((i) => fastTile(dots, i + 1)).join('') + choose(`tileFast${dots}`, 'a: usize, b: usize, sums: usize, fours: i32', 'a, b, sums, fours', MAX_ROWS) + fastStream(dots)).join('')}

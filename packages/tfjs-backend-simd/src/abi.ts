@@ -28,7 +28,7 @@ export const K_BLOCK = 256;
 /** The same for int8, whose sums are exact: 32 bits have room for so many products of 16 and 8 bits. */
 export const INT8_K_BLOCK = 512;
 /** The same for int8-fast, whose rows have a scale for each block. */
-export const FAST_K_BLOCK = 256;
+export const FAST_K_BLOCK = 384;
 /** Dimensions that one `Job.copy` has room for. */
 export const COPY_RANK = 16;
 
@@ -221,7 +221,7 @@ export enum RoundTilesParam {
   chunkRows,
 }
 
-/** Rows rounded to 8 bits, with a scale for each block of FAST_K_BLOCK, into tiles for int8-fast weights. */
+/** Rows rounded to 7 bits, with a scale for each block of FAST_K_BLOCK, into tiles for int8-fast weights. */
 export enum RoundBytesParam {
   a,
   rows,
@@ -230,8 +230,8 @@ export enum RoundBytesParam {
   tileRows,
   /** [blocks, rows] float32. */
   rowScales,
-  /** [blocks, rows] int32: 64 times the sum of a block. */
-  rowSums,
+  /** [blocks, rows] int32: the number that the byte 0 stands for, in steps of the scale. */
+  rowZeros,
   scratch,
   threadBytes,
   chunkRows,
@@ -263,7 +263,7 @@ export enum LinearParam {
   rowScales,
   tileRows,
   /** Of the blocks of rows, for int8-fast. */
-  rowSums,
+  rowZeros,
   /** A `Dots`, for int8-fast. */
   dots,
   /** Up to STREAM_ROWS rows: 4 to read four panels of weights side by side, 1 to read one after the other. */

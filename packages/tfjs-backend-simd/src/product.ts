@@ -1,4 +1,5 @@
 import {
+  Dots,
   FAST_K_BLOCK,
   INT8_K_BLOCK,
   Job,
@@ -46,27 +47,33 @@ export interface Product {
 export const BLOCK_ROWS = 204;
 /** What a block of a widened panel of 8 columns needs: float32 (assembly/multiply.ts), or 16-bit words (int8.ts). */
 const WIDENED_BYTES = Math.max(K_BLOCK * 4, INT8_K_BLOCK * 2) * 8;
-/** Panels of a chunk above STREAM_ROWS rows: enough of them to use a block of A more than once. */
-const CHUNK_PANELS = 4;
+/** Panels of a chunk above STREAM_ROWS rows at most: what is read of a block of A is used for all of them. */
+const CHUNK_PANELS = 16;
+/** Chunks that a thread should have of a product above STREAM_ROWS rows, so that threads end together. */
+const CHUNKS_EACH = 4;
 /** Bytes of weights in a chunk up to STREAM_ROWS rows: some 10 microseconds, so that an int8 matrix of 768 x 768 has enough of them to share. */
 const CHUNK_BYTES = 131_072;
+/** Rows of a tile of bytes where two products at once take registers that sums could have. */
+const PAIRS_ROWS = 4;
 /** f16 weights are decoded 2^102 too small, against rows 2^102 too large: rows with numbers near 2^26 would overflow. */
 const F16_FACTOR = 2 ** 102;
 const F16_LIMIT = 2 ** 25;
 
 /** Panels of 8 columns that one chunk takes: whole fours of them, which are read at once. */
-function panelsPerChunk({ m, k, n, b }: Product): number {
+function panelsPerChunk({ m, k, n, b }: Product, threads: number): number {
   const stepBytes = b.format === 'f32' ? 32 : hasScales(b.format) ? 8 : 16;
-  const wanted = m > STREAM_ROWS ? CHUNK_PANELS : Math.round(CHUNK_BYTES / (k * stepBytes) / 4) * 4;
-  return Math.min(Math.max(4, wanted), Math.ceil(n / 8));
+  const all = Math.ceil(n / 8);
+  const wanted =
+    m > STREAM_ROWS ? Math.min(all / (threads * CHUNKS_EACH), CHUNK_PANELS) : CHUNK_BYTES / (k * stepBytes);
+  return Math.min(Math.max(4, Math.round(wanted / 4) * 4), all);
 }
 
 /** What is packed into tiles: A [m, k], or its transpose. */
 export type Left = Pick<Product, 'm' | 'k' | 'a' | 'lda' | 'transposed'>;
 
 /** Rows of the tiles of A, all of one height: 8 rows are two tiles of 4, not one of 6 and one of 2, whose sums would wait for each other. */
-export const tileHeight = (backend: KernelContext, m: number): number =>
-  Math.ceil(m / Math.ceil(m / backend.kernels.tileRows()));
+export const tileHeight = (backend: KernelContext, m: number, most = backend.kernels.tileRows()): number =>
+  Math.ceil(m / Math.ceil(m / most));
 
 /** A in tiles of rows (assembly/pack.ts). A single row is its own tile. */
 export function packLeft(backend: KernelContext, { m, k, a, lda, transposed = false }: Left, tileRows: number): number {
@@ -140,15 +147,16 @@ interface Rows {
   readonly raised: () => number | undefined;
   /** Rounded to 16 bits, and the scale of each. */
   readonly rounded: () => Rounded;
-  /** Rounded to 8 bits, with the scale and the sum of each block. */
+  /** Rounded to 7 bits, with the scale and the zero of each block. */
   readonly bytes: () => Rounded;
 }
 
-/** Rows in integers; `sums` belong to int8-fast. */
+/** Rows in integers; `zeros` belong to int8-fast. */
 interface Rounded {
+  readonly tileRows: number;
   readonly tiles: number;
   readonly scales: number;
-  readonly sums: number;
+  readonly zeros: number;
 }
 
 function once<T>(make: () => T): () => T {
@@ -170,7 +178,7 @@ function rowsOf(backend: KernelContext, product: Product): Rows {
       backend.kernels.largest(tiles(), m * k) < F16_LIMIT ? raised(backend, tiles(), m * k) : undefined,
     ),
     rounded: once(() => roundLeft(backend, product)),
-    bytes: once(() => roundToBytes(backend, product, tileRows)),
+    bytes: once(() => roundToBytes(backend, product)),
   };
 }
 
@@ -198,21 +206,22 @@ function multiplyFloats(backend: KernelContext, product: Product, rows: Rows): v
 
 /** int8 weights: the sums are exact integers. */
 function multiplyInt8(backend: KernelContext, product: Product, rows: Rows): void {
-  const { tiles, scales } = rows.rounded();
-  runLinear(backend, product, tiles, product.b, backend.kernels.int8TileRows(), scales);
+  const { tiles, scales, tileRows } = rows.rounded();
+  runLinear(backend, product, tiles, product.b, tileRows, scales);
 }
 
 /** int8-fast weights: so are these, of fewer bits. */
 function multiplyFast(backend: KernelContext, product: Product, rows: Rows): void {
-  const { tiles, scales, sums } = rows.bytes();
-  runLinear(backend, product, tiles, product.b, rows.tileRows, scales, sums);
+  const { tiles, scales, zeros, tileRows } = rows.bytes();
+  runLinear(backend, product, tiles, product.b, tileRows, scales, zeros);
 }
 
-/** A rounded to 8 bits, one scale a row and block, in tiles. */
-function roundToBytes(backend: KernelContext, { m, k, a }: Product, tileRows: number): Rounded {
-  const rowBytes = Math.ceil(k / 4) * 4;
+/** A rounded to 7 bits, one scale a row and block, in tiles. */
+function roundToBytes(backend: KernelContext, { m, k, a }: Product): Rounded {
+  const tileRows = tileHeight(backend, m, backend.dots === Dots.pairs ? PAIRS_ROWS : undefined);
+  const rowBytes = Math.ceil(k / 8) * 8;
   const blocks = Math.ceil(k / FAST_K_BLOCK);
-  const [tiles, scales, sums] = [m * rowBytes, blocks * m * 4, blocks * m * 4].map((bytes) => backend.scratch(bytes));
+  const [tiles, scales, zeros] = [m * rowBytes, blocks * m * 4, blocks * m * 4].map((bytes) => backend.scratch(bytes));
   const [perChunk, perThread] = [tileRows * 4, tileRows * rowBytes];
   const parameters = parametersOf(RoundBytesParam, {
     a,
@@ -221,13 +230,13 @@ function roundToBytes(backend: KernelContext, { m, k, a }: Product, tileRows: nu
     tiles: tiles!,
     tileRows,
     rowScales: scales!,
-    rowSums: sums!,
+    rowZeros: zeros!,
     scratch: backend.scratch(perThread * backend.pool.threads),
     threadBytes: perThread,
     chunkRows: perChunk,
   });
   backend.pool.run(Job.roundBytes, Math.ceil(m / perChunk), parameters);
-  return { tiles: tiles!, scales: scales!, sums: sums! };
+  return { tileRows, tiles: tiles!, scales: scales!, zeros: zeros! };
 }
 
 /** A rounded to 16 bits, one scale a row, in tiles. */
@@ -248,7 +257,7 @@ function roundLeft(backend: KernelContext, { m, k, a }: Product): Rounded {
     chunkRows: perChunk,
   });
   backend.pool.run(Job.roundTiles, Math.ceil(m / perChunk), parameters);
-  return { tiles, scales, sums: 0 };
+  return { tileRows, tiles, scales, zeros: 0 };
 }
 
 /** The product itself. Blocks of rows, all of one size, are whole tiles of at most BLOCK_ROWS rows. */
@@ -259,10 +268,10 @@ function runLinear(
   panels: Panels,
   tileRows: number,
   rowScales: number,
-  rowSums = 0,
+  rowZeros = 0,
 ): void {
   const { m, k, n, c, ldc, bias = 0, activation } = product;
-  const perChunk = panelsPerChunk(product);
+  const perChunk = panelsPerChunk(product, backend.pool.threads);
   const chunksPerBlock = Math.ceil(Math.ceil(n / 8) / perChunk);
   const blocks = Math.ceil(m / BLOCK_ROWS);
   const blockRows = Math.ceil(m / (blocks * tileRows)) * tileRows;
@@ -289,8 +298,8 @@ function runLinear(
     blockChunks: chunksPerBlock,
     rowScales,
     tileRows,
-    rowSums,
-    dots: rowSums > 0 ? backend.dots : 0,
+    rowZeros,
+    dots: rowZeros > 0 ? backend.dots : 0,
     panelsAtOnce: order?.panels ?? 4,
   });
   const start = order === undefined ? 0 : performance.now();

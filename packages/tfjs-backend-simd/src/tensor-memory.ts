@@ -1,5 +1,5 @@
 import { type BackendValues, DataStorage, type DataType, engine, KernelBackend, util } from '@tensorflow/tfjs-core';
-import { Format } from './abi.js';
+import { FAST_K_BLOCK, Format } from './abi.js';
 import { BackendError } from './errors.js';
 import type { Heap } from './heap.js';
 import type { KernelExports } from './platform.js';
@@ -53,16 +53,17 @@ const PANELS: Readonly<Record<WeightFormat, readonly [together: number, bytes: n
   bf16: [1, 2],
   f16: [1, 2],
   int8: [2, 1],
-  'int8-fast': [4, 1],
+  'int8-fast': [8, 1],
 };
 
 /** Does a format have a scale for each column? */
 export const hasScales = (format: WeightFormat): boolean => PANELS[format][1] === 1;
 
-/** Bytes of packed weights: whole panels of 8 columns. */
+/** Bytes of packed weights: whole panels of 8 columns. int8-fast has the sums of its blocks with them, 4 bytes each. */
 export function packedBytes(format: WeightFormat, rows: number, columns: number): number {
   const [together, bytes] = PANELS[format];
-  return Math.ceil(columns / 8) * 8 * Math.ceil(rows / together) * together * bytes;
+  const sums = format === 'int8-fast' ? Math.ceil(rows / FAST_K_BLOCK) * 4 : 0;
+  return Math.ceil(columns / 8) * 8 * (Math.ceil(rows / together) * together * bytes + sums);
 }
 
 /** The error for a type that `path` cannot work with. */

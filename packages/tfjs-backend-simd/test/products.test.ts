@@ -55,24 +55,25 @@ function erf(x: number): number {
   return (2 / Math.sqrt(Math.PI)) * sum;
 }
 
-/** A matrix whose rows are rounded to whole numbers up to `limit`, with a scale for each `block` of a row, as products against int8 and int8-fast weights take them. */
-function roundedRows({ shape, dtype, values }: Spec, limit: number, block: number): Spec {
+/** What 1 stands for in a row, or in a block of one, as products against int8 and int8-fast weights round them. */
+const STEPS = {
+  int8: (block: number[]) => Math.max(...block.map(Math.abs)) / 32_767,
+  'int8-fast': (block: number[]) => Math.fround(Math.max(0, ...block) / 126) - Math.fround(Math.min(0, ...block) / 126),
+} as const;
+
+/** A matrix whose rows are rounded to whole numbers of such steps. */
+function roundedRows({ shape, dtype, values }: Spec, format: keyof typeof STEPS, size: number): Spec {
   const k = shape[1] ?? 0;
-  const topAt = (at: number) => {
-    const [row, column] = [Math.floor(at / k), at % k];
-    const first = column - (column % block);
-    const inBlock = values.slice(row * k + first, row * k + Math.min(k, first + block));
-    return inBlock.reduce((top, x) => Math.max(top, Math.abs(x)), 0);
-  };
   const rounded = values.map((x, at) => {
-    const top = topAt(at);
-    if (top === 0) return 0;
-    const word = Math.fround(x * Math.fround(limit / top));
+    const [row, column] = [Math.floor(at / k), at % k];
+    const first = column - (column % size);
+    const step = STEPS[format](values.slice(row * k + first, row * k + Math.min(k, first + size)));
+    if (step === 0) return 0;
+    const word = Math.fround(x * Math.fround(1 / step));
     const even = 2 * Math.round(word / 2);
-    return (Math.abs(word - even) === 0.5 ? even : Math.round(word)) * (top / limit);
-  });
-  values.forEach((x, at) => {
-    assert.ok(Math.abs(rounded[at]! - x) <= topAt(at) / (1.98 * limit));
+    const near = (Math.abs(word - even) === 0.5 ? even : Math.round(word)) * step;
+    assert.ok(Math.abs(near - x) <= step / 1.98);
+    return near;
   });
   return { shape, dtype, values: rounded };
 }
@@ -154,11 +155,9 @@ for (const { name } of VARIANTS) {
               ...{ format: format as WeightFormat, data, shape: [rows, columns], transposed: transposed as boolean },
             });
             const plain =
-              format === 'int8'
-                ? roundedRows(x, 32_767, k as number)
-                : format === 'int8-fast'
-                  ? roundedRows(x, 127, FAST_K_BLOCK)
-                  : x;
+              format === 'int8' || format === 'int8-fast'
+                ? roundedRows(x, format, format === 'int8' ? (k as number) : FAST_K_BLOCK)
+                : x;
             const error = await linearError(
               ...([x, weight, biased ? bias : undefined, activation as LinearActivation, plain] as const),
             );
