@@ -80,7 +80,7 @@ export function roundBytesJob(chunk: i32, thread: i32): void {
 /** Where C begins, or would begin if there were all of it, and from row to row. */
 let target: usize = 0, targetStep: usize = 0;
 
-/** A block's sums of `rows` rows from `row` on and panel p into C, as `scaleTile` of int8.ts does it; `weights` are the sums of the panel's. */
+/** A block's sums of `rows` rows from `row` on and panel p into C, as `scaleTile` of int8.ts does it; at `weights` stand the sums of the panel's. */
 function scaleTile(sums: usize, weights: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usize): void {
   const columns = paramInt(LinearParam.columns) - (p << 3), ldc = targetStep, at = target + <usize>row * ldc + (<usize>p << 5);
   const step = columns < 8 ? 32 : ldc, scales = param(LinearParam.columnScales) + (<usize>p << 5), base = k0 ? 0 : biasOf(param(LinearParam.bias), p);
@@ -96,9 +96,9 @@ function scaleTile(sums: usize, weights: usize, row: i32, rows: i32, p: i32, k0:
   if (columns < 8 && k0 + FAST_K_BLOCK >= paramInt(LinearParam.k)) copyColumns(spare, at, ldc, rows, columns);
 }
 
-/** Where the sums of the weights of a panel's block from k0 on stand: behind its `fours`. */
-@inline function sumsOf(panel: usize, fours: i32, k0: i32): usize {
-  return panel + (<usize>(fours + k0 / FAST_K_BLOCK) << 5);
+/** Where the block from k0 on stands in a panel. */
+@inline function blockAt(k0: i32): usize {
+  return <usize>((k0 >> 2) + k0 / FAST_K_BLOCK) << 5;
 }
 
 /** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiplyFast`. */
@@ -106,13 +106,13 @@ function scaleTile(sums: usize, weights: usize, row: i32, rows: i32, p: i32, k0:
   heartbeat();
   const all = foursOf(paramInt(LinearParam.k)), panel = fastPanel(paramInt(LinearParam.k)), count = min(4, p1 - p), j0 = k0 >> 2, fours = min(FAST_K_BLOCK >> 2, all - j0);
   const height = paramInt(LinearParam.tileRows), dots = paramInt(LinearParam.dots), sums = spare + (<usize>m << 5);
-  const first = param(LinearParam.weights) + <usize>p * panel + (<usize>j0 << 5);
+  const first = param(LinearParam.weights) + <usize>p * panel + blockAt(k0);
   if (count > 1) touch(first, panel, count, <usize>fours << 5, sums);
   for (let q = 0; q < count; q++) {
     for (let i = 0; i < m; i += height) {
       const rows = min(height, m - i), a = param(LinearParam.tiles) + (<usize>((row0 + i) * all + j0 * rows) << 2);
       tileFast(dots, rows, a, first + <usize>q * panel, sums, fours);
-      scaleTile(sums, sumsOf(first + <usize>q * panel - (<usize>j0 << 5), all, k0), row0 + i, rows, p + q, k0, spare + (<usize>i << 5));
+      scaleTile(sums, first + <usize>q * panel + (<usize>fours << 5), row0 + i, rows, p + q, k0, spare + (<usize>i << 5));
     }
   }
 }
@@ -124,9 +124,9 @@ function streamRow(p0: i32, p1: i32, spare: usize): void {
     const count = min(4, p1 - p), first = param(LinearParam.weights) + <usize>p * panel;
     const second = panelAt(1, count) * panel, third = panelAt(2, count) * panel, fourth = panelAt(3, count) * panel;
     for (let j = 0; j < all; j += FAST_K_BLOCK >> 2) {
-      const b = first + (<usize>j << 5), fours = min(FAST_K_BLOCK >> 2, all - j);
+      const b = first + blockAt(j << 2), fours = min(FAST_K_BLOCK >> 2, all - j);
       streamFast(dots, param(LinearParam.tiles) + (<usize>j << 2), b, b + second, b + third, b + fourth, sums, fours);
-      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), sumsOf(first + <usize>i * panel, all, j << 2), 0, 1, p + i, j << 2, spare);
+      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), b + <usize>i * panel + (<usize>fours << 5), 0, 1, p + i, j << 2, spare);
     }
   }
 }

@@ -6,7 +6,7 @@
 //   f16   as bf16, each word with its exponent counted from 2^-25, so that every finite number below 128, subnormal ones included,
 //         becomes a normal float32 by shifting alone: a processor takes 150 cycles for a subnormal operand
 //   int8  [k / 2][8][2]             pairs of k, as the 16-bit dot product takes them; an odd k is filled up with zero
-//   int8Fast  [k / 4][8][4]         fours of k, filled up to a multiple of 8; then for each block of FAST_K_BLOCK the sums of the columns [8], int32
+//   int8Fast  [k / 4][8][4]         fours of k, filled up to a multiple of 8; after each block of FAST_K_BLOCK the sums of its columns [8], int32
 // Left-hand side: tiles of up to TILE_ROWS rows, all of one height (the last may be lower), each [k][rows] float32.
 
 import { FAST_K_BLOCK, Format } from './abi';
@@ -129,7 +129,7 @@ export function packPanelsTransposed(b: usize, ldb: usize, d: usize, k: i32, n: 
   return (k + 7) >> 3 << 1;
 }
 
-/** Bytes of such a panel: its numbers, and the sums of each block's. */
+/** Bytes of such a panel: its numbers, and behind each block their sums. */
 @inline export function fastPanel(k: i32): usize {
   return <usize>(foursOf(k) + (k + FAST_K_BLOCK - 1) / FAST_K_BLOCK) << 5;
 }
@@ -138,7 +138,7 @@ export function packPanelsTransposed(b: usize, ldb: usize, d: usize, k: i32, n: 
 @inline function placeOf(format: i32, row: i32, column: i32, k: i32): usize {
   const panel = <usize>(column >> 3), lane = column & 7;
   if (format == Format.f32) return (panel * <usize>k + <usize>row) * 8 + <usize>lane;
-  if (format == Format.int8Fast) return panel * fastPanel(k) + <usize>(row >> 2) * 32 + <usize>((lane << 2) | (row & 3));
+  if (format == Format.int8Fast) return panel * fastPanel(k) + <usize>((row >> 2) + row / FAST_K_BLOCK) * 32 + <usize>((lane << 2) | (row & 3));
   if (format == Format.int8) return (panel * <usize>((k + 1) >> 1) + <usize>(row >> 1)) * 16 + <usize>((lane << 1) | (row & 1));
   return (panel * <usize>k + <usize>row) * 8 + <usize>(((lane & 3) << 1) | (lane >> 2));
 }
@@ -280,10 +280,10 @@ function narrowPanelFast(s: usize, scales: usize, d: usize, k: i32): void {
   const low = factorsOf(v128.load(scales)), high = factorsOf(v128.load(scales, 16)), rows = foursOf(k) << 2;
   memory.fill(d, 0, fastPanel(k));
   for (let i = 0; i < k; i++, s += 32) {
-    const words = stepsOf(s, low, high), bytes = i8x16.narrow_i16x8_s(words, words), sums = d + (<usize>rows << 3) + (<usize>(i / FAST_K_BLOCK) << 5);
+    const words = stepsOf(s, low, high), bytes = i8x16.narrow_i16x8_s(words, words), block = i / FAST_K_BLOCK, sums = d + (<usize>min((block + 1) * FAST_K_BLOCK, rows) << 3) + (<usize>block << 5);
     v128.store(sums, i32x4.add(v128.load(sums), i32x4.extend_low_i16x8_s(words)));
     v128.store(sums, i32x4.add(v128.load(sums, 16), i32x4.extend_high_i16x8_s(words)), 16);
-    const at = d + (<usize>(i >> 2) << 5) + <usize>(i & 3);
+    const at = d + (<usize>((i >> 2) + block) << 5) + <usize>(i & 3);
     let rest = i64x2.extract_lane(bytes, 0);
     for (let column: usize = 0; column < 32; column += 4, rest >>= 8) store<u8>(at + column, <u8>rest);
   }

@@ -158,20 +158,18 @@ ${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); y = v128.load_sp
   }`;
 };
 
-/** One row of fours against four panels of int8-fast weights. */
+/** One row of fours against four panels of int8-fast weights: it waits for memory, and two fours at once would only need more registers. */
 function fastStream(dots) {
-  const panels = ['b', 'c', 'd', 'e'], sums = panels.flatMap((panel, p) => [[`p${p}`, panel, 0], [`q${p}`, panel, 16]]);
-  const [add, bytes] =
-    dots === 'Pairs'
-      ? [([sum, panel, at]) => `${sum} = dotTwo(x, v128.load(${panel}, ${at}), y, v128.load(${panel}, ${at + 32}), ${sum}, ones);`, 64]
-      : [([sum, panel, at]) => `${sum} = dot${dots}(x, v128.load(${panel}, ${at}), ${sum}, ones);`, 32];
+  const panels = ['b', 'c', 'd', 'e'];
+  const add = (panel, p) =>
+    `    p${p} = dot${dots}(x, v128.load(${panel}), p${p}, ones); q${p} = dot${dots}(x, v128.load(${panel}, 16), q${p}, ones);`;
   return `
 export function streamFast${dots}(a: usize, b: usize, c: usize, d: usize, e: usize, sums: usize, fours: i32): void {
 ${each(4, (p) => `  let p${p} = v128.load(ZEROS), q${p} = v128.load(ZEROS);`)}
   const end = b + (<usize>fours << 5), ones = v128.load(WORDS_OF_ONE);
-  for (; b < end; ${panels.map((panel) => `${panel} += ${bytes}`).join(', ')}, a += ${bytes / 8}) {
+  for (; b < end; b += 32, c += 32, d += 32, e += 32, a += 4) {
     const x = v128.load_splat<i32>(a);
-${dots === 'Pairs' ? '    const y = v128.load_splat<i32>(a, 4);\n' : ''}${sums.map((sum) => `    ${add(sum)}`).join('\n')}
+${panels.map(add).join('\n')}
   }
 ${each(4, (p) => `  v128.store(sums, p${p}, ${p * 32}); v128.store(sums, q${p}, ${p * 32 + 16});`)}
 }
@@ -189,6 +187,11 @@ const fastSource = () => `
 
 @inline function dotPlain(x: v128, w: v128, sum: v128, ones: v128): v128 {
   return i32x4.add(sum, i32x4.dot_i16x8_s(productsPlain(x, w), ones));
+}
+
+@inline function dotPairs(x: v128, w: v128, sum: v128, ones: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.add(sum, i32x4.dot_i16x8_s(v128.relaxed_dot<i16>(w, x), ones));
+  else return dotPlain(x, w, sum, ones);
 }
 
 /** Eight products of each column: those of x with w, and those of y with v. */
