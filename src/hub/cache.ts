@@ -450,7 +450,7 @@ function isDead(text: string): boolean {
 
 /**
  * Puts our lock in the place of a dead one whose text is `expected`. Of several that want to, one can create the mark that is named after it, and the
- * mark itself becomes the lock. Whoever stood still for so long that its mark was taken for a dead one finds it gone, and moves no living lock.
+ * mark itself becomes the lock. Whoever stood still for so long that its mark was taken for a dead one finds it gone.
  * Resolves to whether it is ours: its text says so.
  */
 async function takeOver(path: string, expected: string, mine: string, staleMs: number): Promise<boolean> {

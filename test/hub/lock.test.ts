@@ -11,6 +11,25 @@ import { withRetries } from '../../src/hub/client.js';
 import { withFolder } from '../support/folder.js';
 import { IMPATIENT } from './support.js';
 
+/** A file of so many milliseconds ago. */
+function writeOld(file: string, text: string, age = 120_000): void {
+  writeFileSync(file, text);
+  const then = new Date(Date.now() - age);
+  utimesSync(file, then, then);
+}
+
+/** The mark of who takes over the dead lock `a.lock` with this text. */
+const markOf = (folder: string, dead: string): string =>
+  join(folder, `.i2t-${createHash('sha256').update(`a.lock\n${dead}`).digest('hex').slice(0, 16)}.lock`);
+
+/** Waits for the lock, finds it held, and leaves nothing behind. */
+async function holdOnce(folder: string, waiting: ReturnType<typeof acquireLock>): Promise<void> {
+  const lock = await waiting;
+  assert.ok(await lock.isHeld());
+  await lock.release();
+  assert.deepEqual(readdirSync(folder), []);
+}
+
 describe('hub: lock', () => {
   const options = { pollMs: 2 };
 
@@ -35,9 +54,7 @@ describe('hub: lock', () => {
     withFolder(async (folder) => {
       const path = join(folder, 'a.lock');
       for (let round = 0; round < 10; round++) {
-        writeFileSync(path, round % 2 ? 'not even JSON' : '{"pid":1,"host":"another machine"}');
-        const old = new Date(Date.now() - 120_000);
-        utimesSync(path, old, old);
+        writeOld(path, round % 2 ? 'not even JSON' : '{"pid":1,"host":"another machine"}');
         const [first, ...others] = Array.from({ length: 8 }, () => acquireLock(path, options));
         let held = 0;
         await Promise.all(
@@ -56,49 +73,29 @@ describe('hub: lock', () => {
     withFolder(async (folder) => {
       const path = join(folder, 'a.lock');
       const dead = '{"pid":1,"host":"another machine"}';
-      const name = createHash('sha256').update(`a.lock\n${dead}`).digest('hex').slice(0, 16);
-      const old = new Date(Date.now() - 120_000);
-      for (const file of [path, join(folder, `.i2t-${name}.lock`)]) {
-        writeFileSync(file, dead);
-        utimesSync(file, old, old);
-      }
-      const lock = await acquireLock(path, options);
-      assert.ok(await lock.isHeld());
-      await lock.release();
-      assert.deepEqual(readdirSync(folder), []);
+      for (const file of [path, markOf(folder, dead)]) writeOld(file, dead);
+      await holdOnce(folder, acquireLock(path, options));
     }));
 
-  it('is left to who is taking it over, however long that process stands still', () =>
+  it('is left to the running process that is taking it over, although it stands still', () =>
     withFolder(async (folder) => {
-      const path = join(folder, 'a.lock');
-      writeFileSync(path, 'dead');
-      const mark = join(folder, `.i2t-${createHash('sha256').update('a.lock\ndead').digest('hex').slice(0, 16)}.lock`);
-      writeFileSync(mark, JSON.stringify({ pid: process.pid, host: hostname(), id: 'of another' }));
-      for (const [file, age] of [
-        [path, 120_000],
-        [mark, 30_000],
-      ] as const) {
-        const then = new Date(Date.now() - age);
-        utimesSync(file, then, then);
-      }
+      const [path, mark] = [join(folder, 'a.lock'), markOf(folder, 'dead')];
+      writeOld(path, 'dead');
+      writeOld(mark, JSON.stringify({ pid: process.pid, host: hostname(), id: 'of another' }), 30_000);
       const soon = acquireLock(path, options);
       await sleep(100);
       assert.equal(readFileSync(path, 'utf8'), 'dead');
       rmSync(mark);
-      const lock = await soon;
-      assert.ok(await lock.isHeld());
-      await lock.release();
-      assert.deepEqual(readdirSync(folder), []);
+      await holdOnce(folder, soon);
     }));
 
   it('what is in the way of taking it over is named', () =>
     withFolder(async (folder) => {
-      const path = join(folder, 'a.lock');
-      writeFileSync(path, 'dead');
-      const mark = join(folder, `.i2t-${createHash('sha256').update('a.lock\ndead').digest('hex').slice(0, 16)}.lock`);
+      const [path, mark] = [join(folder, 'a.lock'), markOf(folder, 'dead')];
+      writeOld(path, 'dead');
       mkdirSync(mark);
       const old = new Date(Date.now() - 120_000);
-      for (const file of [path, mark]) utimesSync(file, old, old);
+      utimesSync(mark, old, old);
       await assert.rejects(acquireLock(path, options), { code: 'not-a-plain-file', file: mark });
     }));
 

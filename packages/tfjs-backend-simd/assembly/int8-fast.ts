@@ -152,14 +152,14 @@ export function multiplyFast(row0: i32, m: i32, few: bool, p0: i32, p1: i32, c: 
 
 // ---- which instruction
 
-/** Bytes to try the instructions with: weights', a row's, and a row's with their top bit set, which only the last trial uses. */
+/** Bytes to try the instructions with: a row's, and weights'; at the end a row's with their top bit set, which none has. */
 const TRIAL: usize = memory.data(192, 16);
 
 /**
  * Which `Dots` this machine computes fastest among those that it computes as they must be. How it adds four products where a row's byte has its
  * top bit set, which none has, tells how it does it: a sum of two products that stops at 32767 means two instructions with sums of 16 bits between
- * them, for which `pairs` needs fewer. One that gives anything else where the numbers are small enough is not used at all: V8 11.3, which is Node 20's, gives
- * twice the sum of four.
+ * them, for which `pairs` needs fewer. One that gives anything else where the numbers are small enough is not used at all: the first
+ * compiler of V8 11.3, which is Node 20's, gives twice the sum of four, where its operands are in certain registers.
  */
 export function bestDots(): i32 {
   if (!ASC_FEATURE_RELAXED_SIMD) return Dots.plain;
