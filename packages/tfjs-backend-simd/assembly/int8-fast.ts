@@ -1,14 +1,14 @@
-// Products against int8-fast weights: numbers of 7 bits, a scale a column, against rows rounded to 7 bits, a scale a row and block of k. A block's
+// Products against int8-fast weights: signed bytes, a scale a column, against rows rounded to 7 bits, a scale a row and block of k. A block's
 // numbers go from its smallest to its largest, from 0 to 127; what stands for 0 among them is added afterwards, times the sum of the weights. So no
 // sum of four products leaves 16 bits, and the relaxed instruction, which machines are free to compute differently where its second operand has its
 // top bit set, is exact on all of them.
 
 import { Dots, FAST_K_BLOCK, LinearParam, RoundBytesParam } from './abi';
-import { ROUNDER, roundFour, SMALLEST } from './int8';
+import { ROUNDER, SMALLEST } from './int8';
 import { biasOf, copyColumns, panelAt, touch } from './multiply';
 import { fastPanel, foursOf, packRows } from './pack';
 import { heartbeat, param, paramInt } from './thread';
-import { dotTwo, dotWhole, streamFast, tileFast } from './tiles';
+import { dotWhole, productsPairs, streamFast, tileFast } from './tiles';
 
 /** Steps from the smallest to the largest number of a block: rounding at both ends makes 127 of them at most. */
 const STEPS: f32 = 126;
@@ -18,18 +18,22 @@ const ROUNDERS: usize = memory.data<u32>([0x4b400000, 0x4b400000, 0x4b400000, 0x
 
 // ---- rows
 
-/** The smallest and the largest of 0 and n numbers; NaN where one of them is. */
+/** The smallest and the largest of 0 and n numbers, NaN aside: `pmin` and `pmax` are one instruction where `min` and `max` are six. */
 function rangeOf(x: usize, n: i32, smallest: usize, largest: usize): void {
-  let least = f32x4.splat(0), most = f32x4.splat(0), i = 0;
-  for (; i + 4 <= n; i += 4, x += 16) {
-    const value = v128.load(x);
-    least = f32x4.min(least, value);
-    most = f32x4.max(most, value);
+  let least = f32x4.splat(0), most = least, least1 = least, most1 = least, least2 = least, most2 = least, least3 = least, most3 = least, i = 0;
+  for (; i + 16 <= n; i += 16, x += 64) {
+    const a = v128.load(x), b = v128.load(x, 16), c = v128.load(x, 32), d = v128.load(x, 48);
+    least = f32x4.pmin(least, a); most = f32x4.pmax(most, a);
+    least1 = f32x4.pmin(least1, b); most1 = f32x4.pmax(most1, b);
+    least2 = f32x4.pmin(least2, c); most2 = f32x4.pmax(most2, c);
+    least3 = f32x4.pmin(least3, d); most3 = f32x4.pmax(most3, d);
   }
+  least = f32x4.pmin(f32x4.pmin(least, least1), f32x4.pmin(least2, least3));
+  most = f32x4.pmax(f32x4.pmax(most, most1), f32x4.pmax(most2, most3));
   for (; i < n; i++, x += 4) {
     const value = v128.load_splat<f32>(x);
-    least = f32x4.min(least, value);
-    most = f32x4.max(most, value);
+    least = f32x4.pmin(least, value);
+    most = f32x4.pmax(most, value);
   }
   least = f32x4.min(least, v128.shuffle<f32>(least, least, 2, 3, 0, 1));
   most = f32x4.max(most, v128.shuffle<f32>(most, most, 2, 3, 0, 1));
@@ -37,22 +41,34 @@ function rangeOf(x: usize, n: i32, smallest: usize, largest: usize): void {
   store<f32>(largest, max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)));
 }
 
-/** `k` numbers of one block as bytes, whole eights of them; leaves what 1 stands for, NaN where the block is not finite, and what 0 stands for, in such steps. */
+/** Four numbers in whole steps above `origin`, which is ROUNDER at the block's smallest. */
+@inline function stepsOf(x: v128, factors: v128, rounder: v128, origin: v128): v128 {
+  return i32x4.sub(f32x4.add(f32x4.mul(x, factors), rounder), origin);
+}
+
+/** `k` numbers of one block as bytes, whole sixteens of them; leaves what 1 stands for, NaN where the block is not finite, and what 0 stands for, in such steps. */
 function roundBlock(x: usize, bytes: usize, k: i32, scale: usize, zero: usize): void {
   rangeOf(x, k, zero, scale);
   const least = load<f32>(zero), step = load<f32>(scale) / STEPS - least / STEPS;
   const flat = step < SMALLEST, factor: f32 = flat ? 0 : 1 / step, factors = f32x4.splat(factor), rounder = v128.load(ROUNDERS);
-  const lowest = reinterpret<i32>(least * factor + ROUNDER) - reinterpret<i32>(ROUNDER), from = i32x4.splat(lowest);
-  let i = 0;
+  const from = reinterpret<i32>(least * factor + ROUNDER), origin = i32x4.splat(from);
+  // Whatever has a bit above the seventh comes from a number that is not finite.
+  let bits = i32x4.splat(0), i = 0;
   for (; i + 16 <= k; i += 16, x += 64, bytes += 16) {
-    const a = i32x4.sub(roundFour(v128.load(x), factors, rounder), from), b = i32x4.sub(roundFour(v128.load(x, 16), factors, rounder), from);
-    const c = i32x4.sub(roundFour(v128.load(x, 32), factors, rounder), from), d = i32x4.sub(roundFour(v128.load(x, 48), factors, rounder), from);
+    const a = stepsOf(v128.load(x), factors, rounder, origin), b = stepsOf(v128.load(x, 16), factors, rounder, origin);
+    const c = stepsOf(v128.load(x, 32), factors, rounder, origin), d = stepsOf(v128.load(x, 48), factors, rounder, origin);
+    bits = v128.or(bits, v128.or(v128.or(a, b), v128.or(c, d)));
     v128.store(bytes, i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)));
   }
-  for (; i < k; i++, x += 4, bytes++) store<i8>(bytes, <i8>(reinterpret<i32>(load<f32>(x) * factor + ROUNDER) - reinterpret<i32>(ROUNDER) - lowest));
-  for (; i & 7; i++, bytes++) store<i8>(bytes, 0);
-  store<f32>(scale, flat ? 0 : step < Infinity ? step : NaN);
-  store<i32>(zero, lowest);
+  for (; i < k; i++, x += 4, bytes++) {
+    const steps = reinterpret<i32>(load<f32>(x) * factor + ROUNDER) - from;
+    bits = v128.or(bits, i32x4.splat(steps));
+    store<i8>(bytes, <i8>steps);
+  }
+  for (; i & 15; i++, bytes++) store<i8>(bytes, 0);
+  const finite = step < Infinity && !v128.any_true(v128.andnot(bits, i32x4.splat(127)));
+  store<f32>(scale, !finite ? NaN : flat ? 0 : step);
+  store<i32>(zero, from - reinterpret<i32>(ROUNDER) & 0xffff);
 }
 
 /** Job with `RoundBytesParam`; `chunkRows` is a multiple of `tileRows`. Rounds the rows of A [m, k] and packs them: tiles of [fours of k][rows][4] bytes. */
@@ -80,18 +96,23 @@ export function roundBytesJob(chunk: i32, thread: i32): void {
 /** Where C begins, or would begin if there were all of it, and from row to row. */
 let target: usize = 0, targetStep: usize = 0;
 
+/** What stands at `before`, and four sums times the scales of their row and columns; both factors of what a zero adds fit 16 bits. */
+@inline function scaled(before: usize, sums: usize, zero: v128, weights: v128, scale: v128, scales: v128): v128 {
+  const whole = i32x4.add(v128.load(sums), i32x4.dot_i16x8_s(zero, weights));
+  return f32x4.add(v128.load(before), f32x4.mul(f32x4.convert_i32x4_s(whole), f32x4.mul(scale, scales)));
+}
+
 /** A block's sums of `rows` rows from `row` on and panel p into C, as `scaleTile` of int8.ts does it; at `weights` stand the sums of the panel's. */
 function scaleTile(sums: usize, weights: usize, row: i32, rows: i32, p: i32, k0: i32, spare: usize): void {
   const columns = paramInt(LinearParam.columns) - (p << 3), ldc = targetStep, at = target + <usize>row * ldc + (<usize>p << 5);
   const step = columns < 8 ? 32 : ldc, scales = param(LinearParam.columnScales) + (<usize>p << 5), base = k0 ? 0 : biasOf(param(LinearParam.bias), p);
   const place = <usize>(k0 / FAST_K_BLOCK * paramInt(LinearParam.rows) + row) << 2;
   let rowScales = param(LinearParam.rowScales) + place, rowZeros = param(LinearParam.rowZeros) + place, c = columns < 8 ? spare : at;
+  const scales0 = v128.load(scales), scales1 = v128.load(scales, 16), weights0 = v128.load(weights), weights1 = v128.load(weights, 16);
   for (let i = 0; i < rows; i++, c += step, sums += 32, rowScales += 4, rowZeros += 4) {
     const scale = v128.load_splat<f32>(rowScales), zero = v128.load_splat<i32>(rowZeros), before = base ? base : c;
-    for (let j: usize = 0; j < 32; j += 16) {
-      const whole = f32x4.convert_i32x4_s(i32x4.add(v128.load(sums + j), i32x4.mul(zero, v128.load(weights + j))));
-      v128.store(c + j, f32x4.add(v128.load(before + j), f32x4.mul(whole, f32x4.mul(scale, v128.load(scales + j)))));
-    }
+    v128.store(c, scaled(before, sums, zero, weights0, scale, scales0));
+    v128.store(c, scaled(before + 16, sums + 16, zero, weights1, scale, scales1), 16);
   }
   if (columns < 8 && k0 + FAST_K_BLOCK >= paramInt(LinearParam.k)) copyColumns(spare, at, ldc, rows, columns);
 }
@@ -166,18 +187,24 @@ export function bestDots(): i32 {
   for (let i: usize = 0; i < 64; i++) {
     // The ends of the ranges, in every combination, and numbers between them.
     store<i8>(TRIAL + i, i & 4 ? 127 : i & 8 ? 0 : <i8>(i * 29 % 128));
-    store<i8>(TRIAL + 64 + i, i & 16 ? -63 : i & 32 ? 63 : <i8>(<i32>(i * 37 % 127) - 63));
+    store<i8>(TRIAL + 64 + i, i & 16 ? -127 : i & 32 ? 127 : <i8>(<i32>(i * 37 % 255) - 127));
   }
+  const ones = i16x8.splat(1);
   let pairs = true, whole = true;
   for (let i: usize = 0; i < 64; i += 16) {
     for (let j: usize = 0; j < 64; j += 16) {
-      const x = v128.load(TRIAL + i), w = v128.load(TRIAL + 64 + j);
-      v128.store(TRIAL + 128, dotTwo(x, w, x, w, i32x4.splat(5)));
+      // A quarter of the weights leaves room for the sum of four in 16 bits, as panels do.
+      const x = v128.load(TRIAL + i), w = v128.load(TRIAL + 64 + j), quarter = productsPairs(x, i8x16.shr_s(w, 2)), half = i16x8.add(quarter, quarter);
+      v128.store(TRIAL + 128, i32x4.add(i32x4.dot_i16x8_s(productsPairs(x, w), ones), i32x4.dot_i16x8_s(i16x8.add(half, half), ones)));
       v128.store(TRIAL + 144, dotWhole(x, w, i32x4.splat(5)));
       for (let lane: usize = 0; lane < 16; lane += 4) {
-        let sum = 0;
-        for (let n = lane; n < lane + 4; n++) sum += <i32>load<i8>(TRIAL + i + n) * <i32>load<i8>(TRIAL + 64 + j + n);
-        pairs = pairs && load<i32>(TRIAL + 128 + lane) == 5 + 2 * sum;
+        let sum = 0, quarters = 0;
+        for (let n = lane; n < lane + 4; n++) {
+          const x = <i32>load<i8>(TRIAL + i + n), w = <i32>load<i8>(TRIAL + 64 + j + n);
+          sum += x * w;
+          quarters += x * (w >> 2);
+        }
+        pairs = pairs && load<i32>(TRIAL + 128 + lane) == sum + 4 * quarters;
         whole = whole && load<i32>(TRIAL + 144 + lane) == 5 + sum;
       }
     }

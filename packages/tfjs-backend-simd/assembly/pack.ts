@@ -6,7 +6,7 @@
 //   f16   as bf16, each word with its exponent counted from 2^-25, so that every finite number below 128, subnormal ones included,
 //         becomes a normal float32 by shifting alone: a processor takes 150 cycles for a subnormal operand
 //   int8  [k / 2][8][2]             pairs of k, as the 16-bit dot product takes them; an odd k is filled up with zero
-//   int8Fast  [k / 4][8][4]         fours of k, filled up to a multiple of 8; after each block of FAST_K_BLOCK the sums of its columns [8], int32
+//   int8Fast  [k / 4][8][4]         fours of k, filled up to a multiple of 16; after each block of FAST_K_BLOCK the sums of its columns [8], int32
 // Left-hand side: tiles of up to TILE_ROWS rows, all of one height (the last may be lower), each [k][rows] float32.
 
 import { FAST_K_BLOCK, Format } from './abi';
@@ -124,9 +124,9 @@ export function packPanelsTransposed(b: usize, ldb: usize, d: usize, k: i32, n: 
   for (let p = 0; p < n; p += 8, d += <usize>k << 5) packRows(b + <usize>p * ldb, ldb, d, min(8, n - p), 8, k);
 }
 
-/** Fours of k in a panel of int8Fast: an even number of them. */
+/** Fours of k in a panel of int8Fast: whole fours of them. */
 @inline export function foursOf(k: i32): i32 {
-  return (k + 7) >> 3 << 1;
+  return (k + 15) >> 4 << 2;
 }
 
 /** Bytes of such a panel: its numbers, and behind each block their sums. */
@@ -244,12 +244,9 @@ function narrowPanel16(format: i32, s: usize, d: usize, k: i32): void {
   }
 }
 
-/** The largest number of int8Fast. */
-const FAST_LIMIT: f32 = 63;
-
-/** Four of the panel's scales: what 1 of int8 is worth where the largest of a column becomes `limit`. Columns below 2^-100 count as 0. */
-@inline function scalesOf(top: v128, limit: f32): v128 {
-  return v128.and(f32x4.div(top, f32x4.splat(limit)), f32x4.gt(top, f32x4.splat(7.888609052210118e-31)));
+/** Four of the panel's scales: what 1 of int8 is worth where `top` becomes 127. Columns below 2^-100 count as 0. */
+@inline function scalesOf(top: v128): v128 {
+  return v128.and(f32x4.div(top, f32x4.splat(127)), f32x4.gt(top, f32x4.splat(7.888609052210118e-31)));
 }
 
 /** What to multiply with; 0 for a column of zeros. */
@@ -263,20 +260,46 @@ const FAST_LIMIT: f32 = 63;
   return i16x8.narrow_i32x4_s(i32x4.trunc_sat_f32x4_s(a), i32x4.trunc_sat_f32x4_s(b));
 }
 
-/** The scales of a float32 panel of k rows, where the largest of a column becomes `limit`. */
-function findScales(s: usize, k: i32, scales: usize, limit: f32): void {
+/** The scales of a float32 panel of k rows: the largest of a column becomes 127, or what `largestSums` finds, where that is more. */
+function findScales(s: usize, k: i32, scales: usize, fast: bool): void {
   let top0 = f32x4.splat(0), top1 = top0;
   for (let row = s, end = s + (<usize>k << 5); row < end; row += 32) {
     top0 = f32x4.max(top0, f32x4.abs(v128.load(row)));
     top1 = f32x4.max(top1, f32x4.abs(v128.load(row, 16)));
   }
-  v128.store(scales, scalesOf(top0, limit));
-  v128.store(scales, scalesOf(top1, limit), 16);
+  if (fast) {
+    const half = f32x4.splat(0.5);
+    top0 = f32x4.max(top0, f32x4.mul(largestSums(s, k), half));
+    top1 = f32x4.max(top1, f32x4.mul(largestSums(s + 16, k), half));
+  }
+  v128.store(scales, scalesOf(top0));
+  v128.store(scales, scalesOf(top1), 16);
+}
+
+/**
+ * Of four columns of a float32 panel of k rows the largest sum of numbers of one sign among the eight that meet in a lane of 16 bits (of 16 rows
+ * those of which i % 4 is below 2, or the others). Where it is worth 254 steps, the rounded numbers are 258 together at most, and 258 * 127 fits.
+ */
+function largestSums(s: usize, k: i32): v128 {
+  const zero = f32x4.splat(0);
+  let largest = zero;
+  for (let i = 0; i < k; i += 16) {
+    for (let lane = 0; lane < 4; lane += 2) {
+      let more = zero, less = zero;
+      for (let j = i + lane, end = min(i + 16, k); j < end; j += 4) {
+        const a = v128.load(s + (<usize>j << 5)), b = j + 1 < end ? v128.load(s + (<usize>(j + 1) << 5)) : zero;
+        more = f32x4.add(more, f32x4.add(f32x4.pmax(a, zero), f32x4.pmax(b, zero)));
+        less = f32x4.sub(less, f32x4.add(f32x4.pmin(a, zero), f32x4.pmin(b, zero)));
+      }
+      largest = f32x4.pmax(largest, f32x4.pmax(more, less));
+    }
+  }
+  return largest;
 }
 
 /** A float32 panel of k rows at s as int8Fast at d. */
 function narrowPanelFast(s: usize, scales: usize, d: usize, k: i32): void {
-  findScales(s, k, scales, FAST_LIMIT);
+  findScales(s, k, scales, true);
   const low = factorsOf(v128.load(scales)), high = factorsOf(v128.load(scales, 16)), rows = foursOf(k) << 2;
   memory.fill(d, 0, fastPanel(k));
   for (let i = 0; i < k; i++, s += 32) {
@@ -293,7 +316,7 @@ function narrowPanelFast(s: usize, scales: usize, d: usize, k: i32): void {
 function narrowPanel8(s: usize, scales: usize, given: bool, d: usize, k: i32): void {
   let low = f32x4.splat(1), high = low;
   if (!given) {
-    findScales(s, k, scales, 127);
+    findScales(s, k, scales, false);
     low = factorsOf(v128.load(scales));
     high = factorsOf(v128.load(scales, 16));
   }

@@ -130,8 +130,9 @@ ${each(rows, (i) => `  v128.store(sums, l${i}, ${i * 32}); v128.store(sums, h${i
 `;
 }
 
-/** Weights in fours of k against rows of bytes: exact integer sums, [rows, 8] at `sums`. */
+/** Weights in fours of k, whole fours of them, against rows of bytes: exact integer sums, [rows, 8] at `sums`. */
 function fastTile(dots, rows) {
+  if (dots === 'Pairs') return pairsTile(rows);
   const add = (sum, w) => `${sum} = dot${dots}(x, ${w}, ${sum}, ones);`;
   const body = `  for (; b < end; b += 32, a += ${rows * 4}) {
     const l = v128.load(b), h = v128.load(b, 16);
@@ -142,23 +143,35 @@ ${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); ${add(`l${i}`, '
 export function tileFast${dots}x${rows}(a: usize, b: usize, sums: usize, fours: i32): void {
   const end = b + (<usize>fours << 5), ones = v128.load(WORDS_OF_ONE);
 ${each(rows, (i) => `  let l${i} = v128.load(ZEROS), h${i} = v128.load(ZEROS, 16);`)}
-${dots === 'Pairs' ? twoFours(rows) : body}
+${body}
 ${each(rows, (i) => `  v128.store(sums, l${i}, ${i * 32}); v128.store(sums, h${i}, ${i * 32 + 16});`)}
 }
 `;
 }
 
-/** Two fours at once: the sums of two products of each are added in 16 bits, which spares one of four multiplications. */
-const twoFours = (rows) => {
-  const add = (sum, w, v) => `${sum} = dotTwo(x, ${w}, y, ${v}, ${sum}, ones);`;
-  return `  for (; b < end; b += 64, a += ${rows * 8}) {
-    const l = v128.load(b), h = v128.load(b, 16), m = v128.load(b, 32), n = v128.load(b, 48);
-    let x: v128, y: v128;
-${each(rows, (i) => `    x = v128.load_splat<i32>(a, ${i * 4}); y = v128.load_splat<i32>(a, ${(rows + i) * 4}); ${add(`l${i}`, 'l', 'm')} ${add(`h${i}`, 'h', 'n')}`)}
-  }`;
-};
+/**
+ * The same with four fours at once: what two products add up to is added in 16 bits (pack.ts sees to it that they suffice), so that of four
+ * multiplications by ones three are spared. The sums of 32 bits stay in memory, since weights take the registers.
+ */
+function pairsTile(rows) {
+  const add = (sum, w, f) => (f ? `${sum} = i16x8.add(${sum}, productsPairs(x, ${w}));` : `${sum} = productsPairs(x, ${w});`);
+  const store = (sum, at) => `v128.store(sums, i32x4.add(v128.load(sums, ${at}), i32x4.dot_i16x8_s(${sum}, ones)), ${at});`;
+  return `
+export function tileFastPairsx${rows}(a: usize, b: usize, sums: usize, fours: i32): void {
+  const end = b + (<usize>fours << 5), ones = v128.load(WORDS_OF_ONE);
+  memory.fill(sums, 0, ${rows * 32});
+  for (; b < end; b += 128, a += ${rows * 16}) {
+${each(4, (f) => `    const l${f} = v128.load(b, ${f * 32}), h${f} = v128.load(b, ${f * 32 + 16});`)}
+    let x: v128, s: v128, t: v128;
+${each(rows, (i) => `${each(4, (f) => `    x = v128.load_splat<i32>(a, ${(f * rows + i) * 4}); ${add('s', `l${f}`, f)} ${add('t', `h${f}`, f)}`)}
+    ${store('s', i * 32)}
+    ${store('t', i * 32 + 16)}`)}
+  }
+}
+`;
+}
 
-/** One row of fours against four panels of int8-fast weights: it waits for memory, and two fours at once would only need more registers. */
+/** One row of fours against four panels of int8-fast weights: it waits for memory, and several fours at once would only need more registers. */
 function fastStream(dots) {
   const panels = ['b', 'c', 'd', 'e'];
   const add = (panel, p) =>
@@ -179,7 +192,7 @@ ${each(4, (p) => `  v128.store(sums, p${p}, ${p * 32}); v128.store(sums, q${p}, 
 /** The ways to add four products of bytes to a sum (`Dots` in abi.ts), and a switch over them. */
 const DOTS = ['Plain', 'Pairs', 'Whole'];
 const fastSource = () => `
-/** Products of bytes from 0 to 127 and of signed bytes up to 63, each two of them added: exact in 16 bits, and so is the sum of two. */
+/** Products of bytes from 0 to 127 and of signed bytes, each two of them added: exact in 16 bits. */
 @inline function productsPlain(x: v128, w: v128): v128 {
   const low = i16x8.extmul_low_i8x16_s(x, w), high = i16x8.extmul_high_i8x16_s(x, w);
   return i16x8.add(v128.shuffle<i16>(low, high, 0, 2, 4, 6, 8, 10, 12, 14), v128.shuffle<i16>(low, high, 1, 3, 5, 7, 9, 11, 13, 15));
@@ -189,15 +202,13 @@ const fastSource = () => `
   return i32x4.add(sum, i32x4.dot_i16x8_s(productsPlain(x, w), ones));
 }
 
-@inline function dotPairs(x: v128, w: v128, sum: v128, ones: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.add(sum, i32x4.dot_i16x8_s(v128.relaxed_dot<i16>(w, x), ones));
-  else return dotPlain(x, w, sum, ones);
+@inline export function productsPairs(x: v128, w: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return v128.relaxed_dot<i16>(w, x);
+  else return productsPlain(x, w);
 }
 
-/** Eight products of each column: those of x with w, and those of y with v. */
-@inline export function dotTwo(x: v128, w: v128, y: v128, v: v128, sum: v128, ones: v128 = v128.load(WORDS_OF_ONE)): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.add(v128.relaxed_dot<i16>(w, x), v128.relaxed_dot<i16>(v, y)), ones));
-  else return dotPlain(y, v, dotPlain(x, w, sum, ones), ones);
+@inline function dotPairs(x: v128, w: v128, sum: v128, ones: v128): v128 {
+  return i32x4.add(sum, i32x4.dot_i16x8_s(productsPairs(x, w), ones));
 }
 
 @inline export function dotWhole(x: v128, w: v128, sum: v128, ones: v128 = v128.load(WORDS_OF_ONE)): v128 {

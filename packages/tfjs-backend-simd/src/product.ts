@@ -54,7 +54,7 @@ const CHUNKS_EACH = 4;
 /** Bytes of weights in a chunk up to STREAM_ROWS rows: some 10 microseconds, so that an int8 matrix of 768 x 768 has enough of them to share. */
 const CHUNK_BYTES = 131_072;
 /** Rows of a tile of bytes where two products at once take registers that sums could have. */
-const PAIRS_ROWS = 4;
+const PAIRS_ROWS = 6;
 /** f16 weights are decoded 2^102 too small, against rows 2^102 too large: rows with numbers near 2^26 would overflow. */
 const F16_FACTOR = 2 ** 102;
 const F16_LIMIT = 2 ** 25;
@@ -219,7 +219,7 @@ function multiplyFast(backend: KernelContext, product: Product, rows: Rows): voi
 /** A rounded to 7 bits, one scale a row and block, in tiles. */
 function roundToBytes(backend: KernelContext, { m, k, a }: Product): Rounded {
   const tileRows = tileHeight(backend, m, backend.dots === Dots.pairs ? PAIRS_ROWS : undefined);
-  const rowBytes = Math.ceil(k / 8) * 8;
+  const rowBytes = Math.ceil(k / 16) * 16;
   const blocks = Math.ceil(k / FAST_K_BLOCK);
   const [tiles, scales, zeros] = [m * rowBytes, blocks * m * 4, blocks * m * 4].map((bytes) => backend.scratch(bytes));
   const [perChunk, perThread] = [tileRows * 4, tileRows * rowBytes];

@@ -53,7 +53,7 @@ const PANELS: Readonly<Record<WeightFormat, readonly [together: number, bytes: n
   bf16: [1, 2],
   f16: [1, 2],
   int8: [2, 1],
-  'int8-fast': [8, 1],
+  'int8-fast': [16, 1],
 };
 
 /** Does a format have a scale for each column? */
