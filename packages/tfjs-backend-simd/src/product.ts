@@ -1,5 +1,4 @@
 import {
-  Dots,
   FAST_K_BLOCK,
   INT8_K_BLOCK,
   Job,
@@ -53,8 +52,6 @@ const CHUNK_PANELS = 16;
 const CHUNKS_EACH = 4;
 /** Bytes of weights in a chunk up to STREAM_ROWS rows: some 10 microseconds, so that an int8 matrix of 768 x 768 has enough of them to share. */
 const CHUNK_BYTES = 131_072;
-/** Rows of a tile of bytes where two products at once take registers that sums could have. */
-const PAIRS_ROWS = 6;
 /** f16 weights are decoded 2^102 too small, against rows 2^102 too large: rows with numbers near 2^26 would overflow. */
 const F16_FACTOR = 2 ** 102;
 const F16_LIMIT = 2 ** 25;
@@ -72,8 +69,8 @@ function panelsPerChunk({ m, k, n, b }: Product, threads: number): number {
 export type Left = Pick<Product, 'm' | 'k' | 'a' | 'lda' | 'transposed'>;
 
 /** Rows of the tiles of A, all of one height: 8 rows are two tiles of 4, not one of 6 and one of 2, whose sums would wait for each other. */
-export const tileHeight = (backend: KernelContext, m: number, most = backend.kernels.tileRows()): number =>
-  Math.ceil(m / Math.ceil(m / most));
+export const tileHeight = (backend: KernelContext, m: number): number =>
+  Math.ceil(m / Math.ceil(m / backend.kernels.tileRows()));
 
 /** A in tiles of rows (assembly/pack.ts). A single row is its own tile. */
 export function packLeft(backend: KernelContext, { m, k, a, lda, transposed = false }: Left, tileRows: number): number {
@@ -218,7 +215,7 @@ function multiplyFast(backend: KernelContext, product: Product, rows: Rows): voi
 
 /** A rounded to 7 bits, one scale a row and block, in tiles. */
 function roundToBytes(backend: KernelContext, { m, k, a }: Product): Rounded {
-  const tileRows = tileHeight(backend, m, backend.dots === Dots.pairs ? PAIRS_ROWS : undefined);
+  const tileRows = tileHeight(backend, m);
   const rowBytes = Math.ceil(k / 16) * 16;
   const blocks = Math.ceil(k / FAST_K_BLOCK);
   const [tiles, scales, zeros] = [m * rowBytes, blocks * m * 4, blocks * m * 4].map((bytes) => backend.scratch(bytes));

@@ -48,7 +48,8 @@ export function newPanels(heap: Heap, format: WeightFormat, rows: number, column
 
 /**
  * Puts output channels, from channel `first` (a multiple of 8) on, into their panels, rounded to the format: to the nearest, ties to even; int8
- * symmetrically, the largest of a channel becomes ±127, int8-fast ±63. All channels up to the last of the weight come in multiples of 8.
+ * symmetrically, the largest of a channel becomes ±127 (in int8-fast less where sums of its products would not fit 16 bits, see
+ * assembly/pack.ts). All channels up to the last of the weight come in multiples of 8.
  */
 export function packChannels(
   backend: KernelContext,
@@ -162,7 +163,7 @@ export function paramBytes(shape: readonly number[], layout: string, format: Wei
   return blockBytes(packedBytes(packed, inputs, outputs)) + (scaleBytes > 0 ? blockBytes(scaleBytes) : 0);
 }
 
-/** How an embedding is packed, where it is: its rows are gathered and never multiplied, so int8-fast's seven bits would be for nothing. */
+/** How an embedding is packed, where it is: its rows are gathered and never multiplied, so what int8-fast gives up would be for nothing. */
 function tableFormat(layout: string, format: WeightFormat): WeightFormat | undefined {
   if (layout !== 'embedding' || format === 'f32') return undefined;
   return format === 'int8-fast' ? 'int8' : format;
