@@ -158,24 +158,19 @@ describe('the page', () => {
     await own.waitForFunction(() => (window as any).calls.filter(({ name }: any) => name === 'encode').length >= 20);
     assert.equal(await own.locator('#strip li').count(), 6);
     await own.click('#stop-live');
-    await own.waitForFunction(() => {
-      const { calls } = window as any;
-      return (
-        calls.filter(({ name }: any) => name === 'encode').length ===
-        calls.filter(({ name }: any) => name === 'release').length
-      );
-    });
+    await own.waitForFunction(() => document.querySelector('#caption')!.getAttribute('aria-busy') === 'false');
     const calls = await own.evaluate(() =>
       (window as any).calls.map(({ name, args }: any) => ({ name, about: args[0] })),
     );
     const streams = calls.filter(({ name }: any) => name === 'stream').map(({ about }: any) => about);
-    const handles = streams.map(({ kind, frames }: any) => {
-      assert.equal(kind, 'frames');
-      return frames.map((frame: any) => {
+    const live = streams.filter(({ kind }: any) => kind === 'frames');
+    assert.ok(streams.length - live.length <= 1, 'what it stopped at');
+    const handles = live.map(({ frames }: any) =>
+      frames.map((frame: any) => {
         assert.equal(frame.kind, 'encoded');
         return frame.handle as number;
-      });
-    });
+      }),
+    );
     for (const [n, list] of handles.entries()) {
       assert.equal(list.length, Math.min(n + 1, 6));
       assert.deepEqual(
@@ -197,6 +192,24 @@ describe('the page', () => {
     await page.waitForFunction(() => document.querySelector('#caption')!.getAttribute('aria-busy') === 'false');
     assert.equal(await page.locator('#video').isVisible(), false);
     assert.doesNotMatch((await page.textContent('#times'))!, /encoded/);
+  });
+
+  it('a question while live is about where it is, at which it stops', async () => {
+    await page.click('[title="A shirt"]');
+    await captionOf(page, SHIRT);
+    await page.click('#camera');
+    await page.waitForFunction(() => document.querySelectorAll('#strip li').length === 6);
+    await page.fill('#question', 'what color is it?');
+    await page.click('#ask-form button');
+    await page.waitForFunction(() => !['', '…'].includes(document.querySelector('.talk .a')?.textContent ?? ''));
+    assert.equal(await page.locator('#video').isVisible(), false);
+    assert.notEqual(await page.textContent('#caption'), SHIRT);
+    assert.equal(await page.locator('#strip li').count(), 6);
+    const [left, top] = await page.$eval('#image', (canvas) => {
+      const { width, height } = canvas as HTMLCanvasElement;
+      return [width, height];
+    });
+    console.log(`      stopped at a frame of ${left} x ${top}: "${await page.textContent('#caption')}"`);
   });
 
   it('answers, ranks names, compares texts and has alternatives', async () => {

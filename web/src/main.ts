@@ -25,7 +25,7 @@ const GREEDY = { strategy: 'greedy' } as const;
 let current: Current | undefined;
 let waiting: Given | undefined;
 let running = new AbortController();
-let live: { stop(): void } | undefined;
+let live: { stop(): void; finish(): Promise<void> } | undefined;
 let shownNow: Given | undefined;
 /** Was anything shown yet? The first example is, when the first model is there. */
 let started = false;
@@ -50,6 +50,11 @@ function draw(bitmap: ImageBitmap): void {
 
 const spans = (text: string): HTMLElement => el('span', { className: 'piece', textContent: text });
 
+/** What was said about another image goes. */
+function clearAnswers(): void {
+  for (const id of ['talk', 'bars', 'scores', 'alternatives']) byId(id).replaceChildren();
+}
+
 /** Stops what is going on and describes something else; `known` is it, encoded already, and is taken over. */
 async function describe(given: Given, known?: EncodedImage): Promise<void> {
   running.abort();
@@ -61,7 +66,7 @@ async function describe(given: Given, known?: EncodedImage): Promise<void> {
   showFrames(given);
   const caption = byId('caption');
   caption.setAttribute('aria-busy', 'true');
-  for (const id of ['talk', 'bars', 'scores', 'alternatives']) byId(id).replaceChildren();
+  clearAnswers();
   byId('about').textContent = '';
   imageCanvas.setAttribute('aria-label', 'The image that was chosen');
   const loaded = ready();
@@ -181,8 +186,27 @@ async function goLive(kind: 'camera' | 'screen'): Promise<void> {
     for (const id of ['video', 'stop-live']) show(id, false);
     for (const { encoded } of kept) if (encoded !== wanted) encoded.dispose();
   };
-  live = { stop };
-  void source.ended.then(() => stop());
+  const said = (): Frame[] => kept.filter(({ text }) => text !== undefined).slice(-FRAMES);
+  const stopAt = ({ bitmap, encoded }: Frame): Promise<void> => {
+    const known = going ? encoded : undefined;
+    stop(known);
+    return describe({ bitmap, input: bitmap, frames: said().map(({ bitmap }) => bitmap) }, known);
+  };
+  /** Stops at what the caption is about: the last frame, or for a video model all of them. */
+  const finish = async (): Promise<void> => {
+    if (!going) return;
+    const last = said().at(-1);
+    if (last === undefined) return stop();
+    if (!isVideoModel()) return stopAt(last);
+    stop();
+    const frames = said().map(({ bitmap }) => bitmap);
+    await describe({ bitmap: last.bitmap, input: { frames }, frames });
+  };
+  live = { stop, finish };
+  void source.ended.then(finish);
+  current?.encoded.dispose();
+  current = undefined;
+  clearAnswers();
   for (const id of ['video', 'stop-live']) show(id, true);
   byId('drop').classList.add('loaded');
   byId('caption').setAttribute('aria-busy', 'false'); // each caption comes whole
@@ -218,17 +242,12 @@ async function goLive(kind: 'camera' | 'screen'): Promise<void> {
         old.encoded.dispose();
         old.bitmap.close();
       }
-      const frames = kept.map(({ bitmap }) => bitmap);
       byId('strip').replaceChildren(
-        ...kept.map(({ bitmap, encoded, text = '' }) =>
+        ...kept.map((frame) =>
           el(
             'li',
             {},
-            frameButton(text, bitmap, () => {
-              const known = going ? encoded : undefined;
-              stop(known);
-              void describe({ bitmap, input: bitmap, frames }, known);
-            }),
+            frameButton(frame.text ?? '', frame.bitmap, () => stopAt(frame)),
           ),
         ),
       );
@@ -253,12 +272,13 @@ async function showAlternatives(): Promise<void> {
   );
 }
 
-/** Runs what a form of the page asks for about the image. */
+/** Runs what a form of the page asks for about the image; of a live window about where it is, at which it stops. */
 function onForm(id: string, run: (loaded: Loaded, encoded: EncodedImage) => Promise<void>): void {
   byId<HTMLFormElement>(id).addEventListener('submit', async (event) => {
     event.preventDefault();
-    const loaded = ready();
     problem();
+    await live?.finish();
+    const loaded = ready();
     if (loaded === undefined || current === undefined) return problem(new Error('Give an image first.'));
     try {
       await run(loaded, current.encoded);
@@ -340,7 +360,7 @@ byId<HTMLInputElement>('file').addEventListener('change', ({ target }) => {
 });
 byId('camera').addEventListener('click', () => goLive('camera'));
 byId('screen').addEventListener('click', () => goLive('screen'));
-byId('stop-live').addEventListener('click', () => live?.stop());
+byId('stop-live').addEventListener('click', () => live?.finish());
 byId('link').addEventListener('click', ({ currentTarget }) => {
   const opens = byId('link-form').classList.contains('hidden');
   show('link-form', opens);
