@@ -260,7 +260,7 @@ function narrowPanel16(format: i32, s: usize, d: usize, k: i32): void {
   return i16x8.narrow_i32x4_s(i32x4.trunc_sat_f32x4_s(a), i32x4.trunc_sat_f32x4_s(b));
 }
 
-/** The scales of a float32 panel of k rows: the largest of a column becomes 127, or what `largestSums` finds, where that is more. */
+/** The scales of a float32 panel of k rows: the largest of a column becomes 127, or for int8Fast half of what `largestSums` finds, where that is more. */
 function findScales(s: usize, k: i32, scales: usize, fast: bool): void {
   let top0 = f32x4.splat(0), top1 = top0;
   for (let row = s, end = s + (<usize>k << 5); row < end; row += 32) {

@@ -158,8 +158,8 @@ function pairsTile(rows) {
   const store = (sum, at) => `v128.store(sums, i32x4.add(v128.load(sums, ${at}), i32x4.dot_i16x8_s(${sum}, ones)), ${at});`;
   return `
 export function tileFastPairsx${rows}(a: usize, b: usize, sums: usize, fours: i32): void {
-  const end = b + (<usize>fours << 5), ones = v128.load(WORDS_OF_ONE);
-  memory.fill(sums, 0, ${rows * 32});
+  const end = b + (<usize>fours << 5), ones = v128.load(WORDS_OF_ONE), zero = v128.load(ZEROS);
+${each(2 * rows, (i) => `  v128.store(sums, zero, ${i * 16});`)}
   for (; b < end; b += 128, a += ${rows * 16}) {
 ${each(4, (f) => `    const l${f} = v128.load(b, ${f * 32}), h${f} = v128.load(b, ${f * 32 + 16});`)}
     let x: v128, s: v128, t: v128;

@@ -230,7 +230,7 @@ export enum RoundBytesParam {
   tileRows,
   /** [blocks, rows] float32. */
   rowScales,
-  /** [blocks, rows] int32: the number that the byte 0 stands for, in steps of the scale. */
+  /** [blocks, rows] int32: in the lower half the number that the byte 0 stands for, in steps of the scale; the upper half is 0. */
   rowZeros,
   scratch,
   threadBytes,
