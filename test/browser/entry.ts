@@ -69,6 +69,8 @@ const tasks: Readonly<Record<string, (given: any) => Promise<unknown>>> = {
     await captioner.dispose();
     return texts;
   },
+  /** What the console was given as warnings: on a busy machine not every line of a worker's console reaches a test. */
+  warned: async () => warned,
   async remove() {
     tf.removeBackend('simd');
   },
@@ -104,6 +106,13 @@ const { compile } = WebAssembly;
 WebAssembly.compile = (bytes: BufferSource) => {
   compiled.push(bytes.byteLength);
   return compile(bytes);
+};
+
+const warned: string[] = [];
+const { warn } = console;
+console.warn = (...given: unknown[]) => {
+  warned.push(given.join(' '));
+  warn(...given);
 };
 
 if (typeof document === 'object')
