@@ -164,7 +164,7 @@ describe('the page', () => {
     );
     const streams = calls.filter(({ name }: any) => name === 'stream').map(({ about }: any) => about);
     const live = streams.filter(({ kind }: any) => kind === 'frames');
-    assert.ok(streams.length - live.length <= 1, 'what it stopped at');
+    assert.ok(live.length > 6 && streams.length - live.length <= 1, 'and at most one of what it stopped at');
     const handles = live.map(({ frames }: any) =>
       frames.map((frame: any) => {
         assert.equal(frame.kind, 'encoded');
@@ -205,11 +205,7 @@ describe('the page', () => {
     assert.equal(await page.locator('#video').isVisible(), false);
     assert.notEqual(await page.textContent('#caption'), SHIRT);
     assert.equal(await page.locator('#strip li').count(), 6);
-    const [left, top] = await page.$eval('#image', (canvas) => {
-      const { width, height } = canvas as HTMLCanvasElement;
-      return [width, height];
-    });
-    console.log(`      stopped at a frame of ${left} x ${top}: "${await page.textContent('#caption')}"`);
+    console.log(`      stopped at "${await page.textContent('#caption')}"`);
   });
 
   it('answers, ranks names, compares texts and has alternatives', async () => {

@@ -53,7 +53,7 @@ async function withDots<T>(dots: Dots, body: () => Promise<T>): Promise<T> {
 
 describe('int8-fast: one result, whatever computes it', () => {
   it('every binary, and every way to add four products that a machine computes right, has the same bits', async () => {
-    // 16 of them are more than a lane has room for, unless their steps are wider.
+    // The sums of 16 of them would not fit a lane, unless their steps are wider.
     const drawn: (readonly [Spec, Spec, Spec])[] = [4, 5, 8, 16].map(ends);
     await holds(cases, async (one) => void drawn.push(one), 40);
     let expected: string[] | undefined;
