@@ -20,7 +20,7 @@ export type FusedKernel =
   | 'GitAdamW'
   | 'GitSquaredNorm';
 
-type Attributes = Readonly<Record<string, string | number | readonly number[]>>;
+type Attributes = Readonly<Record<string, string | number | readonly number[] | NamedTensorMap>>;
 
 /**
  * Runs a fused kernel if the current backend has it; undefined otherwise. Inputs that are undefined are left out.
@@ -34,7 +34,7 @@ export function runFused<T extends Tensor | Tensor[]>(
   if (disabled > 0 || getKernel(kernel, getBackend()) === undefined) return undefined;
   const present: NamedTensorMap = {};
   for (const name in inputs) if (inputs[name] !== undefined) present[name] = inputs[name];
-  return engine().runKernel(kernel, present, attributes as NamedAttrMap) as T;
+  return engine().runKernel(kernel, present, attributes as unknown as NamedAttrMap) as T;
 }
 
 let disabled = 0;

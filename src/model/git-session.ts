@@ -2,7 +2,7 @@ import type { NamedTensorMap, Tensor, Tensor3D, Tensor4D } from '@tensorflow/tfj
 import { DisposedError, OptionError } from '../errors.js';
 import { nextTask } from '../event-loop.js';
 import type { DecoderSession, NextLogits, TopQuery } from '../generation/session.js';
-import { textMask } from '../layers/attention.js';
+import { type KeyValue, textMask } from '../layers/attention.js';
 import { runFused } from '../layers/fused-kernel.js';
 import { type Trace, tidyTree } from '../layers/tidy.js';
 import {
@@ -210,6 +210,15 @@ function stepParameters(git: Git): NamedTensorMap {
   return made;
 }
 
+/** What the kernel calls a layer's columns, made once: to make a name takes longer than to look it up. */
+const NAMES: Readonly<Record<'image' | 'text', Readonly<Record<keyof KeyValue, string>>>>[] = [];
+
+function columnNames(layer: number) {
+  const names = (part: string) => ({ key: `${part}.${layer}.key`, value: `${part}.${layer}.value` });
+  NAMES[layer] ??= { image: names('image'), text: names('text') };
+  return NAMES[layer];
+}
+
 /**
  * One new token for each of R rows, through all layers and the vocabulary in one call: logits [R, 1, V] and the longer text cache, with the bits of
  * `decodeText` and `vocabularyLogits`. Undefined where the backend has no such kernel (simd and webgpu have one).
@@ -222,21 +231,19 @@ function stepInOneCall(
 ): { readonly logits: Tensor3D; readonly text: TextCache } | undefined {
   const { hiddenAct, layerNormEps, numAttentionHeads, numHiddenLayers } = git.config;
   const columns: Record<string, Tensor | undefined> = { mask: input.mask };
-  for (const [part, cache] of [['image', image] as const, ['text', past] as const]) {
-    for (const [layer, { key, value }] of cache.entries()) {
-      columns[`${part}.${layer}.key`] = key;
-      columns[`${part}.${layer}.value`] = value;
+  for (let layer = 0; layer < numHiddenLayers; layer++) {
+    const names = columnNames(layer);
+    for (const part of ['key', 'value'] as const) {
+      columns[names.image[part]] = image[layer]?.[part];
+      columns[names.text[part]] = past[layer]?.[part];
     }
   }
-  const made = runFused<Tensor[]>(
-    'GitDecoderStep',
-    { ...stepParameters(git), ...columns },
-    {
-      ids: input.ids.map((row) => row[0]!),
-      positions: input.positions.map((row) => row[0]!),
-      ...{ layers: numHiddenLayers, heads: numAttentionHeads, epsilon: layerNormEps, activation: hiddenAct },
-    },
-  );
+  const made = runFused<Tensor[]>('GitDecoderStep', columns, {
+    parameters: stepParameters(git),
+    ids: input.ids.map((row) => row[0]!),
+    positions: input.positions.map((row) => row[0]!),
+    ...{ layers: numHiddenLayers, heads: numAttentionHeads, epsilon: layerNormEps, activation: hiddenAct },
+  });
   if (made === undefined) return undefined;
   const [logits, ...cache] = made as [Tensor3D, ...Tensor4D[]];
   const text = Array.from({ length: numHiddenLayers }, (_, layer) => ({

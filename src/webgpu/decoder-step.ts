@@ -78,9 +78,10 @@ function decoderLayer(step: Step, index: number): [TensorInfo, TensorInfo] {
  */
 export function decoderStep(
   backend: WebGpuBackend,
-  inputs: Inputs,
+  columns: Inputs,
   attributes: Readonly<Record<string, unknown>>,
 ): TensorInfo[] {
+  const inputs = { ...(attributes['parameters'] as Inputs), ...columns };
   const [ids, positions] = [attributes['ids'] as readonly number[], attributes['positions'] as readonly number[]];
   const [layers, heads] = [attributes['layers'] as number, attributes['heads'] as number];
   const words = wanted(inputs, 'git.embeddings.word_embeddings.weight');

@@ -11,6 +11,7 @@ import { Heap } from './heap.js';
 import { KernelContext, type KernelTable } from './kernel-context.js';
 import { convolutionKernels } from './kernels/convolution.js';
 import { creationKernels } from './kernels/creation.js';
+import { decoderStep } from './kernels/decoder-step.js';
 import { elementwiseKernels } from './kernels/elementwise.js';
 import { gradientKernels } from './kernels/gradients.js';
 import { imageKernels } from './kernels/images.js';
@@ -46,6 +47,7 @@ export { uploadWeight, type WeightUpload } from './weights.js';
 const allKernels: KernelTable = {
   ...convolutionKernels,
   ...creationKernels,
+  GitDecoderStep: decoderStep,
   ...elementwiseKernels,
   ...gradientKernels,
   ...imageKernels,

@@ -2,7 +2,6 @@ import { type DataType, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { BackendError } from './errors.js';
 import {
   bytesOf,
-  freeStored,
   type Numbers,
   newNumbers,
   type Packed,
@@ -140,6 +139,22 @@ export class KernelContext extends TensorMemory {
     return (block ?? packed)?.address;
   }
 
+  /** Where the numbers of a tensor are for as long as it lives, for `notes`. Panels, which have no such place, are refused. */
+  fixedAddressOf(tensor: TensorInfo): number {
+    const address = this.addressOf(tensor);
+    const stored = this.storage.get(tensor.dataId);
+    util.assert(stored.block !== undefined, () => `${this.running}: [${tensor.shape}] is kept in panels`);
+    stored.noted = true;
+    return address;
+  }
+
+  /** The same of the panels of a weight, packed here unless they are. */
+  fixedPanelsOf(weight: TensorInfo, rows: number, columns: number): Packed {
+    const packed = this.pack(weight, rows, columns);
+    this.storage.get(weight.dataId).noted = true;
+    return packed;
+  }
+
   /** Views of several tensors' numbers. */
   viewsOf<T extends readonly TensorInfo[]>(...tensors: T): { [K in keyof T]: Numbers } {
     const addresses = tensors.map((tensor) => this.addressOf(tensor)); // first all that may allocate, then the views
@@ -180,7 +195,7 @@ export class KernelContext extends TensorMemory {
     const stored = this.storage.get(tensor.dataId);
     if (stored.packed?.rows === rows && !stored.packed.table) return stored.packed;
     const packed = packFloats(this.kernels, this.heap, this.addressOf(tensor), rows, columns);
-    freeStored(this.heap, stored);
+    this.free(stored);
     this.storage.delete(tensor.dataId); // or it would be counted twice
     this.storage.set(tensor.dataId, { dtype: stored.dtype, size: stored.size, refCount: stored.refCount, packed });
     return packed;

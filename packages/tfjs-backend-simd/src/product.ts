@@ -275,7 +275,7 @@ function runLinear(
   // What the kernels want, and at the end a block for the results of a chunk.
   const perThread = blockRows * 32 * (1 + perChunk) + WIDENED_BYTES + 512;
   const scratch = backend.scratch(perThread * backend.pool.threads);
-  const order = m <= STREAM_ROWS ? readingOrder(panels.format, m, packedBytes(panels.format, k, n)) : undefined;
+  const order = m <= STREAM_ROWS ? orderOf(panels.format, m) : undefined;
   const parameters = parametersOf(LinearParam, {
     tiles,
     rows: m,
@@ -299,9 +299,9 @@ function runLinear(
     dots: rowZeros > 0 ? backend.dots : 0,
     panelsAtOnce: order?.panels ?? 4,
   });
-  const start = order === undefined ? 0 : performance.now();
-  backend.pool.run(Job.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
-  order?.took(performance.now() - start);
+  const run = () => backend.pool.run(Job.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
+  if (order === undefined) run();
+  else order.time(packedBytes(panels.format, k, n), run);
 }
 
 /** Panels of weights that a product of few rows reads side by side: one after the other is what some processors foresee, four what others need. */
@@ -330,6 +330,14 @@ export class ReadingOrder {
     return this.chosen !== undefined;
   }
 
+  /** Runs a product that reads so many bytes of weights; what it took counts until one order is chosen. */
+  time(bytes: number, product: () => void): void {
+    const counts = this.chosen === undefined && bytes >= LEAST_BYTES;
+    const start = counts ? performance.now() : 0;
+    product();
+    if (counts) this.took((performance.now() - start) / bytes);
+  }
+
   /** Reports what it took, in milliseconds a byte. */
   took(time: number): void {
     if (this.chosen !== undefined) return;
@@ -350,20 +358,10 @@ export class ReadingOrder {
 }
 
 /** One for the single rows of each format, and one for several: of the process, as the machine is. */
-const orders = new Map<string, ReadingOrder>();
+const orders: ReadingOrder[] = [];
 
 export function orderOf(format: WeightFormat, rows: number): ReadingOrder {
-  const kind = `${format} ${rows > 1}`;
-  const known = orders.get(kind);
-  if (known !== undefined) return known;
-  const made = new ReadingOrder();
-  orders.set(kind, made);
-  return made;
-}
-
-/** How the next product of `rows` rows and so many bytes of weights reads them, and whom to tell what it took. */
-function readingOrder(format: WeightFormat, rows: number, bytes: number) {
-  const order = orderOf(format, rows);
-  const timed = !order.decided && bytes >= LEAST_BYTES;
-  return { panels: order.panels, took: (time: number) => (timed ? order.took(time / bytes) : undefined) };
+  const kind = 2 * FORMATS[format] + (rows > 1 ? 1 : 0);
+  orders[kind] ??= new ReadingOrder();
+  return orders[kind];
 }

@@ -43,6 +43,8 @@ export interface Stored {
   readonly packed?: Packed;
   /** … or strings, which stay in JavaScript. */
   readonly strings?: Uint8Array[];
+  /** Someone has noted where it is (`notes`). */
+  noted?: boolean;
 }
 
 export const bytesOf = (dtype: DataType): number => (dtype === 'bool' ? 1 : 4);
@@ -122,6 +124,7 @@ type DataId = object;
 export class TensorMemory extends KernelBackend {
   protected readonly storage: DataStorage<Stored>;
   private foundDots: number | undefined;
+  private noted = new WeakMap<object, unknown>();
 
   constructor(
     readonly kernels: KernelExports,
@@ -136,6 +139,17 @@ export class TensorMemory extends KernelBackend {
   get dots(): number {
     this.foundDots ??= this.kernels.bestDots();
     return this.foundDots;
+  }
+
+  /** What kernels have found out about objects of their callers, addresses among it (`fixedAddressOf`): all forgotten when one of those is freed. */
+  get notes(): WeakMap<object, unknown> {
+    return this.noted;
+  }
+
+  /** Frees what is stored; whoever noted where it was has to look again. */
+  protected free(stored: Stored): void {
+    if (stored.noted) this.noted = new WeakMap();
+    freeStored(this.heap, stored);
   }
 
   /** A view of `size` numbers, valid until something is allocated. */
@@ -198,7 +212,7 @@ export class TensorMemory extends KernelBackend {
     const stored = this.storage.get(dataId);
     stored.refCount--;
     if (!force && stored.refCount > 0) return false;
-    freeStored(this.heap, stored);
+    this.free(stored);
     this.storage.delete(dataId);
     return true;
   }

@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import { type SimdBackend, setThreads, uploadWeight, type WeightFormat } from '../src/index.js';
-import { composedStep, fusedLayers, isWeight, type StepAttributes, steps } from './kernel-cases/decoder-step.js';
+import {
+  composedStep,
+  fusedLayers,
+  isWeight,
+  parametersOf,
+  type StepAttributes,
+  stepInOne,
+  steps,
+} from './kernel-cases/decoder-step.js';
 import { expectNoTensors, holds, make, type Spec, useVariant, VARIANTS } from './support.js';
 
 const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'f16', 'int8', 'int8-fast'];
@@ -15,9 +23,6 @@ const upload = (inputs: Readonly<Record<string, Spec>>, format: WeightFormat): t
       return [name, uploadWeight({ format, data: Float32Array.from(spec.values), shape: [rows, columns] })];
     }),
   );
-
-const inOne = (inputs: tf.NamedTensorMap, step: StepAttributes) =>
-  tf.engine().runKernel('GitDecoderStep', inputs, step as never) as unknown as tf.Tensor[];
 
 /** Shapes and bits of all results. */
 async function bitsOf(tensors: readonly tf.Tensor[]): Promise<string[]> {
@@ -37,7 +42,7 @@ for (const { name, threads = 1 } of VARIANTS) {
           ({ inputs, attributes }) =>
             expectNoTensors(async () => {
               const made = upload(inputs as Readonly<Record<string, Spec>>, format);
-              const one = inOne(made, attributes);
+              const one = stepInOne(made, attributes);
               const many = tf.tidy(() => composedStep(made, attributes, fusedLayers));
               assert.deepEqual(await bitsOf(one), await bitsOf(many));
               tf.dispose([one, many, made]);
@@ -59,7 +64,7 @@ for (const { name, threads = 1 } of VARIANTS) {
       const found: string[][] = [];
       for (const count of [1, 2]) {
         setThreads(count, name);
-        const one = inOne(made, step);
+        const one = stepInOne(made, step);
         const many = tf.tidy(() => composedStep(made, step, fusedLayers));
         found.push(await bitsOf(one));
         assert.deepEqual(found[0], await bitsOf(many));
@@ -110,10 +115,47 @@ describe('simd: a decoder step in one call', () => {
   before(() => useVariant('simd'));
   const step: StepAttributes = { ids: [1], positions: [0], layers: 1, heads: 12, epsilon: 1e-5, activation: 'gelu' };
 
+  it('sees that parameters were freed, replaced or changed since the last step', async () => {
+    const made = wide(step);
+    const name = 'git.encoder.layer.0.attention.self.query.weight';
+    const query = tf.variable(made[name]!);
+    made[name]!.dispose();
+    made[name] = query;
+    const parameters = parametersOf(made);
+    const check = async () => {
+      const one = stepInOne(made, step, parameters);
+      const many = tf.tidy(() => composedStep(made, step, fusedLayers));
+      assert.deepEqual(await bitsOf(one), await bitsOf(many));
+      const [bits] = await bitsOf(one);
+      tf.dispose([one, many]);
+      return bits!;
+    };
+    const first = await check();
+    assert.equal(await check(), first);
+    const other = tf.randomUniform(query.shape, -0.2, 0.2, 'float32', 77);
+    const kept = query.clone();
+    query.assign(other); // the variable's numbers are elsewhere now, and the old ones still there
+    other.dispose();
+    const second = await check();
+    assert.notEqual(second, first);
+    query.assign(kept);
+    kept.dispose();
+    assert.equal(await check(), first);
+    parameters['output.bias'] = tf.zeros([1000]); // another tensor, the old one freed
+    made['output.bias']!.dispose();
+    made['output.bias'] = parameters['output.bias'];
+    assert.notEqual(await check(), first);
+    // Something of the same size takes the place of a bias that was freed: the step must not read it.
+    made['git.encoder.layer.0.output.dense.bias']!.dispose();
+    const squatter = tf.ones([384]);
+    assert.throws(() => stepInOne(made, step, parameters));
+    tf.dispose([squatter, made]);
+  });
+
   it('refuses what does not fit, and leaves nothing behind', async () => {
     const made = wide(step);
     const kept = () => (tf.backend() as SimdBackend).memory().simdBytesInUse;
-    tf.dispose(inOne(made, step)); // packs the weights
+    tf.dispose(stepInOne(made, step)); // packs the weights
     const [tensors, bytes] = [tf.memory().numTensors, kept()];
     const name = 'git.encoder.layer.0.intermediate.dense.bias';
     const short = tf.zeros([3]);
@@ -123,12 +165,12 @@ describe('simd: a decoder step in one call', () => {
       [made, { ...step, positions: [] }, /1 ids, 0 positions/],
       [made, { ...step, heads: 7 }, /384 features of 7 heads/],
       [made, { ...step, activation: 'tanh' as never }, /unsupported-activation/],
-      [made, { ...step, layers: 2 }, /git.encoder.layer.1.attention.self.query.weight \[undefined\] is not/],
+      [made, { ...step, layers: 2 }, /git.encoder.layer.1.attention.self.query.bias \[undefined\] is not \[384\]/],
       [{ ...made, [name]: short }, step, /intermediate.dense.weight \[384,1536\] is not \[384,3\]/],
       [{ ...made, 'text.0.value': short }, step, /text.0.value \[3\] is not \[1,12,4,32\]/],
       [{ ...made, mask: tf.zeros([2, 2]) }, step, /mask \[2,2\] is neither/],
     ] as const) {
-      assert.throws(() => inOne(inputs, attributes), message);
+      assert.throws(() => stepInOne(inputs, attributes), message);
       if ('mask' in inputs) tf.dispose(inputs.mask);
     }
     short.dispose();

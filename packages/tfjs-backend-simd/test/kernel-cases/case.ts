@@ -15,6 +15,8 @@ export interface KernelCase {
   readonly tolerance: number;
   /** What the cpu backend computes instead, where it does not have the kernel. */
   readonly reference?: (inputs: NamedTensorMap, attributes: Readonly<Record<string, unknown>>) => Tensor | Tensor[];
+  /** How the kernel is called, where not all tensors are its inputs. */
+  readonly call?: (inputs: NamedTensorMap, attributes: Readonly<Record<string, unknown>>) => Tensor | Tensor[];
 }
 
 export type KernelCases = Readonly<Record<string, KernelCase>>;

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { type Spec, specs } from '../support.js';
 import type { Drawn, KernelCase } from './case.js';
 
-/** What a step does, as attributes: `GitDecoderStep` takes them so. */
+/** What a step does: attributes of `GitDecoderStep`, beside the decoder's parameters. */
 export interface StepAttributes {
   readonly ids: readonly number[];
   readonly positions: readonly number[];
@@ -11,6 +11,20 @@ export interface StepAttributes {
   readonly heads: number;
   readonly epsilon: number;
   readonly activation: 'gelu' | 'quick_gelu';
+}
+
+/** The parameters among the tensors of a step, by the checkpoint's names; the others are columns. */
+export const parametersOf = (tensors: tf.NamedTensorMap): tf.NamedTensorMap =>
+  Object.fromEntries(Object.entries(tensors).filter(([name]) => /^(git|output)\./.test(name)));
+
+/** A step in one call; `parameters` is one object for all steps of a decoder. */
+export function stepInOne(
+  tensors: tf.NamedTensorMap,
+  step: StepAttributes,
+  parameters = parametersOf(tensors),
+): tf.Tensor[] {
+  const columns = Object.fromEntries(Object.entries(tensors).filter(([name]) => !(name in parameters)));
+  return tf.engine().runKernel('GitDecoderStep', columns, { ...step, parameters } as never) as unknown as tf.Tensor[];
 }
 
 /** The layers that a step is made of, as tfjs's operations or as kernels of this backend. */
@@ -160,4 +174,5 @@ export const decoderStepCase: KernelCase = {
   draw: steps,
   tolerance: 2e-4,
   reference: (inputs, attributes) => composedStep(inputs, attributes as unknown as StepAttributes, plainLayers),
+  call: (inputs, attributes) => stepInOne(inputs, attributes as unknown as StepAttributes),
 };
