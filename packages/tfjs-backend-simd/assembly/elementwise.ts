@@ -4,7 +4,7 @@
 // Loads may run up to 12 bytes past the last element: blocks of the heap are padded. Stores never do, so that threads can share
 // a row.
 
-import { AdamWParam, Binary, CopyParam, MAP_CHUNK, MapParam, SquaresParam, Unary, ZipParam } from './abi';
+import { AdamWParam, AppendColumnsParam, Binary, CopyParam, MAP_CHUNK, MapParam, SquaresParam, Unary, ZipParam } from './abi';
 import { erf, exp, gelu, one, quickGelu, sigmoid, storeLanes, tanh } from './math';
 import { keepsResults, param, paramInt, paramLanes, publish } from './thread';
 
@@ -241,9 +241,11 @@ function copyInner(s: usize, t: usize, d: i32, last: i32, size: i32): void {
   for (let i = 0; i < n; i++, s += sStep, t += tStep) copyInner(s, t, d + 1, last, size);
 }
 
-/** `rows` times: `pastBytes` of the past, then `freshBytes` of what is fresh, to the target. */
-export function appendColumns(past: usize, fresh: usize, target: usize, rows: i32, pastBytes: usize, freshBytes: usize): void {
-  for (let r = 0; r < rows; r++, past += pastBytes, fresh += freshBytes, target += pastBytes + freshBytes) {
+/** Job with `AppendColumnsParam`: `rows` times `pastBytes` of the past, then `freshBytes` of what is fresh, to the target. */
+export function appendColumnsJob(): void {
+  const pastBytes = param(AppendColumnsParam.pastBytes), freshBytes = param(AppendColumnsParam.freshBytes);
+  let past = param(AppendColumnsParam.past), fresh = param(AppendColumnsParam.fresh), target = param(AppendColumnsParam.target);
+  for (let r = paramInt(AppendColumnsParam.rows); r > 0; r--, past += pastBytes, fresh += freshBytes, target += pastBytes + freshBytes) {
     memory.copy(target, past, pastBytes);
     memory.copy(target + pastBytes, fresh, freshBytes);
   }

@@ -5,11 +5,10 @@ import { TILE_ROWS } from './pack';
 
 export { attentionScratch } from './attention';
 export { attentionGradientScratch } from './backward';
-export { appendColumns } from './elementwise';
 export { largest } from './int8';
 export { bestDots } from './int8-fast';
 export { packPanels, packPanelsTransposed, packStrip, unpackColumn, unpackWeight, widenStored } from './pack';
-export { busy, join, runAlone, serve, setLimit, share } from './pool';
+export { busy, join, runAlone, runWaiting, serve, setLimit, share } from './pool';
 
 /** Rows of A that one tile takes. */
 export function tileRows(): i32 {

@@ -5,13 +5,13 @@
 // goes on; one that the system does not run loses its chunk to the caller (thread.ts) and finds out when it runs again. What
 // a chunk computes does not depend on who computes it, so results do not depend on the number of threads.
 
-import { CONTROL, Job, PARAMETER_BYTES, PARAMETERS } from './abi';
+import { CONTROL, Job, PARAMETER_BYTES, PARAMETERS, WAITING, WAITING_BYTES } from './abi';
 import { attentionJob } from './attention';
 import {
   activationGradientJob, attentionGradientJob, biasGradientJob, crossEntropyJob, embeddingGradientJob, inputGradientJob,
   layerNormGradientJob, packPanelsJob, weightGradientJob,
 } from './backward';
-import { adamWJob, copyJob, mapJob, squaresJob, zipJob } from './elementwise';
+import { adamWJob, appendColumnsJob, copyJob, mapJob, squaresJob, zipJob } from './elementwise';
 import { roundTilesJob } from './int8';
 import { roundBytesJob } from './int8-fast';
 import { linearJob, packTilesJob } from './linear';
@@ -67,12 +67,23 @@ function execute(job: i32, chunk: i32, thread: i32): void {
     case Job.embeddingGradient: embeddingGradientJob(chunk); break;
     case Job.logSum: logSumJob(chunk); break;
     case Job.topTokens: topTokensJob(chunk); break;
+    case Job.appendColumns: appendColumnsJob(); break;
   }
 }
 
 /** Runs all chunks of a job in this thread. */
 export function runAlone(job: i32, chunks: i32): void {
   for (let chunk = 0; chunk < chunks; chunk++) execute(job, chunk, 0);
+}
+
+/** Runs the first `count` jobs that wait, one after the other, in this thread. */
+export function runWaiting(count: i32): void {
+  let at = <usize>WAITING;
+  for (let i = 0; i < count; i++, at += <usize>WAITING_BYTES) {
+    readParametersAt(at + 64);
+    runAlone(load<i32>(at), load<i32>(at, 4));
+  }
+  readParametersAt(<usize>PARAMETERS);
 }
 
 /** Offers a job to the workers, and helps until no chunk is left; `join` must follow. Returns the chunks done here. */

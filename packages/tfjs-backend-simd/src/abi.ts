@@ -7,7 +7,8 @@
 // 32768 ..         control block of the thread pool, one cache line per word
 // 33792 ..         parameters of the current job
 // 34816 ..         a block for each worker: its state, its heartbeat, its copy of the parameters
-// 65536 ..         heap
+// 65536 ..         jobs that wait, to be run one after the other in one go
+// 131072 ..        heap
 
 export const CONTROL = 32768;
 export const PARAMETERS = 33792;
@@ -17,7 +18,11 @@ export const PARAMETER_BYTES = 512;
 export const WORKERS = 34816;
 export const WORKER_BYTES = 640;
 export const MAX_WORKERS = 48;
-export const HEAP_START = 65536;
+/** Of each job that waits: which it is, its chunks and its kind (thread-pool.ts), three words; from its second cache line on, its parameters. */
+export const WAITING = 65536;
+export const WAITING_BYTES = 576;
+export const MAX_WAITING = 113;
+export const HEAP_START = 131072;
 
 /** Elements in one chunk of `Job.map`. */
 export const MAP_CHUNK = 16384;
@@ -57,6 +62,7 @@ export enum Job {
   embeddingGradient,
   logSum,
   topTokens,
+  appendColumns,
 }
 
 /** How weights are stored. */
@@ -496,4 +502,13 @@ export enum EmbeddingGradientParam {
   /** The id that gets no gradient, or -1. */
   padding,
   chunkRows,
+}
+
+export enum AppendColumnsParam {
+  past,
+  fresh,
+  target,
+  rows,
+  pastBytes,
+  freshBytes,
 }

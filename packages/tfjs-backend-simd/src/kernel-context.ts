@@ -47,13 +47,13 @@ export class KernelContext extends TensorMemory {
     }
   }
 
-  /** Runs a part of a kernel that takes place many times: scratch memory is given back at its end. */
+  /** Runs a part of a kernel that takes place many times: scratch memory is given back at its end, unless jobs that use it wait. */
   part(work: () => void): void {
     const mark = this.borrowed.length;
     try {
       work();
     } finally {
-      this.giveBack(mark);
+      if (!this.pool.waits) this.giveBack(mark);
     }
   }
 

@@ -4,6 +4,8 @@ import { BackendError } from './errors.js';
 export interface KernelExports {
   /** Runs all chunks of a job in the calling thread. */
   runAlone(job: number, chunks: number): void;
+  /** Runs so many of the jobs at `WAITING` in the calling thread. */
+  runWaiting(count: number): void;
   /** Shares a job with the workers; returns the chunks that the calling thread took. `join` must follow. */
   share(job: number, chunks: number): number;
   /**
@@ -24,10 +26,6 @@ export interface KernelExports {
   largest(x: number, n: number): number;
   /** The `Dots` that this machine computes fastest, and right. */
   bestDots(): number;
-  /** `rows` times: `pastBytes` of the past, then `freshBytes` of what is fresh, to the target. */
-  appendColumns(
-    ...at: [past: number, fresh: number, target: number, rows: number, pastBytes: number, freshBytes: number]
-  ): void;
   packPanels(b: number, ldb: number, d: number, k: number, n: number, height: number): void;
   packPanelsTransposed(b: number, ldb: number, d: number, k: number, n: number): void;
   packStrip(

@@ -109,6 +109,7 @@ function raised(backend: KernelContext, x: number, size: number): number {
 /** f16 panels as f32 panels, for the rare rows that would overflow. */
 function widened(backend: KernelContext, { k, n, b }: Product): Panels {
   const [plain, panels] = [backend.scratch(k * n * 4), backend.scratch(packedBytes('f32', k, n))];
+  backend.pool.settle();
   backend.kernels.unpackWeight(FORMATS[b.format], b.address, b.scales, plain, n, k);
   backend.kernels.packPanels(plain, n * 4, panels, k, n, k);
   return { format: 'f32', address: panels, scales: 0 };
@@ -171,9 +172,11 @@ function rowsOf(backend: KernelContext, product: Product): Rows {
   return {
     tileRows,
     tiles,
-    raised: once(() =>
-      backend.kernels.largest(tiles(), m * k) < F16_LIMIT ? raised(backend, tiles(), m * k) : undefined,
-    ),
+    raised: once(() => {
+      const packed = tiles();
+      backend.pool.settle();
+      return backend.kernels.largest(packed, m * k) < F16_LIMIT ? raised(backend, packed, m * k) : undefined;
+    }),
     rounded: once(() => roundLeft(backend, product)),
     bytes: once(() => roundToBytes(backend, product)),
   };
@@ -181,6 +184,7 @@ function rowsOf(backend: KernelContext, product: Product): Rows {
 
 /** What is left of a product over nothing. */
 function fillWithBias(backend: KernelContext, { m, n, c, ldc, bias = 0, activation }: Product): void {
+  backend.pool.settle();
   for (let row = c; row < c + m * ldc; row += ldc) {
     const target = backend.view(row, n, 'float32');
     if (bias > 0) target.set(backend.view(bias, n, 'float32'));
@@ -299,27 +303,39 @@ function runLinear(
     dots: rowZeros > 0 ? backend.dots : 0,
     panelsAtOnce: order?.panels ?? 4,
   });
-  const run = () => backend.pool.run(Job.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
-  if (order === undefined) run();
-  else order.time(packedBytes(panels.format, k, n), run);
+  const weights = packedBytes(panels.format, k, n);
+  const timed = order !== undefined && !order.decided && weights >= LEAST_BYTES;
+  if (timed) backend.pool.settle();
+  const start = timed ? performance.now() : 0;
+  backend.pool.run(Job.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
+  if (!timed) return;
+  backend.pool.settle();
+  order.took((performance.now() - start) / weights);
 }
 
 /** Panels of weights that a product of few rows reads side by side: one after the other is what some processors foresee, four what others need. */
 export type PanelsAtOnce = 1 | 4;
 
-/** Products that are timed with each: those of two steps of a decoder. */
-const SAMPLES = 37;
+/** Pairs of products after which the trial may end: those of two steps of a decoder, each with both orders. */
+const PAIRS = 37;
+/** Pairs after which it ends however little one is ahead. */
+const MOST_PAIRS = 10 * PAIRS;
+/** It ends when one is ahead by so many times what chance does to it. */
+const CLEAR_LEAD = 2.5;
 /** Fewer bytes of weights are over before a clock has seen them. */
 const LEAST_BYTES = 2 ** 18;
 
 /**
- * In which order one kind of product reads its weights: in turns until each has been timed often enough, then always the faster one. Sums do not
- * depend on it, only time does.
+ * In which order one kind of product reads its weights: both in turns, until one has won clearly more pairs than the other (what else the machine does
+ * holds up either), then always that one. Sums do not depend on it, only time does.
  */
 export class ReadingOrder {
-  private readonly times: Readonly<Record<PanelsAtOnce, number[]>> = { 1: [], 4: [] };
   private chosen: PanelsAtOnce | undefined;
   private turn: PanelsAtOnce = 4;
+  private ofFour = 0;
+  private pairs = 0;
+  /** Pairs that four panels won, less those that they lost. */
+  private lead = 0;
 
   /** What the next product takes. */
   get panels(): PanelsAtOnce {
@@ -330,30 +346,23 @@ export class ReadingOrder {
     return this.chosen !== undefined;
   }
 
-  /** Runs a product that reads so many bytes of weights; what it took counts until one order is chosen. */
-  time(bytes: number, product: () => void): void {
-    const counts = this.chosen === undefined && bytes >= LEAST_BYTES;
-    const start = counts ? performance.now() : 0;
-    product();
-    if (counts) this.took((performance.now() - start) / bytes);
-  }
-
   /** Reports what it took, in milliseconds a byte. */
   took(time: number): void {
     if (this.chosen !== undefined) return;
-    this.times[this.turn].push(time);
-    this.turn = this.turn === 4 ? 1 : 4;
-    if (this.times[1].length === SAMPLES && this.times[4].length === SAMPLES) this.use(this.faster());
+    if (this.turn === 4) {
+      [this.ofFour, this.turn] = [time, 1];
+      return;
+    }
+    this.turn = 4;
+    this.lead += Math.sign(time - this.ofFour);
+    this.pairs++;
+    const clear = Math.abs(this.lead) > CLEAR_LEAD * Math.sqrt(this.pairs);
+    if (this.pairs % PAIRS === 0 && (clear || this.pairs >= MOST_PAIRS)) this.use(this.lead < 0 ? 1 : 4);
   }
 
   /** Ends the trial. */
   use(panels: PanelsAtOnce): void {
     this.chosen = panels;
-  }
-
-  private faster(): PanelsAtOnce {
-    const middle = (times: number[]) => times.sort((a, b) => a - b)[SAMPLES >> 1]!;
-    return middle(this.times[1]) < middle(this.times[4]) ? 1 : 4;
   }
 }
 

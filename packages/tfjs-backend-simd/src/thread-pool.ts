@@ -1,4 +1,15 @@
-import { HEAP_START, type Job, MAX_WORKERS, PARAMETER_BYTES, PARAMETERS, WORKER_BYTES, WORKERS } from './abi.js';
+import {
+  HEAP_START,
+  type Job,
+  MAX_WAITING,
+  MAX_WORKERS,
+  PARAMETER_BYTES,
+  PARAMETERS,
+  WAITING,
+  WAITING_BYTES,
+  WORKER_BYTES,
+  WORKERS,
+} from './abi.js';
 import type { Heap } from './heap.js';
 import type { KernelExports } from './platform.js';
 import { isPage, type KernelWorker, type MakeWorker, startWorker } from './platform.js';
@@ -129,6 +140,8 @@ export class ThreadPool {
   private readonly isBusy = () => this.parts.kernels.busy(MAX_WORKERS) > 0;
   private most: number;
   private count = 1;
+  /** Jobs that wait (`inOneCall`); undefined where jobs run at once. */
+  private waiting: number | undefined;
 
   constructor(private readonly parts: PoolParts) {
     this.most = parts.shared ? MAX_WORKERS + 1 : 1;
@@ -142,9 +155,62 @@ export class ThreadPool {
   /** Runs all `chunks` of a job. Jobs with fewer than `MIN_CHUNKS` chunks stay on the calling thread. */
   run(job: Job, chunks: number, parameters: Uint32Array): void {
     const { heap, kernels } = this.parts;
+    if (this.waiting !== undefined) {
+      this.wait(job, chunks, parameters);
+      return;
+    }
     heap.i32.set(parameters, PARAMETERS >> 2);
     if (this.count === 1 || chunks < MIN_CHUNKS) kernels.runAlone(job, chunks);
     else this.runMany(job, chunks, kindOf(job, chunks, parameters));
+  }
+
+  /**
+   * Lets the jobs of `work` wait, and runs them one after the other when it ends: after a job that reads megabytes of weights JavaScript finds nothing
+   * of its own in the caches. What reads their results, or writes without a job, calls `settle` first. Scratch memory is kept until then.
+   */
+  inOneGo(work: () => void): void {
+    this.waiting = 0;
+    try {
+      work();
+      this.settle();
+    } finally {
+      this.waiting = undefined;
+    }
+  }
+
+  /** Do jobs wait? Then what they use must not be freed yet. */
+  get waits(): boolean {
+    return this.waiting !== undefined;
+  }
+
+  /** Runs the jobs that wait. */
+  settle(): void {
+    const { heap, kernels } = this.parts;
+    const count = this.waiting ?? 0;
+    if (count === 0) return;
+    this.waiting = 0;
+    if (this.count === 1) {
+      kernels.runWaiting(count);
+      return;
+    }
+    for (let i = 0; i < count; i++) {
+      const at = (WAITING + i * WAITING_BYTES) >> 2;
+      const [job, chunks, kind] = [heap.i32[at]!, heap.i32[at + 1]!, heap.i32[at + 2]!];
+      heap.i32.copyWithin(PARAMETERS >> 2, at + 16, at + 16 + PARAMETER_BYTES / 4);
+      if (chunks < MIN_CHUNKS) kernels.runAlone(job, chunks);
+      else this.runMany(job, chunks, kind);
+    }
+  }
+
+  private wait(job: Job, chunks: number, parameters: Uint32Array): void {
+    if (this.waiting === MAX_WAITING) this.settle();
+    const { i32 } = this.parts.heap;
+    const at = (WAITING + this.waiting! * WAITING_BYTES) >> 2;
+    i32[at] = job;
+    i32[at + 1] = chunks;
+    if (this.count > 1 && chunks >= MIN_CHUNKS) i32[at + 2] = kindOf(job, chunks, parameters);
+    i32.set(parameters, at + 16);
+    this.waiting!++;
   }
 
   private runMany(job: Job, chunks: number, kind: number): void {

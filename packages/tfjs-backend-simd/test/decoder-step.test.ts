@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
+import { MAX_WAITING } from '../src/abi.js';
 import { type SimdBackend, setThreads, uploadWeight, type WeightFormat } from '../src/index.js';
 import {
   composedStep,
@@ -51,11 +52,11 @@ for (const { name, threads = 1 } of VARIANTS) {
         ));
     }
 
-    it('has the same bits on one thread and on two, at a size that is shared', async () => {
+    it('has the same bits on one thread and on two, at a size that is shared, with more jobs than can wait', async () => {
       const step: StepAttributes = {
         ids: [1, 2, 3],
         positions: [4, 4, 4],
-        layers: 2,
+        layers: Math.ceil(MAX_WAITING / 14) + 1, // of fourteen jobs
         heads: 12,
         epsilon: 1e-5,
         activation: 'gelu',

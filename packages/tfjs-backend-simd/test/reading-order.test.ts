@@ -25,6 +25,23 @@ describe('the order in which few rows read their weights', () => {
     }
   });
 
+  it('is found on a machine that holds up four products of ten', () => {
+    let state = 1;
+    const chance = () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return state / 2 ** 32;
+    };
+    for (let i = 0; i < 200; i++) {
+      const order = new ReadingOrder();
+      const faster = i % 2 === 0 ? 1 : 4;
+      for (let tried = 0; !order.decided; tried++) {
+        assert.ok(tried < 1000);
+        order.took((order.panels === faster ? 1 : 1.25) + (chance() < 0.4 ? 20 * chance() : 0));
+      }
+      assert.equal(order.panels, faster);
+    }
+  });
+
   it('is four panels side by side where a clock sees no difference', () => {
     const order = new ReadingOrder();
     while (!order.decided) order.took(0);

@@ -1,7 +1,8 @@
 import { type NamedTensorMap, type TensorInfo, util } from '@tensorflow/tfjs-core';
-import type { Unary } from '../abi.js';
+import { AppendColumnsParam, Job, STREAM_ROWS, type Unary } from '../abi.js';
 import { fault, type Inputs, type Kernel, type KernelContext, type Output, requireFloats } from '../kernel-context.js';
 import { multiply, multiplyAll, type Product } from '../product.js';
+import { parametersOf } from '../thread-pool.js';
 import { activationOf, attendRows, columnsOf, maskStep, normalizeRows } from './transformer.js';
 
 const DECODER_STEP = 'GitDecoderStep';
@@ -135,7 +136,9 @@ function appended({ backend, inputs, rows, heads, features, past }: Step, name: 
   const old = past === 0 ? undefined : wanted(inputs, name, [rows, heads, past, width]);
   const longer = backend.output([rows, heads, past + 1, width], 'float32');
   const from = old === undefined ? 0 : backend.addressOf(old);
-  backend.kernels.appendColumns(from, fresh, longer.address, rows * heads, past * width * 4, width * 4);
+  const [pastBytes, freshBytes] = [past * width * 4, width * 4];
+  const parameters = { past: from, fresh, target: longer.address, rows: rows * heads, pastBytes, freshBytes };
+  backend.pool.run(Job.appendColumns, 1, parametersOf(AppendColumnsParam, parameters));
   return longer;
 }
 
@@ -212,7 +215,7 @@ export const decoderStep: Kernel = (backend, inputs, attributes) => {
   const [ids, positions] = [attributes['ids'] as readonly number[], attributes['positions'] as readonly number[]];
   const [layers, heads] = [attributes['layers'] as number, attributes['heads'] as number];
   requireFloats(DECODER_STEP, ...Object.values(inputs));
-  const decoder = decoderOf(backend, attributes['parameters'] as NamedTensorMap, layers);
+  const decoder = decoderOf(backend, (attributes['parameters'] ?? {}) as NamedTensorMap, layers);
   const [rows, features] = [ids.length, decoder.words.shape[1]!];
   util.assert(
     rows > 0 && positions.length === rows && features % heads === 0,
@@ -236,9 +239,14 @@ export const decoderStep: Kernel = (backend, inputs, attributes) => {
   };
   gatherRows(backend, decoder.words, ids, step.sum);
   gatherRows(backend, decoder.positions, positions, step.middle);
-  normalize(step, decoder.norm, step.sum, step.middle, step.hidden);
-  const cache = decoder.layers.flatMap((layer, index) => decoderLayer(step, layer, index));
   const logits = backend.output([rows, 1, decoder.vocabulary.n], 'float32');
-  multiply(backend, productOf(step, decoder.vocabulary, step.hidden, logits.address));
+  const cache: Output[] = [];
+  const decode = () => {
+    normalize(step, decoder.norm, step.sum, step.middle, step.hidden);
+    for (const [index, layer] of decoder.layers.entries()) cache.push(...decoderLayer(step, layer, index));
+    multiply(backend, productOf(step, decoder.vocabulary, step.hidden, logits.address));
+  };
+  if (rows <= STREAM_ROWS) backend.pool.inOneGo(decode);
+  else decode(); // scratch memory would add up, and JavaScript is a small part of it
   return [logits, ...cache];
 };
