@@ -5,7 +5,7 @@
 
 import { Dots, FAST_K_BLOCK, LinearParam, RoundBytesParam } from './abi';
 import { ROUNDER, SMALLEST } from './int8';
-import { biasOf, copyColumns, panelAt, touch } from './multiply';
+import { biasOf, copyColumns, panelAt, panelsApart, panelsFrom, touch } from './multiply';
 import { fastPanel, foursOf, packRows } from './pack';
 import { heartbeat, param, paramInt } from './thread';
 import { dotWhole, productsPairs, streamFast, tileFast } from './tiles';
@@ -122,18 +122,19 @@ function scaleTile(sums: usize, weights: usize, row: i32, rows: i32, p: i32, k0:
   return <usize>((k0 >> 2) + k0 / FAST_K_BLOCK) << 5;
 }
 
-/** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiplyFast`. */
-@inline function multiplyFour(row0: i32, m: i32, p: i32, p1: i32, k0: i32, spare: usize): void {
+/** Panels p, p + apart, ... before p1, at most four of them, and the block of k from k0 on; parameters as `multiplyFast`. */
+@inline function multiplyFour(row0: i32, m: i32, p: i32, p1: i32, apart: i32, k0: i32, spare: usize): void {
   heartbeat();
-  const all = foursOf(paramInt(LinearParam.k)), panel = fastPanel(paramInt(LinearParam.k)), count = min(4, p1 - p), j0 = k0 >> 2, fours = min(FAST_K_BLOCK >> 2, all - j0);
+  const all = foursOf(paramInt(LinearParam.k)), panel = fastPanel(paramInt(LinearParam.k)), count = panelsFrom(p, p1, apart), j0 = k0 >> 2, fours = min(FAST_K_BLOCK >> 2, all - j0);
   const height = paramInt(LinearParam.tileRows), dots = paramInt(LinearParam.dots), sums = spare + (<usize>m << 5);
   const first = param(LinearParam.weights) + <usize>p * panel + blockAt(k0);
-  if (count > 1) touch(first, panel, count, <usize>fours << 5, sums);
+  const step = <usize>apart * panel;
+  if (count > 1) touch(first, step, count, <usize>fours << 5, sums);
   for (let q = 0; q < count; q++) {
     for (let i = 0; i < m; i += height) {
       const rows = min(height, m - i), a = param(LinearParam.tiles) + (<usize>((row0 + i) * all + j0 * rows) << 2);
-      tileFast(dots, rows, a, first + <usize>q * panel, sums, fours);
-      scaleTile(sums, first + <usize>q * panel + (<usize>fours << 5), row0 + i, rows, p + q, k0, spare + (<usize>i << 5));
+      tileFast(dots, rows, a, first + <usize>q * step, sums, fours);
+      scaleTile(sums, first + <usize>q * step + (<usize>fours << 5), row0 + i, rows, p + q * apart, k0, spare + (<usize>i << 5));
     }
   }
 }
@@ -141,13 +142,14 @@ function scaleTile(sums: usize, weights: usize, row: i32, rows: i32, p: i32, k0:
 /** A single row against panels p0 to p1, four at a time as `streamRow` of multiply.ts does. */
 function streamRow(p0: i32, p1: i32, spare: usize): void {
   const all = foursOf(paramInt(LinearParam.k)), panel = fastPanel(paramInt(LinearParam.k)), sums = spare + 32, dots = paramInt(LinearParam.dots);
-  for (let p = p0; p < p1; p += 4) {
-    const count = min(4, p1 - p), first = param(LinearParam.weights) + <usize>p * panel;
-    const second = panelAt(1, count) * panel, third = panelAt(2, count) * panel, fourth = panelAt(3, count) * panel;
+  const apart = panelsApart(p0, p1), step = <usize>apart * panel;
+  for (let p = p0; p < p0 + apart; p++) {
+    const count = panelsFrom(p, p1, apart), first = param(LinearParam.weights) + <usize>p * panel;
+    const second = panelAt(1, count) * step, third = panelAt(2, count) * step, fourth = panelAt(3, count) * step;
     for (let j = 0; j < all; j += FAST_K_BLOCK >> 2) {
       const b = first + blockAt(j << 2), fours = min(FAST_K_BLOCK >> 2, all - j);
       streamFast(dots, param(LinearParam.tiles) + (<usize>j << 2), b, b + second, b + third, b + fourth, sums, fours);
-      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), b + <usize>i * panel + (<usize>fours << 5), 0, 1, p + i, j << 2, spare);
+      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), b + <usize>i * step + (<usize>fours << 5), 0, 1, p + i * apart, j << 2, spare);
     }
   }
 }
@@ -157,16 +159,15 @@ export function multiplyFast(row0: i32, m: i32, few: bool, p0: i32, p1: i32, c: 
   const k = paramInt(LinearParam.k);
   target = c - <usize>row0 * ldc;
   targetStep = ldc;
-  const step = few ? paramInt(LinearParam.panelsAtOnce) : 4;
-  if (m == 1 && step == 4 && few) return streamRow(p0, p1, spare);
+  if (few && m == 1 && paramInt(LinearParam.panelsAtOnce) == 4) return streamRow(p0, p1, spare);
   if (few) {
-    for (let p = p0; p < p1; p += step) {
-      const end = min(p + step, p1);
-      for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK) multiplyFour(row0, m, p, end, k0, spare);
+    const apart = panelsApart(p0, p1);
+    for (let p = p0; p < p0 + apart; p++) {
+      for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK) multiplyFour(row0, m, p, p1, apart, k0, spare);
     }
   } else {
     for (let k0 = 0; k0 < k; k0 += FAST_K_BLOCK) {
-      for (let p = p0; p < p1; p += 4) multiplyFour(row0, m, p, p1, k0, spare);
+      for (let p = p0; p < p1; p += 4) multiplyFour(row0, m, p, p1, 1, k0, spare);
     }
   }
 }

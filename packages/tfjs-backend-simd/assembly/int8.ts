@@ -2,7 +2,7 @@
 // product does two multiply-adds where float32 does one, and its additions have a port of the processor more: 1.4 times as fast.
 
 import { INT8_K_BLOCK, LinearParam, RoundTilesParam } from './abi';
-import { biasOf, copyColumns, panelAt, touch } from './multiply';
+import { biasOf, copyColumns, panelAt, panelsApart, panelsFrom, touch } from './multiply';
 import { packRows } from './pack';
 import { heartbeat, param, paramInt } from './thread';
 import { streamInt8, tileInt16, tileInt8 } from './tiles';
@@ -126,23 +126,24 @@ function multiplyBlock(row0: i32, m: i32, few: bool, p: i32, k0: i32, spare: usi
 /** A single row against panels p0 to p1, four at a time as `streamRow` of multiply.ts does. */
 function streamRow(p0: i32, p1: i32, spare: usize): void {
   const all = (paramInt(LinearParam.k) + 1) >> 1, panel = <usize>all << 4, sums = spare + 32;
-  for (let p = p0; p < p1; p += 4) {
-    const count = min(4, p1 - p), first = param(LinearParam.weights) + <usize>p * panel;
-    const second = panelAt(1, count) * panel, third = panelAt(2, count) * panel, fourth = panelAt(3, count) * panel;
+  const apart = panelsApart(p0, p1), step = <usize>apart * panel;
+  for (let p = p0; p < p0 + apart; p++) {
+    const count = panelsFrom(p, p1, apart), first = param(LinearParam.weights) + <usize>p * panel;
+    const second = panelAt(1, count) * step, third = panelAt(2, count) * step, fourth = panelAt(3, count) * step;
     for (let j = 0; j < all; j += INT8_K_BLOCK >> 1) {
       const b = first + (<usize>j << 4), pairs = min(INT8_K_BLOCK >> 1, all - j);
       streamInt8(param(LinearParam.tiles) + (<usize>j << 2), b, b + second, b + third, b + fourth, sums, pairs);
-      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), 0, 1, p + i, j << 1, spare);
+      for (let i = 0; i < count; i++) scaleTile(sums + (<usize>i << 5), 0, 1, p + i * apart, j << 1, spare);
     }
   }
 }
 
-/** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiplyInt8`. */
-@inline function multiplyFour(row0: i32, m: i32, few: bool, p: i32, p1: i32, k0: i32, spare: usize): void {
+/** Panels p, p + apart, ... before p1, at most four of them, and the block of k from k0 on; parameters as `multiplyInt8`. */
+@inline function multiplyFour(row0: i32, m: i32, few: bool, p: i32, p1: i32, apart: i32, k0: i32, spare: usize): void {
   heartbeat();
-  const all = (paramInt(LinearParam.k) + 1) >> 1, panel = <usize>all << 4, count = min(4, p1 - p), pairs = min(INT8_K_BLOCK >> 1, all - (k0 >> 1));
-  if (count > 1) touch(param(LinearParam.weights) + <usize>p * panel + (<usize>k0 << 3), panel, count, <usize>pairs << 4, spare + (<usize>m << 5));
-  for (let i = 0; i < count; i++) multiplyBlock(row0, m, few, p + i, k0, spare);
+  const all = (paramInt(LinearParam.k) + 1) >> 1, panel = <usize>all << 4, count = panelsFrom(p, p1, apart), pairs = min(INT8_K_BLOCK >> 1, all - (k0 >> 1));
+  if (count > 1) touch(param(LinearParam.weights) + <usize>p * panel + (<usize>k0 << 3), <usize>apart * panel, count, <usize>pairs << 4, spare + (<usize>m << 5));
+  for (let i = 0; i < count; i++) multiplyBlock(row0, m, few, p + i * apart, k0, spare);
 }
 
 /**
@@ -154,16 +155,15 @@ export function multiplyInt8(row0: i32, m: i32, few: bool, p0: i32, p1: i32, c: 
   const k = paramInt(LinearParam.k);
   target = c - <usize>row0 * ldc;
   targetStep = ldc;
-  const step = few ? paramInt(LinearParam.panelsAtOnce) : 4;
-  if (m == 1 && step == 4 && few) return streamRow(p0, p1, spare);
+  if (few && m == 1 && paramInt(LinearParam.panelsAtOnce) == 4) return streamRow(p0, p1, spare);
   if (few) {
-    for (let p = p0; p < p1; p += step) {
-      const end = min(p + step, p1);
-      for (let k0 = 0; k0 < k; k0 += INT8_K_BLOCK) multiplyFour(row0, m, few, p, end, k0, spare);
+    const apart = panelsApart(p0, p1);
+    for (let p = p0; p < p0 + apart; p++) {
+      for (let k0 = 0; k0 < k; k0 += INT8_K_BLOCK) multiplyFour(row0, m, few, p, p1, apart, k0, spare);
     }
   } else {
     for (let k0 = 0; k0 < k; k0 += INT8_K_BLOCK) {
-      for (let p = p0; p < p1; p += 4) multiplyFour(row0, m, few, p, p1, k0, spare);
+      for (let p = p0; p < p1; p += 4) multiplyFour(row0, m, few, p, p1, 1, k0, spare);
     }
   }
 }

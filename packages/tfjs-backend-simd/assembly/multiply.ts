@@ -22,6 +22,19 @@ export const ZEROS: usize = memory.data<f32>([0, 0, 0, 0, 0, 0, 0, 0], 16);
   v128.store(c, f32x4.add(v128.load(a, 16), v128.load(b, 16)), 16);
 }
 
+/**
+ * How far apart the panels are that few rows read side by side: one of each quarter of p0 to p1, so that each quarter comes from memory from front to
+ * back, or, where one at a time is faster (`ReadingOrder` in product.ts), all of them.
+ */
+@inline export function panelsApart(p0: i32, p1: i32): i32 {
+  return paramInt(LinearParam.panelsAtOnce) == 1 ? p1 - p0 : (p1 - p0 + 3) >> 2;
+}
+
+/** How many of panels p, p + apart, ... are before p1: four at most. */
+@inline export function panelsFrom(p: i32, p1: i32, apart: i32): i32 {
+  return min(4, (p1 - p + apart - 1) / apart);
+}
+
 /** Panel i of `count` that are read together, or the last one. */
 @inline export function panelAt(i: i32, count: i32): usize {
   return <usize>min(i, count - 1);
@@ -101,15 +114,15 @@ function multiplyBlock(
   if (k0 + kb == k) copyColumns(spare, at, ldc, m, columns);
 }
 
-/** Panels p to p1, at most four of them, and the block of k from k0 on; parameters as `multiply`. */
+/** Panels p, p + apart, ... before p1, at most four of them, and the block of k from k0 on; parameters as `multiply`. */
 @inline function multiplyFour(
-  tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p: i32, p1: i32, k0: i32, c: usize,
+  tiles: usize, m: i32, height: i32, k: i32, w: usize, format: i32, few: bool, n: i32, p: i32, p1: i32, apart: i32, k0: i32, c: usize,
   ldc: usize, bias: usize, spare: usize,
 ): void {
   heartbeat();
-  const step: usize = format == Format.f32 ? 32 : 16, panel = <usize>k * step, count = min(4, p1 - p);
-  if (count > 1) touch(w + <usize>p * panel + <usize>k0 * step, panel, count, <usize>min(K_BLOCK, k - k0) * step, spare + (<usize>m << 5));
-  for (let i = 0; i < count; i++) multiplyBlock(tiles, m, height, k, w, format, few, n, p + i, k0, c, ldc, bias, spare);
+  const step: usize = format == Format.f32 ? 32 : 16, panel = <usize>k * step, count = panelsFrom(p, p1, apart);
+  if (count > 1) touch(w + <usize>p * panel + <usize>k0 * step, <usize>apart * panel, count, <usize>min(K_BLOCK, k - k0) * step, spare + (<usize>m << 5));
+  for (let i = 0; i < count; i++) multiplyBlock(tiles, m, height, k, w, format, few, n, p + i * apart, k0, c, ldc, bias, spare);
 }
 
 /**
@@ -124,14 +137,13 @@ export function multiply(
 ): void {
   if (few) {
     // One panel after the other, which the processor foresees, or four side by side: what is faster depends on the machine, and changes no sum.
-    const step = paramInt(LinearParam.panelsAtOnce);
-    for (let p = p0; p < p1; p += step) {
-      const end = min(p + step, p1);
-      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyFour(tiles, m, height, k, w, format, few, n, p, end, k0, c, ldc, bias, spare);
+    const apart = panelsApart(p0, p1);
+    for (let p = p0; p < p0 + apart; p++) {
+      for (let k0 = 0; k0 < k; k0 += K_BLOCK) multiplyFour(tiles, m, height, k, w, format, few, n, p, p1, apart, k0, c, ldc, bias, spare);
     }
   } else {
     for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
-      for (let p = p0; p < p1; p += 4) multiplyFour(tiles, m, height, k, w, format, few, n, p, p1, k0, c, ldc, bias, spare);
+      for (let p = p0; p < p1; p += 4) multiplyFour(tiles, m, height, k, w, format, few, n, p, p1, 1, k0, c, ldc, bias, spare);
     }
   }
 }
@@ -140,22 +152,23 @@ export function multiply(
 
 /**
  * C[1, n] = a · B + bias for panels p0 to p1, which come from memory: every byte is read once, so what counts is how many are on their way.
- * Four panels are read at once, which is faster than one, and share what is read of a. The sums are those of `multiply`.
+ * Four panels are read at once, one of each quarter, which is faster than one, and share what is read of a. The sums are those of `multiply`.
  */
 export function streamRow(
   a: usize, k: i32, w: usize, format: i32, n: i32, p0: i32, p1: i32, c: usize, bias: usize, spare: usize,
 ): void {
   const step: usize = format == Format.f32 ? 32 : 16, panel = <usize>k * step, totals = spare + 32, sums = totals + 128;
-  for (let p = p0; p < p1; p += 4) {
-    const count = min(4, p1 - p), b = w + <usize>p * panel;
-    for (let i = 0; i < 4; i++) addTwo(biasOf(bias, p + <i32>panelAt(i, count)), ZEROS, totals + (<usize>i << 5));
+  const apart = panelsApart(p0, p1);
+  for (let p = p0; p < p0 + apart; p++) {
+    const count = panelsFrom(p, p1, apart), b = w + <usize>p * panel;
+    for (let i = 0; i < count; i++) addTwo(biasOf(bias, p + i * apart), ZEROS, totals + (<usize>i << 5));
     for (let k0 = 0; k0 < k; k0 += K_BLOCK) {
       const kb = min(K_BLOCK, k - k0), block = k0 ? sums : totals;
       if (k0) memory.fill(sums, 0, 128);
-      streamFour(format, a + (<usize>k0 << 2), b + <usize>k0 * step, panel, count, block, kb);
+      streamFour(format, a + (<usize>k0 << 2), b + <usize>k0 * step, <usize>apart * panel, count, block, kb);
       if (k0) for (let i: usize = 0; i < 128; i += 32) addTwo(totals + i, sums + i, totals + i);
     }
-    for (let i = 0; i < count; i++) storePanel(totals + (<usize>i << 5), c + (<usize>(p + i) << 5), n - (p + i << 3));
+    for (let i = 0; i < count; i++) storePanel(totals + (<usize>i << 5), c + (<usize>(p + i * apart) << 5), n - (p + i * apart << 3));
   }
 }
 

@@ -51,7 +51,9 @@ const CHUNK_PANELS = 16;
 /** Chunks that a thread should have of a product above STREAM_ROWS rows, so that threads end together. */
 const CHUNKS_EACH = 4;
 /** Bytes of weights in a chunk up to STREAM_ROWS rows: some 10 microseconds, so that an int8 matrix of 768 x 768 has enough of them to share. */
-const CHUNK_BYTES = 131_072;
+const CHUNK_BYTES = 65_536;
+/** Panels of such a chunk where there is one thread: the longer the quarters that are read side by side, the better they are foreseen. */
+const CHUNK_PANELS_ALONE = 512;
 /** f16 weights are decoded 2^102 too small, against rows 2^102 too large: rows with numbers near 2^26 would overflow. */
 const F16_FACTOR = 2 ** 102;
 const F16_LIMIT = 2 ** 25;
@@ -60,8 +62,9 @@ const F16_LIMIT = 2 ** 25;
 function panelsPerChunk({ m, k, n, b }: Product, threads: number): number {
   const stepBytes = b.format === 'f32' ? 32 : hasScales(b.format) ? 8 : 16;
   const all = Math.ceil(n / 8);
-  const wanted =
-    m > STREAM_ROWS ? Math.min(all / (threads * CHUNKS_EACH), CHUNK_PANELS) : CHUNK_BYTES / (k * stepBytes);
+  let wanted = CHUNK_BYTES / (k * stepBytes);
+  if (m > STREAM_ROWS) wanted = Math.min(all / (threads * CHUNKS_EACH), CHUNK_PANELS);
+  else if (threads === 1) wanted = CHUNK_PANELS_ALONE;
   return Math.min(Math.max(4, Math.round(wanted / 4) * 4), all);
 }
 
