@@ -50,7 +50,7 @@ const WIDENED_BYTES = Math.max(K_BLOCK * 4, INT8_K_BLOCK * 2) * 8;
 const CHUNK_PANELS = 16;
 /** Chunks that a thread should have of a product above STREAM_ROWS rows, so that threads end together. */
 const CHUNKS_EACH = 4;
-/** Bytes of weights in a chunk up to STREAM_ROWS rows: some 10 microseconds, so that an int8 matrix of 768 x 768 has enough of them to share. */
+/** Bytes of weights in a chunk up to STREAM_ROWS rows: some 5 microseconds, so that an int8 matrix of 768 x 768 has enough of them to share. */
 const CHUNK_BYTES = 65_536;
 /** Panels of such a chunk where there is one thread: the longer the quarters that are read side by side, the better they are foreseen. */
 const CHUNK_PANELS_ALONE = 512;
@@ -112,7 +112,6 @@ function raised(backend: KernelContext, x: number, size: number): number {
 /** f16 panels as f32 panels, for the rare rows that would overflow. */
 function widened(backend: KernelContext, { k, n, b }: Product): Panels {
   const [plain, panels] = [backend.scratch(k * n * 4), backend.scratch(packedBytes('f32', k, n))];
-  backend.pool.settle();
   backend.kernels.unpackWeight(FORMATS[b.format], b.address, b.scales, plain, n, k);
   backend.kernels.packPanels(plain, n * 4, panels, k, n, k);
   return { format: 'f32', address: panels, scales: 0 };

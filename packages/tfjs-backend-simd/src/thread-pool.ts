@@ -140,7 +140,7 @@ export class ThreadPool {
   private readonly isBusy = () => this.parts.kernels.busy(MAX_WORKERS) > 0;
   private most: number;
   private count = 1;
-  /** Jobs that wait (`inOneCall`); undefined where jobs run at once. */
+  /** Jobs that wait (`inOneGo`); undefined where jobs run at once. */
   private waiting: number | undefined;
 
   constructor(private readonly parts: PoolParts) {
@@ -166,7 +166,7 @@ export class ThreadPool {
 
   /**
    * Lets the jobs of `work` wait, and runs them one after the other when it ends: after a job that reads megabytes of weights JavaScript finds nothing
-   * of its own in the caches. What reads their results, or writes without a job, calls `settle` first. Scratch memory is kept until then.
+   * of its own in the caches. What reads their results without a job, or writes where they write, calls `settle` first. Scratch memory is kept meanwhile.
    */
   inOneGo(work: () => void): void {
     this.waiting = 0;

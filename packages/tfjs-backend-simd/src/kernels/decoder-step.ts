@@ -206,9 +206,9 @@ function gatherRows(backend: KernelContext, table: TensorInfo, indices: readonly
  *
  * Inputs: `image.N.key` and `.value` [N, H, I, K], where there is an image; `text.N.key` and `.value` [R, H, S, K], unless the tokens are the first;
  * `mask` [1, S + 1] or [R, 1, S + 1], added to the scores of the text. Attributes: `parameters`, an object of tensors by the checkpoint's names,
- * `git.embeddings.*` with tables [V, D] and [P, D], `git.encoder.layer.N.*` and `output.*` with weights [in, out]; it is read when it is first used, and
- * again after one of its tensors was freed or assigned to. `ids` and `positions`, R numbers each; `layers`, `heads`, `epsilon`, `activation`. Outputs: logits [R, 1, V], then
- * of each layer the longer keys and values [R, H, S + 1, K].
+ * `git.embeddings.*` with tables [V, D] and [P, D], `git.encoder.layer.N.*` and `output.*` with weights [in, out], which is looked through when it is
+ * first used, and again after one of its tensors was freed or assigned to; `ids` and `positions`, R numbers each; `layers`, `heads`, `epsilon`,
+ * `activation`. Outputs: logits [R, 1, V], then of each layer the longer keys and values [R, H, S + 1, K].
  * @throws BackendError (`unsupported-activation`, `unsupported-dtype`, `index-out-of-range`).
  */
 export const decoderStep: Kernel = (backend, inputs, attributes) => {
