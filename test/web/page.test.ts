@@ -69,9 +69,13 @@ describe('the page', () => {
     await page.waitForFunction(() => !document.querySelector('#light')!.classList.contains('on'));
   });
 
-  it('takes a file, a drop, a paste, a link and an example', async () => {
+  it('takes a file, a drop, a paste, a link and an example, which alone is marked', async () => {
+    const marked = () =>
+      page.$$eval('#examples [aria-current]', (found) => found.map((button) => button.getAttribute('title')));
+    assert.deepEqual(await marked(), ['A mug']);
     await page.setInputFiles('#file', `${EXAMPLES}black-shirt-press.jpg`);
     await captionOf(page, SHIRT);
+    assert.deepEqual(await marked(), []);
     const bytes = readFileSync(`${EXAMPLES}blue-mug-juice.png`).toString('base64');
     const given = { bytes, kind: 'drop' };
     const send = ({ bytes, kind }: typeof given) => {
@@ -87,12 +91,14 @@ describe('the page', () => {
     await captionOf(page, MUG);
     await page.click('[title="A shirt"]');
     await captionOf(page, SHIRT);
+    assert.deepEqual(await marked(), ['A shirt']);
     await page.evaluate(send, { bytes, kind: 'paste' });
     await captionOf(page, MUG);
     await page.click('#link');
     await page.fill('#address', `${site.url}examples/black-shirt-press.jpg`);
     await page.click('#link-form button');
     await captionOf(page, SHIRT);
+    assert.deepEqual(await marked(), []);
   });
 
   it('takes a moving GIF as a video', async () => {

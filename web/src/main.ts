@@ -144,10 +144,18 @@ function frameButton(label: string, bitmap: ImageBitmap, onClick: () => unknown)
   return button;
 }
 
-async function give(open: () => Promise<Given>): Promise<void> {
+/** Marks the example that is shown, if it is one. */
+function markExample(example?: Element): void {
+  for (const marked of byId('examples').querySelectorAll('[aria-current]')) marked.removeAttribute('aria-current');
+  example?.setAttribute('aria-current', 'true');
+}
+
+async function give(open: () => Promise<Given>, example?: Element): Promise<void> {
   live?.stop();
   try {
-    await describe(await open());
+    const given = await open();
+    markExample(example);
+    await describe(given);
   } catch (error) {
     problem(error);
   }
@@ -207,6 +215,7 @@ async function goLive(kind: 'camera' | 'screen'): Promise<void> {
   current?.encoded.dispose();
   current = undefined;
   clearAnswers();
+  markExample();
   for (const id of ['video', 'stop-live']) show(id, true);
   byId('drop').classList.add('loaded');
   byId('caption').setAttribute('aria-busy', 'false'); // each caption comes whole
@@ -409,11 +418,7 @@ byId('examples').replaceChildren(
       { type: 'button', className: moves ? 'moves' : '', 'aria-label': `Example: ${label}`, title: label },
       image,
     );
-    button.addEventListener('click', () => {
-      for (const other of byId('examples').querySelectorAll('button')) other.removeAttribute('aria-current');
-      button.setAttribute('aria-current', 'true');
-      void give(() => fromAddress(`./examples/${name}`, isVideoModel()));
-    });
+    button.addEventListener('click', () => give(() => fromAddress(`./examples/${name}`, isVideoModel()), button));
     return el('li', {}, button);
   }),
 );
