@@ -69,10 +69,9 @@ describe('the page', () => {
     await page.waitForFunction(() => !document.querySelector('#light')!.classList.contains('on'));
   });
 
-  it('takes a file, a drop, a paste, a link and an example, which alone is marked', async () => {
+  it('takes a file, a drop, a paste, a link and an example; only an example is marked', async () => {
     const marked = () =>
       page.$$eval('#examples [aria-current]', (found) => found.map((button) => button.getAttribute('title')));
-    assert.deepEqual(await marked(), ['A mug']);
     await page.setInputFiles('#file', `${EXAMPLES}black-shirt-press.jpg`);
     await captionOf(page, SHIRT);
     assert.deepEqual(await marked(), []);

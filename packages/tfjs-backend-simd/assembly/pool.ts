@@ -73,6 +73,7 @@ function execute(job: i32, chunk: i32, thread: i32): void {
 
 /** Runs all chunks of a job in this thread. */
 export function runAlone(job: i32, chunks: i32): void {
+  readParametersAt(<usize>PARAMETERS);
   for (let chunk = 0; chunk < chunks; chunk++) execute(job, chunk, 0);
 }
 
@@ -81,13 +82,13 @@ export function runWaiting(count: i32): void {
   let at = <usize>WAITING;
   for (let i = 0; i < count; i++, at += <usize>WAITING_BYTES) {
     readParametersAt(at + 64);
-    runAlone(load<i32>(at), load<i32>(at, 4));
+    for (let chunk = 0; chunk < load<i32>(at, 4); chunk++) execute(load<i32>(at), chunk, 0);
   }
-  readParametersAt(<usize>PARAMETERS);
 }
 
 /** Offers a job to the workers, and helps until no chunk is left; `join` must follow. Returns the chunks done here. */
 export function share(job: i32, chunks: i32): i32 {
+  readParametersAt(<usize>PARAMETERS);
   store<i32>(CURRENT, job);
   store<i32>(CURRENT, chunks, 4);
   const epoch = atomic.load<i32>(EPOCH) + 1;

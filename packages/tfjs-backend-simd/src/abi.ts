@@ -504,6 +504,7 @@ export enum EmbeddingGradientParam {
   chunkRows,
 }
 
+/** `rows` times `pastBytes` from `past`, then `freshBytes` from `fresh`, to `target`. One chunk. */
 export enum AppendColumnsParam {
   past,
   fresh,

@@ -18,6 +18,9 @@ export interface Output extends TensorInfo {
   readonly address: number;
 }
 
+/** Scratch memory of one part of a kernel that may be kept while jobs wait; more is given back, after they have run. */
+const MOST_KEPT_BYTES = 2 ** 22;
+
 const impossibleShape = (kernel: string, shape: readonly number[]) =>
   new BackendError({ path: `simd: ${kernel}`, code: 'shape', detail: `there is no tensor [${shape}]` });
 
@@ -52,9 +55,16 @@ export class KernelContext extends TensorMemory {
     const mark = this.borrowed.length;
     try {
       work();
+      if (this.pool.waits && this.borrowedFrom(mark) > MOST_KEPT_BYTES) this.pool.settle();
     } finally {
       if (!this.pool.waits) this.giveBack(mark);
     }
+  }
+
+  private borrowedFrom(mark: number): number {
+    let sum = 0;
+    for (let i = mark; i < this.borrowed.length; i++) sum += this.borrowed[i]!.bytes;
+    return sum;
   }
 
   private giveBack(mark: number): void {
@@ -139,20 +149,16 @@ export class KernelContext extends TensorMemory {
     return (block ?? packed)?.address;
   }
 
-  /** Where the numbers of a tensor are for as long as it lives, for `notes`. Panels, which have no such place, are refused. */
+  /** Where the numbers of a tensor are for as long as it lives. Panels, which have no such place, are refused. */
   fixedAddressOf(tensor: TensorInfo): number {
-    const address = this.addressOf(tensor);
-    const stored = this.storage.get(tensor.dataId);
-    util.assert(stored.block !== undefined, () => `${this.running}: [${tensor.shape}] is kept in panels`);
-    stored.noted = true;
-    return address;
+    const { block } = this.storage.get(tensor.dataId);
+    util.assert(block !== undefined, () => `${this.running}: [${tensor.shape}] is kept in panels`);
+    return block!.address;
   }
 
-  /** The same of the panels of a weight, packed here unless they are. */
-  fixedPanelsOf(weight: TensorInfo, rows: number, columns: number): Packed {
-    const packed = this.pack(weight, rows, columns);
-    this.storage.get(weight.dataId).noted = true;
-    return packed;
+  /** Lets `notes` be forgotten when the numbers of this tensor are freed. */
+  note(tensor: TensorInfo): void {
+    this.storage.get(tensor.dataId).noted = true;
   }
 
   /** Views of several tensors' numbers. */

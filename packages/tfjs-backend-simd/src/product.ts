@@ -50,7 +50,7 @@ const WIDENED_BYTES = Math.max(K_BLOCK * 4, INT8_K_BLOCK * 2) * 8;
 const CHUNK_PANELS = 16;
 /** Chunks that a thread should have of a product above STREAM_ROWS rows, so that threads end together. */
 const CHUNKS_EACH = 4;
-/** Bytes of weights in a chunk up to STREAM_ROWS rows: some 5 microseconds, so that an int8 matrix of 768 x 768 has enough of them to share. */
+/** Bytes of weights in a chunk up to STREAM_ROWS rows, but four panels at least: some 5 microseconds, so that an int8 matrix of 768 x 768 has enough to share. */
 const CHUNK_BYTES = 65_536;
 /** Panels of such a chunk where there is one thread: the longer the quarters that are read side by side, the better they are foreseen. */
 const CHUNK_PANELS_ALONE = 512;
@@ -305,20 +305,19 @@ function runLinear(
     dots: rowZeros > 0 ? backend.dots : 0,
     panelsAtOnce: order?.panels ?? 4,
   });
-  const weights = packedBytes(panels.format, k, n);
-  const timed = order !== undefined && !order.decided && weights >= LEAST_BYTES;
+  const timed = order !== undefined && !order.decided && packedBytes(panels.format, k, n) >= LEAST_BYTES;
   if (timed) backend.pool.settle();
   const start = timed ? performance.now() : 0;
   backend.pool.run(Job.linear, chunksPerBlock * Math.ceil(m / blockRows), parameters);
   if (!timed) return;
   backend.pool.settle();
-  order.took((performance.now() - start) / weights);
+  order.took(performance.now() - start, k * 2 ** 26 + n);
 }
 
 /** Panels of weights that a product of few rows reads side by side: one after the other is what some processors foresee, four what others need. */
 export type PanelsAtOnce = 1 | 4;
 
-/** Pairs of products after which the trial may end: those of two steps of a decoder, each with both orders. */
+/** Pairs of equal products after which the trial may end: some of two steps of a decoder, each with both orders. */
 const PAIRS = 37;
 /** Pairs after which it ends however little one is ahead. */
 const MOST_PAIRS = 10 * PAIRS;
@@ -334,7 +333,8 @@ const LEAST_BYTES = 2 ** 18;
 export class ReadingOrder {
   private chosen: PanelsAtOnce | undefined;
   private turn: PanelsAtOnce = 4;
-  private ofFour = 0;
+  /** What the last product of each kind took with four panels, until one with one panel is compared with it. */
+  private readonly ofFour = new Map<number, number>();
   private pairs = 0;
   /** Pairs that four panels won, less those that they lost. */
   private lead = 0;
@@ -348,15 +348,16 @@ export class ReadingOrder {
     return this.chosen !== undefined;
   }
 
-  /** Reports what it took, in milliseconds a byte. */
-  took(time: number): void {
+  /** Reports what it took; products of one `kind` are equal in size. */
+  took(time: number, kind = 0): void {
     if (this.chosen !== undefined) return;
-    if (this.turn === 4) {
-      [this.ofFour, this.turn] = [time, 1];
-      return;
-    }
-    this.turn = 4;
-    this.lead += Math.sign(time - this.ofFour);
+    const turn = this.turn;
+    this.turn = turn === 4 ? 1 : 4;
+    const other = this.ofFour.get(kind);
+    if (turn === 4) this.ofFour.set(kind, time);
+    if (turn === 4 || other === undefined) return;
+    this.ofFour.delete(kind);
+    this.lead += Math.sign(time - other);
     this.pairs++;
     const clear = Math.abs(this.lead) > CLEAR_LEAD * Math.sqrt(this.pairs);
     if (this.pairs % PAIRS === 0 && (clear || this.pairs >= MOST_PAIRS)) this.use(this.lead < 0 ? 1 : 4);

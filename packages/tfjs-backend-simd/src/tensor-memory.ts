@@ -124,7 +124,7 @@ type DataId = object;
 export class TensorMemory extends KernelBackend {
   protected readonly storage: DataStorage<Stored>;
   private foundDots: number | undefined;
-  private noted = new WeakMap<object, unknown>();
+  private known = new WeakMap<object, unknown>();
 
   constructor(
     readonly kernels: KernelExports,
@@ -141,14 +141,14 @@ export class TensorMemory extends KernelBackend {
     return this.foundDots;
   }
 
-  /** What kernels have found out about objects of their callers, addresses among it (`fixedAddressOf`): all forgotten when one of those is freed. */
+  /** What kernels have found out about objects of their callers, addresses included: all of it is forgotten when a noted tensor is freed (`note`). */
   get notes(): WeakMap<object, unknown> {
-    return this.noted;
+    return this.known;
   }
 
   /** Frees what is stored; whoever noted where it was has to look again. */
   protected free(stored: Stored): void {
-    if (stored.noted) this.noted = new WeakMap();
+    if (stored.noted) this.known = new WeakMap();
     freeStored(this.heap, stored);
   }
 

@@ -165,22 +165,23 @@ export class ThreadPool {
   }
 
   /**
-   * Lets the jobs of `work` wait, and runs them one after the other when it ends: after a job that reads megabytes of weights JavaScript finds nothing
-   * of its own in the caches. What reads their results without a job, or writes where they write, calls `settle` first. Scratch memory is kept meanwhile.
+   * Lets the jobs of `work` wait, and runs them one after the other when it ends, on one thread in one call: after a job that reads megabytes of weights
+   * JavaScript finds nothing of its own in the caches. What reads their results without a job, or writes where they write, calls `settle` first.
    */
   inOneGo(work: () => void): void {
-    this.waiting = 0;
+    const outermost = this.waiting === undefined;
+    this.waiting ??= 0;
     try {
       work();
-      this.settle();
+      if (outermost) this.settle();
     } finally {
-      this.waiting = undefined;
+      if (outermost) this.waiting = undefined;
     }
   }
 
-  /** Do jobs wait? Then what they use must not be freed yet. */
+  /** Are there jobs that wait? Then the scratch memory they use must not be freed yet. */
   get waits(): boolean {
-    return this.waiting !== undefined;
+    return (this.waiting ?? 0) > 0;
   }
 
   /** Runs the jobs that wait. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
+import { HEAP_START } from '../src/abi.js';
 import { Heap } from '../src/heap.js';
 import type { SimdBackend } from '../src/index.js';
 import { useVariant } from './support.js';
@@ -53,7 +54,7 @@ describe('simd: memory', () => {
       const sorted = [...live].sort((a, b) => a.address - b.address);
       sorted.forEach(({ address, bytes }, i) => {
         const end = sorted[i + 1]?.address ?? heap.stats().size;
-        assert.ok(address >= 65_536 && address + bytes <= end, `${address} + ${bytes} meets ${end}`);
+        assert.ok(address >= HEAP_START && address + bytes <= end, `${address} + ${bytes} meets ${end}`);
       });
       const sum = live.reduce((total, { bytes }) => total + bytes, 0);
       const { used, size } = heap.stats();

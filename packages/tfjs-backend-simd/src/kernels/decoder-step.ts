@@ -1,7 +1,7 @@
 import { type NamedTensorMap, type TensorInfo, util } from '@tensorflow/tfjs-core';
 import { AppendColumnsParam, Job, STREAM_ROWS, type Unary } from '../abi.js';
 import { fault, type Inputs, type Kernel, type KernelContext, type Output, requireFloats } from '../kernel-context.js';
-import { multiply, multiplyAll, type Product } from '../product.js';
+import { multiply, multiplyAll, type Panels, type Product } from '../product.js';
 import { parametersOf } from '../thread-pool.js';
 import { activationOf, attendRows, columnsOf, maskStep, normalizeRows } from './transformer.js';
 
@@ -61,10 +61,13 @@ function findDecoder(backend: KernelContext, parameters: Inputs, layers: number)
     gamma: backend.fixedAddressOf(wanted(parameters, `${name}.weight`, [features])),
     beta: backend.fixedAddressOf(wanted(parameters, `${name}.bias`, [features])),
   });
+  const panels = new Map<TensorInfo, Panels>();
   const linear = (name: string, k: number, outputs?: number): LinearLayer => {
     const bias = wanted(parameters, `${name}.bias`, [outputs]);
     const n = bias.shape[0]!;
-    const b = backend.fixedPanelsOf(wanted(parameters, `${name}.weight`, [k, n]), k, n);
+    const weight = wanted(parameters, `${name}.weight`, [k, n]);
+    const b = backend.pack(weight, k, n);
+    panels.set(weight, b);
     return { k, n, b, bias: backend.fixedAddressOf(bias) };
   };
   const layer = (index: number): DecoderLayer => {
@@ -81,13 +84,17 @@ function findDecoder(backend: KernelContext, parameters: Inputs, layers: number)
     };
   };
   const tensors = Object.values(parameters);
-  return {
+  const decoder = {
     ...{ tensors, dataIds: tensors.map(({ dataId }) => dataId), words },
     positions: wanted(parameters, 'git.embeddings.position_embeddings.weight', [undefined, features]),
     norm: norm('git.embeddings.LayerNorm'),
     layers: Array.from({ length: layers }, (_, index) => layer(index)),
     vocabulary: linear('output', features),
   };
+  for (const tensor of tensors) backend.note(tensor);
+  const stayed = [...panels].every(([weight, b]) => backend.packedOf(weight) === b);
+  util.assert(stayed, () => `${DECODER_STEP}: weights of different shapes share their numbers`);
+  return decoder;
 }
 
 /** What every layer of one step shares. */
@@ -207,7 +214,7 @@ function gatherRows(backend: KernelContext, table: TensorInfo, indices: readonly
  * Inputs: `image.N.key` and `.value` [N, H, I, K], where there is an image; `text.N.key` and `.value` [R, H, S, K], unless the tokens are the first;
  * `mask` [1, S + 1] or [R, 1, S + 1], added to the scores of the text. Attributes: `parameters`, an object of tensors by the checkpoint's names,
  * `git.embeddings.*` with tables [V, D] and [P, D], `git.encoder.layer.N.*` and `output.*` with weights [in, out], which is looked through when it is
- * first used, and again after one of its tensors was freed or assigned to; `ids` and `positions`, R numbers each; `layers`, `heads`, `epsilon`,
+ * first used, and again after one of its tensors was freed or assigned to (for other tensors take another object); `ids` and `positions`, R numbers each; `layers`, `heads`, `epsilon`,
  * `activation`. Outputs: logits [R, 1, V], then of each layer the longer keys and values [R, H, S + 1, K].
  * @throws BackendError (`unsupported-activation`, `unsupported-dtype`, `index-out-of-range`).
  */
@@ -247,6 +254,6 @@ export const decoderStep: Kernel = (backend, inputs, attributes) => {
     multiply(backend, productOf(step, decoder.vocabulary, step.hidden, logits.address));
   };
   if (rows <= STREAM_ROWS) backend.pool.inOneGo(decode);
-  else decode(); // scratch memory would add up, and JavaScript is a small part of it
+  else decode(); // so many rows take scratch memory that would add up, and JavaScript is a small part of their time
   return [logits, ...cache];
 };
